@@ -1,0 +1,182 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * machine.h - a modelled machine: CPUs, RAM, page contents, switches, tasks.
+ *
+ * Nothing is global: everything hangs off a struct uhmm_machine, and two machines in one process
+ * do not know of each other. A host thread calls into the library as a task (uhmm_task_enter());
+ * the entry points find the task by thread-local state.
+ */
+#ifndef UHMM_MACHINE_H
+#define UHMM_MACHINE_H
+
+#include <uhmm/counters.h>
+#include <uhmm/types.h>
+
+UHMM_BEGIN_DECLS
+
+struct uhmm_machine;
+struct uhmm_mm;
+struct uhmm_task;
+
+#define UHMM_MAX_CPUS 64
+
+/* What a page frame holds. Both kinds are copied by COW and migration, so lost data shows. */
+enum uhmm_content {
+	/* 8 bytes a frame: the byte at page offset o is byte o % 8 of the tag. */
+	UHMM_CONTENT_TAG,
+	/* all 4096 bytes */
+	UHMM_CONTENT_BYTES,
+};
+
+/* Alternatives that people argue about; 0 is what Linux 7.3, or the posted series, does. */
+enum uhmm_combined_wait {
+	UHMM_COMBINED_BACK_OFF, /* put back, unlock, then wait */
+	UHMM_COMBINED_NAIVE,    /* wait while holding collected folios: deadlocks, kept to show it */
+};
+
+enum uhmm_report_kind {
+	UHMM_REPORT_BUG,    /* the model's own invariant broke */
+	UHMM_REPORT_VERIFY, /* the verifier found a violation */
+	UHMM_REPORT_LOCK,   /* the lock checker found a violation */
+	UHMM_REPORT_TLB,    /* a translation was used after its flush was due */
+	UHMM_REPORT_WARN,   /* what the kernel would WARN about */
+};
+
+/**
+ * uhmm_report_fn - receives reports; the library prints nothing itself
+ * @data: report_data of the configuration
+ * @kind: class of the report
+ * @text: one or more lines without a trailing newline
+ * Context: any thread, any lock; must not call into the library.
+ */
+typedef void uhmm_report_fn(void *data, enum uhmm_report_kind kind, const char *text);
+
+/*
+ * Configuration of a machine. Zero-initialise, set size, fill in what differs from the default.
+ * A field that is 0 takes its default.
+ */
+struct uhmm_machine_config {
+	size_t size;               /* sizeof(struct uhmm_machine_config) of the caller */
+	unsigned int nr_cpus;      /* simulated CPUs, 1..UHMM_MAX_CPUS; default 2 */
+	enum uhmm_content content; /* default UHMM_CONTENT_TAG */
+	uint64_t ram_bytes;        /* RAM; default 1 TiB with tags, 64 GiB with bytes */
+	uint64_t device_bytes;     /* physical address space for device memory; same defaults */
+	uint64_t seed;             /* seed of every random choice the model makes */
+	enum uhmm_combined_wait combined_wait;
+	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
+	void *report_data;
+};
+
+/**
+ * uhmm_version() - version of the library, such as "0.1.0"
+ * Returns: the version. Lifetime: static.
+ */
+UHMM_API const char *uhmm_version(void);
+
+/**
+ * uhmm_machine_create() - build a machine
+ * @config: configuration, NULL for the defaults; copied
+ * @out: (out) the machine
+ * Returns: 0; -EINVAL a field is out of range or size is not one this version knows; -ENOMEM the
+ * host has no memory or address space left.
+ * Context: any thread; may sleep. Lifetime: destroy with uhmm_machine_destroy().
+ */
+UHMM_API int uhmm_machine_create(const struct uhmm_machine_config *config,
+				 struct uhmm_machine **out) UHMM_MUST_CHECK;
+
+/**
+ * uhmm_machine_destroy() - free a machine and everything that still belongs to it
+ * @m: machine, NULL allowed
+ * Context: no task of @m may be entered on any thread and no mirror, device or file of @m may be
+ * open; mms that are left are freed.
+ */
+UHMM_API void uhmm_machine_destroy(struct uhmm_machine *m);
+
+/**
+ * uhmm_machine_reports() - number of reports so far
+ * @m: machine
+ * Returns: the count over all kinds.
+ */
+UHMM_API uint64_t uhmm_machine_reports(struct uhmm_machine *m);
+
+/* Where an allocation can be made to fail. */
+enum uhmm_inject {
+	UHMM_INJECT_META,   /* the library's own structures (tables, VMAs, ...) */
+	UHMM_INJECT_FRAME,  /* RAM frames */
+	UHMM_INJECT_DEVICE, /* device pages */
+	UHMM_NR_INJECT
+};
+
+/**
+ * uhmm_machine_inject() - make allocations fail
+ * @m: machine
+ * @site: which allocations
+ * @nth: the first to fail, counted from now on, 1 = the next; 0 switches off
+ * @times: how many fail from there on, 0 = one
+ * Returns: 0, or -EINVAL for an unknown @site.
+ * Context: not while another thread is inside the library on @m.
+ */
+UHMM_API int uhmm_machine_inject(struct uhmm_machine *m, enum uhmm_inject site, uint64_t nth,
+				 uint64_t times);
+
+/* Memory that the library itself uses for a machine, in bytes. */
+struct uhmm_memory_use {
+	uint64_t metadata;       /* allocator: VMAs, mms, notifiers, tree nodes ... */
+	uint64_t page_tables;    /* tables and their descriptors */
+	uint64_t frames;         /* frame descriptors, touched */
+	uint64_t contents;       /* tags or bytes, touched */
+	uint64_t nr_ram_used;    /* RAM frames in use */
+	uint64_t nr_device_used; /* device frames in use */
+	uint64_t nr_tables;      /* page tables in use */
+};
+
+/**
+ * uhmm_machine_memory() - memory that the library uses for a machine
+ * @m: machine
+ * @out: (out) bytes by kind
+ */
+UHMM_API void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out);
+
+/**
+ * uhmm_task_create() - create a task
+ * @m: machine
+ * @mm: address space the task runs in (a reference on its users is taken), or NULL
+ * @cpu: simulated CPU the task is bound to, below nr_cpus
+ * @name: for reports, copied and cut to 15 bytes; NULL allowed
+ * @out: (out) the task
+ * Returns: 0; -EINVAL bad @cpu or @mm of another machine; -ENOMEM.
+ * Lifetime: free with uhmm_task_destroy(), after uhmm_task_leave().
+ */
+UHMM_API int uhmm_task_create(struct uhmm_machine *m, struct uhmm_mm *mm, unsigned int cpu,
+			      const char *name, struct uhmm_task **out) UHMM_MUST_CHECK;
+
+/**
+ * uhmm_task_destroy() - free a task; its counts stay with the machine
+ * @t: task, not entered on any thread; NULL allowed
+ */
+UHMM_API void uhmm_task_destroy(struct uhmm_task *t);
+
+/**
+ * uhmm_task_enter() - make the calling host thread run as a task
+ * @t: task, not entered on another thread
+ * Context: outside any task; a fiber of the simulated scheduler is always inside its own.
+ * Every other call into the library needs an entered task of the same machine, except those that
+ * create, destroy or configure machines, tasks and schedulers.
+ */
+UHMM_API void uhmm_task_enter(struct uhmm_task *t);
+
+/**
+ * uhmm_task_leave() - leave the current task
+ * Context: the thread's current task, no lock held.
+ */
+UHMM_API void uhmm_task_leave(void);
+
+/**
+ * uhmm_task_current() - the current task of the calling thread or fiber
+ * Returns: the task, or NULL outside any.
+ */
+UHMM_API struct uhmm_task *uhmm_task_current(void);
+
+UHMM_END_DECLS
+
+#endif /* UHMM_MACHINE_H */

@@ -1,0 +1,24 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * uhmm.h - the whole public interface.
+ *
+ * A userspace model of Linux's device page migration, as of Linux 7.3 (UHMM_MODELS_LINUX).
+ */
+#ifndef UHMM_UHMM_H
+#define UHMM_UHMM_H
+
+#include <uhmm/counters.h>
+#include <uhmm/devmem.h>
+#include <uhmm/hmm.h>
+#include <uhmm/machine.h>
+#include <uhmm/migrate.h>
+#include <uhmm/mirror.h>
+#include <uhmm/mm.h>
+#include <uhmm/notifier.h>
+#include <uhmm/sched.h>
+#include <uhmm/trace.h>
+#include <uhmm/types.h>
+
+#define UHMM_MODELS_LINUX "7.3"
+
+#endif /* UHMM_UHMM_H */

@@ -1,0 +1,65 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* pool.h - inside of a pool of device memory. */
+#ifndef UHMM_DEVMEM_POOL_H
+#define UHMM_DEVMEM_POOL_H
+
+#include <uhmm/devmem.h>
+
+#include "mm/frame.h"
+#include "sync/sync.h"
+
+/* What the pool keeps of each page, 16 bytes. [lock] */
+struct uhmm__devpage {
+	void *data;	     /* zone_device_data */
+	/* In the list of free pages or of used ones, by number + 1; 0 = end. */
+	uint32_t prev;
+	uint32_t next : 31;
+	uint32_t used : 1;
+};
+
+struct uhmm__devmem_chunk {
+	struct uhmm_dev_pagemap *pgmap;
+	struct uhmm__devpage *pages;
+	uint64_t npages;
+	uint32_t first; /* number of its first page in the pool */
+};
+
+struct uhmm__devlist {
+	uint32_t head, tail;
+};
+
+struct uhmm_devmem {
+	struct uhmm_machine *machine; /* [const] */
+	void *owner;		      /* [const] */
+	void *data;		      /* [const] */
+	struct uhmm_dev_pagemap_ops user; /* [const] */
+	struct uhmm_dev_pagemap_ops ops;  /* [const] */
+	uint64_t max_pages;	      /* [const] 0 = no limit */
+	uint64_t chunk_pages;	      /* [const] */
+	struct uhmm__mutex grow;      /* registers chunks, one at a time */
+	struct uhmm__spinlock lock;
+	struct uhmm__devmem_chunk *chunks; /* [lock] */
+	size_t nr_chunks, cap_chunks;	   /* [lock] */
+	uint64_t nr_pages;		   /* [lock] pages of all chunks */
+	uint64_t next_fresh;		   /* [lock] number of the first page never used */
+	uint64_t nr_used;		   /* [lock] */
+	struct uhmm__devlist free;	   /* [lock] */
+	struct uhmm__devlist lru;	   /* [lock] used pages, least recently used first */
+	bool removing;			   /* [lock] freed pages do not come back */
+};
+
+/* pfns of up to @max least recently used pages; returns how many. */
+uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t max);
+/*
+ * What was given to uhmm_devmem_alloc(), with @get called on it under the pool's lock; NULL once it
+ * was forgotten.
+ */
+void *uhmm__devmem_page_data_get(struct uhmm_devmem *pool, uhmm_pfn_t pfn, void (*get)(void *));
+/* No page knows @data any more. */
+void uhmm__devmem_forget(struct uhmm_devmem *pool, void *data);
+/* Drop all chunks; waits until all pages are free. */
+void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool);
+/* The same, and the pool itself. */
+void uhmm__devmem_free(struct uhmm_devmem *pool);
+
+#endif /* UHMM_DEVMEM_POOL_H */

@@ -1,0 +1,390 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The combined walker: fault and collect for migration in one pass, as the posted series "Migrate on
+ * fault for device pages" does in hmm_range_fault().
+ *
+ * An entry is judged and replaced under one hold of its PTL. Folios that were collected stay locked
+ * while the walk faults elsewhere, so while it holds any the walk must not sleep on somebody else's
+ * folio lock, migration entry or migrate_to_ram(): two walks over the same folios in opposite order
+ * would wait for each other. It puts back what it replaced, waits with mmap_lock only, and starts
+ * again (combined-wait = back-off). Faults on fresh and on write-protected pages take no folio lock
+ * but by trylock, and are taken in place.
+ */
+#include "hmm/range.h"
+
+struct combined {
+	struct uhmm__hmm_walk w;
+	struct uhmm_migrate_vma *migrate;
+	struct uhmm_vma *vma;
+	struct uhmm__frame *fault_folio;
+	struct uhmm_mmu_notifier_range notify;
+	bool incomplete; /* an entry was reported that is not frozen */
+};
+
+static uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
+{
+	return &c->w.range->hmm_pfns[(addr - c->w.range->start) >> UHMM_PAGE_SHIFT];
+}
+
+static bool is_collected(uint64_t hmm_pfn)
+{
+	const uint64_t both = UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE;
+
+	return (hmm_pfn & both) == both;
+}
+
+static void put_out(uint64_t *hmm_pfn, uint64_t out)
+{
+	*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | out;
+}
+
+static enum uhmm__walk_result stop(struct combined *c, uhmm_vaddr_t addr,
+				   enum uhmm__walk_result why)
+{
+	c->w.last = addr;
+	c->w.end = addr + UHMM_PAGE_SIZE;
+	return why;
+}
+
+static enum uhmm__walk_result fail(struct combined *c, uhmm_vaddr_t addr, int err)
+{
+	c->w.err = err;
+	return stop(c, addr, WALK_ERROR);
+}
+
+static enum uhmm__walk_result fault(struct combined *c, uhmm_vaddr_t addr, unsigned int need)
+{
+	c->w.need = need;
+	if (need & HMM_NEED_WRITE_FAULT && !(c->vma->flags & UHMM_VM_WRITE))
+		return fail(c, addr, -EPERM);
+	return stop(c, addr, WALK_FAULT);
+}
+
+/*
+ * Nothing there, or the zero page: a destination may be put there without a fault. Still a write to
+ * a VMA that forbids it is refused, as the fault would be.
+ */
+static enum uhmm__walk_result collect_empty(struct combined *c, uhmm_vaddr_t addr,
+					    uint64_t *hmm_pfn)
+{
+	unsigned int need = hmm_need_fault(c->w.range, *hmm_pfn, 0);
+
+	if (need & HMM_NEED_WRITE_FAULT && !(c->vma->flags & UHMM_VM_WRITE))
+		return fail(c, addr, -EPERM);
+	put_out(hmm_pfn, UHMM_HMM_PFN_MIGRATE);
+	return WALK_OK;
+}
+
+/* Whether migrate->flags select the page of an entry. */
+static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *f)
+{
+	const struct uhmm_migrate_vma *mig = c->migrate;
+	struct uhmm_machine *m = c->w.mm->machine;
+
+	if (pte_present(pte))
+		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM && load_relaxed(&f->mapping);
+	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
+	       page_pgmap(m, frame_pfn(m, f))->owner == mig->pgmap_owner;
+}
+
+/* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
+static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+		    struct uhmm__frame *f, bool *flush)
+{
+	if (f != c->fault_folio && !folio_trylock(f)) {
+		uhmm__count(UHMM_CNT_FAIL_LOCKED);
+		return false;
+	}
+	if (!uhmm__install_migration_entry(c->vma, addr, ptep, pte, f, flush)) {
+		uhmm__count(UHMM_CNT_FAIL_PINNED);
+		if (f != c->fault_folio)
+			folio_unlock(c->w.mm->machine, f);
+		return false;
+	}
+	uhmm__count(UHMM_CNT_COLLECTED);
+	return true;
+}
+
+/* An entry that is neither none nor present. */
+static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
+					pte_t pte, uint64_t *hmm_pfn, bool *flush)
+{
+	struct uhmm_hmm_range *range = c->w.range;
+	struct uhmm_machine *m = c->w.mm->machine;
+	unsigned int need;
+
+	if (leaf_is_device_private(pte)) {
+		struct uhmm__frame *f = pfn_to_frame(m, leaf_pfn(pte));
+		bool own = page_pgmap(m, leaf_pfn(pte))->owner == range->dev_private_owner;
+		uint64_t out = own ? leaf_pfn(pte) | UHMM_HMM_PFN_VALID : 0;
+
+		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+			out |= UHMM_HMM_PFN_WRITE;
+		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
+			if (selected(c, pte, f) && collect(c, addr, ptep, pte, f, flush))
+				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
+				      (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE
+					       ? UHMM_HMM_PFN_WRITE
+					       : 0);
+			else
+				c->incomplete = true;
+			put_out(hmm_pfn, out);
+			return WALK_OK;
+		}
+	}
+	need = hmm_need_fault(range, *hmm_pfn, 0);
+	if (!need) {
+		c->incomplete = true;
+		put_out(hmm_pfn, 0);
+		return WALK_OK;
+	}
+	if (leaf_is_migration(pte)) {
+		/* What the page needs shows when it is back. */
+		c->w.need = HMM_NEED_FAULT;
+		return stop(c, addr, WALK_WOULD_WAIT);
+	}
+	if (leaf_is_device_private(pte) || leaf_type(pte) == LEAF_SWAP ||
+	    leaf_type(pte) == LEAF_DEVICE_EXCLUSIVE || leaf_is_marker(pte, MARKER_UFFD_WP))
+		return fault(c, addr, need);
+	return fail(c, addr, -EFAULT);
+}
+
+static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
+					   pte_t pte, uint64_t *hmm_pfn, bool *flush)
+{
+	struct uhmm__frame *f = vm_normal_page(c->w.mm->machine, pte);
+	uint64_t flags = hmm_pte_flags(pte);
+	unsigned int need;
+
+	if (!f && vma_is_anonymous(c->vma) &&
+	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
+		return collect_empty(c, addr, hmm_pfn);
+	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
+	if (need)
+		return fault(c, addr, need);
+	if (f && selected(c, pte, f) && collect(c, addr, ptep, pte, f, flush))
+		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
+	else
+		c->incomplete = true;
+	put_out(hmm_pfn, pte_pfn(pte) | flags);
+	return WALK_OK;
+}
+
+/* The part under one PTE table, under its lock. */
+static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
+					struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
+					uhmm_vaddr_t end)
+{
+	enum uhmm__walk_result ret = WALK_OK;
+	uint64_t *hmm_pfn = slot(c, addr);
+	ptent_t *start_pte = ptep;
+	uhmm_vaddr_t start = addr;
+	bool flush = false;
+
+	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++, hmm_pfn++) {
+		pte_t pte;
+
+		/* From before a restart: ours, locked. */
+		if (is_collected(*hmm_pfn))
+			continue;
+		pte = ptep_get(ptep);
+		if (pte_present(pte))
+			ret = walk_present(c, addr, ptep, pte, hmm_pfn, &flush);
+		else if (!pte_none(pte))
+			ret = walk_leaf(c, addr, ptep, pte, hmm_pfn, &flush);
+		else if (vma_is_anonymous(c->vma))
+			ret = collect_empty(c, addr, hmm_pfn);
+		else
+			put_out(hmm_pfn, 0);
+		if (unlikely(ret != WALK_OK))
+			break;
+	}
+	uhmm__count_n(UHMM_CNT_READ_PTE, (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
+	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
+	if (flush)
+		uhmm__flush_tlb_range(&c->w.mm->pgt, start, addr);
+	uhmm__pte_unmap_unlock(start_pte, ptl);
+	return ret;
+}
+
+static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	enum uhmm__walk_result ret = WALK_OK;
+
+	for (; addr < end && ret == WALK_OK; addr += UHMM_PAGE_SIZE)
+		ret = collect_empty(c, addr, slot(c, addr));
+	return ret;
+}
+
+static enum uhmm__walk_result walk(struct combined *c)
+{
+	enum uhmm__walk_result ret = WALK_OK;
+	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end, next;
+
+	if (!(c->vma->flags & UHMM_VM_READ)) {
+		if (uhmm__hmm_range_need_fault(c->w.range, addr, end))
+			return fail(c, addr, -EFAULT);
+		uhmm__hmm_pfns_fill(c->w.range, addr, end, UHMM_HMM_PFN_ERROR);
+		return WALK_OK;
+	}
+	for (; addr < end && ret == WALK_OK; addr = next) {
+		struct uhmm__spinlock *ptl;
+		unsigned int level;
+		ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level), *ptep;
+
+		next = level_addr_end(addr, end, level);
+		ptep = pmdp ? uhmm__pte_offset_map_lock(pmdp, addr, &ptl) : NULL;
+		if (ptep)
+			ret = walk_ptes(c, ptep, ptl, addr, next);
+		else
+			ret = walk_hole(c, addr, next);
+	}
+	return ret;
+}
+
+/* Put back everything that was collected. */
+static void undo(struct combined *c)
+{
+	struct uhmm_hmm_range *range = c->w.range;
+	struct uhmm_machine *m = c->w.mm->machine;
+	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint64_t v = range->hmm_pfns[i];
+		struct uhmm__frame *f;
+
+		if (!(v & UHMM_HMM_PFN_MIGRATE))
+			continue;
+		if (is_collected(v)) {
+			f = pfn_to_frame(m, uhmm_hmm_pfn_to_pfn(v));
+			uhmm__remove_migration_ptes(m, f, f);
+			if (f != c->fault_folio)
+				folio_unlock(m, f);
+			folio_put(m, f);
+		}
+		range->hmm_pfns[i] = v & HMM_PFN_INOUT_FLAGS;
+	}
+}
+
+/* One fault where the walk stopped. Returns VM_FAULT_*. */
+static int do_fault(struct combined *c, unsigned int flags)
+{
+	if (c->w.need & HMM_NEED_WRITE_FAULT)
+		flags |= FAULT_FLAG_WRITE;
+	uhmm__count(UHMM_CNT_FAULT_FROM_HMM);
+	return uhmm__handle_mm_fault(c->vma, c->w.last, flags | FAULT_FLAG_REMOTE);
+}
+
+/*
+ * Walk to the end of the range, faulting on the way. The MIGRATE invalidation is active.
+ * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
+ */
+static enum uhmm__walk_result walk_and_fault(struct combined *c)
+{
+	bool naive = c->w.mm->machine->config.combined_wait == UHMM_COMBINED_NAIVE;
+
+	for (;;) {
+		enum uhmm__walk_result ret = walk(c);
+		int fault;
+
+		if (ret == WALK_WOULD_WAIT && !naive)
+			return ret;
+		if (ret != WALK_FAULT && ret != WALK_WOULD_WAIT)
+			return ret;
+		uhmm__count(UHMM_CNT_WALK_RESTARTS);
+		fault = do_fault(c, naive ? 0 : FAULT_FLAG_NO_FOLIO_WAIT);
+		if (fault & VM_FAULT_WOULD_WAIT)
+			return WALK_WOULD_WAIT;
+		if (fault & VM_FAULT_ERROR) {
+			c->w.err = uhmm__vm_fault_to_errno(fault);
+			return WALK_ERROR;
+		}
+	}
+}
+
+/*
+ * The walk is done; whether the caller's sequence still holds.
+ * Returns: 0 done; -EBUSY undo and begin again; -EAGAIN a new sequence was taken: what is not
+ * frozen must be looked at again.
+ */
+static int check_sequence(struct combined *c, bool resample)
+{
+	struct uhmm_hmm_range *range = c->w.range;
+
+	if (!uhmm__interval_check_retry(range->notifier, range->notifier_seq))
+		return 0;
+	uhmm__count(UHMM_CNT_NOTIFIER_RETRY);
+	/* Never wait for the sequence here: folios are held. */
+	if (!resample || !uhmm__interval_try_begin(range->notifier, &range->notifier_seq))
+		return -EBUSY;
+	return c->incomplete ? -EAGAIN : 0;
+}
+
+static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_mm *mm)
+{
+	struct uhmm_migrate_vma *mig = range->migrate;
+	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+
+	if (!mig || mig->size != sizeof(*mig) || !mig->src || !mig->dst)
+		return -EINVAL;
+	c->vma = uhmm__vma_lookup(mm, range->start);
+	if (!c->vma || range->end > c->vma->end || c->vma->flags & UHMM__VM_SPECIAL)
+		return -EINVAL;
+	c->migrate = mig;
+	c->fault_folio = mig->fault_page ? pfn_to_frame(mm->machine, mig->fault_page) : NULL;
+	c->w.range = range;
+	c->w.mm = mm;
+	mig->vma = c->vma;
+	mig->start = range->start;
+	mig->end = range->end;
+	/* The bit means something only on output. */
+	for (uint64_t i = 0; i < n; i++)
+		range->hmm_pfns[i] &= ~UHMM_HMM_PFN_MIGRATE;
+	return 0;
+}
+
+int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
+			      bool resample)
+{
+	struct combined c = { 0 };
+	enum uhmm__walk_result ret;
+	int err = setup(&c, range, mm);
+
+	if (err)
+		return err;
+	uhmm__rwsem_assert_held(&mm->mmap_lock);
+	c.notify = UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_MIGRATE, range->start, range->end,
+					c.migrate->pgmap_owner);
+	for (;;) {
+		c.w.last = range->start;
+		c.incomplete = false;
+		if (sequenced && uhmm__interval_check_retry(range->notifier, range->notifier_seq))
+			return -EBUSY;
+		uhmm__count(UHMM_CNT_WALKS);
+again:
+		uhmm__invalidate_start(&c.notify);
+		ret = walk_and_fault(&c);
+		uhmm__invalidate_end(&c.notify);
+		if (ret == WALK_OK) {
+			err = sequenced ? check_sequence(&c, resample) : 0;
+			if (!err)
+				return 0;
+			if (err == -EAGAIN) {
+				c.w.last = range->start;
+				c.incomplete = false;
+				uhmm__count(UHMM_CNT_WALK_RESTARTS);
+				goto again;
+			}
+			undo(&c);
+			return err;
+		}
+		undo(&c);
+		if (ret == WALK_ERROR)
+			return c.w.err;
+		/* Nothing is held but mmap_lock: now wait. */
+		uhmm__count(UHMM_CNT_BACK_OFF);
+		err = do_fault(&c, 0);
+		if (err & VM_FAULT_ERROR)
+			return uhmm__vm_fault_to_errno(err);
+	}
+}

@@ -1,0 +1,87 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* range.h - what the two range walkers share. */
+#ifndef UHMM_HMM_RANGE_H
+#define UHMM_HMM_RANGE_H
+
+#include <uhmm/hmm.h>
+#include <uhmm/migrate.h>
+
+#include "mm/mm.h"
+#include "mm/zone_device.h"
+
+#define HMM_PFN_INOUT_FLAGS                                                                        \
+	(UHMM_HMM_PFN_DMA_MAPPED | UHMM_HMM_PFN_P2PDMA | UHMM_HMM_PFN_P2PDMA_BUS)
+
+enum {
+	HMM_NEED_FAULT = 1 << 0,
+	HMM_NEED_WRITE_FAULT = 1 << 1,
+};
+
+/* How a step of a walk ended. Private: never an errno. */
+enum uhmm__walk_result {
+	WALK_OK,
+	WALK_ERROR,	/* w->err */
+	WALK_FAULT,	/* fault [w->last, w->end) in, then go on at w->last */
+	WALK_WAITED,	/* an entry was waited for: go on at w->last */
+	WALK_WOULD_WAIT, /* combined: an entry must be waited for, see w->last */
+};
+
+struct uhmm__hmm_walk {
+	struct uhmm_hmm_range *range;
+	struct uhmm_mm *mm;
+	uhmm_vaddr_t last; /* entries before it hold outputs */
+	uhmm_vaddr_t end;  /* WALK_FAULT: where the part to be faulted ends */
+	unsigned int need; /* WALK_FAULT: HMM_NEED_* */
+	int err;
+	bool *locked; /* unlocked form: cleared when mmap_lock was dropped; else NULL */
+};
+
+/* What a request for one page needs, given what the CPU has. Models: hmm_pte_need_fault(). */
+static inline unsigned int hmm_need_fault(const struct uhmm_hmm_range *range, uint64_t req,
+					  uint64_t cpu_flags)
+{
+	req = (req & range->pfn_flags_mask) | range->default_flags;
+	if (!(req & UHMM_HMM_PFN_REQ_FAULT))
+		return 0;
+	if (req & UHMM_HMM_PFN_REQ_WRITE && !(cpu_flags & UHMM_HMM_PFN_WRITE))
+		return HMM_NEED_FAULT | HMM_NEED_WRITE_FAULT;
+	return cpu_flags & UHMM_HMM_PFN_VALID ? 0 : HMM_NEED_FAULT;
+}
+
+/* No page of the range can ask for a fault. */
+static inline bool hmm_never_faults(const struct uhmm_hmm_range *range)
+{
+	return !((range->default_flags | range->pfn_flags_mask) & UHMM_HMM_PFN_REQ_FAULT);
+}
+
+/* Flags of a present entry. */
+static inline uint64_t hmm_pte_flags(pte_t pte)
+{
+	if (unlikely(pte_protnone(pte)))
+		return 0;
+	return pte_write(pte) ? UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE : UHMM_HMM_PFN_VALID;
+}
+
+/* 0, or -EINVAL; bad arguments of either walker. */
+int uhmm__hmm_range_check(const struct uhmm_hmm_range *range);
+/* What all pages of a part without entries ask for. */
+unsigned int uhmm__hmm_range_need_fault(const struct uhmm_hmm_range *range, uhmm_vaddr_t start,
+					uhmm_vaddr_t end);
+void uhmm__hmm_pfns_fill(const struct uhmm_hmm_range *range, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			 uint64_t flags);
+
+/*
+ * Walk, fault, walk again, until done. Context: mmap_lock for reading.
+ * @again: the caller's walk was begun before: count a restart.
+ * Returns: 0, -errno; *locked false: mmap_lock was dropped.
+ */
+int uhmm__range_fault_locked(struct uhmm_hmm_range *range, bool *locked, bool again);
+
+/*
+ * The combined walker. @sequenced: range->notifier and notifier_seq count; else (migrate_vma_setup)
+ * there is no sequence to watch. @resample: take a new sequence when it has moved, rather than -EBUSY.
+ */
+int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
+			      bool resample);
+
+#endif /* UHMM_HMM_RANGE_H */

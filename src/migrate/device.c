@@ -1,0 +1,309 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * The later steps of a migration: unmap, pages, finalize; and collecting device pages by pfn.
+ * Models: mm/migrate_device.c from migrate_device_unmap() on.
+ */
+#include "migrate/migrate.h"
+
+/* ---- unmap ---- */
+
+/*
+ * Whether nobody but the mappings and this migration refers to a page. A device page is granted one
+ * reference too many here; folio_migrate_mapping() sees it later. Models: migrate_vma_check_page().
+ */
+static bool check_page(struct uhmm__frame *f, bool is_fault_page)
+{
+	int64_t extra = 1 + is_fault_page;
+
+	if (folio_is_zone_device(f))
+		extra++;
+	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
+}
+
+/* One page. False: it must go back. */
+static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page,
+		       bool *drained)
+{
+	bool zone_device = folio_is_zone_device(f);
+
+	if (!zone_device) {
+		if (!folio_test(f, PG_LRU) && !*drained) {
+			uhmm__lru_add_drain_all(m);
+			*drained = true;
+		}
+		if (!uhmm__folio_isolate_lru(f)) {
+			uhmm__count(UHMM_CNT_FAIL_ISOLATE);
+			return false;
+		}
+		/* Isolating took a reference: the collector's goes. */
+		folio_put(m, f);
+	}
+	if (folio_mapped(f))
+		uhmm__try_to_migrate(m, f);
+	if (likely(!folio_mapped(f) && check_page(f, is_fault_page)))
+		return true;
+	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
+	if (!zone_device)
+		folio_set(f, PG_LRU);
+	return false;
+}
+
+static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
+{
+	uhmm__remove_migration_ptes(m, f, f);
+	if (!is_fault_page)
+		folio_unlock(m, f);
+	folio_put(m, f);
+}
+
+uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+				    uhmm_pfn_t fault_page)
+{
+	uint64_t unmapped = 0, restore = 0;
+	bool drained = false;
+
+	uhmm__lru_add_drain(m);
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_frame(m, src[i]);
+
+		if (!f) {
+			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
+			continue;
+		}
+		if (unmap_page(m, f, frame_pfn(m, f) == fault_page, &drained)) {
+			unmapped++;
+			continue;
+		}
+		src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+		restore++;
+	}
+	for (uint64_t i = 0; i < npages && restore; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_frame(m, src[i]);
+
+		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+			continue;
+		src[i] = 0;
+		restore_page(m, f, frame_pfn(m, f) == fault_page);
+		restore--;
+	}
+	return unmapped;
+}
+
+/* ---- pages ---- */
+
+/*
+ * Put a destination where no page is. It is checked again under the PTL: anything may have come
+ * since the collection. Models: migrate_vma_insert_page().
+ */
+static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct uhmm__frame *f)
+{
+	struct uhmm_vma *vma = mig->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm__pgtable *pgt = &vma->mm->pgt;
+	struct uhmm__spinlock *ptl;
+	ptent_t *pmdp, *ptep;
+	pte_t entry, old;
+
+	if (!vma_is_anonymous(vma))
+		return false;
+	pmdp = uhmm__pmd_alloc(pgt, addr);
+	if (!pmdp || uhmm__pte_alloc(pgt, pmdp) || uhmm__anon_vma_prepare(vma))
+		return false;
+	folio_set(f, PG_UPTODATE);
+	if (folio_is_device_private(f)) {
+		entry = leaf_make(vma->flags & UHMM_VM_WRITE ? LEAF_DEVICE_PRIVATE_WRITE
+							     : LEAF_DEVICE_PRIVATE_READ,
+				  frame_pfn(m, f));
+	} else {
+		entry = pte_mk(frame_pfn(m, f), vma->page_prot);
+		if (vma->flags & UHMM_VM_WRITE)
+			entry = pte_set(entry, PTE_RW | PTE_DIRTY);
+	}
+	ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	if (!ptep)
+		return false;
+	uhmm__count(UHMM_CNT_READ_PTE);
+	old = ptep_get(ptep);
+	if (pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) {
+		uhmm__pte_unmap_unlock(ptep, ptl);
+		return false;
+	}
+	folio_add_new_anon_rmap(f, vma, addr);
+	if (!folio_is_zone_device(f))
+		uhmm__folio_add_lru(m, f);
+	folio_get(f);
+	if (pte_present(old))
+		uhmm__ptep_clear_flush(pgt, addr, ptep);
+	set_pte(ptep, entry);
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	return true;
+}
+
+/*
+ * Give the new folio the old one's place, if the caller has the only references to the old.
+ * Models: folio_migrate_mapping() without a mapping, folio_migrate_flags().
+ */
+static bool migrate_mapping(struct uhmm__frame *dst, struct uhmm__frame *src, unsigned int extra)
+{
+	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE) | BIT(PG_SWAPBACKED));
+
+	if (folio_ref_count(src) != (uint32_t)folio_mapcount(src) + 1 + extra)
+		return false;
+	store_relaxed(&dst->index, load_relaxed(&src->index));
+	store_release(&dst->mapping, load_relaxed(&src->mapping));
+	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
+				 memory_order_release);
+	return true;
+}
+
+static void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
+{
+	bool to = folio_is_zone_device(dst), from = folio_is_zone_device(src);
+
+	uhmm__count(to ? (from ? UHMM_CNT_MIGRATED_DEVICE_DEVICE : UHMM_CNT_MIGRATED_TO_DEVICE)
+		       : UHMM_CNT_MIGRATED_TO_RAM);
+}
+
+/* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */
+static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
+			  struct uhmm_migrate_vma *mig)
+{
+	struct uhmm_mmu_notifier_range range;
+	bool notified = false;
+
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
+		uhmm_vaddr_t addr;
+
+		if (!new) {
+			if (src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+				uhmm__count(UHMM_CNT_FAIL_NO_DST);
+			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+			continue;
+		}
+		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
+			continue;
+		if (!old) {
+			addr = mig->start + (i << UHMM_PAGE_SHIFT);
+			if (!notified) {
+				notified = true;
+				range = UHMM__NOTIFIER_RANGE(mig->vma->mm, UHMM_MMU_NOTIFY_MIGRATE,
+							     addr, mig->end, mig->pgmap_owner);
+				uhmm__invalidate_start(&range);
+			}
+			if (insert_page(mig, addr, new)) {
+				src[i] = UHMM_MIGRATE_PFN_MIGRATE;
+				uhmm__count(UHMM_CNT_MIGRATED_NEW);
+			} else {
+				src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+				uhmm__count(UHMM_CNT_FAIL_RACED);
+			}
+			continue;
+		}
+		if (migrate_mapping(new, old,
+				    mig && mig->fault_page &&
+					    mig->fault_page == frame_pfn(m, old))) {
+			count_moved(new, old);
+		} else {
+			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+			uhmm__count(UHMM_CNT_FAIL_RACED);
+		}
+	}
+	if (notified)
+		uhmm__invalidate_end(&range);
+}
+
+void uhmm_migrate_vma_pages(struct uhmm_migrate_vma *args)
+{
+	migrate_pages(args->vma->mm->machine, args->src, args->dst, args->npages, args);
+}
+
+void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
+			       uint64_t npages)
+{
+	migrate_pages(m, src, dst, npages, NULL);
+}
+
+/* ---- finalize ---- */
+
+static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
+		     uhmm_pfn_t fault_page)
+{
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
+
+		if (!old) {
+			if (new) {
+				folio_unlock(m, new);
+				folio_put(m, new);
+			}
+			continue;
+		}
+		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE) || !new) {
+			if (new) {
+				folio_unlock(m, new);
+				folio_put(m, new);
+			}
+			new = old;
+		}
+		/* Only the survivor goes to the LRU: the other is about to be freed. */
+		if (!folio_is_zone_device(new))
+			uhmm__folio_add_lru(m, new);
+		uhmm__remove_migration_ptes(m, old, new);
+		if (frame_pfn(m, old) != fault_page)
+			folio_unlock(m, old);
+		folio_put(m, old);
+		if (new != old) {
+			folio_unlock(m, new);
+			folio_put(m, new);
+		}
+	}
+}
+
+void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args)
+{
+	finalize(args->vma->mm->machine, args->src, args->dst, args->npages, args->fault_page);
+}
+
+void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
+				  uint64_t npages)
+{
+	finalize(m, src, dst, npages, 0);
+}
+
+/* ---- device pages by pfn ---- */
+
+/* Models: migrate_device_pfn_lock(). */
+static uint64_t pfn_lock(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+
+	if (!folio_try_get(f))
+		return 0;
+	if (!folio_trylock(f)) {
+		uhmm__count(UHMM_CNT_FAIL_LOCKED);
+		folio_put(m, f);
+		return 0;
+	}
+	uhmm__count(UHMM_CNT_COLLECTED);
+	return uhmm_migrate_pfn(pfn) | UHMM_MIGRATE_PFN_MIGRATE;
+}
+
+int uhmm_migrate_device_range(struct uhmm_machine *m, uint64_t *src, uhmm_pfn_t start,
+			      uint64_t npages)
+{
+	for (uint64_t i = 0; i < npages; i++)
+		src[i] = pfn_lock(m, start + i);
+	uhmm__migrate_device_unmap(m, src, npages, 0);
+	return 0;
+}
+
+int uhmm_migrate_device_pfns(struct uhmm_machine *m, uint64_t *src, uint64_t npages)
+{
+	for (uint64_t i = 0; i < npages; i++)
+		src[i] = pfn_lock(m, src[i]);
+	uhmm__migrate_device_unmap(m, src, npages, 0);
+	return 0;
+}

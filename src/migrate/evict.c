@@ -1,0 +1,110 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Emptying device memory: eviction of the least recently used pages when a pool is full, and of all
+ * when a device goes. Models: lib/test_hmm.c:dmirror_device_evict_chunk(), and what TTM does with
+ * migrate_device_pfns().
+ */
+#include "core/alloc.h"
+#include "devmem/pool.h"
+#include "migrate/migrate.h"
+
+enum { EVICT_BATCH = 512 };
+
+struct batch {
+	uint64_t src[EVICT_BATCH];
+	uint64_t dst[EVICT_BATCH];
+};
+
+/* src[] holds collected pages: give each a RAM page, copy, finish. Returns how many left. */
+static uint64_t move_home(struct uhmm_machine *m, struct batch *b, uint64_t n)
+{
+	uint64_t moved = 0;
+
+	for (uint64_t i = 0; i < n; i++) {
+		uhmm_pfn_t pfn;
+
+		b->dst[i] = 0;
+		if (!(b->src[i] & UHMM_MIGRATE_PFN_MIGRATE) || uhmm_alloc_locked_page(m, &pfn))
+			continue;
+		b->dst[i] = uhmm_migrate_pfn(pfn);
+		uhmm__copy_page(m, pfn, uhmm_migrate_pfn_to_pfn(b->src[i]));
+	}
+	uhmm_migrate_device_pages(m, b->src, b->dst, n);
+	for (uint64_t i = 0; i < n; i++)
+		moved += !!(b->src[i] & UHMM_MIGRATE_PFN_MIGRATE);
+	uhmm_migrate_device_finalize(m, b->src, b->dst, n);
+	uhmm__count_n(UHMM_CNT_EVICTED, moved);
+	return moved;
+}
+
+int64_t uhmm_devmem_evict(struct uhmm_devmem *pool, uint64_t npages)
+{
+	struct uhmm_machine *m = pool->machine;
+	struct batch *b = uhmm__alloc(m, sizeof(*b));
+	uint64_t moved = 0;
+
+	if (!b)
+		return -ENOMEM;
+	while (npages) {
+		uint64_t n = uhmm__devmem_oldest(pool, b->src, MIN(npages, EVICT_BATCH)), left;
+
+		if (!n)
+			break;
+		uhmm_migrate_device_pfns(m, b->src, n);
+		left = move_home(m, b, n);
+		moved += left;
+		npages -= n;
+		/* The oldest are busy: the same would come again. */
+		if (left < n)
+			break;
+	}
+	uhmm__free(m, b, sizeof(*b));
+	return moved;
+}
+
+int64_t uhmm_devmem_evict_all(struct uhmm_devmem *pool, bool remove)
+{
+	struct uhmm_machine *m = pool->machine;
+	struct batch *b = uhmm__alloc(m, sizeof(*b));
+
+	if (!b)
+		return -ENOMEM;
+	if (remove) {
+		bool already;
+
+		uhmm__spin_lock(&pool->lock);
+		already = pool->removing;
+		pool->removing = true;
+		uhmm__spin_unlock(&pool->lock);
+		if (already) {
+			uhmm__free(m, b, sizeof(*b));
+			return -EBUSY;
+		}
+	}
+	for (size_t c = 0; c < pool->nr_chunks; c++) {
+		struct uhmm__devmem_chunk *chunk = &pool->chunks[c];
+		uhmm_pfn_t start = uhmm_pagemap_start(chunk->pgmap);
+		/* Pages never used have nothing to move. */
+		uint64_t npages = MIN(chunk->npages, pool->next_fresh - MIN(pool->next_fresh,
+									    chunk->first));
+
+		for (uint64_t at = 0; at < npages; at += EVICT_BATCH) {
+			uint64_t n = MIN(npages - at, EVICT_BATCH);
+
+			uhmm_migrate_device_range(m, b->src, start + at, n);
+			move_home(m, b, n);
+		}
+	}
+	uhmm__free(m, b, sizeof(*b));
+	if (remove)
+		uhmm__devmem_remove_chunks(pool);
+	return uhmm_devmem_used(pool);
+}
+
+void uhmm_devmem_destroy(struct uhmm_devmem *pool)
+{
+	if (!pool)
+		return;
+	(void)uhmm_devmem_evict_all(pool, false);
+	uhmm__devmem_free(pool);
+}

@@ -1,0 +1,26 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* migrate.h - the steps of a migration, shared by ranges of addresses and of device pages. */
+#ifndef UHMM_MIGRATE_MIGRATE_H
+#define UHMM_MIGRATE_MIGRATE_H
+
+#include <uhmm/migrate.h>
+
+#include "mm/mm.h"
+#include "mm/zone_device.h"
+
+static inline struct uhmm__frame *migrate_pfn_to_frame(struct uhmm_machine *m, uint64_t mpfn)
+{
+	if (!(mpfn & UHMM_MIGRATE_PFN_VALID))
+		return NULL;
+	return pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(mpfn));
+}
+
+/*
+ * Isolate, unmap elsewhere, check references; put back what cannot move.
+ * @fault_page: page of the CPU fault that this serves, or 0
+ * Returns: entries that still have MIGRATE. Models: migrate_device_unmap().
+ */
+uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+				    uhmm_pfn_t fault_page);
+
+#endif /* UHMM_MIGRATE_MIGRATE_H */

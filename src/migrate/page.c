@@ -1,0 +1,54 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Pages by pfn, as drivers handle them. */
+#include "migrate/migrate.h"
+
+int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
+{
+	struct uhmm__frame *f = uhmm__folio_alloc(m, false);
+
+	if (!f)
+		return -ENOMEM;
+	UHMM_BUG_ON(m, !folio_trylock(f));
+	*out = frame_pfn(m, f);
+	return 0;
+}
+
+void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+
+	folio_unlock(m, f);
+	folio_put(m, f);
+}
+
+void uhmm_copy_highpage(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
+{
+	uhmm__copy_page(m, dst, src);
+}
+
+void uhmm_clear_highpage(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm__clear_page(m, pfn);
+}
+
+void uhmm_page_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len)
+{
+	uhmm__read_frame(m, pfn, off, buf, len);
+}
+
+void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+		     size_t len)
+{
+	uhmm__write_frame(m, pfn, off, buf, len);
+}
+
+bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return pfn >= m->device_base && pfn < m->end_pfn &&
+	       folio_is_device_private(pfn_to_frame(m, pfn));
+}
+
+bool uhmm_is_zero_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return pfn == m->zero_pfn;
+}

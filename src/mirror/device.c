@@ -1,0 +1,169 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Devices, mirrors, and how a mirror follows its process. Models: the frame of lib/test_hmm.c. */
+#include "mirror/mirror.h"
+
+#include "core/alloc.h"
+
+static const struct uhmm_dev_pagemap_ops device_ops = {
+	.migrate_to_ram = uhmm__device_migrate_to_ram,
+};
+
+int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *config,
+		       struct uhmm_device **out)
+{
+	struct uhmm_devmem_config mem = { .size = sizeof(mem) };
+	struct uhmm_device *dev;
+	int err;
+
+	if (config && config->size != sizeof(*config))
+		return -EINVAL;
+	if (config && config->type != UHMM_MEMORY_DEVICE_PRIVATE)
+		return config->type == UHMM_MEMORY_DEVICE_COHERENT ? -EOPNOTSUPP : -EINVAL;
+	dev = uhmm__alloc(m, sizeof(*dev));
+	if (!dev)
+		return -ENOMEM;
+	dev->machine = m;
+	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
+	list_init(&dev->mirrors);
+	mem.bytes = config ? config->memory_bytes : 0;
+	err = uhmm_devmem_create(m, &mem, dev, &device_ops, dev, &dev->pool);
+	if (err) {
+		uhmm__free(m, dev, sizeof(*dev));
+		return err;
+	}
+	*out = dev;
+	return 0;
+}
+
+static void device_destroy(struct uhmm_device *dev)
+{
+	uhmm_devmem_destroy(dev->pool);
+	uhmm__free(dev->machine, dev, sizeof(*dev));
+}
+
+void uhmm_device_destroy(struct uhmm_device *dev)
+{
+	struct uhmm_machine *m;
+
+	if (!dev)
+		return;
+	if (uhmm__current()) {
+		device_destroy(dev);
+		return;
+	}
+	m = dev->machine;
+	uhmm__boot_task_enter(m);
+	device_destroy(dev);
+	uhmm__boot_task_leave(m, NULL);
+}
+
+struct uhmm_devmem *uhmm_device_memory(struct uhmm_device *dev)
+{
+	return dev->pool;
+}
+
+/*
+ * Models: dmirror_interval_invalidate(). What this device itself migrates is not dropped here: the
+ * migration takes care of its entries.
+ */
+static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
+			      const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
+{
+	struct uhmm_mirror *mirror = uhmm_mmu_interval_data(mni);
+	struct uhmm__window *w;
+
+	if (range->event == UHMM_MMU_NOTIFY_MIGRATE && range->owner == mirror->dev)
+		return true;
+	if (range->blockable)
+		uhmm__mutex_lock(&mirror->mutex);
+	else if (!uhmm__mutex_trylock(&mirror->mutex))
+		return false;
+	uhmm_mmu_interval_set_seq(mni, cur_seq);
+	uhmm__for_each_entry (w, &mirror->windows, list)
+		w->stale |= range->start < w->args.end && w->args.start < range->end;
+	/* The page past the end goes as well, as in the test driver: its next access faults. */
+	uhmm__radix_erase_range(&mirror->pt, range->start >> UHMM_PAGE_SHIFT,
+				range->end >> UHMM_PAGE_SHIFT, NULL, NULL);
+	uhmm__mutex_unlock(&mirror->mutex);
+	return true;
+}
+
+static const struct uhmm_mmu_interval_notifier_ops mirror_notifier_ops = {
+	.invalidate = mirror_invalidate,
+};
+
+int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm, struct uhmm_mirror **out)
+{
+	struct uhmm_machine *m = dev->machine;
+	struct uhmm_mirror *mirror;
+	int err;
+
+	if (!uhmm__current() || mm->machine != m)
+		return -EINVAL;
+	mirror = uhmm__alloc(m, sizeof(*mirror));
+	if (!mirror)
+		return -ENOMEM;
+	mirror->dev = dev;
+	mirror->mm = mm;
+	uhmm__mutex_init(&mirror->mutex, UHMM__LC_MIRROR);
+	uhmm__radix_init(&mirror->pt, &m->allocator);
+	list_init(&mirror->windows);
+	store_relaxed(&mirror->refs, 1);
+	err = uhmm_mmu_interval_notifier_insert(mm, 0, UINT64_MAX & UHMM_PAGE_MASK,
+						&mirror_notifier_ops, mirror, &mirror->notifier);
+	if (err) {
+		uhmm__free(m, mirror, sizeof(*mirror));
+		return err;
+	}
+	uhmm_mmgrab(mm);
+	uhmm__spin_lock(&dev->lock);
+	list_add_tail(&mirror->list, &dev->mirrors);
+	uhmm__spin_unlock(&dev->lock);
+	*out = mirror;
+	return 0;
+}
+
+void uhmm__mirror_free(struct uhmm_mirror *mirror)
+{
+	struct uhmm_machine *m = mirror->dev->machine;
+
+	uhmm__radix_destroy(&mirror->pt);
+	uhmm__free(m, mirror, sizeof(*mirror));
+}
+
+static void mirror_close(struct uhmm_mirror *mirror)
+{
+	struct uhmm_device *dev = mirror->dev;
+	struct uhmm_mm *mm = mirror->mm;
+
+	uhmm_mmu_interval_notifier_remove(mirror->notifier);
+	uhmm__spin_lock(&dev->lock);
+	list_del(&mirror->list);
+	uhmm__spin_unlock(&dev->lock);
+	(void)uhmm_devmem_evict_all(dev->pool, false);
+	/* A page that was busy stays; it must not lead to this mirror any more. */
+	uhmm__devmem_forget(dev->pool, mirror);
+	uhmm__mirror_put(mirror);
+	uhmm_mmdrop(mm);
+}
+
+void uhmm_mirror_close(struct uhmm_mirror *mirror)
+{
+	struct uhmm_machine *m;
+
+	if (!mirror)
+		return;
+	if (uhmm__current()) {
+		mirror_close(mirror);
+		return;
+	}
+	m = mirror->dev->machine;
+	uhmm__boot_task_enter(m);
+	mirror_close(mirror);
+	uhmm__boot_task_leave(m, NULL);
+}
+
+struct uhmm_mm *uhmm_mirror_mm(struct uhmm_mirror *mirror)
+{
+	return mirror->mm;
+}

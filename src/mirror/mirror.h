@@ -1,0 +1,106 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* mirror.h - inside of the simulated GPU. */
+#ifndef UHMM_MIRROR_MIRROR_H
+#define UHMM_MIRROR_MIRROR_H
+
+#include <uhmm/mirror.h>
+
+#include "core/radix.h"
+#include "devmem/pool.h"
+#include "mm/mm.h"
+
+enum { WINDOW_PAGES = UHMM_PTRS_PER_TABLE };
+
+struct uhmm_device {
+	struct uhmm_machine *machine; /* [const] */
+	struct uhmm_devmem *pool;     /* [const] */
+	struct uhmm__spinlock lock;
+	struct list_head mirrors; /* [lock] */
+};
+
+/*
+ * A mirror's entry: pfn << 2 | tag. No reference is held: the notifier removes an entry before its
+ * page goes away.
+ */
+enum {
+	DPT_READ = 0,
+	DPT_ATOMIC = 1,
+	DPT_WRITE = 3,
+	DPT_TAG = 3,
+};
+
+static inline uint64_t dpt_entry(uhmm_pfn_t pfn, bool write)
+{
+	return pfn << 2 | (write ? DPT_WRITE : DPT_READ);
+}
+
+static inline uhmm_pfn_t dpt_pfn(uint64_t entry)
+{
+	return entry >> 2;
+}
+
+static inline bool dpt_permits(uint64_t entry, bool write)
+{
+	return entry && (!write || (entry & DPT_TAG) == DPT_WRITE);
+}
+
+struct uhmm_mirror {
+	struct uhmm_device *dev; /* [const] */
+	struct uhmm_mm *mm;	 /* [const] grabbed */
+	struct uhmm__mutex mutex;
+	struct uhmm__radix pt; /* [mutex] device page tables, by virtual page number */
+	struct list_head windows;		     /* [mutex] being moved to the device */
+	struct uhmm_mmu_interval_notifier *notifier; /* [const] */
+	_Atomic uint64_t flags;			     /* [atomic] UHMM_MIRROR_FLAG_* */
+	_Atomic uint32_t refs;			     /* [atomic] the opener, and users of a page */
+	struct list_head list;			     /* [dev->lock] */
+};
+
+/* One window of a migration by the device. */
+struct uhmm__window {
+	struct uhmm_migrate_vma args;
+	uint64_t src[WINDOW_PAGES];
+	uint64_t dst[WINDOW_PAGES];
+	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
+	struct list_head list;	      /* [mutex] in mirror->windows */
+	bool stale;		      /* [mutex] CPU entries of the window may have changed */
+	uint64_t moved; /* pages that are on the device now */
+	uint64_t evicted;
+};
+
+void uhmm__mirror_free(struct uhmm_mirror *mirror);
+
+static inline void uhmm__mirror_put(struct uhmm_mirror *mirror)
+{
+	if (mirror && atomic_fetch_sub_explicit(&mirror->refs, 1, memory_order_acq_rel) == 1)
+		uhmm__mirror_free(mirror);
+}
+
+/*
+ * Fault [start, end) in for the device and enter it into its tables, 32 pages at a time.
+ * Returns: as dmirror_fault().
+ */
+int uhmm__mirror_fault(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write,
+		       bool unlocked);
+
+int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vaddr_t start,
+			    uhmm_vaddr_t end, bool write);
+
+/* For a window that was set up: allocate, copy, move, enter, finalize. */
+void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new);
+/* 0, or -ENOMEM: RAM ran out; the window is finalized either way. */
+int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+			struct uhmm_migrate_vma *args);
+/*
+ * Collect a window for a device with the combined walker, and enter what it leaves in place into the
+ * device's tables. @strict: a page that cannot be had writable is an error, as in the test driver.
+ * Returns: 0 with mmap_lock held; an error as uhmm_range_fault() without.
+ */
+int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
+			  uhmm_vaddr_t end, bool write, bool strict);
+int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			uint64_t *cpages);
+/* CPU fault on a page of the device. */
+int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf);
+
+#endif /* UHMM_MIRROR_MIRROR_H */

@@ -1,0 +1,377 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Comparing two machines that were given the same work, perhaps by different strategies.
+ *
+ * Frame numbers, the order of the LRU and the young and dirty bits of entries depend on how the work
+ * was done, so neither way of comparing looks at them. References that an LRU batch holds do, too:
+ * they are left out of the counts.
+ */
+#include <inttypes.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "core/alloc.h"
+#include "mm/inspect.h"
+
+enum { MAX_LINES = 16 };
+
+struct side {
+	struct uhmm_machine *m;
+	struct uhmm__owners owners;
+	uint32_t *batched; /* reserved: pfns in LRU batches, sorted */
+	size_t nr_batched, batched_bytes;
+	struct uhmm_mm *mm;
+	struct uhmm__scan scan;
+};
+
+struct compare {
+	struct side a, b;
+	enum uhmm_compare what;
+	uhmm_emit_fn *emit;
+	void *data;
+	unsigned int lines;
+	int64_t differences;
+};
+
+/* What the STATE of a page is. */
+struct page {
+	struct uhmm__entry entry;
+	int device; /* -1: none */
+	uint32_t ref, pins;
+	int32_t map;
+};
+
+static void differ(struct compare *c, int64_t n, const char *fmt, ...) uhmm_printf(3, 4);
+
+static void differ(struct compare *c, int64_t n, const char *fmt, ...)
+{
+	char line[512];
+	va_list ap;
+
+	c->differences += n;
+	if (!c->emit || c->lines == MAX_LINES)
+		return;
+	c->lines++;
+	va_start(ap, fmt);
+	vsnprintf(line, sizeof(line), fmt, ap);
+	va_end(ap);
+	c->emit(c->data, line);
+}
+
+/* ---- one machine ---- */
+
+static void count_batched(void *arg, uhmm_pfn_t pfn uhmm_unused)
+{
+	struct side *s = arg;
+
+	s->nr_batched++;
+}
+
+static void add_batched(void *arg, uhmm_pfn_t pfn)
+{
+	struct side *s = arg;
+
+	s->batched[s->nr_batched++] = (uint32_t)pfn;
+}
+
+static int cmp_pfn(const void *a, const void *b)
+{
+	uint32_t x = *(const uint32_t *)a, y = *(const uint32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int side_init(struct side *s, struct uhmm_machine *m)
+{
+	*s = (struct side){ .m = m };
+	uhmm__lru_for_each_batched(m, count_batched, s);
+	s->batched_bytes = (s->nr_batched + 1) * sizeof(*s->batched);
+	s->batched = uhmm__reserve(s->batched_bytes);
+	if (!s->batched || uhmm__owners_init(&s->owners, m))
+		return -ENOMEM;
+	s->nr_batched = 0;
+	uhmm__lru_for_each_batched(m, add_batched, s);
+	qsort(s->batched, s->nr_batched, sizeof(*s->batched), cmp_pfn);
+	return 0;
+}
+
+static void side_exit(struct side *s)
+{
+	uhmm__owners_exit(&s->owners);
+	uhmm__unreserve(s->batched, s->batched_bytes);
+}
+
+static void look(struct side *s, pte_t pte, struct page *p)
+{
+	struct uhmm__frame *f;
+	uint32_t pfn, ref;
+
+	memset(p, 0, sizeof(*p));
+	p->device = -1;
+	uhmm__entry_decode(s->m, pte, &p->entry);
+	if (!p->entry.has_frame)
+		return;
+	f = pfn_to_frame(s->m, p->entry.pfn);
+	pfn = (uint32_t)p->entry.pfn;
+	ref = folio_ref_count(f);
+	/* On the LRU it is in no batch: most folios need no search. */
+	if (!folio_test(f, PG_LRU) &&
+	    bsearch(&pfn, s->batched, s->nr_batched, sizeof(pfn), cmp_pfn))
+		ref--;
+	p->device = uhmm__owners_device(&s->owners, p->entry.pfn);
+	p->pins = ref / UHMM_PIN_BIAS;
+	p->ref = ref % UHMM_PIN_BIAS;
+	p->map = folio_mapcount(f);
+}
+
+/* First 8 bytes of what a page holds. */
+static uint64_t first_word(struct side *s, const struct page *p)
+{
+	uint64_t w = 0;
+
+	if (p->entry.has_frame)
+		uhmm__read_frame(s->m, p->entry.pfn, 0, &w, sizeof(w));
+	return w;
+}
+
+static const char *page_text(struct side *s, const struct page *p, char *buf, size_t size)
+{
+	char perm[4], node[32] = "";
+
+	if (p->device >= 0)
+		snprintf(node, sizeof(node), " device %d", p->device);
+	snprintf(buf, size, "%s%s%s %s", uhmm__entry_kind_name(p->entry.kind), node,
+		 p->entry.exclusive ? " exclusive" : "", uhmm__entry_perm(&p->entry, perm));
+	if (p->entry.has_frame) {
+		size_t n = strlen(buf);
+
+		snprintf(buf + n, size - n, " ref %u map %d pins %u content 0x%" PRIx64, p->ref,
+			 p->map, p->pins, first_word(s, p));
+	}
+	return buf;
+}
+
+/* ---- pages ---- */
+
+static bool same_state(const struct page *a, const struct page *b)
+{
+	return a->entry.kind == b->entry.kind && a->entry.write == b->entry.write &&
+	       a->entry.protnone == b->entry.protnone && a->entry.exclusive == b->entry.exclusive &&
+	       a->device == b->device && a->ref == b->ref && a->map == b->map && a->pins == b->pins;
+}
+
+/* The frame whose content a page shows: the zero page's for one that is not there. */
+static uhmm_pfn_t content_pfn(struct side *s, const struct page *p)
+{
+	return p->entry.has_frame ? p->entry.pfn : s->m->zero_pfn;
+}
+
+static bool same_content(struct compare *c, const struct page *a, const struct page *b)
+{
+	if (!a->entry.has_frame && !b->entry.has_frame)
+		return true;
+	return uhmm__same_content(c->a.m, content_pfn(&c->a, a), c->b.m, content_pfn(&c->b, b));
+}
+
+/* What an access gets: 0 for what the page holds, a signal, or -1 for what only swap knows. */
+static int outcome(pte_t pte, const struct page *p)
+{
+	if (p->entry.kind == ENTRY_SWAP)
+		return -1;
+	if (p->entry.kind == ENTRY_HWPOISON || leaf_is_marker(pte, MARKER_POISONED))
+		return SIGBUS;
+	return leaf_is_marker(pte, MARKER_GUARD) ? SIGSEGV : 0;
+}
+
+/* 0: not mapped, 1: not accessible, 2: accessible. */
+static int access_class(const struct uhmm_vma *vma)
+{
+	if (!vma)
+		return 0;
+	return vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) ? 2 : 1;
+}
+
+static bool same_access(struct compare *c, uhmm_vaddr_t addr)
+{
+	return access_class(uhmm__vma_lookup(c->a.mm, addr)) ==
+	       access_class(uhmm__vma_lookup(c->b.mm, addr));
+}
+
+static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
+			const struct page *a, const struct page *b)
+{
+	int out_a = outcome(pa, a), out_b = outcome(pb, b);
+
+	if (c->what == UHMM_COMPARE_STATE)
+		return same_state(a, b) && out_a == out_b && (out_a || same_content(c, a, b));
+	if (out_a == out_b && (out_a || same_content(c, a, b)))
+		return true;
+	/* Where access itself differs the page was counted with its VMA. */
+	return !same_access(c, addr);
+}
+
+static void compare_page(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb)
+{
+	char ta[160], tb[160];
+	struct page a, b;
+
+	look(&c->a, pa, &a);
+	look(&c->b, pb, &b);
+	if (pages_agree(c, addr, pa, pb, &a, &b))
+		return;
+	differ(c, 1, "mm %" PRIu64 " page 0x%" PRIx64 ": %s | %s%s", c->a.mm->id, addr,
+	       page_text(&c->a, &a, ta, sizeof(ta)), page_text(&c->b, &b, tb, sizeof(tb)),
+	       same_content(c, &a, &b) ? "" : " (contents differ)");
+}
+
+/* Entries of both in the order of their addresses; one that only one side has meets a none. */
+static void compare_pages(struct compare *c)
+{
+	struct uhmm__scan *sa = &c->a.scan, *sb = &c->b.scan;
+	const pte_t none = pte_make(0);
+	bool more_a, more_b;
+
+	uhmm__scan_init(sa, &c->a.mm->pgt, 0, UHMM_TASK_SIZE);
+	uhmm__scan_init(sb, &c->b.mm->pgt, 0, UHMM_TASK_SIZE);
+	more_a = uhmm__scan_next(sa);
+	more_b = uhmm__scan_next(sb);
+	while (more_a || more_b) {
+		bool take_a = more_a && (!more_b || sa->addr <= sb->addr);
+		bool take_b = more_b && (!more_a || sb->addr <= sa->addr);
+
+		compare_page(c, take_a ? sa->addr : sb->addr, take_a ? sa->pte : none,
+			     take_b ? sb->pte : none);
+		if (take_a)
+			more_a = uhmm__scan_next(sa);
+		if (take_b)
+			more_b = uhmm__scan_next(sb);
+	}
+}
+
+/* ---- VMAs ---- */
+
+static const char *vma_text(const struct uhmm_vma *vma, char *buf, size_t size)
+{
+	if (!vma)
+		return "none";
+	snprintf(buf, size, "[0x%" PRIx64 ", 0x%" PRIx64 ") flags 0x%" PRIx64, vma->start, vma->end,
+		 vma->flags);
+	return buf;
+}
+
+/* The lists must be the same. Each VMA without its like counts once. */
+static void compare_vmas(struct compare *c)
+{
+	struct uhmm_vma *a = uhmm__find_vma(c->a.mm, 0), *b = uhmm__find_vma(c->b.mm, 0);
+	char ta[96], tb[96];
+
+	while (a || b) {
+		struct uhmm_vma *va = a && (!b || a->start <= b->start) ? a : NULL;
+		struct uhmm_vma *vb = b && (!a || b->start <= a->start) ? b : NULL;
+
+		if (!va || !vb || va->end != vb->end || va->flags != vb->flags)
+			differ(c, 1, "mm %" PRIu64 " VMA: %s | %s", c->a.mm->id,
+			       vma_text(va, ta, sizeof(ta)), vma_text(vb, tb, sizeof(tb)));
+		if (va)
+			a = uhmm__vma_next(c->a.mm, va);
+		if (vb)
+			b = uhmm__vma_next(c->b.mm, vb);
+	}
+}
+
+/* The VMA of an address or NULL, and where that changes. */
+static struct uhmm_vma *vma_until(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_vaddr_t *until)
+{
+	struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+
+	if (!vma)
+		*until = UHMM_TASK_SIZE;
+	else if (vma->start > addr)
+		*until = vma->start;
+	else
+		*until = vma->end;
+	return vma && vma->start <= addr ? vma : NULL;
+}
+
+/* Where one may access and the other not; how VMAs are cut does not matter. */
+static void compare_access(struct compare *c)
+{
+	static const char *const names[] = { "unmapped", "no access", "accessible" };
+	uhmm_vaddr_t addr, next;
+
+	for (addr = 0; addr < UHMM_TASK_SIZE; addr = next) {
+		uhmm_vaddr_t ua, ub;
+		int a = access_class(vma_until(c->a.mm, addr, &ua));
+		int b = access_class(vma_until(c->b.mm, addr, &ub));
+
+		next = MIN(ua, ub);
+		if (a != b)
+			differ(c, (int64_t)((next - addr) >> UHMM_PAGE_SHIFT),
+			       "mm %" PRIu64 " [0x%" PRIx64 ", 0x%" PRIx64 "): %s | %s",
+			       c->a.mm->id, addr, next, names[a], names[b]);
+	}
+}
+
+/* ---- machines ---- */
+
+static struct uhmm_mm *mm_first(struct uhmm_machine *m)
+{
+	struct list_head *l = &m->mms->list;
+
+	return list_empty(l) ? NULL : list_first_entry(l, struct uhmm_mm, list);
+}
+
+static struct uhmm_mm *mm_next(struct uhmm_machine *m, struct uhmm_mm *mm)
+{
+	struct list_head *next = mm->list.next;
+
+	return next == &m->mms->list ? NULL : list_entry(next, struct uhmm_mm, list);
+}
+
+/* mms are listed in the order of their numbers. */
+static void compare_mms(struct compare *c)
+{
+	struct uhmm_mm *a = mm_first(c->a.m), *b = mm_first(c->b.m);
+
+	while (a || b) {
+		if (!b || (a && a->id < b->id)) {
+			differ(c, 1, "mm %" PRIu64 ": only in the first machine", a->id);
+			a = mm_next(c->a.m, a);
+			continue;
+		}
+		if (!a || b->id < a->id) {
+			differ(c, 1, "mm %" PRIu64 ": only in the second machine", b->id);
+			b = mm_next(c->b.m, b);
+			continue;
+		}
+		c->a.mm = a;
+		c->b.mm = b;
+		if (c->what == UHMM_COMPARE_STATE)
+			compare_vmas(c);
+		else
+			compare_access(c);
+		compare_pages(c);
+		a = mm_next(c->a.m, a);
+		b = mm_next(c->b.m, b);
+	}
+}
+
+int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enum uhmm_compare what,
+			     uhmm_emit_fn *emit, void *data)
+{
+	struct compare c = { .what = what, .emit = emit, .data = data };
+	int err;
+
+	if ((unsigned int)what > UHMM_COMPARE_CONTENTS || a->config.content != b->config.content)
+		return -EINVAL;
+	err = side_init(&c.a, a);
+	if (!err)
+		err = side_init(&c.b, b);
+	if (!err)
+		compare_mms(&c);
+	side_exit(&c.b);
+	side_exit(&c.a);
+	return err ? err : c.differences;
+}

@@ -1,0 +1,134 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Contents of frames.
+ *
+ * A CPU and a device may touch one page at the same time, as on hardware; so contents are moved by
+ * relaxed atomic words, which neither tear a word nor order anything.
+ */
+#include <string.h>
+
+#include "mm/frame.h"
+
+enum { WORDS = UHMM_PAGE_SIZE / sizeof(uint64_t) };
+
+static uint64_t *frame_words(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return (uint64_t *)(m->bytes + (pfn << UHMM_PAGE_SHIFT));
+}
+
+static void count_copy(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
+{
+	bool to_dev = dst >= m->device_base, from_dev = src >= m->device_base;
+
+	uhmm__count(to_dev ? (from_dev ? UHMM_CNT_COPY_DEVICE : UHMM_CNT_COPY_TO_DEVICE)
+			   : (from_dev ? UHMM_CNT_COPY_TO_RAM : UHMM_CNT_COPY_RAM));
+}
+
+void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
+{
+	count_copy(m, dst, src);
+	if (m->tags) {
+		store_relaxed(&m->tags[dst], load_relaxed(&m->tags[src]));
+		return;
+	}
+	for (int i = 0; i < WORDS; i++) {
+		uint64_t w = __atomic_load_n(&frame_words(m, src)[i], __ATOMIC_RELAXED);
+
+		__atomic_store_n(&frame_words(m, dst)[i], w, __ATOMIC_RELAXED);
+	}
+}
+
+void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);
+	if (m->tags) {
+		store_relaxed(&m->tags[pfn], 0);
+		return;
+	}
+	for (int i = 0; i < WORDS; i++)
+		__atomic_store_n(&frame_words(m, pfn)[i], 0, __ATOMIC_RELAXED);
+}
+
+/*
+ * The tag's 8 bytes stand for the whole page, repeated. Of a range longer than a tag the last
+ * 8 bytes win on writing.
+ */
+static void tag_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, uint8_t *buf, size_t len)
+{
+	uint64_t tag = load_relaxed(&m->tags[pfn]);
+
+	if (!(off & 7) && len == 8) {
+		memcpy(buf, &tag, 8);
+		return;
+	}
+	for (size_t i = 0; i < len; i++)
+		buf[i] = tag >> ((off + i) % 8 * 8);
+}
+
+static void tag_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const uint8_t *buf,
+		      size_t len)
+{
+	uint64_t tag;
+
+	if (!(off & 7) && len == 8) {
+		memcpy(&tag, buf, 8);
+		store_relaxed(&m->tags[pfn], tag);
+		return;
+	}
+	tag = load_relaxed(&m->tags[pfn]);
+	for (size_t i = 0; i < len; i++) {
+		unsigned int shift = (off + i) % 8 * 8;
+
+		tag = (tag & ~(0xffUL << shift)) | (uint64_t)buf[i] << shift;
+	}
+	store_relaxed(&m->tags[pfn], tag);
+}
+
+void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len)
+{
+	uint8_t *out = buf;
+
+	if (m->tags) {
+		tag_read(m, pfn, off, buf, len);
+		return;
+	}
+	while (len) {
+		uint64_t w = __atomic_load_n(&frame_words(m, pfn)[off / 8], __ATOMIC_RELAXED);
+		size_t n = MIN(len, 8 - off % 8);
+
+		memcpy(out, (uint8_t *)&w + off % 8, n);
+		out += n;
+		off += n;
+		len -= n;
+	}
+}
+
+void uhmm__write_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+		       size_t len)
+{
+	const uint8_t *in = buf;
+
+	if (m->tags) {
+		tag_write(m, pfn, off, buf, len);
+		return;
+	}
+	while (len) {
+		uint64_t *p = &frame_words(m, pfn)[off / 8];
+		uint64_t w = __atomic_load_n(p, __ATOMIC_RELAXED);
+		size_t n = MIN(len, 8 - off % 8);
+
+		memcpy((uint8_t *)&w + off % 8, in, n);
+		__atomic_store_n(p, w, __ATOMIC_RELAXED);
+		in += n;
+		off += n;
+		len -= n;
+	}
+}
+
+bool uhmm__same_content(struct uhmm_machine *ma, uhmm_pfn_t a, struct uhmm_machine *mb,
+			uhmm_pfn_t b)
+{
+	if (ma->tags)
+		return load_relaxed(&ma->tags[a]) == load_relaxed(&mb->tags[b]);
+	return !memcmp(frame_words(ma, a), frame_words(mb, b), UHMM_PAGE_SIZE);
+}

@@ -1,0 +1,260 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Page faults on the page table. Models: mm/memory.c:handle_mm_fault() and below.
+ *
+ * Every handler here works alike: decide from an entry that was read without the lock, prepare what
+ * may sleep or allocate, then take the PTL, see that the entry is still the same, and install. If it
+ * is not, somebody else was faster: the access is tried again.
+ */
+#include "mm/mm.h"
+#include "mm/zone_device.h"
+
+int uhmm__vm_fault_to_errno(int fault)
+{
+	if (fault & VM_FAULT_OOM)
+		return -ENOMEM;
+	if (fault & (VM_FAULT_HWPOISON | VM_FAULT_SIGBUS | VM_FAULT_SIGSEGV))
+		return -EFAULT;
+	return 0;
+}
+
+/*
+ * An anon_vma for the VMA. Under the per-VMA lock mmap_lock is only tried: whoever waits for the VMA
+ * may hold it. Models: vmf_anon_prepare().
+ */
+static int anon_prepare(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	struct uhmm_mm *mm = vma->mm;
+	int err;
+
+	if (likely(load_acquire(&vma->anon_vma)))
+		return 0;
+	if (!(vmf->flags & FAULT_FLAG_VMA_LOCK))
+		return uhmm__anon_vma_prepare(vma) ? VM_FAULT_OOM : 0;
+	if (!mmap_read_trylock(mm)) {
+		vma_end_read(vma);
+		return VM_FAULT_RETRY;
+	}
+	err = uhmm__anon_vma_prepare(vma);
+	mmap_read_unlock(mm);
+	return err ? VM_FAULT_OOM : 0;
+}
+
+/* Map and lock the entry again. False: it changed, or its table is gone. */
+static bool relock(struct uhmm__fault *vmf)
+{
+	vmf->pte = uhmm__pte_offset_map_lock(vmf->pmd, vmf->address, &vmf->ptl);
+	if (unlikely(!vmf->pte))
+		return false;
+	if (likely(pte_same(ptep_get(vmf->pte), vmf->orig_pte)))
+		return true;
+	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
+	return false;
+}
+
+static void unlock(struct uhmm__fault *vmf)
+{
+	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+}
+
+static pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
+{
+	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
+}
+
+/* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none. */
+static int do_anonymous_page(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm__frame *f;
+	pte_t entry;
+	int ret;
+
+	if (uhmm__pte_alloc(&vma->mm->pgt, vmf->pmd))
+		return VM_FAULT_OOM;
+	if (!(vmf->flags & FAULT_FLAG_WRITE)) {
+		if (!relock(vmf))
+			return 0;
+		set_pte(vmf->pte, pte_mk(m->zero_pfn, vma->page_prot));
+		unlock(vmf);
+		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
+		return 0;
+	}
+	ret = anon_prepare(vmf);
+	if (unlikely(ret))
+		return ret;
+	f = uhmm__folio_alloc(m, true);
+	if (unlikely(!f))
+		return VM_FAULT_OOM;
+	entry = maybe_mkwrite(pte_set(pte_mk(frame_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
+	if (unlikely(!relock(vmf))) {
+		folio_put(m, f);
+		return 0;
+	}
+	store_relaxed(&f->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
+	folio_add_new_anon_rmap(f, vma, vmf->address);
+	uhmm__folio_add_lru_new(m, f);
+	set_pte(vmf->pte, entry);
+	unlock(vmf);
+	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
+	return 0;
+}
+
+/* Models: wp_can_reuse_anon_folio(). Context: PTL. */
+static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
+{
+	/* A batch may hold one reference, and whoever isolates or migrates another. */
+	if (folio_ref_count(f) > 3)
+		return false;
+	if (!folio_test(f, PG_LRU))
+		uhmm__lru_add_drain(m);
+	if (folio_ref_count(f) > 1)
+		return false;
+	if (!folio_trylock(f))
+		return false;
+	if (folio_ref_count(f) != 1) {
+		folio_unlock(m, f);
+		return false;
+	}
+	/* The folio is this VMA's alone from now on: look for it only here. */
+	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
+	folio_unlock(m, f);
+	return true;
+}
+
+static void wp_reuse(struct uhmm__fault *vmf)
+{
+	pte_t entry = pte_set(vmf->orig_pte, PTE_ACCESSED | PTE_DIRTY);
+
+	set_pte(vmf->pte, maybe_mkwrite(entry, vmf->vma));
+	unlock(vmf);
+	uhmm__count(UHMM_CNT_FAULT_COW_REUSE);
+}
+
+/*
+ * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, with a
+ * reference, or NULL for the zero page.
+ */
+static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_CLEAR, vmf->address, vmf->address + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__frame *new;
+	bool copied = false;
+	pte_t entry;
+	int ret;
+
+	ret = anon_prepare(vmf);
+	if (unlikely(ret))
+		goto out;
+	new = uhmm__folio_alloc(m, !old);
+	if (unlikely(!new)) {
+		ret = VM_FAULT_OOM;
+		goto out;
+	}
+	if (old)
+		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, old));
+	uhmm__invalidate_start(&range);
+	if (relock(vmf)) {
+		entry = pte_mk(frame_pfn(m, new), vma->page_prot);
+		entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
+		/* Cleared before the new one is set: no CPU may see the two at a time. */
+		uhmm__ptep_clear_flush(&vma->mm->pgt, vmf->address, vmf->pte);
+		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
+		folio_add_new_anon_rmap(new, vma, vmf->address);
+		uhmm__folio_add_lru_new(m, new);
+		set_pte(vmf->pte, entry);
+		if (old)
+			folio_remove_rmap(old);
+		unlock(vmf);
+		copied = true;
+		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
+	}
+	uhmm__invalidate_end(&range);
+	if (copied && old)
+		folio_put(m, old); /* the mapping's */
+	if (!copied)
+		folio_put(m, new);
+out:
+	if (old)
+		folio_put(m, old);
+	return ret;
+}
+
+/* Models: do_wp_page(). Entered with the entry mapped and locked. */
+static int do_wp_page(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm__frame *f = vm_normal_page(m, vmf->orig_pte);
+
+	if (f && (folio_test(f, PG_ANON_EXCLUSIVE) || can_reuse(m, f, vma))) {
+		folio_set(f, PG_ANON_EXCLUSIVE);
+		wp_reuse(vmf);
+		return 0;
+	}
+	if (f)
+		folio_get(f);
+	unlock(vmf);
+	return wp_copy(vmf, f);
+}
+
+/*
+ * The access found a present entry with the rights it needs: another CPU was faster, or only the
+ * accessed and dirty bits are missing.
+ */
+static void spurious(struct uhmm__fault *vmf)
+{
+	uint64_t bits = PTE_ACCESSED | (vmf->flags & FAULT_FLAG_WRITE ? PTE_DIRTY : 0);
+
+	set_pte(vmf->pte, pte_set(vmf->orig_pte, bits));
+	unlock(vmf);
+	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
+}
+
+/* Models: handle_pte_fault(). */
+static int handle_pte_fault(struct uhmm__fault *vmf)
+{
+	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, NULL);
+	if (!vmf->pte)
+		return do_anonymous_page(vmf);
+	uhmm__count(UHMM_CNT_READ_PTE);
+	vmf->orig_pte = ptep_get(vmf->pte);
+	if (pte_none(vmf->orig_pte)) {
+		uhmm__pte_unmap(vmf->pte);
+		return do_anonymous_page(vmf);
+	}
+	if (!pte_present(vmf->orig_pte))
+		return uhmm__do_swap_page(vmf);
+	uhmm__pte_unmap(vmf->pte);
+	if (!relock(vmf))
+		return 0;
+	if (vmf->flags & FAULT_FLAG_WRITE && !pte_write(vmf->orig_pte))
+		return do_wp_page(vmf);
+	spurious(vmf);
+	return 0;
+}
+
+int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+{
+	struct uhmm__fault vmf = {
+		.vma = vma,
+		.address = addr & UHMM_PAGE_MASK,
+		.flags = flags,
+	};
+	int ret;
+
+	uhmm__might_sleep();
+	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
+	if (unlikely(!vmf.pmd))
+		return VM_FAULT_OOM;
+	ret = handle_pte_fault(&vmf);
+	if (unlikely(ret & VM_FAULT_OOM))
+		uhmm__count(UHMM_CNT_FAULT_OOM);
+	return ret;
+}

@@ -1,0 +1,231 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * frame.h - frame descriptors, folios and their contents.
+ *
+ * A pfn indexes machine->vmemmap, a reserved array that fills on first touch. A folio is named by
+ * the descriptor of its first frame, as in the kernel. A descriptor is 32 bytes: with 8 bytes of
+ * tag and 8 of page-table entry a populated page costs 48.
+ *
+ * References of a folio: one per mapping, one while it sits in an LRU batch, one per caller that
+ * holds it (migration, fault, a user of the API). Free frames have none, device pages included.
+ * Pins count as UHMM_PIN_BIAS references each, as in the kernel.
+ */
+#ifndef UHMM_MM_FRAME_H
+#define UHMM_MM_FRAME_H
+
+#include "core/machine.h"
+#include "sync/sync.h"
+
+struct uhmm__anon_vma;
+
+/* Bits of frame->flags. */
+enum {
+	PG_LOCKED,	   /* folio lock; waited on with PG_WAITERS */
+	PG_WAITERS,	   /* somebody sleeps on PG_LOCKED */
+	PG_DIRTY,	   /* [folio] */
+	PG_UPTODATE,	   /* [folio] */
+	PG_LRU,		   /* on the LRU; whoever clears it has isolated the folio */
+	PG_ANON_EXCLUSIVE, /* [ptl] this page is mapped once and writable without a copy */
+	PG_SWAPBACKED,	   /* [const] */
+	PG_RESERVED,	   /* [const] not allocatable: the zero page */
+	PG_DEVICE_PRIVATE, /* [const] */
+	PG_DEVICE_COHERENT, /* [const] */
+	PG_FREE,	    /* on a free list: checks only */
+};
+
+#define MAPPING_ANON 1UL
+#define UHMM_PIN_BIAS 1024U
+
+struct uhmm__frame {
+	_Atomic uint32_t flags;	   /* [atomic] */
+	_Atomic uint32_t refcount; /* [atomic] */
+	_Atomic int32_t mapcount;  /* [atomic] page-table entries that map it */
+	uint32_t aux;		   /* owner's: see the user */
+	_Atomic uintptr_t mapping; /* [folio] anon_vma | MAPPING_ANON, or 0 */
+	_Atomic uint64_t index;	   /* [folio] page offset in the mapping */
+};
+
+_Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
+
+uhmm_always_inline struct uhmm__frame *pfn_to_frame(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return &m->vmemmap[pfn];
+}
+
+uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
+	return (uhmm_pfn_t)(f - m->vmemmap);
+}
+
+/* ---- flags ---- */
+
+uhmm_always_inline bool folio_test(struct uhmm__frame *f, unsigned int bit)
+{
+	return load_relaxed(&f->flags) & BIT(bit);
+}
+
+uhmm_always_inline void folio_set(struct uhmm__frame *f, unsigned int bit)
+{
+	atomic_fetch_or_explicit(&f->flags, (uint32_t)BIT(bit), memory_order_release);
+}
+
+uhmm_always_inline void folio_clear(struct uhmm__frame *f, unsigned int bit)
+{
+	atomic_fetch_and_explicit(&f->flags, ~(uint32_t)BIT(bit), memory_order_release);
+}
+
+uhmm_always_inline bool folio_test_clear(struct uhmm__frame *f, unsigned int bit)
+{
+	return atomic_fetch_and_explicit(&f->flags, ~(uint32_t)BIT(bit), memory_order_acq_rel) &
+	       BIT(bit);
+}
+
+uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
+{
+	return folio_test(f, PG_DEVICE_PRIVATE);
+}
+
+uhmm_always_inline bool folio_is_zone_device(struct uhmm__frame *f)
+{
+	return load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT));
+}
+
+uhmm_always_inline bool folio_test_anon(struct uhmm__frame *f)
+{
+	return load_relaxed(&f->mapping) & MAPPING_ANON;
+}
+
+/* ---- lock ---- */
+
+uhmm_always_inline bool folio_trylock(struct uhmm__frame *f)
+{
+	if (likely(uhmm__bit_trylock(&f->flags, PG_LOCKED)))
+		return true;
+	uhmm__count(UHMM_CNT_FOLIO_TRYLOCK_FAIL);
+	return false;
+}
+
+static inline void folio_lock(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (uhmm__bit_lock(m, &f->flags, PG_LOCKED, PG_WAITERS))
+		uhmm__count(UHMM_CNT_FOLIO_LOCK_WAIT);
+}
+
+static inline void folio_unlock(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	UHMM_VM_BUG_ON(m, !folio_test(f, PG_LOCKED));
+	uhmm__bit_unlock(m, &f->flags, PG_LOCKED, PG_WAITERS);
+}
+
+/* ---- references and mappings ---- */
+
+uhmm_always_inline uint32_t folio_ref_count(struct uhmm__frame *f)
+{
+	return load_relaxed(&f->refcount);
+}
+
+uhmm_always_inline int32_t folio_mapcount(struct uhmm__frame *f)
+{
+	return load_relaxed(&f->mapcount);
+}
+
+uhmm_always_inline bool folio_mapped(struct uhmm__frame *f)
+{
+	return folio_mapcount(f) > 0;
+}
+
+uhmm_always_inline bool folio_maybe_dma_pinned(struct uhmm__frame *f)
+{
+	return folio_ref_count(f) >= UHMM_PIN_BIAS;
+}
+
+/* Context: the caller knows that the count is not 0. */
+uhmm_always_inline void folio_get(struct uhmm__frame *f)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	atomic_fetch_add_explicit(&f->refcount, 1, memory_order_relaxed);
+}
+
+/* A reference by pfn, where the folio may be free. */
+static inline bool folio_try_get(struct uhmm__frame *f)
+{
+	uint32_t ref = load_relaxed(&f->refcount);
+
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	while (ref) {
+		if (atomic_compare_exchange_weak_explicit(&f->refcount, &ref, ref + 1,
+							  memory_order_acquire,
+							  memory_order_relaxed))
+			return true;
+	}
+	return false;
+}
+
+void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f);
+
+/* True if the caller dropped the last reference and must free the folio. */
+uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	return atomic_fetch_sub_explicit(&f->refcount, 1, memory_order_acq_rel) == 1;
+}
+
+static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (folio_put_testzero(f))
+		uhmm__folio_free(m, f);
+}
+
+/* ---- allocation ---- */
+
+int uhmm__frames_init(struct uhmm_machine *m);
+void uhmm__frames_exit(struct uhmm_machine *m);
+
+/**
+ * uhmm__folio_alloc() - a RAM frame
+ * @m: machine
+ * @zero: contents must be zero; else they are left over
+ * Returns: the folio with one reference, no flag but PG_SWAPBACKED, no mapping; NULL if RAM is
+ * used up.
+ * Context: takes the CPU's local lock. Models: folio_alloc(GFP_HIGHUSER_MOVABLE), order 0.
+ */
+struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero);
+
+uint64_t uhmm__frames_used(struct uhmm_machine *m);
+
+/* ---- for the verifier; context: no task inside the library ---- */
+
+typedef void uhmm__pfn_fn(void *arg, uhmm_pfn_t pfn);
+
+/* Every frame but the zero page that was ever handed out is in [*first, *end). */
+void uhmm__frames_range(struct uhmm_machine *m, uhmm_pfn_t *first, uhmm_pfn_t *end);
+/* Each frame of that range that is on a free list. */
+void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
+/* Each folio that an LRU batch holds. */
+void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
+
+/* ---- LRU batches (lru.c) ---- */
+
+/* Models: folio_add_lru(): the batch of this CPU takes a reference of its own. */
+void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f);
+/* The same for a folio that nobody else can see yet and that has one reference. */
+void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f);
+void uhmm__lru_add_drain(struct uhmm_machine *m);
+void uhmm__lru_add_drain_all(struct uhmm_machine *m);
+/* Models: folio_isolate_lru(): true with a reference, or false if not on the LRU. */
+bool uhmm__folio_isolate_lru(struct uhmm__frame *f);
+
+/* ---- contents ---- */
+
+/* Copies a whole page between frames; counted by kind. */
+void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
+void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+/* @off + @len within the page. */
+void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len);
+void uhmm__write_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+		       size_t len);
+/* Equal contents of two frames of two machines of the same content kind. */
+bool uhmm__same_content(struct uhmm_machine *ma, uhmm_pfn_t a, struct uhmm_machine *mb,
+			uhmm_pfn_t b);
+
+#endif /* UHMM_MM_FRAME_H */

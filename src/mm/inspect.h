@@ -1,0 +1,82 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * inspect.h - looking at page tables and frames without taking part: no counts, no switch points,
+ * no locks of its own. For the verifier, the comparison and the dump.
+ */
+#ifndef UHMM_MM_INSPECT_H
+#define UHMM_MM_INSPECT_H
+
+#include "mm/mm.h"
+
+/* ---- entries of a range, in order ---- */
+
+struct uhmm__scan {
+	struct uhmm__pgtable *pgt;
+	uhmm_vaddr_t addr; /* of the entry found */
+	pte_t pte;
+	uhmm_vaddr_t next, end;
+	struct uhmm__table *pte_table; /* of .next, or NULL if it must be looked up */
+};
+
+/* Context: mmap_lock held, which keeps the tables, or nobody else inside the library. */
+void uhmm__scan_init(struct uhmm__scan *s, struct uhmm__pgtable *pgt, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end);
+/* The next PTE that is not none, in .addr and .pte. False at the end. */
+bool uhmm__scan_next(struct uhmm__scan *s);
+
+/* ---- what an entry is ---- */
+
+enum uhmm__entry_kind {
+	ENTRY_NONE,
+	ENTRY_ZERO, /* the zero page */
+	ENTRY_PAGE, /* any other present page */
+	ENTRY_DEVICE_PRIVATE,
+	ENTRY_DEVICE_EXCLUSIVE,
+	ENTRY_MIGRATION,
+	ENTRY_SWAP,
+	ENTRY_HWPOISON,
+	ENTRY_MARKER,
+	ENTRY_NR_KINDS
+};
+
+struct uhmm__entry {
+	enum uhmm__entry_kind kind;
+	bool write;
+	bool protnone; /* of a present page */
+	bool exec;     /* of a present page */
+	bool young, dirty;
+	bool exclusive; /* of a migration entry: readable and exclusive */
+	bool has_frame; /* .pfn names a folio; not for the zero page */
+	uhmm_pfn_t pfn;
+};
+
+void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e);
+const char *uhmm__entry_kind_name(enum uhmm__entry_kind kind);
+/* "rwx" as the entry permits it, into @buf. */
+const char *uhmm__entry_perm(const struct uhmm__entry *e, char buf[4]);
+
+/* ---- frames ---- */
+
+#define UHMM__FRAME_TEXT 160
+/* "ref 1 map 1 flags uptodate,lru anon index 0x10", into @buf. */
+const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT]);
+
+/*
+ * Devices are told apart by the owner of their pagemaps and numbered in the order in which the
+ * owners registered their first, so that numbers mean the same in two machines with one history.
+ */
+struct uhmm__owners {
+	struct uhmm_machine *machine;
+	void **v; /* owners, in order */
+	uint32_t nr;
+	uint32_t *block; /* of each block of device frames: number of its owner + 1, 0 = none */
+	size_t v_bytes, block_bytes;
+};
+
+/* 0 or -ENOMEM. Context: no pagemap comes or goes meanwhile. */
+int uhmm__owners_init(struct uhmm__owners *o, struct uhmm_machine *m);
+void uhmm__owners_exit(struct uhmm__owners *o);
+/* Number of the device that a frame belongs to; -1 for RAM and for unregistered frames. */
+int uhmm__owners_device(const struct uhmm__owners *o, uhmm_pfn_t pfn);
+
+#endif /* UHMM_MM_INSPECT_H */

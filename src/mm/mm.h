@@ -1,0 +1,369 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * mm.h - inside of an address space: VMAs, their locks, faults, zapping, rmap.
+ */
+#ifndef UHMM_MM_MM_H
+#define UHMM_MM_MM_H
+
+#include <uhmm/mm.h>
+
+#include "core/itree.h"
+#include "core/rangetree.h"
+#include "mm/frame.h"
+#include "mm/notifier.h"
+#include "pgtable/table.h"
+#include "pgtable/tlb.h"
+
+/* ---- structures ---- */
+
+/*
+ * Ties a VMA to an anon_vma: an entry of the anon_vma's interval tree, by page offset.
+ * [mmap:w and root->rwsem]
+ */
+struct uhmm__anon_vma_chain {
+	struct uhmm_vma *vma;
+	struct uhmm__anon_vma *anon_vma;
+	struct list_head same_vma;
+	struct uhmm__itree_node node;
+};
+
+struct uhmm__anon_vma {
+	_Atomic(struct uhmm__anon_vma *) root; /* holds the lock of the whole family */
+	struct uhmm__anon_vma *parent; /* [const] while in use; link of the free list */
+	struct uhmm__rwsem rwsem;      /* used in the root only */
+	_Atomic uint32_t refcount;     /* [atomic] one for its VMAs, one per child, walkers */
+	uint32_t num_children;	       /* [rwsem:w] */
+	uint32_t num_active_vmas;      /* [rwsem:w] VMAs whose vma->anon_vma it is */
+	struct uhmm__itree tree;       /* [rwsem] of chains */
+};
+
+static inline struct uhmm__anon_vma *anon_vma_root(struct uhmm__anon_vma *av)
+{
+	return load_relaxed(&av->root);
+}
+
+#define VMA_LOCK_OFFSET 0x40000000U
+
+struct uhmm_vma {
+	uhmm_vaddr_t start, end; /* [mmap:w + vma:w] */
+	struct uhmm_mm *mm;	 /* [const] */
+	struct uhmm_machine *machine; /* once it is dead */
+	uint64_t flags;		 /* [mmap:w + vma:w] UHMM_VM_* */
+	uint64_t page_prot;	 /* [mmap:w + vma:w] bits of a present entry */
+	uint64_t pgoff;		 /* [mmap:w + vma:w] */
+	struct uhmm_file *file;	 /* [const] */
+	_Atomic(struct uhmm__anon_vma *) anon_vma; /* set once under mmap:r + page_table_lock */
+	struct list_head chain;	 /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	/*
+	 * Per-VMA lock: 0 detached, 1 attached, + 1 per reader, + VMA_LOCK_OFFSET while a writer
+	 * waits for readers to go. Write-locked while lock_seq == mm->lock_seq.
+	 */
+	_Atomic uint32_t refcnt;   /* [atomic] */
+	_Atomic uint32_t lock_seq; /* [mmap:w] */
+	struct uhmm__rcu_head rcu;
+};
+
+struct uhmm_mm {
+	struct uhmm__pgtable pgt;
+	struct uhmm__rangetree vmas; /* [mmap:w], lockless readers */
+	struct uhmm__rwsem mmap_lock;
+	_Atomic uint32_t lock_seq;	/* [mmap:w] + 1 each time the write lock is dropped */
+	struct uhmm__waitq vma_writers; /* writers that wait for readers of a VMA */
+	_Atomic uint32_t users;		/* [atomic] */
+	_Atomic uint32_t count;		/* [atomic] */
+	struct uhmm_machine *machine;	/* [const] */
+	uint64_t id;			/* [const] */
+	size_t nr_vmas;			/* [mmap:w] */
+	uhmm_vaddr_t brk_start, brk;	/* [mmap:w] */
+	struct uhmm__notifiers notifiers;
+	struct list_head list; /* [mms lock] */
+};
+
+/* All mms of a machine. */
+struct uhmm__mms {
+	struct uhmm__spinlock lock;
+	struct list_head list; /* [lock] by id */
+	uint64_t next_id;      /* [lock] */
+	struct uhmm__anon_vma *free_anon_vmas; /* [lock] */
+};
+
+/* ---- mmap_lock and per-VMA locks ---- */
+
+static inline void mmap_read_lock(struct uhmm_mm *mm)
+{
+	uhmm__count(UHMM_CNT_MMAP_READ);
+	if (unlikely(uhmm__down_read(&mm->mmap_lock)))
+		uhmm__count(UHMM_CNT_MMAP_CONTENDED);
+}
+
+static inline bool mmap_read_trylock(struct uhmm_mm *mm)
+{
+	if (!uhmm__down_read_trylock(&mm->mmap_lock))
+		return false;
+	uhmm__count(UHMM_CNT_MMAP_READ);
+	return true;
+}
+
+static inline void mmap_read_unlock(struct uhmm_mm *mm)
+{
+	uhmm__up_read(&mm->mmap_lock);
+}
+
+static inline void mmap_write_lock(struct uhmm_mm *mm)
+{
+	uhmm__count(UHMM_CNT_MMAP_WRITE);
+	if (unlikely(uhmm__down_write(&mm->mmap_lock)))
+		uhmm__count(UHMM_CNT_MMAP_CONTENDED);
+}
+
+/* Also unlocks every VMA that was locked for writing. */
+static inline void mmap_write_unlock(struct uhmm_mm *mm)
+{
+	store_release(&mm->lock_seq, load_relaxed(&mm->lock_seq) + 1);
+	uhmm__up_write(&mm->mmap_lock);
+}
+
+void uhmm__vma_start_write_slow(struct uhmm_vma *vma);
+
+/* Context: mmap_lock held for writing; lasts until it is dropped. Models: vma_start_write(). */
+static inline void vma_start_write(struct uhmm_vma *vma)
+{
+	if (load_relaxed(&vma->lock_seq) != load_relaxed(&vma->mm->lock_seq))
+		uhmm__vma_start_write_slow(vma);
+}
+
+/* NULL: take mmap_lock. Models: lock_vma_under_rcu(). */
+struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+
+static inline void vma_end_read(struct uhmm_vma *vma)
+{
+	struct uhmm_mm *mm = vma->mm;
+	uint32_t old = atomic_fetch_sub_explicit(&vma->refcnt, 1, memory_order_release);
+
+	/* A writer waits: it may free the VMA from here on, but not the caller's mm. */
+	if (unlikely(old & VMA_LOCK_OFFSET))
+		uhmm__wake_up_all(&mm->vma_writers);
+}
+
+/* ---- VMAs (vma.c) ---- */
+
+static inline bool vma_is_anonymous(const struct uhmm_vma *vma)
+{
+	return !vma->file;
+}
+
+/* Private and possibly writable: pages are copied on write. Models: vma_is_cow_mapping(). */
+static inline bool vma_is_cow_mapping(const struct uhmm_vma *vma)
+{
+	return !(vma->flags & UHMM_VM_SHARED);
+}
+
+static inline uint64_t vma_pgoff(const struct uhmm_vma *vma, uhmm_vaddr_t addr)
+{
+	return vma->pgoff + ((addr - vma->start) >> UHMM_PAGE_SHIFT);
+}
+
+static inline uhmm_vaddr_t vma_address(const struct uhmm_vma *vma, uint64_t pgoff)
+{
+	return vma->start + ((pgoff - vma->pgoff) << UHMM_PAGE_SHIFT);
+}
+
+uint64_t uhmm__vm_page_prot(uint64_t flags);
+/* Context of all below: mmap_lock held for writing; for the finders any. */
+struct uhmm_vma *uhmm__find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+struct uhmm_vma *uhmm__vma_next(struct uhmm_mm *mm, const struct uhmm_vma *vma);
+struct uhmm_vma *uhmm__vma_prev(struct uhmm_mm *mm, const struct uhmm_vma *vma);
+
+static inline struct uhmm_vma *uhmm__vma_lookup(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+
+	return vma && vma->start <= addr ? vma : NULL;
+}
+
+struct uhmm_vma *uhmm__vma_alloc(struct uhmm_mm *mm);
+/* The VMA was never in the tree, or is not any more; freed after a grace period. */
+void uhmm__vma_free(struct uhmm_vma *vma);
+int uhmm__vma_link(struct uhmm_vma *vma);
+void uhmm__vma_unlink(struct uhmm_vma *vma);
+/* Cut at @addr, which becomes the start of the new upper part. 0 or -ENOMEM. */
+int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **upper);
+/* Cut so that a VMA covers nothing outside [start, end); may replace *vmap. 0 or -ENOMEM. */
+int uhmm__vma_isolate(struct uhmm_vma **vmap, uhmm_vaddr_t start, uhmm_vaddr_t end);
+/* Join with the neighbours where they agree; returns the VMA that covers it now. */
+struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma);
+/* Grow or shrink in place; the room must be free. 0 or -ENOMEM. */
+int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags);
+
+/* Unmap [start, end) with mmap_lock held for writing. Models: do_vmi_munmap(). */
+int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
+/* Free room of @len bytes, at @hint if that is free. 0 or -ENOMEM. */
+int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_vaddr_t *out);
+/* Fault everything in, as MAP_POPULATE; takes mmap_lock for reading. Models: mm_populate(). */
+void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
+/* VMAs that cannot migrate. Models: VM_SPECIAL. */
+#define UHMM__VM_SPECIAL                                                                           \
+	(UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
+
+/* ---- zapping (zap.c) ---- */
+
+struct uhmm__gather_batch;
+
+/* Pages whose entries are gone but not yet flushed. Models: struct mmu_gather. */
+struct uhmm__gather {
+	struct uhmm_mm *mm;
+	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
+	unsigned int nr_batches;
+	struct uhmm__gather_batch *batches;
+	unsigned int nr;
+	uint32_t first[64];
+};
+
+void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm);
+void uhmm__gather_finish(struct uhmm__gather *g);
+/* Remove the entries of [start, end). Models: unmap_page_range(). */
+void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		       uhmm_vaddr_t end);
+/* The same with notifier and flush of its own. Models: zap_page_range_single(). */
+void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
+/* ---- rmap (rmap.c, anon_vma.c) ---- */
+
+int uhmm__anon_vma_prepare(struct uhmm_vma *vma);
+int uhmm__anon_vma_clone(struct uhmm_vma *dst, struct uhmm_vma *src);
+int uhmm__anon_vma_fork(struct uhmm_vma *dst, struct uhmm_vma *src);
+void uhmm__unlink_anon_vmas(struct uhmm_vma *vma);
+/* The range of @vma is about to change, and has changed. Context: mmap_lock held for writing. */
+void uhmm__anon_vma_pre_update(struct uhmm_vma *vma);
+void uhmm__anon_vma_post_update(struct uhmm_vma *vma);
+void uhmm__anon_vma_put(struct uhmm_machine *m, struct uhmm__anon_vma *av);
+/* Returns the root whose lock was taken for reading; unlock that. */
+struct uhmm__anon_vma *uhmm__anon_vma_lock_read(struct uhmm__anon_vma *av);
+void uhmm__anon_vmas_exit(struct uhmm_machine *m);
+
+static inline struct uhmm__anon_vma *folio_anon_vma(struct uhmm__frame *f)
+{
+	uintptr_t v = load_relaxed(&f->mapping);
+
+	return v & MAPPING_ANON ? (struct uhmm__anon_vma *)(v & ~MAPPING_ANON) : NULL;
+}
+
+/* First mapping of a new folio: exclusive. Context: PTL. */
+static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
+					   uhmm_vaddr_t addr)
+{
+	store_relaxed(&f->index, vma_pgoff(vma, addr));
+	store_relaxed(&f->mapcount, 1);
+	store_relaxed(&f->flags, load_relaxed(&f->flags) | (uint32_t)BIT(PG_ANON_EXCLUSIVE));
+	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
+}
+
+static inline void folio_add_anon_rmap(struct uhmm__frame *f, bool exclusive)
+{
+	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+	if (exclusive)
+		folio_set(f, PG_ANON_EXCLUSIVE);
+}
+
+static inline void folio_remove_rmap(struct uhmm__frame *f)
+{
+	atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
+}
+
+/*
+ * Share a page that was exclusive, with the entry already cleared. False if it may be pinned.
+ * Context: PTL. Models: folio_try_share_anon_rmap_pte().
+ */
+static inline bool folio_try_share_anon_rmap(struct uhmm__frame *f)
+{
+	atomic_thread_fence(memory_order_seq_cst);
+	if (unlikely(folio_maybe_dma_pinned(f)))
+		return false;
+	folio_clear(f, PG_ANON_EXCLUSIVE);
+	return true;
+}
+
+/*
+ * Replace every mapping of a locked folio by a migration entry. A mapping that cannot be replaced
+ * stays. Context: folio locked, no PTL. Models: try_to_migrate().
+ */
+void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Turn the migration entries that stand for @old into mappings of @dst. Both locked. */
+void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
+				 struct uhmm__frame *dst);
+/*
+ * Replace one entry by a migration entry under its PTL, as the collectors do.
+ * @pte: the entry, present or device-private, of the locked folio @f
+ * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
+ * flushed here, at once, and others are the caller's to flush if the entry was present
+ * Returns: false if the page may be pinned: the entry is as it was.
+ * The mapping's reference is now the caller's.
+ */
+bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
+				   pte_t pte, struct uhmm__frame *f, bool *flush);
+
+/* ---- faults (fault.c) ---- */
+
+enum {
+	FAULT_FLAG_WRITE = 1 << 0,
+	FAULT_FLAG_VMA_LOCK = 1 << 1,
+	FAULT_FLAG_ALLOW_RETRY = 1 << 2,
+	FAULT_FLAG_KILLABLE = 1 << 3,
+	FAULT_FLAG_REMOTE = 1 << 4,
+	FAULT_FLAG_INSTRUCTION = 1 << 5,
+	FAULT_FLAG_USER = 1 << 6,
+	/* The caller holds folio locks: never wait on others', answer VM_FAULT_WOULD_WAIT. */
+	FAULT_FLAG_NO_FOLIO_WAIT = 1 << 7,
+};
+
+enum {
+	VM_FAULT_OOM = 1 << 0,
+	VM_FAULT_SIGBUS = 1 << 1,
+	VM_FAULT_HWPOISON = 1 << 2,
+	VM_FAULT_SIGSEGV = 1 << 3,
+	VM_FAULT_RETRY = 1 << 4,     /* the lock was dropped */
+	VM_FAULT_COMPLETED = 1 << 5, /* done, and the lock was dropped */
+	VM_FAULT_WOULD_WAIT = 1 << 6,
+	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
+};
+
+struct uhmm__fault {
+	struct uhmm_vma *vma;
+	uhmm_vaddr_t address; /* page-aligned */
+	unsigned int flags;   /* FAULT_FLAG_* */
+	ptent_t *pmd;
+	ptent_t *pte; /* mapped, or NULL */
+	struct uhmm__spinlock *ptl;
+	pte_t orig_pte;
+};
+
+/*
+ * Models: mm/memory.c:handle_mm_fault(). Context: mmap_lock for reading, or with
+ * FAULT_FLAG_VMA_LOCK the VMA's; on VM_FAULT_RETRY and COMPLETED that lock is dropped.
+ */
+int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags);
+/* 0 or -ENOMEM, -EFAULT as vm_fault_to_errno(). */
+int uhmm__vm_fault_to_errno(int fault);
+/* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
+int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
+/* The page that an entry maps, NULL for none, the zero page and special ones. */
+static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t pte)
+{
+	uhmm_pfn_t pfn = pte_pfn(pte);
+
+	return pfn == m->zero_pfn ? NULL : pfn_to_frame(m, pfn);
+}
+/* Sleep until a migration entry is gone. Models: migration_entry_wait(). */
+void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t addr);
+
+/* ---- machine ---- */
+
+int uhmm__lru_init(struct uhmm_machine *m);
+void uhmm__lru_exit(struct uhmm_machine *m);
+
+#endif /* UHMM_MM_MM_H */

@@ -1,0 +1,234 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* mmap, munmap, brk. Models: mm/mmap.c, mm/vma.c. */
+#include <sys/mman.h>
+
+#include "mm/mm.h"
+
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
+
+enum {
+	STACK_GAP = 128 << 20, /* kept free below the top of the address space for a stack */
+};
+
+static const uhmm_vaddr_t mmap_min_addr = 0x10000;
+
+/* [addr, addr + len) rounded up to pages; false if it is empty or leaves the address space. */
+static bool range_ok(uhmm_vaddr_t addr, uint64_t *len)
+{
+	uint64_t n = ALIGN_UP(*len, UHMM_PAGE_SIZE);
+
+	if (!n || n < *len || n > UHMM_TASK_SIZE || addr > UHMM_TASK_SIZE - n)
+		return false;
+	*len = n;
+	return true;
+}
+
+static uint64_t prot_flags(int prot)
+{
+	return (prot & PROT_READ ? UHMM_VM_READ : 0) | (prot & PROT_WRITE ? UHMM_VM_WRITE : 0) |
+	       (prot & PROT_EXEC ? UHMM_VM_EXEC : 0);
+}
+
+static int unsupported(int flags, const struct uhmm_file *file)
+{
+	int type = flags & MAP_TYPE;
+
+	if (type != MAP_PRIVATE && type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
+		return -EINVAL;
+	if (type != MAP_PRIVATE || file || !(flags & MAP_ANONYMOUS) || flags & MAP_HUGETLB)
+		return -EOPNOTSUPP;
+	return 0;
+}
+
+/* Where to map without MAP_FIXED. Models: get_unmapped_area(), top-down. */
+int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_vaddr_t *out)
+{
+	hint &= UHMM_PAGE_MASK;
+	if (hint >= mmap_min_addr && hint < UHMM_TASK_SIZE && len <= UHMM_TASK_SIZE - hint &&
+	    !uhmm__rangetree_find_in(&mm->vmas, hint, hint + len, NULL)) {
+		*out = hint;
+		return 0;
+	}
+	if (uhmm__rangetree_gap(&mm->vmas, mmap_min_addr, UHMM_TASK_SIZE - STACK_GAP, len, true,
+				out) ||
+	    uhmm__rangetree_gap(&mm->vmas, mmap_min_addr, UHMM_TASK_SIZE, len, false, out))
+		return 0;
+	return -ENOMEM;
+}
+
+static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags)
+{
+	struct uhmm_vma *vma = uhmm__vma_alloc(mm);
+	int err;
+
+	if (!vma)
+		return -ENOMEM;
+	vma->start = addr;
+	vma->end = addr + len;
+	vma->flags = flags;
+	vma->page_prot = uhmm__vm_page_prot(flags);
+	vma->pgoff = addr >> UHMM_PAGE_SHIFT;
+	err = uhmm__vma_link(vma);
+	if (err) {
+		uhmm__vma_free(vma);
+		return err;
+	}
+	uhmm__vma_merge(vma);
+	return 0;
+}
+
+static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_t vm_flags,
+		   int flags)
+{
+	int err;
+
+	if (flags & MAP_FIXED_NOREPLACE &&
+	    uhmm__rangetree_find_in(&mm->vmas, *addr, *addr + len, NULL))
+		return -EEXIST;
+	if (flags & MAP_FIXED)
+		err = uhmm__do_munmap(mm, *addr, *addr + len);
+	else if (flags & MAP_FIXED_NOREPLACE)
+		err = 0;
+	else
+		err = uhmm__find_place(mm, *addr, len, addr);
+	if (err)
+		return err;
+	return map_new(mm, *addr, len, vm_flags);
+}
+
+int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int flags,
+	      struct uhmm_file *file, uint64_t pgoff uhmm_unused, uhmm_vaddr_t *out)
+{
+	bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
+	uint64_t vm_flags = prot_flags(prot);
+	int err;
+
+	if (!uhmm__current())
+		return -EINVAL;
+	err = unsupported(flags, file);
+	if (err)
+		return err;
+	if (!len || (fixed && addr & ~UHMM_PAGE_MASK))
+		return -EINVAL;
+	if (!range_ok(fixed ? addr : 0, &len))
+		return -ENOMEM;
+	if (flags & MAP_GROWSDOWN)
+		vm_flags |= UHMM_VM_GROWSDOWN;
+	if (flags & MAP_NORESERVE)
+		vm_flags |= UHMM_VM_NORESERVE;
+	if (flags & MAP_LOCKED)
+		vm_flags |= UHMM_VM_LOCKED;
+	mmap_write_lock(mm);
+	err = do_mmap(mm, &addr, len, vm_flags, flags);
+	mmap_write_unlock(mm);
+	if (!err && flags & (MAP_POPULATE | MAP_LOCKED))
+		uhmm__populate(mm, addr, addr + len);
+	if (!err && out)
+		*out = addr;
+	uhmm__exit_to_user();
+	return err;
+}
+
+int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_UNMAP, start, end, NULL);
+	struct uhmm_vma *vma = uhmm__find_vma(mm, start), *prev, *next;
+	struct uhmm__gather g;
+	struct uhmm__range r;
+	int err;
+
+	if (!vma || vma->start >= end)
+		return 0;
+	if (vma->start < start) {
+		err = uhmm__vma_split(vma, start, NULL);
+		if (err)
+			return err;
+	}
+	vma = uhmm__find_vma(mm, end);
+	if (vma && vma->start < end) {
+		err = uhmm__vma_split(vma, end, NULL);
+		if (err)
+			return err;
+	}
+	/* From here on nothing can fail. */
+	vma = uhmm__find_vma(mm, start);
+	prev = uhmm__vma_prev(mm, vma);
+	next = uhmm__find_vma(mm, end);
+	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)
+		vma_start_write(r.value);
+	uhmm__lru_add_drain(mm->machine);
+	uhmm__gather_init(&g, mm);
+	uhmm__invalidate_start(&range);
+	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)
+		uhmm__unmap_range(&g, r.value, r.start, r.end);
+	uhmm__invalidate_end(&range);
+	uhmm__gather_finish(&g);
+	/* Unlinked from the rmap before their tables go: an rmap walk walks tables. */
+	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)
+	{
+		uhmm__vma_unlink(r.value);
+		uhmm__vma_free(r.value);
+	}
+	uhmm__free_pgtables(&mm->pgt, start, end, prev ? prev->end : 0, next ? next->start : 0);
+	return 0;
+}
+
+int uhmm_munmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len)
+{
+	int err;
+
+	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK || !range_ok(addr, &len))
+		return -EINVAL;
+	mmap_write_lock(mm);
+	err = uhmm__do_munmap(mm, addr, addr + len);
+	mmap_write_unlock(mm);
+	uhmm__exit_to_user();
+	return err;
+}
+
+void uhmm_mm_set_brk(struct uhmm_mm *mm, uhmm_vaddr_t start)
+{
+	mmap_write_lock(mm);
+	mm->brk_start = start;
+	mm->brk = start;
+	mmap_write_unlock(mm);
+}
+
+/* Models: brk(2): a request that cannot be met leaves the end where it is. */
+static int do_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	uhmm_vaddr_t old = ALIGN_UP(mm->brk, UHMM_PAGE_SIZE);
+	uhmm_vaddr_t new = ALIGN_UP(addr, UHMM_PAGE_SIZE);
+	int err = 0;
+
+	if (addr < mm->brk_start || addr >= UHMM_TASK_SIZE)
+		return 0;
+	if (new < old) {
+		err = uhmm__do_munmap(mm, new, old);
+	} else if (new > old) {
+		if (uhmm__rangetree_find_in(&mm->vmas, old, new + UHMM_PAGE_SIZE, NULL))
+			return 0;
+		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE);
+	}
+	if (!err)
+		mm->brk = addr;
+	return err;
+}
+
+int uhmm_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_vaddr_t *out)
+{
+	int err;
+
+	if (!uhmm__current())
+		return -EINVAL;
+	mmap_write_lock(mm);
+	err = do_brk(mm, addr);
+	if (out)
+		*out = mm->brk;
+	mmap_write_unlock(mm);
+	uhmm__exit_to_user();
+	return err;
+}

@@ -1,0 +1,250 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* mremap. Models: mm/mremap.c, without moving whole tables. */
+#define _GNU_SOURCE
+#include <sys/mman.h>
+
+#include "mm/mm.h"
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+/*
+ * Move the entries of one table's part of [old, old + len). Both tables are locked, the lower one
+ * first, so that two moves cannot deadlock.
+ */
+static void move_ptes(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old, ptent_t *new_pmd,
+		      uhmm_vaddr_t new, uint64_t len)
+{
+	ptent_t *o = uhmm__pte_offset_map(old_pmd, old, NULL), *n, *os = o, *ns;
+	struct uhmm__spinlock *ol, *nl;
+	bool flush = false;
+	uint64_t nr = len >> UHMM_PAGE_SHIFT;
+
+	if (!o)
+		return;
+	n = ns = uhmm__pte_offset_map(new_pmd, new, NULL);
+	if (!n) {
+		uhmm__pte_unmap(o);
+		return;
+	}
+	ol = uhmm__ptlp(o);
+	nl = uhmm__ptlp(n);
+	uhmm__ptl_lock(ol < nl ? ol : nl);
+	if (ol != nl)
+		uhmm__ptl_lock(ol < nl ? nl : ol);
+	uhmm__count_n(UHMM_CNT_READ_PTE, nr);
+	for (uint64_t i = 0; i < nr; i++, o++, n++) {
+		pte_t pte;
+
+		if (pte_none(ptep_get(o)))
+			continue;
+		pte = ptep_get_and_clear(o);
+		flush |= pte_present(pte);
+		set_pte(n, pte);
+	}
+	/* Before the locks go: a CPU could still write by the old address. */
+	if (flush)
+		uhmm__flush_tlb_range(&mm->pgt, old, old + len);
+	uhmm__spin_unlock(ol);
+	if (ol != nl)
+		uhmm__spin_unlock(nl);
+	uhmm__pte_unmap(ns);
+	uhmm__pte_unmap(os);
+}
+
+/*
+ * Move entries from @vma to @new_vma. Under the rmap lock, so that an rmap walk meets each page at
+ * one of its two places. Returns 0, or -ENOMEM with the part before *moved moved.
+ */
+static int move_page_tables(struct uhmm_vma *vma, uhmm_vaddr_t old, struct uhmm_vma *new_vma,
+			    uhmm_vaddr_t new, uint64_t len, uint64_t *moved)
+{
+	struct uhmm_mm *mm = vma->mm;
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_UNMAP, old, old + len, NULL);
+	struct uhmm__anon_vma *av = load_relaxed(&new_vma->anon_vma);
+	struct uhmm__anon_vma *root = av ? anon_vma_root(av) : NULL;
+	uint64_t done = 0, step;
+	int err = 0;
+
+	uhmm__invalidate_start(&range);
+	if (root)
+		uhmm__down_write(&root->rwsem);
+	for (; done < len; done += step) {
+		uhmm_vaddr_t oa = old + done, na = new + done;
+		ptent_t *old_pmd, *new_pmd;
+		unsigned int level;
+
+		old_pmd = uhmm__pmd_offset(&mm->pgt, oa, &level);
+		step = level_addr_end(oa, old + len, level) - oa;
+		if (!old_pmd || pte_none(pmdp_get(old_pmd)))
+			continue;
+		step = MIN(step, level_addr_end(na, new + len, 2) - na);
+		new_pmd = uhmm__pmd_alloc(&mm->pgt, na);
+		if (!new_pmd || uhmm__pte_alloc(&mm->pgt, new_pmd)) {
+			err = -ENOMEM;
+			break;
+		}
+		move_ptes(mm, old_pmd, oa, new_pmd, na, step);
+	}
+	if (root)
+		uhmm__up_write(&root->rwsem);
+	uhmm__invalidate_end(&range);
+	*moved = done;
+	return err;
+}
+
+/* The new place's VMA, linked, in the family of the old. Models: copy_vma(). */
+static struct uhmm_vma *copy_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uhmm_vaddr_t new,
+				 uint64_t len)
+{
+	struct uhmm_vma *n = uhmm__vma_alloc(vma->mm);
+
+	if (!n)
+		return NULL;
+	n->start = new;
+	n->end = new + len;
+	n->flags = vma->flags;
+	n->page_prot = vma->page_prot;
+	n->file = vma->file;
+	/* Pages keep their index, so the offset stays; one without pages starts anew. */
+	n->pgoff = load_relaxed(&vma->anon_vma) ? vma_pgoff(vma, old) : new >> UHMM_PAGE_SHIFT;
+	if (uhmm__anon_vma_clone(n, vma) || uhmm__vma_link(n)) {
+		uhmm__vma_free(n);
+		return NULL;
+	}
+	return n;
+}
+
+/* Models: move_vma(). */
+static int move_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uint64_t old_len, uint64_t new_len,
+		    uhmm_vaddr_t new, bool dontunmap)
+{
+	struct uhmm_mm *mm = vma->mm;
+	uint64_t len = MIN(old_len, new_len), moved;
+	struct uhmm_vma *n;
+	int err;
+
+	/* The source is cut out now, so that unmapping it later cannot fail. */
+	err = uhmm__vma_isolate(&vma, old, old + old_len);
+	if (err)
+		return err;
+	n = copy_vma(vma, old, new, new_len);
+	if (!n)
+		return -ENOMEM;
+	vma_start_write(vma);
+	err = move_page_tables(vma, old, n, new, len, &moved);
+	if (err) {
+		/* Back: the tables at the old place still exist. */
+		move_page_tables(n, new, vma, old, moved, &moved);
+		uhmm__do_munmap(mm, new, new + new_len);
+		return err;
+	}
+	if (!dontunmap)
+		uhmm__do_munmap(mm, old, old + old_len);
+	uhmm__vma_merge(n);
+	return 0;
+}
+
+static int resize_in_place(struct uhmm_vma *vma, uhmm_vaddr_t addr, uint64_t old_len,
+			   uint64_t new_len)
+{
+	struct uhmm_mm *mm = vma->mm;
+
+	if (vma->end != addr + old_len || new_len > UHMM_TASK_SIZE - addr ||
+	    uhmm__rangetree_find_in(&mm->vmas, vma->end, addr + new_len, NULL))
+		return -ENOMEM;
+	if (uhmm__vma_resize(vma, vma->start, addr + new_len))
+		return -ENOMEM;
+	uhmm__vma_merge(vma);
+	return 0;
+}
+
+struct remap {
+	struct uhmm_mm *mm;
+	uhmm_vaddr_t old, new;
+	uint64_t old_len, new_len;
+	int flags;
+};
+
+static int check_args(struct remap *r)
+{
+	if (r->flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP))
+		return -EINVAL;
+	if (r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) && !(r->flags & MREMAP_MAYMOVE))
+		return -EINVAL;
+	if (r->old & ~UHMM_PAGE_MASK || r->old_len > UHMM_TASK_SIZE || r->new_len > UHMM_TASK_SIZE)
+		return -EINVAL;
+	r->old_len = ALIGN_UP(r->old_len, UHMM_PAGE_SIZE);
+	r->new_len = ALIGN_UP(r->new_len, UHMM_PAGE_SIZE);
+	/* old_len 0 would double a shared mapping; these are private. */
+	if (!r->new_len || !r->old_len || r->old > UHMM_TASK_SIZE - r->old_len)
+		return -EINVAL;
+	if (r->flags & MREMAP_DONTUNMAP && r->old_len != r->new_len)
+		return -EINVAL;
+	if (!(r->flags & MREMAP_FIXED))
+		return 0;
+	if (r->new & ~UHMM_PAGE_MASK || r->new > UHMM_TASK_SIZE - r->new_len)
+		return -EINVAL;
+	/* The two must not overlap. */
+	if (r->old + r->old_len > r->new && r->new + r->new_len > r->old)
+		return -EINVAL;
+	return 0;
+}
+
+/* Context: mmap_lock for writing. *out: where it is now. */
+static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
+{
+	struct uhmm_vma *vma = uhmm__vma_lookup(r->mm, r->old);
+	int err;
+
+	if (!vma)
+		return -EFAULT;
+	if (r->old_len > vma->end - r->old)
+		return -EFAULT;
+	*out = r->old;
+	if (!(r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+		if (r->old_len == r->new_len)
+			return 0;
+		if (r->new_len < r->old_len)
+			return uhmm__do_munmap(r->mm, r->old + r->new_len, r->old + r->old_len);
+		if (!resize_in_place(vma, r->old, r->old_len, r->new_len))
+			return 0;
+		if (!(r->flags & MREMAP_MAYMOVE))
+			return -ENOMEM;
+	}
+	if (r->flags & MREMAP_FIXED)
+		err = uhmm__do_munmap(r->mm, r->new, r->new + r->new_len);
+	else
+		err = uhmm__find_place(r->mm, r->new, r->new_len, &r->new);
+	if (err)
+		return err;
+	/* The unmapping may have cut the source's neighbours, and so moved VMAs. */
+	vma = uhmm__vma_lookup(r->mm, r->old);
+	*out = r->new;
+	return move_vma(vma, r->old, r->old_len, r->new_len, r->new, r->flags & MREMAP_DONTUNMAP);
+}
+
+int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len, uint64_t new_len,
+		int flags, uhmm_vaddr_t new_addr, uhmm_vaddr_t *out)
+{
+	struct remap r = { mm, old_addr, new_addr, old_len, new_len, flags };
+	uhmm_vaddr_t at;
+	int err;
+
+	if (!uhmm__current())
+		return -EINVAL;
+	err = check_args(&r);
+	if (err)
+		return err;
+	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
+		r.new = 0;
+	mmap_write_lock(mm);
+	err = do_mremap(&r, &at);
+	mmap_write_unlock(mm);
+	if (!err && out)
+		*out = at;
+	uhmm__exit_to_user();
+	return err;
+}

@@ -1,0 +1,205 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Reverse map: from a folio to the entries that map it, and the migration entries that stand for
+ * mappings meanwhile. Models: the second part of mm/rmap.c, mm/page_vma_mapped.c and
+ * mm/migrate.c:remove_migration_ptes().
+ */
+#include "mm/mm.h"
+
+/* Called for each VMA that may map the folio. Returns: false ends the walk. */
+typedef bool rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg);
+
+static void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg)
+{
+	struct uhmm__anon_vma *av = folio_anon_vma(f), *root;
+	uint64_t pgoff = load_relaxed(&f->index);
+	struct uhmm__itree_node *node;
+
+	uhmm__count(UHMM_CNT_RMAP_WALKS);
+	if (!av)
+		return;
+	root = uhmm__anon_vma_lock_read(av);
+	uhmm__itree_for_each(node, &av->tree, pgoff, pgoff)
+	{
+		struct uhmm__anon_vma_chain *c =
+			container_of(node, struct uhmm__anon_vma_chain, node);
+
+		uhmm__count(UHMM_CNT_RMAP_STEPS);
+		if (!one(c->vma, vma_address(c->vma, pgoff), f, arg))
+			break;
+		uhmm__cond_resched();
+	}
+	uhmm__up_read(&root->rwsem);
+}
+
+/* The entry at @addr, mapped and locked, or NULL if there is no table for it. */
+static ptent_t *rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
+{
+	unsigned int level;
+	ptent_t *pmdp, *ptep = NULL;
+
+	/* The rmap lock keeps the VMA linked, and a linked VMA keeps its tables. */
+	pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
+	if (pmdp)
+		ptep = uhmm__pte_offset_map_lock(pmdp, addr, ptl);
+	if (ptep)
+		uhmm__count(UHMM_CNT_READ_PTE);
+	return ptep;
+}
+
+bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
+				   pte_t pte, struct uhmm__frame *f, bool *flush)
+{
+	struct uhmm_machine *m = vma->mm->machine;
+	bool present = pte_present(pte);
+	bool exclusive = folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
+	uint64_t offset = frame_pfn(m, f);
+	enum leaf_type type;
+	pte_t swp;
+
+	/*
+	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
+	 * either sees the entry gone or is seen.
+	 */
+	if (exclusive && present && !flush)
+		pte = uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
+	else
+		pte = ptep_get_and_clear(ptep);
+	if (exclusive && !folio_try_share_anon_rmap(f)) {
+		set_pte(ptep, pte);
+		return false;
+	}
+	if (flush)
+		*flush |= present;
+	if (present ? pte_write(pte) : leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+		type = LEAF_MIGRATION_WRITE;
+	else
+		type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
+	if (present) {
+		/* Only a present entry has such bits: a device-private one must not be asked. */
+		if (pte_dirty(pte)) {
+			folio_set(f, PG_DIRTY);
+			offset |= LEAF_DIRTY;
+		}
+		if (pte_young(pte))
+			offset |= LEAF_YOUNG;
+	}
+	swp = leaf_make(type, offset);
+	if (present ? pte.val & PTE_SOFT_DIRTY : pte.val & LEAF_SOFT_DIRTY)
+		swp = pte_set(swp, LEAF_SOFT_DIRTY);
+	if (present ? pte.val & PTE_UFFD_WP : pte.val & LEAF_UFFD_WP)
+		swp = pte_set(swp, LEAF_UFFD_WP);
+	set_pte(ptep, swp);
+	folio_remove_rmap(f);
+	return true;
+}
+
+/* Whether an entry maps the folio, present or device-private. */
+static bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
+{
+	if (pte_present(pte))
+		return pte_pfn(pte) == pfn;
+	return leaf_is_device_private(pte) && leaf_pfn(pte) == pfn;
+}
+
+/* Models: try_to_migrate_one(). */
+static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg)
+{
+	struct uhmm_machine *m = arg;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__spinlock *ptl;
+	bool ok = true, put = false;
+	ptent_t *ptep;
+	pte_t pte;
+
+	uhmm__invalidate_start(&range);
+	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	if (ptep) {
+		pte = ptep_get(ptep);
+		if (entry_maps(pte, frame_pfn(m, f))) {
+			bool flush = false;
+
+			ok = uhmm__install_migration_entry(vma, addr, ptep, pte, f, &flush);
+			if (flush)
+				uhmm__flush_tlb_page(&vma->mm->pgt, addr);
+			put = ok;
+		}
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__invalidate_end(&range);
+	/* Not the last: the caller has one. */
+	if (put)
+		folio_put(m, f);
+	return ok && folio_mapped(f);
+}
+
+void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	rmap_walk(f, try_to_migrate_one, m);
+}
+
+struct remove_arg {
+	struct uhmm_machine *machine;
+	uhmm_pfn_t old;
+	struct uhmm__frame *dst;
+};
+
+/* The entry that maps the destination in place of a migration entry. */
+static pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
+			struct uhmm__frame *dst)
+{
+	bool write = leaf_type(swp) == LEAF_MIGRATION_WRITE;
+	uhmm_pfn_t pfn = frame_pfn(m, dst);
+	uint64_t offset = leaf_offset(swp);
+	pte_t pte;
+
+	if (folio_is_device_private(dst)) {
+		pte = leaf_make(write ? LEAF_DEVICE_PRIVATE_WRITE : LEAF_DEVICE_PRIVATE_READ, pfn);
+		return pte_set(pte, swp.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
+	}
+	pte = pte_mk(pfn, vma->page_prot);
+	if (!(offset & LEAF_YOUNG))
+		pte = pte_clear_bits(pte, PTE_ACCESSED);
+	if (folio_test(dst, PG_DIRTY) && (offset & LEAF_DIRTY))
+		pte = pte_set(pte, PTE_DIRTY);
+	if (swp.val & LEAF_SOFT_DIRTY)
+		pte = pte_set(pte, PTE_SOFT_DIRTY);
+	if (write && (vma->flags & UHMM_VM_WRITE))
+		pte = pte_set(pte, PTE_RW);
+	else if (swp.val & LEAF_UFFD_WP)
+		pte = pte_set(pte, PTE_UFFD_WP);
+	return pte;
+}
+
+/* Models: remove_migration_pte(). */
+static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+				 struct uhmm__frame *f uhmm_unused, void *arg)
+{
+	struct remove_arg *a = arg;
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	pte_t swp;
+
+	if (!ptep)
+		return true;
+	swp = ptep_get(ptep);
+	if (leaf_is_migration(swp) && leaf_pfn(swp) == a->old) {
+		bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
+
+		folio_get(a->dst);
+		folio_add_anon_rmap(a->dst, exclusive && folio_test_anon(a->dst));
+		set_pte(ptep, mapping_of(a->machine, vma, swp, a->dst));
+	}
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	return true;
+}
+
+void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
+				 struct uhmm__frame *dst)
+{
+	struct remove_arg a = { m, frame_pfn(m, old), dst };
+
+	rmap_walk(dst, remove_migration_pte, &a);
+}

@@ -1,0 +1,113 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Faults on entries that are not present, and waiting for them. Models: mm/memory.c:do_swap_page()
+ * for entries that are no swap, mm/migrate.c:migration_entry_wait() and
+ * mm/filemap.c:softleaf_entry_wait_on_locked().
+ */
+#include "mm/mm.h"
+#include "mm/zone_device.h"
+
+/*
+ * Sleep until the folio of an entry is unlocked, without a reference to it: that would make the
+ * migration fail which it waits for (museum M13, M01). The PTL, held until the task is queued,
+ * keeps the folio from going away; afterwards it is not touched again.
+ * Context: the entry mapped, its PTL held; both are dropped.
+ */
+static void entry_wait_on_locked(struct uhmm_machine *m, struct uhmm__frame *f, ptent_t *ptep,
+				 struct uhmm__spinlock *ptl)
+{
+	uhmm__pte_unmap(ptep);
+	uhmm__bit_wait_unlocked(m, &f->flags, PG_LOCKED, PG_WAITERS, ptl);
+}
+
+void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t addr)
+{
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	pte_t pte;
+
+	if (!ptep)
+		return;
+	pte = ptep_get(ptep);
+	if (!leaf_is_migration(pte)) {
+		uhmm__pte_unmap_unlock(ptep, ptl);
+		return;
+	}
+	uhmm__count(UHMM_CNT_FAULT_MIGRATION_WAIT);
+	entry_wait_on_locked(mm->machine, pfn_to_frame(mm->machine, leaf_pfn(pte)), ptep, ptl);
+}
+
+/* Call the owner's migrate_to_ram() with the page locked and referenced. */
+static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *f)
+{
+	struct uhmm_machine *m = vmf->vma->mm->machine;
+	uhmm_pfn_t pfn = frame_pfn(m, f);
+	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
+	struct uhmm_vm_fault vf = {
+		.vma = vmf->vma,
+		.address = vmf->address,
+		.page = pfn,
+		.pte = true,
+	};
+	int ret;
+
+	uhmm__count(UHMM_CNT_FAULT_DEVICE);
+	ret = pgmap->ops->migrate_to_ram(pgmap->data, &vf);
+	folio_unlock(m, f);
+	folio_put(m, f);
+	if (ret == UHMM_VM_FAULT_OOM)
+		return VM_FAULT_OOM;
+	return ret ? VM_FAULT_SIGBUS : 0;
+}
+
+static int device_private_fault(struct uhmm__fault *vmf)
+{
+	struct uhmm_machine *m = vmf->vma->mm->machine;
+	struct uhmm__frame *f = pfn_to_frame(m, leaf_pfn(vmf->orig_pte));
+
+	if (vmf->flags & FAULT_FLAG_VMA_LOCK) {
+		/* migrate_to_ram() needs mmap_lock. */
+		vma_end_read(vmf->vma);
+		return VM_FAULT_RETRY;
+	}
+	if (vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
+		return VM_FAULT_WOULD_WAIT;
+	vmf->pte = uhmm__pte_offset_map_lock(vmf->pmd, vmf->address, &vmf->ptl);
+	if (!vmf->pte)
+		return 0;
+	if (!pte_same(ptep_get(vmf->pte), vmf->orig_pte)) {
+		uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+		return 0;
+	}
+	/* The lock first, and only then a reference: one for each of many faulting CPUs would
+	 * keep the page from migrating at all (museum M02).
+	 */
+	if (!folio_trylock(f)) {
+		uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);
+		entry_wait_on_locked(m, f, vmf->pte, vmf->ptl);
+		return 0;
+	}
+	folio_get(f);
+	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	return migrate_to_ram(vmf, f);
+}
+
+int uhmm__do_swap_page(struct uhmm__fault *vmf)
+{
+	pte_t entry = vmf->orig_pte;
+
+	uhmm__pte_unmap(vmf->pte);
+	if (leaf_is_migration(entry)) {
+		if (vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
+			return VM_FAULT_WOULD_WAIT;
+		uhmm__migration_entry_wait(vmf->vma->mm, vmf->pmd, vmf->address);
+		return 0;
+	}
+	if (leaf_is_device_private(entry))
+		return device_private_fault(vmf);
+	if (leaf_type(entry) == LEAF_HWPOISON || leaf_is_marker(entry, MARKER_POISONED))
+		return VM_FAULT_HWPOISON;
+	if (leaf_is_marker(entry, MARKER_GUARD))
+		return VM_FAULT_SIGSEGV;
+	return VM_FAULT_SIGBUS;
+}

@@ -1,0 +1,53 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* verify.h - between the two halves of the verifier, verify.c and verify_mm.c. */
+#ifndef UHMM_MM_VERIFY_H
+#define UHMM_MM_VERIFY_H
+
+#include "mm/mm.h"
+
+/* What was seen of a frame. */
+struct uhmm__seen {
+	uint32_t maps;	  /* entries that map it, or stand for a mapping */
+	uint16_t batched; /* times in an LRU batch */
+	uint16_t free;	  /* times on a free list */
+};
+
+/* What was seen of an anon_vma. */
+struct uhmm__seen_av {
+	struct uhmm__anon_vma *av;
+	uint32_t chains;   /* of VMAs to it */
+	uint32_t active;   /* VMAs whose own it is */
+	uint32_t children; /* anon_vmas in use whose parent it is */
+	uint32_t family;   /* others whose root it is */
+};
+
+struct uhmm__verify {
+	struct uhmm_machine *m;
+	uint64_t violations;
+	struct uhmm__seen *seen;       /* reserved, by pfn */
+	uhmm_pfn_t ram_first, ram_end; /* RAM frames that were ever handed out */
+	uintptr_t *chunks;	       /* reserved: where table chunks start, sorted */
+	uint64_t nr_tables[5];	       /* tables reached, by level */
+	struct uhmm__seen_av *avs;     /* reserved, sorted by address */
+	size_t nr_avs, avs_bytes;
+
+	/* The walk over entries: where it is. */
+	struct uhmm_mm *mm;
+	struct uhmm_vma *vma; /* the first that ends above the last entry */
+	/* The last answer of the rmap, good for a run of pages of one VMA. */
+	const struct uhmm_vma *rmap_vma;
+	const struct uhmm__anon_vma *rmap_av;
+	const struct uhmm__itree_node *rmap_node;
+};
+
+void uhmm__verify_bad(struct uhmm__verify *v, const char *fmt, ...) uhmm_printf(2, 3);
+/* The same about a frame, which is described after the text. */
+void uhmm__verify_bad_frame(struct uhmm__verify *v, uhmm_pfn_t pfn, const char *fmt, ...)
+	uhmm_printf(3, 4);
+
+/* mms and VMAs by themselves, and the anon_vmas between them. 0 or -ENOMEM. */
+int uhmm__verify_mms(struct uhmm__verify *v);
+/* All page tables; counts what the entries map. Context: after uhmm__verify_mms(). */
+void uhmm__verify_entries(struct uhmm__verify *v);
+
+#endif /* UHMM_MM_VERIFY_H */

@@ -1,0 +1,349 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* VMAs: lookup, per-VMA locks, linking, splitting and merging. */
+#include "mm/mm.h"
+
+#include <string.h>
+
+#include "core/alloc.h"
+
+uint64_t uhmm__vm_page_prot(uint64_t flags)
+{
+	uint64_t prot = PTE_ACCESSED;
+
+	if (!(flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC)))
+		return prot | PTE_PROTNONE;
+	prot |= PTE_PRESENT | PTE_USER;
+	if (!(flags & UHMM_VM_EXEC))
+		prot |= PTE_NX;
+	/* Private pages start write-protected: writing is what tells that a copy is needed. */
+	if ((flags & (UHMM_VM_WRITE | UHMM_VM_SHARED)) == (UHMM_VM_WRITE | UHMM_VM_SHARED))
+		prot |= PTE_RW;
+	return prot;
+}
+
+/* ---- finding ---- */
+
+struct uhmm_vma *uhmm__find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm__range r;
+
+	return uhmm__rangetree_find_first(&mm->vmas, addr, &r) ? r.value : NULL;
+}
+
+struct uhmm_vma *uhmm__vma_next(struct uhmm_mm *mm, const struct uhmm_vma *vma)
+{
+	struct uhmm__range r;
+
+	return uhmm__rangetree_next(&mm->vmas, vma->start, &r) ? r.value : NULL;
+}
+
+struct uhmm_vma *uhmm__vma_prev(struct uhmm_mm *mm, const struct uhmm_vma *vma)
+{
+	struct uhmm__range r;
+
+	return uhmm__rangetree_prev(&mm->vmas, vma->start, &r) ? r.value : NULL;
+}
+
+struct uhmm_vma *uhmm_vma_lookup(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	return uhmm__vma_lookup(mm, addr);
+}
+
+struct uhmm_vma *uhmm_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	return uhmm__find_vma(mm, addr);
+}
+
+void uhmm_vma_info(const struct uhmm_vma *vma, struct uhmm_vma_info *out)
+{
+	out->start = vma->start;
+	out->end = vma->end;
+	out->flags = vma->flags;
+	out->pgoff = vma->pgoff;
+	out->anonymous = vma_is_anonymous(vma);
+}
+
+struct uhmm_mm *uhmm_vma_mm(const struct uhmm_vma *vma)
+{
+	return vma->mm;
+}
+
+size_t uhmm_mm_nr_vmas(struct uhmm_mm *mm)
+{
+	return mm->nr_vmas;
+}
+
+/* ---- per-VMA lock ---- */
+
+/* Readers gone: only the attachment and the waiting writer are left. */
+static bool vma_no_readers(struct uhmm_vma *vma)
+{
+	return load_acquire(&vma->refcnt) == VMA_LOCK_OFFSET + 1;
+}
+
+void uhmm__vma_start_write_slow(struct uhmm_vma *vma)
+{
+	uint32_t old = load_relaxed(&vma->refcnt);
+
+	/* A detached VMA has no readers and gets none. */
+	if (old) {
+		atomic_fetch_add_explicit(&vma->refcnt, VMA_LOCK_OFFSET, memory_order_acquire);
+		uhmm__wait_event(&vma->mm->vma_writers, vma_no_readers(vma));
+	}
+	store_release(&vma->lock_seq, load_relaxed(&vma->mm->lock_seq));
+	if (old)
+		atomic_fetch_sub_explicit(&vma->refcnt, VMA_LOCK_OFFSET, memory_order_release);
+}
+
+/* Models: vma_start_read(). */
+static bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
+{
+	uint32_t ref = load_relaxed(&vma->refcnt);
+
+	if (load_acquire(&vma->lock_seq) == load_relaxed(&mm->lock_seq))
+		return false;
+	do {
+		if (!ref || ref & VMA_LOCK_OFFSET)
+			return false;
+	} while (!atomic_compare_exchange_weak_explicit(&vma->refcnt, &ref, ref + 1,
+							memory_order_acquire,
+							memory_order_relaxed));
+	/* A writer may have locked and unlocked its waiting between the test and the count. */
+	if (unlikely(load_acquire(&vma->lock_seq) == load_acquire(&mm->lock_seq))) {
+		vma_end_read(vma);
+		return false;
+	}
+	return true;
+}
+
+/*
+ * The last VMA that the task found is most often the next, and the tree's sequence number says
+ * whether it is still in the tree.
+ */
+static struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_task *t = uhmm__current();
+	struct uhmm__range r;
+	uint64_t seq = load_acquire(&mm->vmas.seq);
+
+	if (likely(t->vma_cache_mm == mm && t->vma_cache_seq == seq && addr >= t->vma_cache_start &&
+		   addr < t->vma_cache_end))
+		return t->vma_cache_vma;
+	if (uhmm__rangetree_lookup(&mm->vmas, addr, &r) != UHMM__RANGE_FOUND)
+		return NULL;
+	if (seq & 1 || load_acquire(&mm->vmas.seq) != seq)
+		return NULL;
+	t->vma_cache_mm = mm;
+	t->vma_cache_vma = r.value;
+	t->vma_cache_seq = seq;
+	t->vma_cache_start = r.start;
+	t->vma_cache_end = r.end;
+	return r.value;
+}
+
+struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma;
+
+	uhmm__rcu_read_lock();
+	vma = vma_lookup_rcu(mm, addr);
+	if (unlikely(!vma || !vma_start_read(vma, mm))) {
+		uhmm__rcu_read_unlock();
+		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
+		return NULL;
+	}
+	uhmm__rcu_read_unlock();
+	/* The VMA may have changed its range before it was locked. */
+	if (unlikely(addr < vma->start || addr >= vma->end)) {
+		vma_end_read(vma);
+		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
+		return NULL;
+	}
+	uhmm__count(UHMM_CNT_VMA_LOCK);
+	return vma;
+}
+
+/* ---- life ---- */
+
+struct uhmm_vma *uhmm__vma_alloc(struct uhmm_mm *mm)
+{
+	struct uhmm_vma *vma = uhmm__alloc(mm->machine, sizeof(*vma));
+
+	if (!vma)
+		return NULL;
+	vma->mm = mm;
+	list_init(&vma->chain);
+	/* Not locked for writing: any number but the mm's. */
+	store_relaxed(&vma->lock_seq, load_relaxed(&mm->lock_seq) - 1);
+	return vma;
+}
+
+static void vma_rcu(struct uhmm__rcu_head *head)
+{
+	struct uhmm_vma *vma = container_of(head, struct uhmm_vma, rcu);
+
+	uhmm__free(vma->machine, vma, sizeof(*vma));
+}
+
+void uhmm__vma_free(struct uhmm_vma *vma)
+{
+	struct uhmm_machine *m = vma->mm->machine;
+
+	uhmm__unlink_anon_vmas(vma);
+	/* The mm may be gone when the grace period ends. */
+	vma->machine = m;
+	uhmm__call_rcu(m, &vma->rcu, vma_rcu);
+}
+
+int uhmm__vma_link(struct uhmm_vma *vma)
+{
+	int err;
+
+	vma_start_write(vma);
+	/* From here on readers may find it; they see it write-locked. */
+	store_release(&vma->refcnt, 1);
+	err = uhmm__rangetree_insert(&vma->mm->vmas, vma->start, vma->end, vma);
+	if (err) {
+		store_release(&vma->refcnt, 0);
+		return err;
+	}
+	vma->mm->nr_vmas++;
+	return 0;
+}
+
+void uhmm__vma_unlink(struct uhmm_vma *vma)
+{
+	vma_start_write(vma);
+	uhmm__rangetree_erase(&vma->mm->vmas, vma->start, NULL);
+	/* A reader that found it before holds a count for a moment until it sees the write lock. */
+	atomic_fetch_add_explicit(&vma->refcnt, VMA_LOCK_OFFSET - 1, memory_order_acq_rel);
+	uhmm__wait_event(&vma->mm->vma_writers, load_acquire(&vma->refcnt) == VMA_LOCK_OFFSET);
+	store_release(&vma->refcnt, 0);
+	vma->mm->nr_vmas--;
+}
+
+int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	int err;
+
+	vma_start_write(vma);
+	err = uhmm__rangetree_resize(&vma->mm->vmas, vma->start, start, end);
+	if (err)
+		return err;
+	uhmm__anon_vma_pre_update(vma);
+	vma->pgoff += ((int64_t)start - (int64_t)vma->start) >> UHMM_PAGE_SHIFT;
+	vma->start = start;
+	vma->end = end;
+	uhmm__anon_vma_post_update(vma);
+	return 0;
+}
+
+/* ---- splitting and merging ---- */
+
+int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **upper)
+{
+	struct uhmm_mm *mm = vma->mm;
+	struct uhmm_vma *new;
+	int err;
+
+	err = uhmm__rangetree_reserve(&mm->vmas, 1);
+	if (err)
+		return err;
+	new = uhmm__vma_alloc(mm);
+	if (!new)
+		return -ENOMEM;
+	new->start = addr;
+	new->end = vma->end;
+	new->flags = vma->flags;
+	new->page_prot = vma->page_prot;
+	new->pgoff = vma_pgoff(vma, addr);
+	new->file = vma->file;
+	err = uhmm__anon_vma_clone(new, vma);
+	if (err) {
+		uhmm__vma_free(new);
+		return err;
+	}
+	vma_start_write(vma);
+	uhmm__rangetree_write_begin(&mm->vmas);
+	err = uhmm__vma_resize(vma, vma->start, addr);
+	if (!err)
+		err = uhmm__vma_link(new);
+	uhmm__rangetree_write_end(&mm->vmas);
+	UHMM_BUG_ON(mm->machine, err);
+	if (upper)
+		*upper = new;
+	return 0;
+}
+
+int uhmm__vma_isolate(struct uhmm_vma **vmap, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm_vma *vma = *vmap;
+	int err;
+
+	if (vma->start < start) {
+		err = uhmm__vma_split(vma, start, &vma);
+		if (err)
+			return err;
+		*vmap = vma;
+	}
+	if (vma->end > end)
+		return uhmm__vma_split(vma, end, NULL);
+	return 0;
+}
+
+/*
+ * Two VMAs may share an anon_vma chain if one has none or both have the same anon_vma. A VMA whose
+ * chain came from fork does not take over another's. Models: is_mergeable_anon_vma().
+ */
+static bool chains_agree(struct uhmm_vma *a, struct uhmm_vma *b)
+{
+	struct uhmm__anon_vma *ava = load_relaxed(&a->anon_vma);
+	struct uhmm__anon_vma *avb = load_relaxed(&b->anon_vma);
+
+	if (ava && avb)
+		return ava == avb;
+	if (!ava && !avb)
+		return true;
+	return ava ? a->chain.next == a->chain.prev : b->chain.next == b->chain.prev;
+}
+
+static bool can_merge(struct uhmm_vma *a, struct uhmm_vma *b)
+{
+	return a->end == b->start && a->flags == b->flags && a->file == b->file &&
+	       vma_pgoff(a, b->start) == b->pgoff && chains_agree(a, b);
+}
+
+/* @a takes over the range of @b. Failure, which only memory can cause, leaves two VMAs. */
+static bool merge(struct uhmm_vma *a, struct uhmm_vma *b)
+{
+	uhmm_vaddr_t end = b->end;
+
+	if (!load_relaxed(&a->anon_vma) && load_relaxed(&b->anon_vma) && uhmm__anon_vma_clone(a, b))
+		return false;
+	uhmm__rangetree_write_begin(&a->mm->vmas);
+	uhmm__vma_unlink(b);
+	UHMM_BUG_ON(a->mm->machine, uhmm__vma_resize(a, a->start, end));
+	uhmm__rangetree_write_end(&a->mm->vmas);
+	uhmm__vma_free(b);
+	return true;
+}
+
+struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma)
+{
+	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
+	struct uhmm_vma *next;
+
+	if (prev && can_merge(prev, vma) && merge(prev, vma))
+		vma = prev;
+	next = uhmm__vma_next(vma->mm, vma);
+	if (next && can_merge(vma, next))
+		merge(vma, next);
+	return vma;
+}
+
+void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags)
+{
+	vma_start_write(vma);
+	vma->flags = flags;
+	vma->page_prot = uhmm__vm_page_prot(flags);
+}

@@ -1,0 +1,175 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Taking mappings away. A page may be freed only after every CPU has forgotten its translation: the
+ * gather keeps pages until the flush. Models: mm/memory.c:unmap_page_range(), mm/mmu_gather.c.
+ */
+#include "core/alloc.h"
+#include "mm/mm.h"
+
+enum {
+	GATHER_BATCH = 1020,
+	GATHER_MAX_BATCHES = 10, /* about the kernel's 10,000 pages between flushes */
+};
+
+struct uhmm__gather_batch {
+	struct uhmm__gather_batch *next;
+	uint32_t nr;
+	uint32_t pfn[GATHER_BATCH];
+};
+
+void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
+{
+	g->mm = mm;
+	g->start = UINT64_MAX;
+	g->end = 0;
+	g->nr_batches = 0;
+	g->batches = NULL;
+	g->nr = 0;
+}
+
+/* Flush, then free what was gathered. The last batch is kept for reuse. */
+static void gather_flush(struct uhmm__gather *g)
+{
+	struct uhmm_machine *m = g->mm->machine;
+
+	if (g->start < g->end)
+		uhmm__flush_tlb_range(&g->mm->pgt, g->start, g->end);
+	g->start = UINT64_MAX;
+	g->end = 0;
+	for (unsigned int i = 0; i < g->nr; i++)
+		folio_put(m, pfn_to_frame(m, g->first[i]));
+	g->nr = 0;
+	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
+		for (uint32_t i = 0; i < b->nr; i++)
+			folio_put(m, pfn_to_frame(m, b->pfn[i]));
+		b->nr = 0;
+	}
+}
+
+void uhmm__gather_finish(struct uhmm__gather *g)
+{
+	gather_flush(g);
+	while (g->batches) {
+		struct uhmm__gather_batch *b = g->batches;
+
+		g->batches = b->next;
+		uhmm__free(g->mm->machine, b, sizeof(*b));
+	}
+}
+
+/* Room for one more page; false: flush first. */
+static bool gather_room(struct uhmm__gather *g)
+{
+	struct uhmm__gather_batch *b = g->batches;
+
+	if (g->nr < ARRAY_SIZE(g->first) || (b && b->nr < GATHER_BATCH))
+		return true;
+	if (g->nr_batches == GATHER_MAX_BATCHES)
+		return false;
+	b = uhmm__alloc(g->mm->machine, sizeof(*b));
+	if (!b)
+		return false;
+	b->next = g->batches;
+	g->batches = b;
+	g->nr_batches++;
+	return true;
+}
+
+/* Context: after gather_room(). */
+static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
+{
+	if (g->nr < ARRAY_SIZE(g->first))
+		g->first[g->nr++] = pfn;
+	else
+		g->batches->pfn[g->batches->nr++] = pfn;
+}
+
+/* Remove one entry. Context: PTL; room in the gather. */
+static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
+{
+	struct uhmm_machine *m = g->mm->machine;
+	struct uhmm__frame *f;
+
+	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
+	if (pte_present(pte)) {
+		pte = ptep_get_and_clear(ptep);
+		g->start = MIN(g->start, addr);
+		g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+		f = vm_normal_page(m, pte);
+		if (!f)
+			return;
+		folio_remove_rmap(f);
+		gather_page(g, frame_pfn(m, f));
+		return;
+	}
+	ptep_get_and_clear(ptep);
+	if (leaf_is_device_private(pte)) {
+		f = pfn_to_frame(m, leaf_pfn(pte));
+		folio_remove_rmap(f);
+		gather_page(g, frame_pfn(m, f));
+	}
+	/* A migration entry holds no reference; whoever migrates finds it gone. */
+}
+
+/* Entries of one PTE table. Returns where it stopped because the gather is full. */
+static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t addr,
+				  uhmm_vaddr_t end)
+{
+	struct uhmm__spinlock *ptl;
+	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	ptent_t *ptep = start_pte;
+	uint64_t nr = 0;
+
+	if (!start_pte)
+		return end;
+	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get(ptep);
+
+		nr++;
+		if (pte_none(pte))
+			continue;
+		if (!gather_room(g))
+			break;
+		zap_pte(g, addr, ptep, pte);
+	}
+	uhmm__pte_unmap_unlock(start_pte, ptl);
+	uhmm__count_n(UHMM_CNT_READ_PTE, nr);
+	return addr;
+}
+
+void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		       uhmm_vaddr_t end)
+{
+	struct uhmm__pgtable *pgt = &vma->mm->pgt;
+	uhmm_vaddr_t addr = start;
+
+	while (addr < end) {
+		unsigned int level;
+		ptent_t *pmdp = uhmm__pmd_offset(pgt, addr, &level);
+		uhmm_vaddr_t next = level_addr_end(addr, end, level);
+
+		if (!pmdp) {
+			addr = next;
+			continue;
+		}
+		addr = zap_pte_range(g, pmdp, addr, next);
+		if (addr < next)
+			gather_flush(g);
+		uhmm__cond_resched();
+	}
+}
+
+void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, start, end, NULL);
+	struct uhmm__gather g;
+
+	/* Pages in this CPU's batch would outlive their mapping by the batch's reference. */
+	uhmm__lru_add_drain(vma->mm->machine);
+	uhmm__gather_init(&g, vma->mm);
+	uhmm__invalidate_start(&range);
+	uhmm__unmap_range(&g, vma, start, end);
+	uhmm__invalidate_end(&range);
+	uhmm__gather_finish(&g);
+}

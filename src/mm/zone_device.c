@@ -1,0 +1,148 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Device pages and their pagemaps. Models: mm/memremap.c. */
+#include "mm/zone_device.h"
+
+#include "core/alloc.h"
+
+int uhmm__pgmaps_init(struct uhmm_machine *m)
+{
+	struct uhmm__pgmaps *p = uhmm__alloc(m, sizeof(*p));
+
+	if (!p)
+		return -ENOMEM;
+	m->pgmaps = p;
+	uhmm__mutex_init(&p->lock, UHMM__LC_PGMAPS);
+	uhmm__waitq_init(&p->drained, UHMM__LC_WAITQ);
+	p->next = m->device_base;
+	p->nr_blocks = (m->end_pfn - m->device_base) / PGMAP_BLOCK_FRAMES;
+	p->by_block = uhmm__reserve(p->nr_blocks * sizeof(*p->by_block));
+	return p->by_block ? 0 : -ENOMEM;
+}
+
+void uhmm__pgmaps_exit(struct uhmm_machine *m)
+{
+	struct uhmm__pgmaps *p = m->pgmaps;
+
+	if (!p)
+		return;
+	uhmm__unreserve(p->by_block, p->nr_blocks * sizeof(*p->by_block));
+	uhmm__free(m, p, sizeof(*p));
+	m->pgmaps = NULL;
+}
+
+static void pgmap_set(struct uhmm__pgmaps *p, struct uhmm_dev_pagemap *pgmap,
+		      struct uhmm_dev_pagemap *value)
+{
+	size_t first = (pgmap->start - pgmap->machine->device_base) / PGMAP_BLOCK_FRAMES;
+
+	for (size_t i = 0; i < pgmap->npages / PGMAP_BLOCK_FRAMES; i++)
+		store_release(&p->by_block[first + i], value);
+}
+
+int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint64_t npages,
+			void *owner, const struct uhmm_dev_pagemap_ops *ops, void *data,
+			struct uhmm_dev_pagemap **out)
+{
+	struct uhmm__pgmaps *p = m->pgmaps;
+	struct uhmm_dev_pagemap *pgmap;
+	uint64_t n;
+
+	if (type == UHMM_MEMORY_DEVICE_COHERENT)
+		return -EOPNOTSUPP;
+	if (!npages || !ops || !ops->folio_free || !ops->migrate_to_ram ||
+	    npages > m->end_pfn - m->device_base)
+		return npages && ops && ops->folio_free && ops->migrate_to_ram ? -ENOSPC : -EINVAL;
+	n = ALIGN_UP(npages, PGMAP_BLOCK_FRAMES);
+	pgmap = uhmm__alloc(m, sizeof(*pgmap));
+	if (!pgmap)
+		return -ENOMEM;
+	*pgmap = (struct uhmm_dev_pagemap){
+		.machine = m,
+		.type = type,
+		.npages = n,
+		.owner = owner,
+		.ops = ops,
+		.data = data,
+	};
+	store_relaxed(&pgmap->refs, 1);
+	uhmm__mutex_lock(&p->lock);
+	if (n > m->end_pfn - p->next) {
+		uhmm__mutex_unlock(&p->lock);
+		uhmm__free(m, pgmap, sizeof(*pgmap));
+		return -ENOSPC;
+	}
+	/* Never reused: a stale pfn finds no map rather than another's. */
+	pgmap->start = p->next;
+	p->next += n;
+	pgmap_set(p, pgmap, pgmap);
+	uhmm__mutex_unlock(&p->lock);
+	/* The descriptors stay untouched until a page is used: free is reference count 0. */
+	*out = pgmap;
+	return 0;
+}
+
+void uhmm_memunmap_pages(struct uhmm_dev_pagemap *pgmap)
+{
+	struct uhmm_machine *m;
+	struct uhmm__pgmaps *p;
+
+	if (!pgmap)
+		return;
+	m = pgmap->machine;
+	p = m->pgmaps;
+	atomic_fetch_sub_explicit(&pgmap->refs, 1, memory_order_acq_rel);
+	uhmm__wait_event(&p->drained, load_acquire(&pgmap->refs) == 0);
+	uhmm__mutex_lock(&p->lock);
+	pgmap_set(p, pgmap, NULL);
+	uhmm__mutex_unlock(&p->lock);
+	uhmm__free(m, pgmap, sizeof(*pgmap));
+}
+
+uhmm_pfn_t uhmm_pagemap_start(const struct uhmm_dev_pagemap *pgmap)
+{
+	return pgmap->start;
+}
+
+uint64_t uhmm_pagemap_npages(const struct uhmm_dev_pagemap *pgmap)
+{
+	return pgmap->npages;
+}
+
+void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm_dev_pagemap *pgmap;
+
+	if (pfn < m->device_base || pfn >= m->end_pfn)
+		return NULL;
+	pgmap = page_pgmap(m, pfn);
+	return pgmap ? pgmap->owner : NULL;
+}
+
+void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+
+	/* Each page in use holds its pagemap, so that it cannot go away below it (museum M06). */
+	atomic_fetch_add_explicit(&page_pgmap(m, pfn)->refs, 1, memory_order_relaxed);
+	atomic_fetch_add_explicit(&m->pgmaps->used, 1, memory_order_relaxed);
+	UHMM_VM_BUG_ON(m, folio_ref_count(f) != 0);
+	/* Nothing of the page's last life may stay (museum M23). */
+	store_relaxed(&f->mapping, 0);
+	store_relaxed(&f->index, 0);
+	store_relaxed(&f->mapcount, 0);
+	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_SWAPBACKED)));
+	store_release(&f->refcount, 1);
+	UHMM_BUG_ON(m, !folio_trylock(f));
+}
+
+void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uhmm_pfn_t pfn = frame_pfn(m, f);
+	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
+
+	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE)));
+	atomic_fetch_sub_explicit(&m->pgmaps->used, 1, memory_order_relaxed);
+	pgmap->ops->folio_free(pgmap->data, pfn);
+	if (atomic_fetch_sub_explicit(&pgmap->refs, 1, memory_order_acq_rel) == 1)
+		uhmm__wake_up_all(&m->pgmaps->drained);
+}

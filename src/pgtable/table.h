@@ -1,0 +1,284 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * table.h - page tables, their locks and how to get at an entry.
+ *
+ * The protocol is the kernel's. A reader maps a PTE table under RCU, without its lock, and rechecks
+ * what it read once it has the lock (the PTL). A table that was unlinked is freed after a grace
+ * period, so a mapped table is never reused under a reader. pte_offset_map_lock() may fail, because
+ * the table went away between reading the PMD entry and taking the PTL; callers retry.
+ *
+ * The accessors here are the only way to an entry: each is a point where the simulated scheduler
+ * may switch.
+ *
+ * Locks: entries of a PTE table [ptl of that table]; entries of a PMD table [ptl of that table];
+ * PGD and PUD entries [page_table_lock of the mm]. Table entries are only ever cleared with
+ * mmap_lock held for writing.
+ */
+#ifndef UHMM_PGTABLE_TABLE_H
+#define UHMM_PGTABLE_TABLE_H
+
+#include "core/machine.h"
+#include "pgtable/entry.h"
+#include "sync/sync.h"
+
+typedef _Atomic uint64_t ptent_t;
+
+struct uhmm__table {
+	ptent_t e[UHMM_PTRS_PER_TABLE];
+};
+
+/* Descriptor of a table, 64 bytes; found from any entry's address by masking (see chunks). */
+struct uhmm__ptdesc {
+	struct uhmm__spinlock ptl;
+	uint8_t level; /* [const] 1 = PTE ... 4 = PGD */
+	struct uhmm_machine *machine;
+	struct uhmm__rcu_head rcu;
+	struct uhmm__ptdesc *next_free;
+} __attribute__((aligned(64)));
+
+/* Chunks of 2 MiB, aligned: descriptors first, then tables; one descriptor per 4 KiB. */
+#define TABLE_CHUNK_SIZE (2UL << 20)
+#define TABLE_CHUNK_FIRST (512 * sizeof(struct uhmm__ptdesc) / UHMM_PAGE_SIZE)
+
+/* The page tables of one mm. */
+struct uhmm__pgtable {
+	struct uhmm_machine *machine; /* [const] */
+	struct uhmm__table *pgd;      /* [const] */
+	struct uhmm__spinlock page_table_lock;
+	_Atomic uint64_t cpumask; /* [atomic] CPUs that may hold translations */
+};
+
+/* The state of this layer: chunks and the list of free tables. */
+struct uhmm__tables {
+	struct uhmm__spinlock lock;
+	struct uhmm__ptdesc *free; /* [lock] */
+	char **chunks;		   /* [lock] */
+	size_t nr_chunks;
+	size_t cap_chunks;
+	size_t next_in_chunk;	     /* [lock] first table of the last chunk never used */
+	_Atomic uint64_t nr_tables; /* [atomic] in use, freed ones until their grace period */
+};
+
+int uhmm__tables_init(struct uhmm_machine *m);
+void uhmm__tables_exit(struct uhmm_machine *m);
+/* Bytes of the touched parts of all chunks. */
+size_t uhmm__tables_resident(struct uhmm_machine *m);
+
+int uhmm__pgtable_init(struct uhmm__pgtable *pgt, struct uhmm_machine *m);
+void uhmm__pgtable_exit(struct uhmm__pgtable *pgt);
+
+static inline struct uhmm__ptdesc *uhmm__ptdesc(const void *entry)
+{
+	uintptr_t a = (uintptr_t)entry;
+	uintptr_t chunk = a & ~(TABLE_CHUNK_SIZE - 1);
+
+	return (struct uhmm__ptdesc *)chunk + ((a - chunk) >> UHMM_PAGE_SHIFT);
+}
+
+static inline struct uhmm__table *uhmm__ptdesc_table(const struct uhmm__ptdesc *d)
+{
+	uintptr_t chunk = (uintptr_t)d & ~(TABLE_CHUNK_SIZE - 1);
+	uintptr_t idx = ((uintptr_t)d - chunk) / sizeof(*d);
+
+	return (struct uhmm__table *)(chunk + (idx << UHMM_PAGE_SHIFT));
+}
+
+/* Lock of the table that holds this entry. */
+static inline struct uhmm__spinlock *uhmm__ptlp(const void *entry)
+{
+	return &uhmm__ptdesc(entry)->ptl;
+}
+
+/* ---- entries ---- */
+
+uhmm_always_inline pte_t ptep_get(ptent_t *p)
+{
+	uhmm__sched_point(UHMM__PT_READ, p);
+	return pte_make(load_acquire(p));
+}
+
+/* Context: the lock of the entry. */
+uhmm_always_inline void set_pte(ptent_t *p, pte_t pte)
+{
+	uhmm__sched_point(UHMM__PT_WRITE, p);
+	store_release(p, pte.val);
+}
+
+/*
+ * Context: the PTL. A plain load and store do: the simulated CPU sets its accessed and dirty bits
+ * under the PTL, so nothing can come between (mm/access.c).
+ */
+uhmm_always_inline pte_t ptep_get_and_clear(ptent_t *p)
+{
+	pte_t old;
+
+	uhmm__sched_point(UHMM__PT_WRITE, p);
+	old = pte_make(load_relaxed(p));
+	store_release(p, 0);
+	return old;
+}
+
+uhmm_always_inline struct uhmm__table *entry_table(pte_t p)
+{
+	return (struct uhmm__table *)(uintptr_t)(p.val & PTE_PFN_MASK);
+}
+
+uhmm_always_inline unsigned int table_index(uhmm_vaddr_t addr, unsigned int level)
+{
+	return (addr >> (UHMM_PAGE_SHIFT + 9 * (level - 1))) & (UHMM_PTRS_PER_TABLE - 1);
+}
+
+/* Bytes that one entry of a level covers: level 1 = PTE. */
+#define LEVEL_SIZE(level) (1UL << (UHMM_PAGE_SHIFT + 9 * ((level)-1)))
+#define LEVEL_MASK(level) (~(LEVEL_SIZE(level) - 1))
+
+/* End of the part of [addr, end) under one entry of a level. */
+uhmm_always_inline uhmm_vaddr_t level_addr_end(uhmm_vaddr_t addr, uhmm_vaddr_t end,
+					       unsigned int level)
+{
+	uhmm_vaddr_t boundary = (addr & LEVEL_MASK(level)) + LEVEL_SIZE(level);
+
+	return MIN(boundary, end);
+}
+
+/**
+ * uhmm__pmd_offset() - the PMD entry of an address, without allocating
+ * @pgt: page tables
+ * @addr: address
+ * @hole_level: (out) the level of the entry that was none if NULL is returned, else 2
+ * Returns: pointer to the PMD entry, NULL if a higher table is missing.
+ * Context: RCU, or mmap_lock or the VMA's lock held.
+ */
+static inline ptent_t *uhmm__pmd_offset(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr,
+					unsigned int *hole_level)
+{
+	pte_t e = ptep_get(&pgt->pgd->e[table_index(addr, 4)]);
+
+	uhmm__count(UHMM_CNT_READ_PGD);
+	if (unlikely(pte_none(e))) {
+		*hole_level = 4;
+		return NULL;
+	}
+	e = ptep_get(&entry_table(e)->e[table_index(addr, 3)]);
+	uhmm__count(UHMM_CNT_READ_PUD);
+	if (unlikely(pte_none(e))) {
+		*hole_level = 3;
+		return NULL;
+	}
+	*hole_level = 2;
+	return &entry_table(e)->e[table_index(addr, 2)];
+}
+
+/* Read a PMD entry. */
+uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
+{
+	uhmm__count(UHMM_CNT_READ_PMD);
+	return ptep_get(pmdp);
+}
+
+/**
+ * uhmm__pte_offset_map() - map a PTE table for reading without its lock
+ * @pmdp: PMD entry
+ * @addr: address
+ * @pmdval: (out, may be NULL) the PMD entry that was seen
+ * Returns: the PTE entry of @addr inside an RCU read section, NULL if there is no table.
+ * Context: end with uhmm__pte_unmap(). Models: pte_offset_map().
+ */
+static inline ptent_t *uhmm__pte_offset_map(ptent_t *pmdp, uhmm_vaddr_t addr, pte_t *pmdval)
+{
+	pte_t pmd;
+
+	uhmm__rcu_read_lock();
+	pmd = pmdp_get(pmdp);
+	if (pmdval)
+		*pmdval = pmd;
+	if (unlikely(!entry_is_table(pmd))) {
+		uhmm__rcu_read_unlock();
+		return NULL;
+	}
+	return &entry_table(pmd)->e[table_index(addr, 1)];
+}
+
+static inline void uhmm__pte_unmap(ptent_t *ptep uhmm_unused)
+{
+	uhmm__rcu_read_unlock();
+}
+
+/* Take a PTL; counted. */
+static inline void uhmm__ptl_lock(struct uhmm__spinlock *ptl)
+{
+	uhmm__count(UHMM_CNT_PTL);
+	if (unlikely(uhmm__spin_lock(ptl)))
+		uhmm__count(UHMM_CNT_PTL_CONTENDED);
+}
+
+/**
+ * uhmm__pte_offset_map_lock() - map a PTE table and take its lock
+ * @pmdp: PMD entry
+ * @addr: address
+ * @ptlp: (out) the lock that is held
+ * Returns: the PTE entry, NULL if there is no table any more: read the PMD entry again.
+ * Context: end with uhmm__pte_unmap_unlock(). Models: pte_offset_map_lock().
+ */
+static inline ptent_t *uhmm__pte_offset_map_lock(ptent_t *pmdp, uhmm_vaddr_t addr,
+						 struct uhmm__spinlock **ptlp)
+{
+	for (;;) {
+		pte_t pmd;
+		ptent_t *ptep = uhmm__pte_offset_map(pmdp, addr, &pmd);
+		struct uhmm__spinlock *ptl;
+
+		if (unlikely(!ptep))
+			return NULL;
+		ptl = uhmm__ptlp(ptep);
+		uhmm__ptl_lock(ptl);
+		/* The table may have been unlinked between the read and the lock. */
+		if (likely(pte_same(pmd, ptep_get(pmdp)))) {
+			*ptlp = ptl;
+			return ptep;
+		}
+		uhmm__spin_unlock(ptl);
+		uhmm__pte_unmap(ptep);
+	}
+}
+
+static inline void uhmm__pte_unmap_unlock(ptent_t *ptep, struct uhmm__spinlock *ptl)
+{
+	uhmm__spin_unlock(ptl);
+	uhmm__pte_unmap(ptep);
+}
+
+/* Lock of a PMD entry. */
+static inline struct uhmm__spinlock *uhmm__pmd_lock(ptent_t *pmdp)
+{
+	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
+
+	uhmm__ptl_lock(ptl);
+	return ptl;
+}
+
+/* ---- building and freeing ---- */
+
+/* The PMD entry of @addr, with the tables above it; NULL without memory. Models: pmd_alloc(). */
+ptent_t *uhmm__pmd_alloc(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr);
+/* A PTE table below a PMD entry that has none; 0 or -ENOMEM. Models: pte_alloc(). */
+int uhmm__pte_alloc_slow(struct uhmm__pgtable *pgt, ptent_t *pmdp);
+
+static inline int uhmm__pte_alloc(struct uhmm__pgtable *pgt, ptent_t *pmdp)
+{
+	if (likely(load_acquire(pmdp)))
+		return 0;
+	return uhmm__pte_alloc_slow(pgt, pmdp);
+}
+
+/**
+ * uhmm__free_pgtables() - free the tables that only served [addr, end)
+ * @pgt: page tables
+ * @addr, @end: range without VMAs and without entries
+ * @floor, @ceiling: end of the VMA before, start of the VMA after (0 = none)
+ * Context: mmap_lock held for writing, or the last user. Models: free_pgd_range().
+ */
+void uhmm__free_pgtables(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, uhmm_vaddr_t end,
+			 uhmm_vaddr_t floor, uhmm_vaddr_t ceiling);
+
+#endif /* UHMM_PGTABLE_TABLE_H */

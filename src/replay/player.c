@@ -1,0 +1,415 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * player.c - a trace's events into a machine: creation, tasks, address spaces.
+ */
+#include <math.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "replay/player.h"
+
+/* ---- names ---- */
+
+static const struct {
+	const char *name, *text;
+} counts_info[] = {
+#define COUNT_INFO(id, name, text) { name, text },
+	UHMM_REPLAY_COUNTS(COUNT_INFO)
+#undef COUNT_INFO
+},
+  misses_info[] = {
+#define MISS_INFO(id, name, text) { name, text },
+	  UHMM_REPLAY_MISSES(MISS_INFO)
+#undef MISS_INFO
+};
+
+const char *uhmm_replay_count_name(enum uhmm_replay_count c)
+{
+	return (unsigned int)c < UHMM_NR_REPLAY_COUNTS ? counts_info[c].name : NULL;
+}
+
+const char *uhmm_replay_count_text(enum uhmm_replay_count c)
+{
+	return (unsigned int)c < UHMM_NR_REPLAY_COUNTS ? counts_info[c].text : NULL;
+}
+
+const char *uhmm_replay_miss_name(enum uhmm_replay_miss m)
+{
+	return (unsigned int)m < UHMM_NR_REPLAY_MISSES ? misses_info[m].name : NULL;
+}
+
+const char *uhmm_replay_miss_text(enum uhmm_replay_miss m)
+{
+	return (unsigned int)m < UHMM_NR_REPLAY_MISSES ? misses_info[m].text : NULL;
+}
+
+/* ---- tasks ---- */
+
+int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid)
+{
+	unsigned int c = (uint32_t)(cpu < 0 ? tid : cpu) % p->config.nr_cpus;
+	int err;
+
+	if (unlikely(!mm->task[c])) {
+		err = uhmm_task_create(p->machine, mm->mm, c, "player", &mm->task[c]);
+		if (err)
+			return err;
+	}
+	player_switch(p, mm->task[c]);
+	return 0;
+}
+
+/* ---- address spaces ---- */
+
+static int grow_mms(struct uhmm_player *p, uint32_t n)
+{
+	struct player_mm **mms;
+	uint32_t cap = p->cap_mms;
+
+	if (n >= cap) {
+		while (n >= cap)
+			cap = cap ? 2 * cap : 64;
+		mms = realloc(p->mms, cap * sizeof(*mms));
+		if (!mms)
+			return -ENOMEM;
+		p->mms = mms;
+		p->cap_mms = cap;
+	}
+	while (p->nr_mms <= n)
+		p->mms[p->nr_mms++] = NULL;
+	return 0;
+}
+
+/* Mirrors outlive their address spaces, as an open file may. */
+static int keep_mirror(struct uhmm_player *p, struct uhmm_mirror *mirror)
+{
+	struct uhmm_mirror **mirrors;
+	size_t cap = p->cap_mirrors ? 2 * p->cap_mirrors : 16;
+
+	if (p->nr_mirrors == p->cap_mirrors) {
+		mirrors = realloc(p->mirrors, cap * sizeof(struct uhmm_mirror *));
+		if (!mirrors)
+			return -ENOMEM;
+		p->mirrors = mirrors;
+		p->cap_mirrors = cap;
+	}
+	p->mirrors[p->nr_mirrors++] = mirror;
+	return 0;
+}
+
+static void free_mm(struct uhmm_player *p, struct player_mm *mm)
+{
+	player_switch(p, NULL);
+	for (unsigned int c = 0; c < p->config.nr_cpus; c++)
+		uhmm_task_destroy(mm->task[c]);
+	if (mm->mirror && keep_mirror(p, mm->mirror))
+		uhmm_mirror_close(mm->mirror);
+	uhmm_mmput(mm->mm);
+	uhmm__areas_exit(&mm->areas);
+	free(mm);
+}
+
+static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	struct player_mm *parent = player_mm(p, ev->mm_new.parent), *mm;
+	int err = ev->mm ? grow_mms(p, ev->mm) : 0;
+
+	if (err || !ev->mm || p->mms[ev->mm]) {
+		player_count(p, UHMM_REPLAY_SKIPPED);
+		return err;
+	}
+	mm = calloc(1, sizeof(*mm) + p->config.nr_cpus * sizeof(mm->task[0]));
+	if (!mm)
+		return -ENOMEM;
+	uhmm__areas_init(&mm->areas);
+	if (parent && ev->mm_new.parent) {
+		player_count(p, UHMM_REPLAY_MM_FORK);
+		mm->infer = parent->infer;
+		err = uhmm__player_run_as(p, parent, ev->cpu, ev->tid);
+		if (!err)
+			err = uhmm_mm_fork(parent->mm, &mm->mm);
+		if (!err)
+			err = uhmm__area_fork(&mm->areas, &parent->areas);
+	} else {
+		player_count(p, UHMM_REPLAY_MM_NEW);
+		mm->infer = ev->mm_new.why == UHMM_TRACE_FOUND && !p->caps->has_snapshot;
+		player_switch(p, NULL);
+		err = uhmm_mm_create(p->machine, &mm->mm);
+	}
+	if (err) {
+		uhmm__areas_exit(&mm->areas);
+		if (mm->mm)
+			uhmm_mmput(mm->mm);
+		free(mm);
+		return err;
+	}
+	p->mms[ev->mm] = mm;
+	return 0;
+}
+
+static int play_mm_del(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	struct player_mm *mm = player_mm(p, ev->mm);
+
+	if (!mm) {
+		player_count(p, UHMM_REPLAY_SKIPPED);
+		return 0;
+	}
+	player_count(p, UHMM_REPLAY_MM_DEL);
+	p->mms[ev->mm] = NULL;
+	free_mm(p, mm);
+	return 0;
+}
+
+/* ---- events ---- */
+
+typedef int play_fn(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_trace_event *ev);
+
+/* Events of an address space. */
+static int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, play_fn *play)
+{
+	struct player_mm *mm = player_mm(p, ev->mm);
+	int err;
+
+	if (unlikely(!mm)) {
+		player_count(p, UHMM_REPLAY_SKIPPED);
+		return 0;
+	}
+	err = uhmm__player_run_as(p, mm, ev->cpu, ev->tid);
+	return err ? err : play(p, mm, ev);
+}
+
+static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	switch (ev->kind) {
+	case UHMM_TRACE_FAULT:
+		return play_in_mm(p, ev, uhmm__player_fault);
+	case UHMM_TRACE_TOUCH:
+		return play_in_mm(p, ev, uhmm__player_touch);
+	case UHMM_TRACE_MM_NEW:
+		return play_mm_new(p, ev);
+	case UHMM_TRACE_MM_DEL:
+		return play_mm_del(p, ev);
+	case UHMM_TRACE_MAP:
+		return play_in_mm(p, ev, uhmm__player_map);
+	case UHMM_TRACE_UNMAP:
+		return play_in_mm(p, ev, uhmm__player_unmap);
+	case UHMM_TRACE_PROT:
+		return play_in_mm(p, ev, uhmm__player_protect);
+	case UHMM_TRACE_MOVE:
+		return play_in_mm(p, ev, uhmm__player_move);
+	case UHMM_TRACE_ADVISE:
+		return play_in_mm(p, ev, uhmm__player_advise);
+	case UHMM_TRACE_TRUNC:
+		return uhmm__player_truncate(p, ev);
+	case UHMM_TRACE_FAULT_MAJOR:
+		player_count(p, UHMM_REPLAY_MAJOR_FAULTS);
+		return 0;
+	case UHMM_TRACE_LOST:
+		p->counts[UHMM_REPLAY_LOST] += ev->lost.count ? ev->lost.count : 1;
+		return 0;
+	case UHMM_TRACE_TASK:
+	case UHMM_TRACE_TASK_EXIT:
+	case UHMM_TRACE_OBJ:
+	case UHMM_TRACE_MARK:
+		return 0;
+	default:
+		player_count(p, UHMM_REPLAY_SKIPPED);
+		return 0;
+	}
+}
+
+void uhmm_player_enter(struct uhmm_player *player)
+{
+	uhmm_task_enter(player->idle);
+	player->current = player->idle;
+}
+
+void uhmm_player_leave(struct uhmm_player *player)
+{
+	uhmm_task_leave();
+	player->current = NULL;
+}
+
+int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
+		    const struct uhmm_trace_event *events, size_t nr)
+{
+	static const struct uhmm_trace_caps everything = {
+		.has_rw = true,
+		.has_fault_samples = true,
+		.has_kernel_faults = true,
+		.has_unmap = true,
+		.has_maps = true,
+		.has_data_maps = true,
+		.has_fork = true,
+		.has_clone_flags = true,
+		.has_tgid = true,
+		.has_cpu = true,
+		.has_snapshot = true,
+	};
+	int err = 0;
+
+	player->caps = caps ? caps : &everything;
+	uhmm_player_enter(player);
+	for (size_t i = 0; i < nr && likely(!err); i++) {
+		player_count(player, UHMM_REPLAY_EVENTS);
+		err = play_event(player, &events[i]);
+	}
+	uhmm_player_leave(player);
+	return err;
+}
+
+/* ---- creation ---- */
+
+static int compare_tids(const void *a, const void *b)
+{
+	int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static int check_offload(struct uhmm_player *p)
+{
+	struct uhmm_offload *o = &p->config.offload;
+	size_t size = o->nr_tids * sizeof(*p->tids);
+
+	switch (o->kind) {
+	case UHMM_OFFLOAD_NONE:
+	case UHMM_OFFLOAD_ALL:
+		return 0;
+	case UHMM_OFFLOAD_SHARE:
+		if (!(o->share >= 0 && o->share <= 1))
+			return -EINVAL;
+		p->share = (uint64_t)ldexp(o->share, 63);
+		return 0;
+	case UHMM_OFFLOAD_TASKS:
+		if (!o->nr_tids || !o->tids)
+			return -EINVAL;
+		p->tids = malloc(size);
+		if (!p->tids)
+			return -ENOMEM;
+		memcpy(p->tids, o->tids, size);
+		qsort(p->tids, o->nr_tids, sizeof(*p->tids), compare_tids);
+		return 0;
+	case UHMM_OFFLOAD_RANGE:
+		return o->start < o->end ? 0 : -EINVAL;
+	default:
+		return -EINVAL;
+	}
+}
+
+static int check_config(struct uhmm_player *p, const struct uhmm_player_config *config)
+{
+	struct uhmm_player_config *c = &p->config;
+
+	if (config && config->size != sizeof(*config))
+		return -EINVAL;
+	if (config)
+		*c = *config;
+	if (!c->size)
+		c->strategy = UHMM_COMBINED;
+	if (!c->granularity)
+		c->granularity = UHMM_PAGE_SIZE;
+	if (!c->nr_cpus)
+		c->nr_cpus = 2;
+	if ((unsigned int)c->strategy >= UHMM_NR_STRATEGIES || c->nr_cpus > UHMM_MAX_CPUS ||
+	    c->granularity < UHMM_PAGE_SIZE || c->granularity > UHMM_PMD_SIZE ||
+	    c->granularity & (c->granularity - 1))
+		return -EINVAL;
+	return check_offload(p);
+}
+
+int uhmm_player_create(const struct uhmm_player_config *config, struct uhmm_player **out)
+{
+	struct uhmm_machine_config mc = { .size = sizeof(mc) };
+	struct uhmm_player *p;
+	int err;
+
+	if (!out)
+		return -EINVAL;
+	p = calloc(1, sizeof(*p));
+	if (!p)
+		return -ENOMEM;
+	err = check_config(p, config);
+	if (err)
+		goto fail;
+	mc.nr_cpus = p->config.nr_cpus;
+	mc.content = UHMM_CONTENT_TAG;
+	mc.seed = p->config.seed;
+	mc.report = p->config.report;
+	mc.report_data = p->config.report_data;
+	err = uhmm_machine_create(&mc, &p->machine);
+	if (err)
+		goto fail;
+	err = uhmm_task_create(p->machine, NULL, 0, "idle", &p->idle);
+	if (err)
+		goto fail;
+	*out = p;
+	return 0;
+fail:
+	uhmm_machine_destroy(p->machine);
+	free(p->tids);
+	free(p);
+	return err;
+}
+
+void uhmm_player_destroy(struct uhmm_player *player)
+{
+	struct uhmm_player *p = player;
+
+	if (!p)
+		return;
+	uhmm_player_enter(p);
+	for (uint32_t n = 0; n < p->nr_mms; n++)
+		if (p->mms[n])
+			free_mm(p, p->mms[n]);
+	for (size_t i = 0; i < p->nr_mirrors; i++)
+		uhmm_mirror_close(p->mirrors[i]);
+	uhmm_device_destroy(p->device);
+	uhmm_player_leave(p);
+	uhmm_task_destroy(p->idle);
+	uhmm_machine_destroy(p->machine);
+	free(p->mirrors);
+	free(p->mms);
+	free(p->tids);
+	free(p);
+}
+
+/* ---- looking ---- */
+
+struct uhmm_machine *uhmm_player_machine(struct uhmm_player *player)
+{
+	return player->machine;
+}
+
+struct uhmm_mm *uhmm_player_mm(struct uhmm_player *player, uint32_t n)
+{
+	struct player_mm *mm = player_mm(player, n);
+
+	return mm ? mm->mm : NULL;
+}
+
+uint32_t uhmm_player_nr_mms(const struct uhmm_player *player)
+{
+	return player->nr_mms ? player->nr_mms - 1 : 0;
+}
+
+uint64_t uhmm_player_count(const struct uhmm_player *player, enum uhmm_replay_count c)
+{
+	return (unsigned int)c < UHMM_NR_REPLAY_COUNTS ? player->counts[c] : 0;
+}
+
+void uhmm_player_agreement(const struct uhmm_player *player, struct uhmm_replay_agreement *out)
+{
+	*out = player->agreement;
+}
+
+uint64_t uhmm_player_digest(const struct uhmm_player *player)
+{
+	return player->digest;
+}
+
+struct uhmm_device *uhmm_player_device(struct uhmm_player *player)
+{
+	return player->device;
+}

@@ -1,0 +1,168 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * player.h - inside of a player.
+ *
+ *	player.c        creation, tasks, address spaces, the switch over events
+ *	player_area.c   what the trace says of each range of addresses
+ *	player_map.c    mappings: map, unmap, protect, move, advise
+ *	player_fault.c  accesses, offload, agreement with the trace
+ *	player_replay.c a trace through several players side by side
+ *
+ * The model knows one kind of memory so far, the trace several. So beside each address space stands
+ * a map of areas, which says what the trace's mapping really is.
+ */
+#ifndef UHMM_REPLAY_PLAYER_H
+#define UHMM_REPLAY_PLAYER_H
+
+#include <uhmm/replay.h>
+
+#include "core/compiler.h"
+#include "core/rangetree.h"
+
+/* ---- areas ---- */
+
+enum area_kind {
+	AREA_ANON, /* private anonymous memory, and so what the model means by it */
+	AREA_FILE, /* private mapping of a file */
+	AREA_SHARED,
+	AREA_SPECIAL, /* [vdso] and the like */
+};
+
+#define AREA_GROWSDOWN BIT(0)
+#define AREA_HUGE BIT(1) /* huge pages, by MADV_HUGEPAGE or hugetlb */
+#define AREA_FORKED BIT(2)
+#define AREA_DONTFORK BIT(3)
+#define AREA_POPULATED BIT(4)
+#define AREA_INFERRED BIT(5)
+
+/* What holds for a range; shared by the ranges that it was cut into. Constant if refs > 1. */
+struct player_area {
+	uint32_t refs;
+	uint32_t obj;	 /* of the trace, 0 = none */
+	uint64_t offset; /* in @obj, of address 0, in bytes, modulo 2^64 */
+	uint16_t flags;
+	uint8_t kind;
+	uint8_t prot; /* UHMM_TRACE_PROT_* */
+};
+
+struct player_areas {
+	struct uhmm__rangetree tree;
+	/* The last one found. */
+	uhmm_vaddr_t start, end;
+	const struct player_area *last;
+};
+
+void uhmm__areas_init(struct player_areas *a);
+void uhmm__areas_exit(struct player_areas *a);
+/* Range and area, the start at or below @addr; NULL if nothing is mapped there. */
+const struct player_area *uhmm__area_find_slow(struct player_areas *a, uhmm_vaddr_t addr);
+/* The next range that overlaps [@from, @to); false if there is none. */
+bool uhmm__area_next(struct player_areas *a, uhmm_vaddr_t from, uhmm_vaddr_t to,
+		     struct uhmm__range *r);
+/* [start, end) has these attributes now, whatever it had before. 0 or -ENOMEM. */
+int uhmm__area_set(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end,
+		   const struct player_area *attr);
+int uhmm__area_clear(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end);
+/* Change what is mapped in [start, end): flags cleared, flags set, protection unless < 0. */
+int uhmm__area_change(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end, uint16_t clear,
+		      uint16_t set, int prot);
+/* Move what is mapped in [old, old + len) by @new - @old; the destination is free. */
+int uhmm__area_move(struct player_areas *a, uhmm_vaddr_t old, uint64_t len, uhmm_vaddr_t new,
+		    bool keep);
+/* All but those marked DONTFORK, marked FORKED. @to is empty. */
+int uhmm__area_fork(struct player_areas *to, struct player_areas *from);
+
+static inline const struct player_area *area_find(struct player_areas *a, uhmm_vaddr_t addr)
+{
+	if (likely(addr - a->start < a->end - a->start))
+		return a->last;
+	return uhmm__area_find_slow(a, addr);
+}
+
+/* ---- address spaces ---- */
+
+struct player_mm {
+	struct uhmm_mm *mm;
+	struct uhmm_mirror *mirror; /* opened by the first device access */
+	struct player_areas areas;
+	bool infer; /* it existed before the trace began: mappings may be missing */
+	bool lock_future;
+	struct uhmm_task *task[]; /* per CPU, made when needed */
+};
+
+/* Faults of late, by page: to tell which of them happened at the same time. */
+struct recent_fault {
+	uint64_t page; /* address space << 48 ^ page number */
+	uint64_t t_ns;
+	int32_t tid;
+};
+#define NR_RECENT 1024
+
+struct uhmm_player {
+	struct uhmm_player_config config;
+	int32_t *tids;	/* sorted */
+	uint64_t share; /* of 2^63 */
+	struct uhmm_machine *machine;
+	struct uhmm_device *device;
+	struct uhmm_task *idle;	   /* CPU 0, no address space */
+	struct uhmm_task *current; /* the one that is entered, NULL outside a run */
+	const struct uhmm_trace_caps *caps;
+	struct player_mm **mms; /* by number in the trace */
+	uint32_t nr_mms, cap_mms;
+	/* Mirrors of address spaces that ended; closing one would empty the device. */
+	struct uhmm_mirror **mirrors;
+	size_t nr_mirrors, cap_mirrors;
+	uint64_t accesses; /* number of the next one */
+	uint64_t digest;
+	uint64_t counts[UHMM_NR_REPLAY_COUNTS];
+	struct uhmm_replay_agreement agreement;
+	struct recent_fault recent[NR_RECENT];
+};
+
+static inline void player_count(struct uhmm_player *p, enum uhmm_replay_count c)
+{
+	p->counts[c]++;
+}
+
+static inline struct player_mm *player_mm(const struct uhmm_player *p, uint32_t n)
+{
+	return n < p->nr_mms ? p->mms[n] : NULL;
+}
+
+/* Run as @task from now on, NULL: as the idle task. */
+static inline void player_switch(struct uhmm_player *p, struct uhmm_task *task)
+{
+	if (!task)
+		task = p->idle;
+	if (p->current == task)
+		return;
+	uhmm_task_leave();
+	uhmm_task_enter(task);
+	p->current = task;
+}
+
+/* Run on CPU @cpu of the trace, or one that goes with @tid, in @mm. 0 or -ENOMEM. */
+int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid);
+
+/* All return 0 or -ENOMEM. */
+int uhmm__player_map(struct uhmm_player *p, struct player_mm *mm,
+		     const struct uhmm_trace_event *ev);
+int uhmm__player_unmap(struct uhmm_player *p, struct player_mm *mm,
+		       const struct uhmm_trace_event *ev);
+int uhmm__player_protect(struct uhmm_player *p, struct player_mm *mm,
+			 const struct uhmm_trace_event *ev);
+int uhmm__player_move(struct uhmm_player *p, struct player_mm *mm,
+		      const struct uhmm_trace_event *ev);
+int uhmm__player_advise(struct uhmm_player *p, struct player_mm *mm,
+			const struct uhmm_trace_event *ev);
+int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *ev);
+/* Map private anonymous memory at [start, end), over whatever is there. */
+int uhmm__player_map_anon(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
+			  uhmm_vaddr_t end, const struct player_area *attr, bool populate);
+
+int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
+		       const struct uhmm_trace_event *ev);
+int uhmm__player_touch(struct uhmm_player *p, struct player_mm *mm,
+		       const struct uhmm_trace_event *ev);
+
+#endif /* UHMM_REPLAY_PLAYER_H */

@@ -1,0 +1,399 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * player_fault.c - accesses: one for each recorded fault, by a CPU or by the device, and whether the
+ * model faulted where the trace did.
+ *
+ * What is read and written is the 8-byte word around the address. A write stores a hash of the
+ * access's number, so that every strategy must end with the same contents; reads go into a digest,
+ * so that what was lost and then unmapped shows as well.
+ */
+#include <stdlib.h>
+
+#include "replay/player.h"
+#include "sync/task.h"
+
+enum {
+	STACK_LIMIT = 8 << 20,	/* as the model's */
+	INFER_BYTES = 64 << 10, /* what is mapped around a fault without a mapping */
+	SAME_TIME_NS = 100 * 1000,
+};
+
+/* One access, as recorded and decided. */
+struct access {
+	uhmm_vaddr_t addr;
+	uint8_t kind; /* enum uhmm_trace_access, known */
+	uint64_t number;
+	const struct player_area *area; /* NULL: nothing is mapped there, as far as is known */
+	bool wp;			/* (out) faulted on a page that was there */
+};
+
+/* The current task counts for itself alone, so differences are what happened in between. */
+static uint64_t counted(enum uhmm_counter c)
+{
+	return load_relaxed(&uhmm__current()->counters[c]);
+}
+
+static uint64_t wp_faults(void)
+{
+	return counted(UHMM_CNT_FAULT_COW_COPY) + counted(UHMM_CNT_FAULT_COW_REUSE);
+}
+
+/* Faults on device pages that moved them: each is a range walk of its own. */
+static uint64_t walks_outside_faults(void)
+{
+	return counted(UHMM_CNT_WALKS) - counted(UHMM_CNT_FAULT_DEVICE) +
+	       counted(UHMM_CNT_FAULT_DEVICE_WAIT);
+}
+
+/* splitmix64 */
+static uint64_t hash64(uint64_t x)
+{
+	x += 0x9e3779b97f4a7c15ULL;
+	x = (x ^ (x >> 30)) * 0xbf58476d1ce4e5b9ULL;
+	x = (x ^ (x >> 27)) * 0x94d049bb133111ebULL;
+	return x ^ (x >> 31);
+}
+
+static void digest(struct uhmm_player *p, uint64_t number, uint64_t value)
+{
+	p->digest = hash64(p->digest ^ value) + number;
+}
+
+/* ---- where ---- */
+
+/* Whether the trace leaves mappings out, so that a fault tells of one. */
+static bool may_infer(const struct uhmm_player *p, const struct player_mm *mm)
+{
+	return mm->infer || !p->caps->has_unmap || !p->caps->has_data_maps;
+}
+
+/*
+ * A fault where nothing is mapped as far as the trace tells: assume readable, writable anonymous
+ * memory in the 64 KiB around it, as far as they are free.
+ */
+static int infer(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_trace_event *ev)
+{
+	struct player_area attr = {
+		.prot = UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_WRITE,
+		.flags = AREA_INFERRED,
+	};
+	uhmm_vaddr_t page = ev->fault.addr & UHMM_PAGE_MASK;
+	uhmm_vaddr_t start = ALIGN_DOWN(page, INFER_BYTES), end = start + INFER_BYTES;
+	struct uhmm__range r;
+
+	if (ev->fault.access == UHMM_TRACE_ACCESS_EXEC)
+		attr.prot |= UHMM_TRACE_PROT_EXEC;
+	end = MIN(end, UHMM_TASK_SIZE);
+	while (uhmm__area_next(&mm->areas, start, page, &r))
+		start = r.end;
+	if (uhmm__area_next(&mm->areas, page, end, &r))
+		end = r.start;
+	player_count(p, UHMM_REPLAY_INFERRED_VMAS);
+	p->counts[UHMM_REPLAY_INFERRED_PAGES] += (end - start) >> UHMM_PAGE_SHIFT;
+	return uhmm__player_map_anon(p, mm, start, end, &attr, false);
+}
+
+/* The stack that grows if @addr is touched; false if there is none. */
+static bool stack_above(struct player_mm *mm, uhmm_vaddr_t addr, struct uhmm__range *r)
+{
+	const struct player_area *area;
+
+	if (!uhmm__area_next(&mm->areas, addr, UHMM_TASK_SIZE, r) || r->start <= addr)
+		return false;
+	area = r->value;
+	return area->flags & AREA_GROWSDOWN && r->end - addr <= STACK_LIMIT;
+}
+
+/* ---- by a CPU ---- */
+
+static int cpu_access(struct uhmm_player *p, struct player_mm *mm, struct access *a,
+		      struct uhmm_access *acc)
+{
+	uhmm_vaddr_t word = a->addr & ~7UL;
+	uint64_t wp = wp_faults(), value;
+	int ret;
+
+	player_count(p, UHMM_REPLAY_CPU_ACCESSES);
+	switch (a->kind) {
+	case UHMM_TRACE_ACCESS_WRITE:
+		value = hash64(a->number ^ p->config.seed);
+		ret = uhmm_cpu_write(mm->mm, word, &value, sizeof(value), acc);
+		break;
+	case UHMM_TRACE_ACCESS_EXEC:
+		player_count(p, UHMM_REPLAY_FETCHES);
+		ret = uhmm_cpu_exec(mm->mm, a->addr, acc);
+		break;
+	default:
+		ret = uhmm_cpu_read(mm->mm, word, &value, sizeof(value), acc);
+		if (!ret)
+			digest(p, a->number, value);
+		break;
+	}
+	a->wp = wp_faults() != wp;
+	if (unlikely(ret > 0))
+		player_count(p, UHMM_REPLAY_SIGNALS);
+	return ret;
+}
+
+/* ---- by the device ---- */
+
+static int compare_tids(const void *a, const void *b)
+{
+	int32_t x = *(const int32_t *)a, y = *(const int32_t *)b;
+
+	return x < y ? -1 : x > y;
+}
+
+static bool offload_chosen(const struct uhmm_player *p, const struct access *a, int32_t tid)
+{
+	const struct uhmm_offload *o = &p->config.offload;
+
+	switch (o->kind) {
+	case UHMM_OFFLOAD_ALL:
+		return true;
+	case UHMM_OFFLOAD_SHARE:
+		return hash64(hash64(p->config.seed + 1) ^ a->number) >> 1 < p->share;
+	case UHMM_OFFLOAD_TASKS:
+		return bsearch(&tid, p->tids, o->nr_tids, sizeof(tid), compare_tids) != NULL;
+	case UHMM_OFFLOAD_RANGE:
+		return a->addr >= o->start && a->addr < o->end;
+	default:
+		return false;
+	}
+}
+
+static bool offloaded(const struct uhmm_player *p, const struct access *a, int32_t tid)
+{
+	unsigned int need = a->kind == UHMM_TRACE_ACCESS_WRITE ? UHMM_TRACE_PROT_WRITE
+							       : UHMM_TRACE_PROT_READ;
+
+	if (likely(p->config.offload.kind == UHMM_OFFLOAD_NONE))
+		return false;
+	if (!a->area || a->area->kind != AREA_ANON || a->kind == UHMM_TRACE_ACCESS_EXEC ||
+	    !(a->area->prot & need))
+		return false;
+	return offload_chosen(p, a, tid);
+}
+
+static int open_mirror(struct uhmm_player *p, struct player_mm *mm)
+{
+	struct uhmm_device_config config = { sizeof(config),
+					     .memory_bytes = p->config.device_bytes };
+	int err = 0;
+
+	if (!p->device)
+		err = uhmm_device_create(p->machine, &config, &p->device);
+	return err ? err : uhmm_mirror_open(p->device, mm->mm, &mm->mirror);
+}
+
+/* 0, or -ENOMEM. */
+static int device_access(struct uhmm_player *p, struct player_mm *mm, const struct access *a)
+{
+	bool write = a->kind == UHMM_TRACE_ACCESS_WRITE;
+	uint64_t value = hash64(a->number ^ p->config.seed), walks;
+	struct uhmm_device_access out = { 0 };
+	int err = mm->mirror ? 0 : open_mirror(p, mm);
+
+	if (unlikely(err))
+		return err;
+	walks = walks_outside_faults();
+	player_count(p, UHMM_REPLAY_DEVICE_ACCESSES);
+	err = uhmm_mirror_access(mm->mirror, a->addr & ~7UL, write, &value, p->config.strategy,
+				 p->config.granularity, &out);
+	if (unlikely(err)) {
+		player_count(p, UHMM_REPLAY_DEVICE_FAILED);
+		return err == -ENOMEM ? err : 0;
+	}
+	if (!write)
+		digest(p, a->number, value);
+	p->counts[UHMM_REPLAY_DEVICE_SERVED] += out.faulted;
+	p->counts[UHMM_REPLAY_SERVICE_WALKS] += walks_outside_faults() - walks;
+	p->counts[UHMM_REPLAY_DEVICE_REMOTE] += out.remote;
+	return 0;
+}
+
+/* ---- agreement ---- */
+
+static struct recent_fault *recent_slot(struct uhmm_player *p, const struct uhmm_trace_event *ev,
+					uint64_t *page)
+{
+	*page = (uint64_t)ev->mm << 40 ^ ev->fault.addr >> UHMM_PAGE_SHIFT;
+	return &p->recent[hash64(*page) % NR_RECENT];
+}
+
+static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct access *a,
+					const struct uhmm_trace_event *ev)
+{
+	const struct player_area *area = a->area;
+	const struct recent_fault *recent;
+	uint64_t page;
+
+	recent = recent_slot(p, ev, &page);
+	if (recent->page == page && recent->tid != ev->tid &&
+	    ev->t_ns - recent->t_ns <= SAME_TIME_NS)
+		return UHMM_REPLAY_MISS_SAME_TIME;
+	if (ev->fault.access == UHMM_TRACE_ACCESS_UNKNOWN && area &&
+	    area->prot & UHMM_TRACE_PROT_WRITE)
+		return UHMM_REPLAY_MISS_UNKNOWN_ACCESS;
+	if (area && area->kind == AREA_SHARED)
+		return UHMM_REPLAY_MISS_SHARED;
+	if (area && area->kind == AREA_FILE)
+		return area->flags & AREA_FORKED ? UHMM_REPLAY_MISS_FILE_FORK
+						 : UHMM_REPLAY_MISS_FILE;
+	if (area && area->kind == AREA_SPECIAL)
+		return UHMM_REPLAY_MISS_SPECIAL;
+	if (!p->caps->has_unmap)
+		return UHMM_REPLAY_MISS_NO_UNMAP;
+	if (area && area->flags & AREA_HUGE)
+		return UHMM_REPLAY_MISS_HUGE;
+	if (area && area->flags & AREA_POPULATED)
+		return UHMM_REPLAY_MISS_POPULATED;
+	return UHMM_REPLAY_MISS_OTHER;
+}
+
+/* Whether a page was there, in the trace and in the model. */
+static void compare_kind(struct uhmm_replay_agreement *g, const struct access *a,
+			 const struct uhmm_trace_event *ev)
+{
+	if (ev->fault.present == UHMM_TRACE_UNKNOWN)
+		return;
+	if ((ev->fault.present == UHMM_TRACE_YES) == a->wp)
+		g->same_kind++;
+	else if (a->area && a->area->kind != AREA_ANON)
+		g->other_kind_other++;
+	else
+		g->other_kind_anon++;
+}
+
+static void compare_fault(struct uhmm_player *p, const struct access *a,
+			  const struct uhmm_trace_event *ev, const struct uhmm_access *acc, int ret)
+{
+	struct uhmm_replay_agreement *g = &p->agreement;
+
+	if (likely(acc->faults)) {
+		g->agreed++;
+		g->signals += ret > 0;
+		g->extra_again += acc->faults - 1;
+		if (!ret)
+			compare_kind(g, a, ev);
+	} else {
+		g->missed[why_missed(p, a, ev)]++;
+	}
+}
+
+static void note_recent(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	uint64_t page;
+	struct recent_fault *recent = recent_slot(p, ev, &page);
+
+	*recent = (struct recent_fault){ page, ev->t_ns, ev->tid };
+}
+
+/* ---- events ---- */
+
+/* The recorded kind, or the likeliest. */
+static uint8_t access_kind(struct uhmm_player *p, const struct player_area *area, uint8_t recorded)
+{
+	if (likely(recorded != UHMM_TRACE_ACCESS_UNKNOWN))
+		return recorded;
+	player_count(p, UHMM_REPLAY_GUESSED_ACCESS);
+	return area && area->prot & UHMM_TRACE_PROT_WRITE ? UHMM_TRACE_ACCESS_WRITE
+							  : UHMM_TRACE_ACCESS_READ;
+}
+
+static void count_kind(struct uhmm_player *p, const struct player_area *area)
+{
+	static const uint8_t counts[] = {
+		[AREA_FILE] = UHMM_REPLAY_AS_ANON_FILE,
+		[AREA_SHARED] = UHMM_REPLAY_AS_ANON_SHARED,
+		[AREA_SPECIAL] = UHMM_REPLAY_AS_ANON_SPECIAL,
+	};
+
+	if (!area)
+		return;
+	if (area->kind != AREA_ANON)
+		player_count(p, counts[area->kind]);
+	if (area->flags & AREA_HUGE)
+		player_count(p, UHMM_REPLAY_AS_ANON_HUGE);
+}
+
+/* The mapping of a fault, made up if the trace has none. *grows: a stack that the access extends. */
+static int find_mapping(struct uhmm_player *p, struct player_mm *mm,
+			const struct uhmm_trace_event *ev, struct access *a,
+			struct uhmm__range *grows)
+{
+	int err;
+
+	a->area = area_find(&mm->areas, a->addr);
+	if (likely(a->area) || a->addr >= UHMM_TASK_SIZE || stack_above(mm, a->addr, grows) ||
+	    !may_infer(p, mm))
+		return 0;
+	err = infer(p, mm, ev);
+	a->area = area_find(&mm->areas, a->addr);
+	return err;
+}
+
+int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
+		       const struct uhmm_trace_event *ev)
+{
+	struct access a = { .addr = ev->fault.addr, .number = p->accesses++ };
+	struct uhmm__range grows = { 0 };
+	struct uhmm_access acc;
+	int ret;
+
+	player_count(p, UHMM_REPLAY_FAULTS);
+	ret = find_mapping(p, mm, ev, &a, &grows);
+	if (unlikely(ret))
+		return ret;
+	a.kind = access_kind(p, grows.value ? grows.value : a.area, ev->fault.access);
+	count_kind(p, a.area);
+	p->agreement.faults += !ev->fault.source;
+	if (unlikely(ev->fault.source || offloaded(p, &a, ev->tid))) {
+		p->agreement.offloaded += !ev->fault.source;
+		note_recent(p, ev);
+		return device_access(p, mm, &a);
+	}
+	ret = cpu_access(p, mm, &a, &acc);
+	if (unlikely(ret < 0))
+		return ret;
+	compare_fault(p, &a, ev, &acc, ret);
+	note_recent(p, ev);
+	if (unlikely(grows.value) && !ret) {
+		struct player_area attr = *(struct player_area *)grows.value;
+
+		return uhmm__area_set(&mm->areas, a.addr & UHMM_PAGE_MASK, grows.start, &attr);
+	}
+	return 0;
+}
+
+/* A recorded access, fault or not; one that crosses into another page is two. */
+int uhmm__player_touch(struct uhmm_player *p, struct player_mm *mm,
+		       const struct uhmm_trace_event *ev)
+{
+	uhmm_vaddr_t last = ev->touch.addr + (ev->touch.size ? ev->touch.size - 1 : 0);
+	struct access a = { .addr = ev->touch.addr };
+	struct uhmm_trace_event fault = *ev;
+	struct uhmm__range grows = { 0 };
+	struct uhmm_access acc;
+	int ret;
+
+	p->counts[UHMM_REPLAY_TOUCHES] += ev->touch.repeat;
+	fault.fault.access = ev->touch.access;
+	for (;; a.addr = (a.addr & UHMM_PAGE_MASK) + UHMM_PAGE_SIZE) {
+		fault.fault.addr = a.addr;
+		a.number = p->accesses++;
+		ret = find_mapping(p, mm, &fault, &a, &grows);
+		if (ret)
+			return ret;
+		a.kind = access_kind(p, a.area, ev->touch.access);
+		count_kind(p, a.area);
+		if (offloaded(p, &a, ev->tid)) {
+			ret = device_access(p, mm, &a);
+		} else {
+			ret = cpu_access(p, mm, &a, &acc);
+			p->agreement.extra_touch += ret < 0 ? 0 : acc.faults;
+		}
+		if (ret || ((a.addr ^ last) & UHMM_PAGE_MASK) == 0)
+			return ret < 0 ? ret : 0;
+	}
+}

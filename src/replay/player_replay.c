@@ -1,0 +1,259 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * player_replay.c - a trace through several players side by side.
+ *
+ * All players get the same batch before the next is read, so the trace is read once and memory does
+ * not grow with its length. An address space is compared before it ends: afterwards there is nothing
+ * left to compare.
+ */
+#include <stdlib.h>
+#include <time.h>
+
+#include "replay/player.h"
+
+enum { BATCH = 1024 };
+
+struct uhmm_replay {
+	struct uhmm_replay_config config;
+	struct uhmm_trace_reader *reader;
+	struct uhmm_replay_run runs[UHMM_NR_STRATEGIES];
+	unsigned int nr_runs;
+	bool ended;
+	bool have_last; /* an event was read ahead */
+	uint64_t line, last_line;
+	uint64_t since_compare;	 /* events */
+	uint64_t pages_compared; /* by the last comparison, about */
+	struct uhmm_trace_event last;
+	struct uhmm_trace_event events[BATCH];
+};
+
+static uint64_t now_ns(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000 + (uint64_t)ts.tv_nsec;
+}
+
+/* ---- opening ---- */
+
+static int open_runs(struct uhmm_replay *r)
+{
+	unsigned int strategies = r->config.strategies;
+
+	if (!strategies)
+		strategies = 1u << UHMM_COMBINED;
+	if (strategies >> UHMM_NR_STRATEGIES)
+		return -EINVAL;
+	for (unsigned int s = 0; s < UHMM_NR_STRATEGIES; s++) {
+		struct uhmm_player_config config = r->config.player;
+		struct uhmm_replay_run *run = &r->runs[r->nr_runs];
+		int err;
+
+		if (!(strategies & 1u << s))
+			continue;
+		config.size = sizeof(config);
+		config.strategy = s;
+		err = uhmm_player_create(&config, &run->player);
+		if (err)
+			return err;
+		run->strategy = s;
+		run->same_digest = true;
+		r->nr_runs++;
+	}
+	return 0;
+}
+
+int uhmm_replay_open(const char *path, const struct uhmm_replay_config *config,
+		     struct uhmm_replay **out)
+{
+	struct uhmm_trace_options options = { .size = sizeof(options) };
+	struct uhmm_replay *r;
+	int err;
+
+	if (!path || !out || (config && config->size != sizeof(*config)))
+		return -EINVAL;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	if (config)
+		r->config = *config;
+	options.keep_going = r->config.keep_going;
+	err = uhmm_trace_open(path, &options, &r->reader);
+	if (!err)
+		err = open_runs(r);
+	if (err) {
+		uhmm_replay_close(r);
+		return err;
+	}
+	*out = r;
+	return 0;
+}
+
+void uhmm_replay_close(struct uhmm_replay *replay)
+{
+	if (!replay)
+		return;
+	for (unsigned int i = 0; i < replay->nr_runs; i++)
+		uhmm_player_destroy(replay->runs[i].player);
+	uhmm_trace_close(replay->reader);
+	free(replay);
+}
+
+/* ---- playing ---- */
+
+static int play(struct uhmm_replay *r, const struct uhmm_trace_event *events, size_t nr)
+{
+	for (unsigned int i = 0; nr && i < r->nr_runs; i++) {
+		uint64_t start = now_ns();
+		int err =
+			uhmm_player_run(r->runs[i].player, uhmm_trace_caps(r->reader), events, nr);
+
+		r->runs[i].host_ns += now_ns() - start;
+		if (err)
+			return err;
+	}
+	r->since_compare += nr;
+	return 0;
+}
+
+static int verify(struct uhmm_replay *r)
+{
+	for (unsigned int i = 0; i < r->nr_runs; i++) {
+		int found = uhmm_machine_verify(r->runs[i].player->machine);
+
+		if (found < 0)
+			return found;
+		r->runs[i].violations += found;
+	}
+	return 0;
+}
+
+/*
+ * With limited device memory it depends on the strategy which pages are on the device; what the
+ * processes read does not.
+ */
+static int compare(struct uhmm_replay *r)
+{
+	enum uhmm_compare what = r->config.player.device_bytes ? UHMM_COMPARE_CONTENTS
+							       : UHMM_COMPARE_STATE;
+	struct uhmm_player *first = r->runs[0].player;
+	int64_t found;
+
+	for (unsigned int i = 1; i < r->nr_runs; i++) {
+		struct uhmm_replay_run *run = &r->runs[i];
+
+		found = uhmm_machine_compare(first->machine, run->player->machine, what,
+					     r->config.difference, r->config.difference_data);
+		if (found < 0)
+			return (int)found;
+		run->differing += found;
+		run->same_digest = run->player->digest == first->digest;
+	}
+	r->since_compare = 0;
+	return 0;
+}
+
+static int check_machines(struct uhmm_replay *r)
+{
+	int err = r->nr_runs > 1 ? compare(r) : 0;
+
+	return err ? err : verify(r);
+}
+
+/* Before an address space ends. */
+static int check_before_end(struct uhmm_replay *r)
+{
+	if (r->config.verify)
+		return check_machines(r);
+	return r->nr_runs > 1 ? compare(r) : 0;
+}
+
+static void forget_strings(struct uhmm_trace_event *ev)
+{
+	if (ev->kind == UHMM_TRACE_TASK)
+		ev->task.comm = NULL;
+	else if (ev->kind == UHMM_TRACE_OBJ)
+		ev->obj.name = NULL;
+	else if (ev->kind == UHMM_TRACE_MARK)
+		ev->mark.text = NULL;
+}
+
+int uhmm_replay_step(struct uhmm_replay *replay)
+{
+	struct uhmm_replay *r = replay;
+	struct uhmm_trace_event *ev;
+	size_t nr = 0;
+	int got = 1, err;
+
+	if (r->ended)
+		return 0;
+	while (nr < BATCH) {
+		ev = &r->events[nr];
+		got = uhmm_trace_next(r->reader, ev);
+		if (got <= 0)
+			break;
+		r->line = uhmm_trace_line(r->reader);
+		forget_strings(ev);
+		nr++;
+		if (ev->kind == UHMM_TRACE_MM_DEL) {
+			err = play(r, r->events, nr - 1);
+			if (!err)
+				err = check_before_end(r);
+			if (!err)
+				err = play(r, ev, 1);
+			return err ? err : 1;
+		}
+	}
+	err = play(r, r->events, nr);
+	if (err || got)
+		return err ? err : got;
+	r->ended = true;
+	return check_machines(r);
+}
+
+int uhmm_replay_until(struct uhmm_replay *replay, uint64_t line)
+{
+	struct uhmm_replay *r = replay;
+
+	for (;;) {
+		int err;
+
+		if (!r->have_last) {
+			int got = uhmm_trace_next(r->reader, &r->last);
+
+			if (got <= 0)
+				return got;
+			forget_strings(&r->last);
+			r->last_line = uhmm_trace_line(r->reader);
+			r->have_last = true;
+		}
+		if (r->last_line > line)
+			return 0;
+		r->have_last = false;
+		r->line = r->last_line;
+		err = play(r, &r->last, 1);
+		if (err)
+			return err;
+	}
+}
+
+const struct uhmm_trace_reader *uhmm_replay_reader(const struct uhmm_replay *replay)
+{
+	return replay->reader;
+}
+
+uint64_t uhmm_replay_line(const struct uhmm_replay *replay)
+{
+	return replay->line;
+}
+
+unsigned int uhmm_replay_nr_runs(const struct uhmm_replay *replay)
+{
+	return replay->nr_runs;
+}
+
+const struct uhmm_replay_run *uhmm_replay_get_run(const struct uhmm_replay *replay, unsigned int i)
+{
+	return i < replay->nr_runs ? &replay->runs[i] : NULL;
+}

@@ -1,0 +1,48 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* fiber.h - stacks and the switch between them (checked build). */
+#ifndef UHMM_SYNC_FIBER_H
+#define UHMM_SYNC_FIBER_H
+
+#include "core/compiler.h"
+
+#if UHMM_CHECKED
+
+#if defined(__x86_64__) && !defined(UHMM_UCONTEXT)
+#define UHMM__FIBER_ASM 1
+#else
+#define UHMM__FIBER_ASM 0
+#include <ucontext.h>
+#endif
+
+struct uhmm__context {
+#if UHMM__FIBER_ASM
+	void *sp;
+#else
+	ucontext_t uc;
+#endif
+	void (*entry)(void *arg); /* never returns */
+	void *arg;
+	void *stack; /* the mapping; NULL for the host's own stack */
+	/* For the sanitizers, which follow stacks. */
+	struct uhmm__context *came_from;
+	const void *bottom;
+	size_t size;
+	void *fake_stack;
+	void *tsan;
+};
+
+/* A stack from the host. Returns: 0 or -ENOMEM. */
+int uhmm__context_alloc(struct uhmm__context *c);
+void uhmm__context_free(struct uhmm__context *c);
+
+/* Let a context with a stack begin at @entry, which must not return. */
+void uhmm__context_start(struct uhmm__context *c, void (*entry)(void *arg), void *arg);
+
+/* The context of the calling host thread. */
+void uhmm__context_host(struct uhmm__context *c);
+
+/* @ends: nobody will switch back to @from. */
+void uhmm__context_switch(struct uhmm__context *from, struct uhmm__context *to, bool ends);
+
+#endif
+#endif /* UHMM_SYNC_FIBER_H */

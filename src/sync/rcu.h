@@ -1,0 +1,85 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * rcu.h - read-copy update; with rcu.c the only user of liburcu (the memb flavour).
+ *
+ * Read sections are liburcu's, inlined. Callbacks are not: liburcu's would run on a thread of
+ * its own, which a fork loses and which a program that links a library does not expect. Here
+ * they wait in a queue of the machine and are run, after one grace period for a whole batch, by
+ * a task that queued many and has come to a place where sleeping is allowed.
+ *
+ * On fibers grace periods are modelled: a callback runs as soon as every fiber that was in a
+ * read section when it was queued has left it.
+ */
+#ifndef UHMM_SYNC_RCU_H
+#define UHMM_SYNC_RCU_H
+
+#include "sync/sched_point.h"
+
+/* ThreadSanitizer does not see into liburcu: out of line, with marks. */
+#if defined(__SANITIZE_THREAD__)
+#define UHMM__TSAN 1
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define UHMM__TSAN 1
+#endif
+#endif
+
+#if !UHMM_CHECKED && !defined(UHMM__TSAN)
+#ifndef _LGPL_SOURCE
+#define _LGPL_SOURCE
+#endif
+#include <urcu/static/urcu-memb.h>
+#endif
+
+struct uhmm__rcu_head {
+	struct uhmm__rcu_head *next;
+	void (*fn)(struct uhmm__rcu_head *head);
+#if UHMM_CHECKED
+	uint64_t seq; /* fibers: when it was queued */
+#endif
+};
+
+/*
+ * Read sections nest, never sleep, and stop nobody. The thread must be inside a task.
+ */
+#if UHMM_CHECKED || defined(UHMM__TSAN)
+void uhmm__rcu_read_lock(void);
+void uhmm__rcu_read_unlock(void);
+#else
+static inline void uhmm__rcu_read_lock(void)
+{
+	_urcu_memb_read_lock();
+}
+
+static inline void uhmm__rcu_read_unlock(void)
+{
+	_urcu_memb_read_unlock();
+}
+#endif
+
+/*
+ * Run @fn(@head) once every read section that has begun has ended. Any context, spin locks and
+ * read sections included. @fn runs in some task of @m, without spin locks of its caller; it may
+ * take spin locks and queue callbacks, but not sleep.
+ */
+void uhmm__call_rcu(struct uhmm_machine *m, struct uhmm__rcu_head *head,
+		    void (*fn)(struct uhmm__rcu_head *head));
+
+/* Wait until every read section that has begun has ended. May sleep. */
+void uhmm__synchronize_rcu(struct uhmm_machine *m);
+
+/* Wait until every callback queued so far for @m has run. May sleep; not from a callback. */
+void uhmm__rcu_barrier(struct uhmm_machine *m);
+
+/* Run queued callbacks if sleeping is allowed here; called by uhmm__might_sleep(). */
+void uhmm__rcu_poll(struct uhmm_machine *m);
+
+#if UHMM_CHECKED
+/* sync/ only: run the callbacks whose grace period is over, on fibers; not while it runs. */
+void uhmm__rcu_run_ready(struct uhmm_machine *m);
+#endif
+
+/* sync/ only: let the calling host thread have read sections, until it exits. */
+void uhmm__rcu_register_thread(void);
+
+#endif /* UHMM_SYNC_RCU_H */

@@ -1,0 +1,123 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "sync/sched_text.h"
+
+#if UHMM_CHECKED
+
+#include <ctype.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#define MAX_COUNT 0x7fffffffU
+/* "T4294967295*2147483647 " */
+#define MAX_WORD 24
+
+static bool append(struct uhmm__steps *s, struct uhmm__step step)
+{
+	if (s->nr == s->size) {
+		size_t size = s->size ? s->size * 2 : 256;
+		struct uhmm__step *v = realloc(s->v, size * sizeof(*v));
+
+		if (!v)
+			return false;
+		s->v = v;
+		s->size = size;
+	}
+	s->v[s->nr++] = step;
+	return true;
+}
+
+void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker)
+{
+	struct uhmm__step *last = s->nr ? &s->v[s->nr - 1] : NULL;
+
+	if (last && last->index == index && last->worker == worker && last->count < MAX_COUNT)
+		last->count++;
+	else if (!append(s, (struct uhmm__step){ index, worker, 1 }))
+		s->lost = true;
+}
+
+/* A decimal number up to @max; false if there is none. */
+static bool number(const char **p, uint32_t max, uint32_t *out)
+{
+	uint64_t n = 0;
+
+	if (!isdigit((unsigned char)**p))
+		return false;
+	for (; isdigit((unsigned char)**p); (*p)++) {
+		n = n * 10 + (uint64_t)(**p - '0');
+		if (n > max)
+			return false;
+	}
+	*out = (uint32_t)n;
+	return true;
+}
+
+static const char *skip_blank(const char *p)
+{
+	for (;; p++) {
+		if (*p == '#')
+			p += strcspn(p, "\n");
+		if (!*p || !isspace((unsigned char)*p))
+			return p;
+	}
+}
+
+int uhmm__steps_parse(struct uhmm__steps *s, const char *text)
+{
+	struct uhmm__steps parsed = { 0 };
+	const char *p = skip_blank(text);
+	int ret = -EINVAL;
+
+	while (*p) {
+		struct uhmm__step step = { 0 };
+		uint32_t count = 1;
+
+		if (*p != 'T' && *p != 'W')
+			goto fail;
+		step.worker = *p++ == 'W';
+		if (!number(&p, UINT32_MAX, &step.index))
+			goto fail;
+		if (*p == '*' && (p++, !number(&p, MAX_COUNT, &count)))
+			goto fail;
+		if (*p && *p != '#' && !isspace((unsigned char)*p))
+			goto fail;
+		step.count = count;
+		if (count && !append(&parsed, step)) {
+			ret = -ENOMEM;
+			goto fail;
+		}
+		p = skip_blank(p);
+	}
+	uhmm__steps_free(s);
+	*s = parsed;
+	return 0;
+fail:
+	uhmm__steps_free(&parsed);
+	return ret;
+}
+
+char *uhmm__steps_format(const struct uhmm__steps *s)
+{
+	char *text = s->lost ? NULL : malloc(s->nr * MAX_WORD + 1), *p = text;
+
+	if (!text)
+		return NULL;
+	*p = '\0';
+	for (size_t i = 0; i < s->nr; i++) {
+		const struct uhmm__step *step = &s->v[i];
+
+		p += sprintf(p, "%s%c%u", i ? " " : "", step->worker ? 'W' : 'T', step->index);
+		if (step->count > 1)
+			p += sprintf(p, "*%u", (unsigned int)step->count);
+	}
+	return text;
+}
+
+void uhmm__steps_free(struct uhmm__steps *s)
+{
+	free(s->v);
+	*s = (struct uhmm__steps){ 0 };
+}
+
+#endif /* UHMM_CHECKED */

@@ -1,0 +1,29 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* sched_text.h - schedules, as steps and as text (checked build). */
+#ifndef UHMM_SYNC_SCHED_TEXT_H
+#define UHMM_SYNC_SCHED_TEXT_H
+
+#include "core/compiler.h"
+
+/* A task is chosen so many times running. */
+struct uhmm__step {
+	uint32_t index; /* of a spawned task; of a CPU, for its worker */
+	uint32_t worker : 1, count : 31;
+};
+
+/* Memory is libc's: neither counted nor made to fail with the machine's. */
+struct uhmm__steps {
+	struct uhmm__step *v;
+	size_t nr, size;
+	bool lost; /* there was no memory for some */
+};
+
+/* Returns: 0, -EINVAL, -ENOMEM; @s is replaced. */
+int uhmm__steps_parse(struct uhmm__steps *s, const char *text);
+/* Appends one choice. */
+void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker);
+/* Text to free(), or NULL. */
+char *uhmm__steps_format(const struct uhmm__steps *s);
+void uhmm__steps_free(struct uhmm__steps *s);
+
+#endif /* UHMM_SYNC_SCHED_TEXT_H */

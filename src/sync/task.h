@@ -1,0 +1,108 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * task.h - tasks: what "current" is.
+ *
+ * A task is bound to a simulated CPU and runs on a host thread (uhmm_task_enter()) or, in the
+ * checked build, on a fiber of the simulated scheduler.
+ */
+#ifndef UHMM_SYNC_TASK_H
+#define UHMM_SYNC_TASK_H
+
+#include "core/machine.h"
+#include "sync/lock_class.h"
+
+struct uhmm__cpu;
+struct uhmm__fiber;
+
+#if UHMM_CHECKED
+/* One lock that a task holds; lock is NULL where one was released out of order. */
+struct uhmm__held {
+	const void *lock;
+	const char *where;
+	enum uhmm__lock_class class_id;
+	bool shared;
+};
+
+struct uhmm__held_set {
+	struct uhmm__held *v;
+	unsigned int first, end, size; /* live ones are in [first, end) */
+	unsigned int nr_spin;	       /* of them, not to be held while sleeping */
+};
+#endif
+
+struct uhmm_task {
+	/* Hot; only the task itself writes these. */
+	struct uhmm_machine *machine; /* [const] */
+	struct uhmm_mm *mm;	    /* with a reference on its users; the mm layer may change it */
+	struct uhmm__cpu *this_cpu; /* [const] */
+	unsigned int cpu;	    /* [const] */
+	bool killed;
+	bool rcu_due; /* enough RCU callbacks are queued: run them where sleeping is allowed */
+	bool entered;
+	void *vma_cache_mm; /* the last VMA found; valid for this mm at this sequence */
+	void *vma_cache_vma;
+	uint64_t vma_cache_seq;
+	uhmm_vaddr_t vma_cache_start, vma_cache_end;
+	_Atomic uint64_t counters[UHMM_NR_COUNTERS]; /* written by the task, read by anyone */
+
+	char name[16];	       /* [const] */
+	uint64_t id;	       /* [const] */
+	struct list_head link; /* [tasks] */
+#if UHMM_CHECKED
+	struct uhmm__fiber *fiber; /* [const] NULL on a host thread */
+	unsigned int rcu_nesting;
+	bool rcu_callback;  /* it is running one */
+	uint64_t rcu_since; /* fibers: when the outermost read section began */
+	struct uhmm__held_set held;
+#endif
+};
+
+/* How the layers above take part; set once by the mm layer, NULL entries are skipped. */
+struct uhmm__task_ops {
+	/* A reference on the users of @mm; false if @mm is not of @m or has no users left. */
+	bool (*mm_get)(struct uhmm_machine *m, struct uhmm_mm *mm);
+	/* Drops it; runs inside a task, may sleep. */
+	void (*mm_put)(struct uhmm_mm *mm);
+	/* @t begins (ends) to run on its CPU with its mm; runs as @t, no lock held. */
+	void (*switch_mm)(struct uhmm_task *t, bool enter);
+};
+
+/* Initial-exec: one load from the thread's own segment. */
+extern _Thread_local struct uhmm_task *uhmm__current_task
+	__attribute__((tls_model("initial-exec")));
+
+/* The current task, NULL outside any. */
+static inline struct uhmm_task *uhmm__current(void)
+{
+	return uhmm__current_task;
+}
+
+/* A plain add: nobody else writes a task's counters. */
+static inline void uhmm__task_count(struct uhmm_task *t, enum uhmm_counter c, uint64_t n)
+{
+	store_relaxed(&t->counters[c], load_relaxed(&t->counters[c]) + n);
+}
+
+static inline void uhmm__count_n(enum uhmm_counter c, uint64_t n)
+{
+	uhmm__task_count(uhmm__current(), c, n);
+}
+
+static inline void uhmm__count(enum uhmm_counter c)
+{
+	uhmm__count_n(c, 1);
+}
+
+/*
+ * Run as the machine's own task, for creation, destruction and verification from outside any
+ * task (CPU 0, no mm). Never fails; one thread at a time. Returns what to give to the _leave.
+ */
+struct uhmm_task *uhmm__boot_task_enter(struct uhmm_machine *m);
+void uhmm__boot_task_leave(struct uhmm_machine *m, struct uhmm_task *previous);
+
+/* sync/ only: set up a task that the caller allocated, and its opposite. */
+void uhmm__task_setup(struct uhmm_task *t, struct uhmm_machine *m, unsigned int cpu,
+		      const char *name);
+void uhmm__task_retire(struct uhmm_task *t);
+
+#endif /* UHMM_SYNC_TASK_H */

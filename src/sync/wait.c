@@ -1,0 +1,52 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "sync/wait.h"
+
+void uhmm__waitq_init(struct uhmm__waitq *q, enum uhmm__lock_class class_id)
+{
+	uhmm__spin_init(&q->lock, class_id);
+	q->class_id = class_id;
+	list_init(&q->waiters);
+}
+
+void uhmm__waitq_add(struct uhmm__waitq *q, struct uhmm__waiter *w)
+{
+	uhmm__waiter_init(w, q, q->class_id, 0);
+	uhmm__sched_point(UHMM__PT_WAIT, q);
+	uhmm__raw_spin_lock(&q->lock);
+	w->queued = true;
+	list_add_tail(&w->link, &q->waiters);
+	uhmm__raw_spin_unlock(&q->lock);
+}
+
+void uhmm__waitq_cancel(struct uhmm__waitq *q, struct uhmm__waiter *w)
+{
+	bool queued;
+
+	uhmm__raw_spin_lock(&q->lock);
+	queued = w->queued;
+	if (queued)
+		list_del(&w->link);
+	uhmm__raw_spin_unlock(&q->lock);
+	/* A waker has it in its hands and will touch it once more. */
+	if (!queued)
+		uhmm__waiter_wait(w);
+}
+
+void uhmm__wake_up_all(struct uhmm__waitq *q)
+{
+	struct list_head wake;
+
+	list_init(&wake);
+	uhmm__raw_spin_lock(&q->lock);
+	while (!list_empty(&q->waiters)) {
+		struct uhmm__waiter *w = list_first_entry(&q->waiters, struct uhmm__waiter, link);
+
+		list_del(&w->link);
+		w->queued = false;
+		list_add_tail(&w->link, &wake);
+	}
+	uhmm__raw_spin_unlock(&q->lock);
+	uhmm__waiter_wake_list(&wake);
+	/* Not before: a fiber that looks again may find all done, and free *q. */
+	uhmm__sched_point(UHMM__PT_WAKE, q);
+}

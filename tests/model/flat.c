@@ -1,0 +1,162 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The flat model: see flat.h. */
+#define _GNU_SOURCE
+#include "model/flat.h"
+
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#define MADV_KEEPONFORK 19
+#endif
+
+static uint8_t *bytes_of(const struct flat *f, const struct flat_mm *mm, unsigned int page)
+{
+	return mm->bytes + page * f->unit;
+}
+
+static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	memset(bytes_of(f, mm, first), 0, n * f->unit);
+}
+
+void flat_init(struct flat *f, size_t unit)
+{
+	memset(f, 0, sizeof(*f));
+	f->unit = unit;
+	for (int i = 0; i < FLAT_PROCS; i++) {
+		f->mm[i].bytes = calloc(FLAT_PAGES, unit);
+		if (!f->mm[i].bytes)
+			abort();
+	}
+}
+
+void flat_exit(struct flat *f)
+{
+	for (int i = 0; i < FLAT_PROCS; i++)
+		free(f->mm[i].bytes);
+}
+
+void flat_kill(struct flat *f, unsigned int proc)
+{
+	struct flat_mm *mm = &f->mm[proc];
+
+	mm->alive = false;
+	memset(mm->page, 0, sizeof(mm->page));
+	clear(f, mm, 0, FLAT_PAGES);
+}
+
+void flat_start(struct flat *f, unsigned int proc)
+{
+	flat_kill(f, proc);
+	f->mm[proc].alive = true;
+}
+
+void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
+{
+	struct flat_mm *p = &f->mm[parent], *c = &f->mm[child];
+
+	flat_start(f, child);
+	for (unsigned int i = 0; i < FLAT_PAGES; i++) {
+		if (!p->page[i].mapped || p->page[i].dontfork)
+			continue;
+		c->page[i] = p->page[i];
+		if (!p->page[i].wipeonfork)
+			memcpy(bytes_of(f, c, i), bytes_of(f, p, i), f->unit);
+	}
+}
+
+int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned int n, int prot)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		if (!mm->page[i].mapped || (mm->page[i].prot & prot) != prot)
+			return (int)i;
+	}
+	return -1;
+}
+
+uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at)
+{
+	return bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit];
+}
+
+void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v)
+{
+	bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit] = v;
+}
+
+int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot)
+{
+	for (unsigned int i = first; i < first + n; i++)
+		mm->page[i] = (struct flat_page){ .mapped = true, .prot = (uint8_t)prot };
+	clear(f, mm, first, n);
+	return 0;
+}
+
+int flat_munmap(struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	memset(&mm->page[first], 0, n * sizeof(mm->page[0]));
+	return 0;
+}
+
+int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int prot)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		if (!mm->page[i].mapped)
+			return -ENOMEM;
+		mm->page[i].prot = (uint8_t)prot;
+	}
+	return 0;
+}
+
+int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	int hole = flat_first_without(mm, first, n, PROT_NONE);
+
+	clear(f, mm, first, n);
+	return hole < 0 ? 0 : -ENOMEM;
+}
+
+int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice)
+{
+	int hole = flat_first_without(mm, first, n, PROT_NONE);
+
+	for (unsigned int i = first; i < first + n; i++) {
+		struct flat_page *p = &mm->page[i];
+
+		if (!p->mapped)
+			continue;
+		if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
+			p->dontfork = advice == MADV_DONTFORK;
+		else if (advice == MADV_WIPEONFORK || advice == MADV_KEEPONFORK)
+			p->wipeonfork = advice == MADV_WIPEONFORK;
+	}
+	return hole < 0 ? 0 : -ENOMEM;
+}
+
+int flat_populate(const struct flat_mm *mm, unsigned int first, unsigned int n, bool write)
+{
+	int bad = flat_first_without(mm, first, n, write ? PROT_WRITE : PROT_READ);
+
+	if (bad < 0)
+		return 0;
+	return mm->page[bad].mapped ? -EINVAL : -ENOMEM;
+}
+
+void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned int old_n,
+	       unsigned int new, unsigned int new_n, bool keep)
+{
+	unsigned int n = old_n < new_n ? old_n : new_n;
+	struct flat_page first = mm->page[old];
+
+	for (unsigned int i = 0; i < new_n; i++)
+		mm->page[new + i] = first;
+	clear(f, mm, new, new_n);
+	memcpy(bytes_of(f, mm, new), bytes_of(f, mm, old), n * f->unit);
+	clear(f, mm, old, old_n);
+	if (!keep)
+		flat_munmap(mm, old, old_n);
+}

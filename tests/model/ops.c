@@ -1,0 +1,142 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Random operations, and their text. */
+#define _GNU_SOURCE
+#include "model/lockstep.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#define MADV_KEEPONFORK 19
+#endif
+
+static const char *const op_names[NR_OPS] = {
+#define OP_NAME(name, weight) #name,
+	LOCKSTEP_OPS(OP_NAME)
+#undef OP_NAME
+};
+
+static const unsigned int op_weights[NR_OPS] = {
+#define OP_WEIGHT(name, weight) weight,
+	LOCKSTEP_OPS(OP_WEIGHT)
+#undef OP_WEIGHT
+};
+
+static enum op_kind random_kind(struct rng *rng)
+{
+	unsigned int sum = 0, kind = 0;
+	uint64_t at;
+
+	for (unsigned int i = 0; i < NR_OPS; i++)
+		sum += op_weights[i];
+	for (at = rng_below(rng, sum); at >= op_weights[kind]; kind++)
+		at -= op_weights[kind];
+	return (enum op_kind)kind;
+}
+
+static int random_prot(struct rng *rng)
+{
+	static const int prots[] = {
+		RW,	   RW,	       RW,
+		RW,	   RW,	       PROT_READ,
+		PROT_READ, PROT_NONE,  PROT_WRITE,
+		PROT_EXEC, RW | PROT_EXEC, PROT_READ | PROT_EXEC,
+	};
+
+	return prots[rng_below(rng, sizeof(prots) / sizeof(prots[0]))];
+}
+
+/* Mostly few pages, and mostly where others have been. */
+static void random_range(struct rng *rng, unsigned int *page, unsigned int *npages)
+{
+	unsigned int hot = FLAT_PAGES / 2 - 16;
+
+	switch (rng_below(rng, 8)) {
+	case 0:
+		*npages = 1 + (unsigned int)rng_below(rng, FLAT_PAGES);
+		*page = (unsigned int)rng_below(rng, FLAT_PAGES - *npages + 1);
+		break;
+	case 1:
+	case 2:
+		*npages = 1 + (unsigned int)rng_below(rng, 40);
+		*page = (unsigned int)rng_below(rng, FLAT_PAGES - *npages + 1);
+		break;
+	default:
+		*npages = 1 + (unsigned int)rng_below(rng, 8);
+		*page = hot + (unsigned int)rng_below(rng, 32 - *npages);
+		break;
+	}
+}
+
+static const int fork_advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK };
+
+void op_random(struct rng *rng, const struct run_config *config, struct op *op)
+{
+	uint64_t left;
+
+	memset(op, 0, sizeof(*op));
+	op->kind = random_kind(rng);
+	op->proc = (unsigned int)rng_below(rng, FLAT_PROCS);
+	op->dev = rng_one_in(rng, 3);
+	op->cpu = (unsigned int)rng_below(rng, FIXTURE_CPUS);
+	random_range(rng, &op->page, &op->npages);
+	random_range(rng, &op->page2, &op->npages2);
+	op->prot = random_prot(rng);
+	op->variant = (int)rng_below(rng, 4);
+	op->write = rng_one_in(rng, 2);
+	op->granularity = PAGE << (rng_one_in(rng, 2) ? 0 : rng_below(rng, 10));
+	op->seed = rng_next(rng);
+	op->off = (unsigned int)rng_below(rng, PAGE);
+	op->len = 1 + (unsigned int)rng_below(rng, rng_one_in(rng, 4) ? 3 * PAGE : 24);
+	left = (FLAT_PAGES - op->page) * PAGE - op->off;
+	if (op->len > left)
+		op->len = (unsigned int)left;
+	if (op->kind == OP_DEV_WRITE)
+		op->npages = 1;
+	/*
+	 * How VMAs are cut depends on which have anonymous pages, and with limited memory that
+	 * depends on the strategy: there only one page at a time can be moved by all three.
+	 */
+	if (op->kind == OP_MREMAP && config->device_bytes) {
+		op->npages = 1;
+		op->npages2 = 1 + op->npages2 % 2;
+		if (op->page2 + op->npages2 > FLAT_PAGES)
+			op->page2--;
+	}
+}
+
+void op_print(const struct op *op, char *buf, size_t size)
+{
+	int n = snprintf(buf, size, "%s proc %u cpu %u page %u+%u", op_names[op->kind], op->proc,
+			 op->cpu, op->page, op->npages);
+
+	buf += n;
+	size -= (size_t)n;
+	switch (op->kind) {
+	case OP_CPU_READ:
+	case OP_CPU_WRITE:
+		snprintf(buf, size, " off %#x len %u", op->off, op->len);
+		break;
+	case OP_DEV_ACCESS:
+		snprintf(buf, size, " dev %u off %#x %s granularity %llu", op->dev, op->off,
+			 op->write ? "write" : "read", (unsigned long long)op->granularity);
+		break;
+	case OP_MMAP:
+	case OP_MPROTECT:
+		snprintf(buf, size, " prot %d%s", op->prot,
+			 op->kind == OP_MMAP && !op->variant ? " populate" : "");
+		break;
+	case OP_ADVISE_FORK:
+		snprintf(buf, size, " advice %d", fork_advice[op->variant]);
+		break;
+	case OP_MREMAP:
+		snprintf(buf, size, " to %u+%u variant %d", op->page2, op->npages2, op->variant);
+		break;
+	case OP_POPULATE:
+	case OP_ON_FAULT:
+	case OP_DEV_SERVE:
+		snprintf(buf, size, " dev %u %s", op->dev, op->write ? "write" : "read");
+		break;
+	default:
+		snprintf(buf, size, " dev %u variant %d", op->dev, op->variant);
+		break;
+	}
+}

@@ -1,0 +1,72 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Random operations leave the same state whichever strategy moves the pages, and every byte read is
+ * the one that a flat array of pages predicts; the verifier is content after each operation.
+ *
+ * UHMM_TEST_SEED repeats a run, UHMM_TEST_SECONDS goes on for longer. A list that fails is printed,
+ * shortened.
+ */
+#include "model/lockstep.h"
+
+enum { OPS_A_RUN = 300, MIN_RUNS = 12 };
+
+static void complain(const struct run_config *config, struct op *ops, unsigned int n, uint64_t seed)
+{
+	char line[256];
+	const char *why;
+
+	n = shrink(config, ops, n);
+	printf("seed %llu, content %s, device memory %llu:\n", (unsigned long long)seed,
+	       config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
+	       (unsigned long long)config->device_bytes);
+	for (unsigned int i = 0; i < n; i++) {
+		op_print(&ops[i], line, sizeof(line));
+		printf("%4u %s\n", i, line);
+	}
+	fflush(stdout);
+	why = run_apart(config, ops, n);
+	ck_abort_msg("UHMM_TEST_SEED=%llu: %s", (unsigned long long)seed,
+		     why ? why : "fails only sometimes");
+}
+
+/* One list from a seed; what kind of run it is comes from the seed, too. */
+static void one_run(uint64_t seed)
+{
+	static struct op ops[MAX_OPS];
+	static const uint64_t limits[] = { 0, 0, 64 * PAGE, 0, 0, 9 * PAGE };
+	struct run_config config = {
+		.content = seed & 1 ? UHMM_CONTENT_BYTES : UHMM_CONTENT_TAG,
+		.device_bytes = limits[seed / 2 % 6],
+	};
+	struct rng rng = { seed };
+
+	for (unsigned int i = 0; i < OPS_A_RUN; i++)
+		op_random(&rng, &config, &ops[i]);
+	/* Something to begin with. */
+	ops[0] = (struct op){ .kind = OP_MMAP, .npages = FLAT_PAGES, .prot = RW, .variant = 1 };
+	if (run_apart(&config, ops, OPS_A_RUN))
+		complain(&config, ops, OPS_A_RUN, seed);
+}
+
+START_TEST(strategies_agree_with_each_other_and_the_flat_model)
+{
+	uint64_t seed = test_seed("property"), first = seed;
+	double until = now_seconds() + test_seconds();
+
+	for (; seed < first + MIN_RUNS || now_seconds() < until; seed++)
+		one_run(seed);
+	printf("property: %llu runs of %d operations\n", (unsigned long long)(seed - first),
+	       OPS_A_RUN);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("property");
+	TCase *tc = tcase_create("random operations");
+
+	tcase_set_timeout(tc, 3600);
+	tcase_add_test(tc, strategies_agree_with_each_other_and_the_flat_model);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}

@@ -1,0 +1,826 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The simulated scheduler, the primitives on its fibers, and the lock checker. */
+#include <stdlib.h>
+
+#include <uhmm/sched.h>
+
+#include "unit/bare_machine.h"
+
+#define BIT_LOCK 0
+#define BIT_WAITERS 7
+
+static struct bare_machine b;
+static struct uhmm_sched *s;
+static char order[256]; /* what the tasks wrote */
+
+static void setup(void)
+{
+	bare_init(&b, 4);
+	order[0] = '\0';
+}
+
+static void teardown(void)
+{
+	uhmm_sched_destroy(s);
+	bare_exit(&b);
+}
+
+static void create_for(struct bare_machine *on, enum uhmm_sched_policy policy, uint64_t seed,
+		       uint64_t max_steps)
+{
+	struct uhmm_sched_config config = {
+		.size = sizeof(config), .policy = policy, .seed = seed, .max_steps = max_steps
+	};
+
+	ck_assert_int_eq(uhmm_sched_create(&on->m, &config, &s), 0);
+}
+
+static void create(void)
+{
+	create_for(&b, UHMM_SCHED_FIXED, 0, 0);
+}
+
+static void spawn(unsigned int cpu, void (*fn)(void *arg), void *arg)
+{
+	ck_assert_int_eq(uhmm_sched_spawn(s, "task", cpu, NULL, fn, arg), 0);
+}
+
+static void run(int expected)
+{
+	int ret = uhmm_sched_run(s);
+
+	ck_assert_msg(ret == expected, "%d, expected %d; last report: %s", ret, expected,
+		      b.last_report);
+}
+
+static void note(const char *what)
+{
+	ck_assert_uint_lt(strlen(order) + strlen(what), sizeof(order));
+	strcat(order, what);
+}
+
+static void point(void)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, NULL);
+}
+
+/* Writes its letter three times, with a switch point after each. */
+static void letters(void *arg)
+{
+	for (unsigned int i = 0; i < 3; i++) {
+		note(arg);
+		point();
+	}
+}
+
+/* ---- choosing ---- */
+
+START_TEST(config_errors)
+{
+	struct uhmm_sched_config config = { .size = 1 };
+	struct uhmm_sched *other;
+
+	ck_assert_int_eq(uhmm_sched_create(&b.m, &config, &other), -EINVAL);
+	config = (struct uhmm_sched_config){ .size = sizeof(config), .policy = 7 };
+	ck_assert_int_eq(uhmm_sched_create(&b.m, &config, &other), -EINVAL);
+	create();
+	ck_assert_int_eq(uhmm_sched_create(&b.m, NULL, &other), -EBUSY);
+	ck_assert_int_eq(uhmm_sched_spawn(s, NULL, 4, NULL, letters, NULL), -EINVAL);
+	ck_assert_int_eq(uhmm_sched_spawn(s, NULL, 0, NULL, NULL, NULL), -EINVAL);
+	run(0); /* nothing to run */
+	uhmm_sched_destroy(NULL);
+}
+END_TEST
+
+START_TEST(in_turn)
+{
+	create();
+	spawn(0, letters, "a");
+	spawn(1, letters, "b");
+	spawn(2, letters, "c");
+	run(0);
+	ck_assert_str_eq(order, "bcabcabca");
+}
+END_TEST
+
+START_TEST(by_schedule)
+{
+	create();
+	spawn(0, letters, "a");
+	spawn(1, letters, "b");
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*2 T1 # comment T9\n\tT0*2 T1"), 0);
+	run(0);
+	/* The fourth choice of a task is the one in which it ends. */
+	ck_assert_str_eq(order, "aababb");
+}
+END_TEST
+
+START_TEST(schedule_text_errors)
+{
+	static const char *const bad[] = {
+		"X0", "T", "T0*", "T0x", "T0*-1", "0", "T0,T1", "T99999999999", "T0*2147483648",
+	};
+
+	create();
+	for (unsigned int i = 0; i < ARRAY_SIZE(bad); i++)
+		ck_assert_msg(uhmm_sched_set_schedule(s, bad[i]) == -EINVAL, "%s", bad[i]);
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, ""), 0);
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, NULL), 0);
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*0"), 0);
+}
+END_TEST
+
+/* A schedule that names a task which cannot run there stops the run, and says where. */
+START_TEST(stale_schedule)
+{
+	create();
+	spawn(0, letters, "a");
+	spawn(0, letters, "b");
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*2 T1"), 0);
+	run(-ESTALE);
+	ck_assert_uint_eq(b.nr_reports, 1);
+	ck_assert_ptr_nonnull(strstr(b.last_report, "word 2, T1*1, at its choice 1: another task"));
+	run(-ESTALE);
+}
+END_TEST
+
+/* Two tasks of one CPU take turns only where they say so. */
+static void polite(void *arg)
+{
+	for (unsigned int i = 0; i < 2; i++) {
+		note(arg);
+		point();
+		note(arg);
+		uhmm__cond_resched();
+	}
+}
+
+static void in_user_mode(void *arg)
+{
+	for (unsigned int i = 0; i < 2; i++) {
+		note(arg);
+		point();
+		note(arg);
+		uhmm_sched_user_step();
+	}
+}
+
+START_TEST(not_preempted)
+{
+	create();
+	spawn(0, letters, "a");
+	spawn(0, letters, "b");
+	run(0);
+	ck_assert_str_eq(order, "aaabbb");
+	order[0] = '\0';
+	spawn(0, polite, "c");
+	spawn(0, polite, "d");
+	run(0);
+	ck_assert_str_eq(order, "ccddccdd");
+	order[0] = '\0';
+	spawn(0, in_user_mode, "e");
+	spawn(0, in_user_mode, "f");
+	run(0);
+	ck_assert_str_eq(order, "eeffeeff");
+	ck_assert_uint_eq(b.nr_reports, 0);
+}
+END_TEST
+
+static void forever(void *arg)
+{
+	(void)arg;
+	for (;;)
+		point();
+}
+
+START_TEST(too_many_steps)
+{
+	create_for(&b, UHMM_SCHED_FIXED, 0, 1000);
+	spawn(0, forever, NULL);
+	run(-ETIMEDOUT);
+	ck_assert_uint_eq(uhmm_sched_steps(s), 1000);
+	ck_assert_ptr_nonnull(strstr(b.last_report, "too many steps"));
+}
+END_TEST
+
+static void parent(void *arg)
+{
+	note("p");
+	ck_assert_int_eq(uhmm_sched_spawn(s, "child", 1, NULL, letters, arg), 0);
+	point();
+	note("q");
+}
+
+START_TEST(spawn_inside)
+{
+	create();
+	spawn(0, parent, "x");
+	run(0);
+	ck_assert_str_eq(order, "pxqxx");
+}
+END_TEST
+
+/* ---- locks on fibers ---- */
+
+static struct uhmm__spinlock spin, spin2;
+static struct uhmm__rwsem sem;
+static struct uhmm__mutex mutex;
+static struct uhmm__waitq waitq;
+static _Atomic uint32_t word;
+static bool happened;
+static unsigned int counter, inside, max_inside;
+
+static void init_locks(void)
+{
+	uhmm__spin_init(&spin, UHMM__LC_PTL);
+	uhmm__spin_init(&spin2, UHMM__LC_PTL);
+	uhmm__rwsem_init(&sem, UHMM__LC_MMAP);
+	uhmm__mutex_init(&mutex, UHMM__LC_MIRROR);
+	uhmm__waitq_init(&waitq, UHMM__LC_WAITQ);
+	atomic_store(&word, 0);
+	happened = false;
+	counter = inside = max_inside = 0;
+}
+
+/* A read, a switch point and a write: lost unless the lock excludes. */
+static void add_one(void)
+{
+	unsigned int n = counter;
+
+	point();
+	counter = n + 1;
+}
+
+static void mixed(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < 20; i++) {
+		uhmm__down_read(&sem);
+		inside++;
+		max_inside = MAX(max_inside, inside);
+		point();
+		inside--;
+		uhmm__up_read(&sem);
+		uhmm__down_write(&sem);
+		ck_assert_uint_eq(inside, 0);
+		add_one();
+		uhmm__up_write(&sem);
+		uhmm__mutex_lock(&mutex);
+		add_one();
+		uhmm__mutex_unlock(&mutex);
+		uhmm__spin_lock(&spin);
+		add_one();
+		uhmm__spin_unlock(&spin);
+		uhmm__bit_lock(&b.m, &word, BIT_LOCK, BIT_WAITERS);
+		add_one();
+		uhmm__bit_unlock(&b.m, &word, BIT_LOCK, BIT_WAITERS);
+	}
+}
+
+static unsigned int own[4];
+
+/* As above, with a counter a lock, so that none hides behind another. */
+static void own_counters(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < 10; i++) {
+		uhmm__down_write(&sem);
+		counter = own[0];
+		point();
+		own[0]++;
+		uhmm__up_write(&sem);
+		uhmm__spin_lock(&spin);
+		own[1]++;
+		uhmm__spin_unlock(&spin);
+	}
+}
+
+/* What the random scheduler does is a function of the seed, and its trace replays it. */
+START_TEST(random_replays)
+{
+	static struct bare_machine again;
+	const char *trace;
+	uint64_t steps;
+	char *copy;
+
+	for (uint64_t seed = 0; seed < 20; seed++) {
+		init_locks();
+		memset(own, 0, sizeof(own));
+		create_for(&b, UHMM_SCHED_RANDOM, seed, 0);
+		for (unsigned int i = 0; i < 6; i++)
+			spawn(i % 4, i & 1 ? own_counters : mixed, NULL);
+		run(0);
+		ck_assert_uint_eq(own[0], 30);
+		ck_assert_uint_eq(own[1], 30);
+		ck_assert_uint_eq(atomic_load(&word), 0);
+		ck_assert_uint_eq(atomic_load(&sem.count), 0);
+		trace = uhmm_sched_trace(s);
+		ck_assert_ptr_nonnull(trace);
+		copy = strdup(trace);
+		steps = uhmm_sched_steps(s);
+		uhmm_sched_destroy(s);
+
+		bare_init(&again, 4);
+		init_locks();
+		create_for(&again, UHMM_SCHED_FIXED, 0, 0);
+		for (unsigned int i = 0; i < 6; i++)
+			spawn(i % 4, i & 1 ? own_counters : mixed, NULL);
+		ck_assert_int_eq(uhmm_sched_set_schedule(s, copy), 0);
+		run(0);
+		ck_assert_str_eq(uhmm_sched_trace(s), copy);
+		ck_assert_uint_eq(uhmm_sched_steps(s), steps);
+		uhmm_sched_destroy(s);
+		bare_exit(&again);
+		s = NULL;
+		free(copy);
+	}
+	ck_assert_msg(b.nr_reports == 0, "%s", b.last_report);
+	ck_assert_uint_gt(max_inside, 1);
+}
+END_TEST
+
+static void one_then_two(void *arg)
+{
+	struct uhmm__mutex *l = arg;
+
+	uhmm__mutex_lock(&l[0]);
+	point();
+	uhmm__mutex_lock(&l[1]);
+	uhmm__mutex_unlock(&l[1]);
+	uhmm__mutex_unlock(&l[0]);
+}
+
+static void two_then_one(void *arg)
+{
+	struct uhmm__mutex *l = arg;
+
+	uhmm__mutex_lock(&l[1]);
+	point();
+	uhmm__mutex_lock(&l[0]);
+	uhmm__mutex_unlock(&l[0]);
+	uhmm__mutex_unlock(&l[1]);
+}
+
+START_TEST(deadlock_of_sleepers)
+{
+	struct uhmm__mutex l[2];
+
+	uhmm__mutex_init(&l[0], UHMM__LC_MIRROR);
+	uhmm__mutex_init(&l[1], UHMM__LC_MIRROR);
+	create();
+	spawn(0, one_then_two, l);
+	spawn(1, two_then_one, l);
+	run(-EDEADLK);
+	ck_assert_ptr_nonnull(strstr(b.last_report, "deadlock"));
+	ck_assert_ptr_nonnull(strstr(b.last_report, "T0"));
+	ck_assert_ptr_nonnull(strstr(b.last_report, "T1"));
+	ck_assert_ptr_nonnull(strstr(b.last_report, "sleeps"));
+	ck_assert_ptr_nonnull(strstr(b.last_report, "MIRROR"));
+	ck_assert_ptr_nonnull(strstr(b.last_report, "test_sched_checked.c:"));
+	run(-EDEADLK);
+}
+END_TEST
+
+/* The same, found by seed, and shown again by its trace. */
+START_TEST(deadlock_by_seed)
+{
+	struct uhmm__mutex l[2];
+	unsigned int found = 0;
+	char *trace = NULL;
+	int ret;
+
+	for (uint64_t seed = 0; seed < 50; seed++) {
+		uhmm__mutex_init(&l[0], UHMM__LC_MIRROR);
+		uhmm__mutex_init(&l[1], UHMM__LC_MIRROR);
+		create_for(&b, UHMM_SCHED_RANDOM, seed, 0);
+		spawn(0, one_then_two, l);
+		spawn(1, two_then_one, l);
+		ret = uhmm_sched_run(s);
+		ck_assert(!ret || ret == -EDEADLK);
+		if (ret && !found++)
+			trace = strdup(uhmm_sched_trace(s));
+		uhmm_sched_destroy(s);
+	}
+	ck_assert_uint_gt(found, 0);
+	ck_assert_uint_lt(found, 50);
+	uhmm__mutex_init(&l[0], UHMM__LC_MIRROR);
+	uhmm__mutex_init(&l[1], UHMM__LC_MIRROR);
+	create();
+	spawn(0, one_then_two, l);
+	spawn(1, two_then_one, l);
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, trace), 0);
+	run(-EDEADLK);
+	ck_assert_str_eq(uhmm_sched_trace(s), trace);
+	free(trace);
+}
+END_TEST
+
+static void spin_twice(void *arg)
+{
+	(void)arg;
+	uhmm__spin_lock(&spin);
+	uhmm__spin_lock(&spin);
+}
+
+START_TEST(deadlock_of_one)
+{
+	init_locks();
+	create();
+	spawn(0, spin_twice, NULL);
+	run(-EDEADLK);
+	ck_assert_uint_eq(b.nr_reports, 2); /* lock taken twice, deadlock */
+	ck_assert_ptr_nonnull(strstr(b.last_report, "spins"));
+}
+END_TEST
+
+static void event_waiter(void *arg)
+{
+	uhmm__wait_event(&waitq, happened);
+	note(arg);
+}
+
+static void event_maker(void *arg)
+{
+	(void)arg;
+	point();
+	uhmm__wake_up_all(&waitq);
+	point();
+	happened = true;
+	uhmm__wake_up_all(&waitq);
+}
+
+START_TEST(no_lost_wakeup)
+{
+	for (uint64_t seed = 0; seed < 200; seed++) {
+		init_locks();
+		order[0] = '\0';
+		create_for(&b, UHMM_SCHED_RANDOM, seed, 10000);
+		spawn(0, event_waiter, "w");
+		spawn(0, event_waiter, "w");
+		spawn(1, event_waiter, "w");
+		spawn(2, event_maker, NULL);
+		run(0);
+		ck_assert_str_eq(order, "www");
+		uhmm_sched_destroy(s);
+	}
+	s = NULL;
+}
+END_TEST
+
+static bool freed;
+
+static void migrator(void *arg)
+{
+	(void)arg;
+	uhmm__bit_lock(&b.m, &word, BIT_LOCK, BIT_WAITERS);
+	uhmm__spin_lock(&spin); /* the entry goes in */
+	happened = true;
+	uhmm__spin_unlock(&spin);
+	point();
+	uhmm__spin_lock(&spin); /* and out */
+	happened = false;
+	uhmm__spin_unlock(&spin);
+	uhmm__bit_unlock(&b.m, &word, BIT_LOCK, BIT_WAITERS);
+	/* No waiters bit on a folio that is freed. */
+	ck_assert_uint_eq(atomic_load(&word), 0);
+	atomic_store(&word, 0xdead0000);
+	freed = true;
+}
+
+static void faulter(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		uhmm__spin_lock(&spin);
+		if (!happened)
+			break;
+		ck_assert(!freed);
+		if (uhmm__bit_wait_unlocked(&b.m, &word, BIT_LOCK, BIT_WAITERS, &spin))
+			note("s");
+	}
+	uhmm__spin_unlock(&spin);
+}
+
+START_TEST(entry_wait)
+{
+	unsigned int slept = 0;
+
+	for (uint64_t seed = 0; seed < 300; seed++) {
+		init_locks();
+		freed = false;
+		order[0] = '\0';
+		create_for(&b, UHMM_SCHED_RANDOM, seed, 10000);
+		spawn(0, migrator, NULL);
+		spawn(1, faulter, NULL);
+		spawn(2, faulter, NULL);
+		run(0);
+		ck_assert_uint_eq(atomic_load(&word), 0xdead0000);
+		slept += (unsigned int)strlen(order);
+		uhmm_sched_destroy(s);
+	}
+	s = NULL;
+	ck_assert_uint_gt(slept, 0);
+	ck_assert_msg(b.nr_reports == 0, "%s", b.last_report);
+}
+END_TEST
+
+static void one_bit(void *arg)
+{
+	unsigned int bit = arg ? 1 : 0;
+
+	for (unsigned int i = 0; i < 5; i++) {
+		uhmm__bit_lock(&b.m, &word, bit, BIT_WAITERS);
+		point();
+		uhmm__bit_unlock(&b.m, &word, bit, BIT_WAITERS);
+	}
+}
+
+/* Two locks in one word share its waiters bit, and neither's waiters stop the other's. */
+START_TEST(two_bits)
+{
+	for (uint64_t seed = 0; seed < 300; seed++) {
+		init_locks();
+		create_for(&b, UHMM_SCHED_RANDOM, seed, 10000);
+		for (unsigned int i = 0; i < 4; i++)
+			spawn(i, one_bit, i & 1 ? &b : NULL);
+		run(0);
+		ck_assert_uint_eq(atomic_load(&word), 0);
+		uhmm_sched_destroy(s);
+	}
+	s = NULL;
+}
+END_TEST
+
+/* ---- work on every CPU ---- */
+
+static void visit(struct uhmm__cpu *cpu, void *arg)
+{
+	uhmm__spin_assert_held(&cpu->local);
+	ck_assert_ptr_eq(uhmm__this_cpu(), cpu);
+	(*(unsigned int *)arg)++;
+}
+
+static void drainer(void *arg)
+{
+	uhmm__on_each_cpu(&b.m, visit, arg);
+	note("d");
+}
+
+static void busy(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < 50; i++)
+		point();
+	note("b");
+	uhmm__cond_resched();
+}
+
+/* A CPU whose task stays in the kernel keeps the drain waiting, and one that never leaves, ... */
+START_TEST(each_cpu_waits)
+{
+	unsigned int visited = 0;
+
+	create();
+	spawn(0, drainer, &visited);
+	spawn(1, busy, NULL);
+	run(0);
+	ck_assert_str_eq(order, "bd");
+	ck_assert_uint_eq(visited, 4);
+	ck_assert_ptr_nonnull(strstr(uhmm_sched_trace(s), "W3"));
+	ck_assert_msg(b.nr_reports == 0, "%s", b.last_report);
+}
+END_TEST
+
+/* ... forever. */
+START_TEST(each_cpu_starves)
+{
+	unsigned int visited = 0;
+
+	create_for(&b, UHMM_SCHED_FIXED, 0, 5000);
+	spawn(0, drainer, &visited);
+	spawn(1, forever, NULL);
+	run(-ETIMEDOUT);
+	ck_assert_uint_eq(visited, 3);
+	ck_assert_ptr_nonnull(strstr(b.last_report, "W1"));
+}
+END_TEST
+
+/* ---- RCU ---- */
+
+static bool called, was_inside;
+
+static void callback(struct uhmm__rcu_head *head)
+{
+	(void)head;
+	ck_assert(!called);
+	ck_assert(!was_inside);
+	called = true;
+}
+
+static void rcu_reader(void *arg)
+{
+	(void)arg;
+	uhmm__rcu_read_lock();
+	was_inside = !happened;
+	for (unsigned int i = 0; i < 10; i++)
+		point();
+	uhmm__rcu_read_lock();
+	uhmm__rcu_read_unlock();
+	point();
+	was_inside = false;
+	uhmm__rcu_read_unlock();
+}
+
+static void rcu_writer(void *arg)
+{
+	static struct uhmm__rcu_head head;
+
+	happened = true;
+	uhmm__call_rcu(&b.m, &head, callback);
+	if (arg) {
+		uhmm__rcu_barrier(&b.m);
+		ck_assert(called);
+	} else {
+		uhmm__synchronize_rcu(&b.m);
+		ck_assert(!was_inside);
+	}
+	ck_assert(called); /* callbacks run in order */
+}
+
+START_TEST(rcu_on_fibers)
+{
+	for (uint64_t seed = 0; seed < 200; seed++) {
+		init_locks();
+		called = was_inside = false;
+		create_for(&b, UHMM_SCHED_RANDOM, seed, 10000);
+		spawn(0, rcu_reader, NULL);
+		spawn(1, rcu_writer, seed & 1 ? &b : NULL);
+		run(0);
+		uhmm_sched_destroy(s);
+	}
+	s = NULL;
+	ck_assert_msg(b.nr_reports == 0, "%s", b.last_report);
+}
+END_TEST
+
+static void rcu_sleeper(void *arg)
+{
+	(void)arg;
+	uhmm__rcu_read_lock();
+	uhmm__synchronize_rcu(&b.m);
+}
+
+START_TEST(rcu_waits_for_itself)
+{
+	create();
+	spawn(0, rcu_sleeper, NULL);
+	run(-EDEADLK);
+	ck_assert_uint_eq(b.nr_reports, 3); /* said by each of its waits, then the deadlock */
+}
+END_TEST
+
+/* ---- the lock checker; on this thread, as tasks of its own ---- */
+
+static void expect(const char *text)
+{
+	ck_assert_uint_eq(b.nr_reports, 1);
+	ck_assert_msg(strstr(b.last_report, text) != NULL, "%s, not: %s", b.last_report, text);
+	b.nr_reports = 0;
+}
+
+START_TEST(checker_locks)
+{
+	struct uhmm_task *t = bare_enter(&b, 0), *other;
+
+	init_locks();
+	uhmm__down_read(&sem);
+	uhmm__down_read(&sem);
+	expect("lock taken for reading twice");
+	uhmm__up_read(&sem);
+	uhmm__up_read(&sem);
+
+	uhmm__spin_unlock(&spin);
+	expect("does not hold it");
+	uhmm__up_read(&sem);
+	expect("does not hold it");
+	uhmm__rwsem_init(&sem, UHMM__LC_MMAP);
+
+	uhmm__mutex_lock(&mutex);
+	uhmm__down_read(&sem);
+	expect("locks taken in the wrong order");
+	uhmm__up_read(&sem);
+	ck_assert(uhmm__down_read_trylock(&sem)); /* waits for nothing */
+	ck_assert_uint_eq(b.nr_reports, 0);
+	uhmm__up_read(&sem);
+	uhmm__mutex_unlock(&mutex);
+
+	uhmm__spin_lock(&spin);
+	uhmm__spin_lock(&spin2); /* same class: allowed */
+	ck_assert_uint_eq(b.nr_reports, 0);
+	uhmm__might_sleep();
+	expect("sleeping with a spin lock held");
+	uhmm__spin_unlock(&spin);
+	uhmm__spin_unlock(&spin2);
+	uhmm__spin_assert_held(&spin);
+	expect("lock not held");
+	uhmm__down_write(&sem);
+	uhmm__rwsem_assert_write_held(&sem);
+	uhmm__downgrade_write(&sem);
+	uhmm__rwsem_assert_held(&sem);
+	ck_assert_uint_eq(b.nr_reports, 0);
+	uhmm__rwsem_assert_write_held(&sem);
+	expect("lock needed for writing");
+	uhmm__up_read(&sem);
+
+	uhmm__rcu_read_lock();
+	uhmm__might_sleep();
+	expect("sleeping in an RCU read section");
+	uhmm__rcu_read_unlock();
+
+	ck_assert(uhmm__bit_trylock(&word, BIT_LOCK));
+	uhmm_task_leave();
+	expect("locks held on return to user mode");
+	/* A folio lock may be handed on. */
+	other = bare_enter(&b, 0);
+	uhmm__bit_unlock(&b.m, &word, BIT_LOCK, BIT_WAITERS);
+	ck_assert_uint_eq(b.nr_reports, 0);
+	bare_leave(other);
+	uhmm_task_destroy(t);
+}
+END_TEST
+
+static void sleepy_callback(struct uhmm__rcu_head *head)
+{
+	(void)head;
+	uhmm__might_sleep();
+}
+
+START_TEST(checker_callback)
+{
+	struct uhmm_task *t = bare_enter(&b, 0);
+	struct uhmm__rcu_head head;
+
+	uhmm__call_rcu(&b.m, &head, sleepy_callback);
+	uhmm__rcu_barrier(&b.m);
+	expect("sleeping in an RCU callback");
+	bare_leave(t);
+}
+END_TEST
+
+/* A batch of folios, released in the order in which they were taken, and in none. */
+START_TEST(checker_many_locks)
+{
+	enum { N = 1000 };
+	static _Atomic uint32_t folio[N];
+	struct uhmm_task *t = bare_enter(&b, 0);
+
+	for (unsigned int round = 0; round < 3; round++) {
+		for (unsigned int i = 0; i < N; i++)
+			ck_assert(uhmm__bit_trylock(&folio[i], BIT_LOCK));
+		for (unsigned int i = 0; i < N; i++)
+			uhmm__bit_unlock(&b.m, &folio[i * (round == 1 ? 7 : 1) % N], BIT_LOCK,
+					 BIT_WAITERS);
+		uhmm__assert_no_locks();
+	}
+	ck_assert_uint_eq(b.nr_reports, 0);
+	bare_leave(t);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("sched");
+	TCase *tc = tcase_create("sched");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, config_errors);
+	tcase_add_test(tc, in_turn);
+	tcase_add_test(tc, by_schedule);
+	tcase_add_test(tc, schedule_text_errors);
+	tcase_add_test(tc, stale_schedule);
+	tcase_add_test(tc, not_preempted);
+	tcase_add_test(tc, too_many_steps);
+	tcase_add_test(tc, spawn_inside);
+	tcase_add_test(tc, random_replays);
+	tcase_add_test(tc, deadlock_of_sleepers);
+	tcase_add_test(tc, deadlock_by_seed);
+	tcase_add_test(tc, deadlock_of_one);
+	tcase_add_test(tc, no_lost_wakeup);
+	tcase_add_test(tc, entry_wait);
+	tcase_add_test(tc, two_bits);
+	tcase_add_test(tc, each_cpu_waits);
+	tcase_add_test(tc, each_cpu_starves);
+	tcase_add_test(tc, rcu_on_fibers);
+	tcase_add_test(tc, rcu_waits_for_itself);
+	tcase_add_test(tc, checker_locks);
+	tcase_add_test(tc, checker_callback);
+	tcase_add_test(tc, checker_many_locks);
+	suite_add_tcase(suite, tc);
+	sr = srunner_create(suite);
+	srunner_run_all(sr, CK_ENV);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}

@@ -1,0 +1,142 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# The frame of the command: usage, errors, exit status; and `uhmm dump`.
+#   command.sh UHMM TESTDATA     the command, and the tests' folder
+set -eu
+uhmm=$(realpath "$1")
+data=$(realpath "$2")
+[ -x "$uhmm" ] || exit 2
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+# A line each: functions may run in a pipeline.
+: >"$tmp/runs"
+: >"$tmp/wrong"
+
+# run STATUS ARGUMENT...: the output of both kinds is in $tmp/out.
+run() {
+	want=$1
+	shift
+	echo "$*" >>"$tmp/runs"
+	got=0
+	"$uhmm" "$@" >"$tmp/out" 2>&1 || got=$?
+	[ "$got" = "$want" ] || fail "status $got, not $want, of: uhmm $*"
+}
+
+fail() {
+	echo "FAILED: $1"
+	sed 's/^/  | /' "$tmp/out"
+	echo "$1" >>"$tmp/wrong"
+}
+
+said() {
+	for text in "$@"; do
+		grep -qF -e "$text" "$tmp/out" || fail "not said: $text"
+	done
+}
+
+unsaid() {
+	if grep -qF -e "$1" "$tmp/out"; then fail "said: $1"; fi
+}
+
+run 2
+said "usage: uhmm COMMAND"
+run 0 --help
+said "replay" "conform" "dump" "bench"
+run 0 help
+said "usage: uhmm COMMAND"
+run 0 --version
+said "models Linux"
+run 2 nonsense
+said "uhmm: unknown command 'nonsense'" "Try 'uhmm --help'"
+run 2 --nonsense
+said "unknown option '--nonsense'"
+for command in replay conform dump bench; do
+	run 0 $command --help
+	said "usage: uhmm $command"
+	run 0 help $command
+	said "usage: uhmm $command"
+	run 2 $command --nonsense
+	said "uhmm $command: unrecognized option '--nonsense'" "Try 'uhmm $command --help'"
+done
+
+# Output that cannot be written is an error.
+if [ -w /dev/full ]; then
+	echo "$*" >>"$tmp/runs"
+	got=0
+	"$uhmm" --help >/dev/full 2>"$tmp/out" || got=$?
+	[ "$got" = 2 ] || fail "status $got, not 2, with a full disk"
+	said "standard output: cannot write"
+fi
+
+# dump: vectors.
+cat >"$tmp/two.vec" <<'END'
+# comments first
+case first
+p0 mmap 200000000000 4 rw private,anon
+= ok
+p0 cpu_write 200000000000 2 1
+= ok
+p0 munmap 200000000000 4
+= ok
+case second
+p0 mmap 300000000000 4 r private,anon
+= ok
+p0 fork p1
+= ok
+p1 mmap 400000000000 1 rw private,anon
+= ok
+END
+run 2 dump "$tmp/two.vec"
+said "has several cases"
+run 0 dump "$tmp/two.vec" --case first
+said "two.vec:7: case first, after: p0 munmap" "process p0"
+unsaid 200000000000-
+run 0 dump "$tmp/two.vec" --at 6
+said "two.vec:5: case first, after: p0 cpu_write" "process p0" 200000000000
+unsaid 300000000000
+run 0 dump "$tmp/two.vec" --at 2
+said "case first, at its begin"
+run 0 dump "$tmp/two.vec" --case second
+said "process p0" "process p1" 300000000000 400000000000
+run 0 dump "$tmp/two.vec" --case second --mm 2
+said "process p1" 400000000000
+unsaid "process p0"
+run 2 dump "$tmp/two.vec" --case second --mm 3
+said "no address space 3"
+run 2 dump "$tmp/two.vec" --case first --at 12
+said "no case is called 'first'"
+run 2 dump "$tmp/two.vec" --case third
+said "no case is called 'third'"
+run 2 dump "$tmp/two.vec" --at 1
+said "two.vec:1: there is no case"
+run 2 dump "$tmp/two.vec" --at 0
+said "--at: 0 is not within"
+run 2 dump "$tmp/two.vec" --mm x
+said "--mm: 'x' is not a number"
+run 2 dump
+said "no TRACE or VECTOR given"
+run 2 dump "$tmp/two.vec" "$tmp/two.vec"
+said "one TRACE or VECTOR at a time"
+run 2 dump "$tmp/absent"
+said "absent" "No such file"
+printf 'case a\np0 mmap 200000000000 1 rw shared,anon\n= ok\n' >"$tmp/lacking.vec"
+run 2 dump "$tmp/lacking.vec"
+said "lacking.vec:2: " "not modelled yet"
+printf 'case a\np0 nonsense\n' >"$tmp/bad.vec"
+run 2 dump "$tmp/bad.vec"
+said "bad.vec:2: unknown operation 'nonsense'"
+
+# dump: traces.
+trace=$data/data/traces/t1.perf.txt.zst
+run 0 dump "$trace"
+said "t1.perf.txt.zst:"
+run 0 dump "$trace" --at 40
+said "address space 1 of the trace"
+run 2 dump "$trace" --at 40 --mm 77
+said "no address space 77"
+run 2 dump "$trace" --case a
+said "is not a vector"
+run 2 dump "$data/data/broken/not-a-trace.txt"
+
+echo "$(wc -l <"$tmp/runs") runs, $(wc -l <"$tmp/wrong") wrong"
+[ ! -s "$tmp/wrong" ]

@@ -1,0 +1,135 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * bench.h - what the parts of `uhmm bench` share.
+ *
+ * A probe measures something once a round and hands in samples of one or more figures. Probes take
+ * turns, round by round, so that a change of the machine's mood touches all of them alike.
+ */
+#ifndef UHMM_TOOLS_BENCH_H
+#define UHMM_TOOLS_BENCH_H
+
+#include <uhmm/uhmm.h>
+
+enum { BENCH_MAX_ROUNDS = 31 };
+
+/* In the order of the table. */
+enum bench_id {
+	BENCH_FAULT_FRESH,
+	BENCH_FAULT_REUSED,
+	BENCH_UNMAP,
+	BENCH_FAULT_RANDOM,
+	BENCH_WALK,
+	BENCH_WALK_FAULT,
+	BENCH_COMBINED_WRITE,
+	BENCH_COMBINED_READ,
+	BENCH_TO_RAM,
+	BENCH_PRESENT_SEPARATE,
+	BENCH_PRESENT_COMBINED,
+	BENCH_PRESENT_RATIO,
+	BENCH_MEMORY,
+	BENCH_MEMORY_ERROR,
+	BENCH_THREADS_FRESH,
+	BENCH_THREADS_REUSED,
+	BENCH_PLAYER_BINARY,
+	BENCH_PLAYER_TEXT,
+	BENCH_PLAYER_PLAY,
+	BENCH_SCHED,
+	BENCH_SCHED_FAULTS,
+	BENCH_CHECKERS,
+	BENCH_KERNEL_FAULT,
+	BENCH_KERNEL_UNMAP,
+	BENCH_MEMCPY,
+	BENCH_READ_SMALL,
+	BENCH_READ_HUGE,
+	BENCH_NR_FIGURES
+};
+
+struct bench_figure {
+	const char *name; /* stable: JSON uses it */
+	const char *text;
+	const char *unit;
+	const char *group; /* heading above it; NULL: as the one before */
+	double budget;	   /* 0: none */
+	bool at_least;	   /* the budget is a lower bound */
+	bool checked;	   /* the budget is the checked variant's */
+	int beside;	   /* enum bench_id of the kernel's figure beside it, 0: none */
+	const char *note;  /* of this figure in every run, NULL: none */
+};
+
+extern const struct bench_figure bench_figures[BENCH_NR_FIGURES];
+
+struct bench {
+	bool quick;
+	unsigned int rounds, round; /* round counts from 0 */
+	const char *trace;	    /* for the player, NULL: none given */
+	double sample[BENCH_NR_FIGURES][BENCH_MAX_ROUNDS];
+	unsigned int nr[BENCH_NR_FIGURES];
+	char note[BENCH_NR_FIGURES][64]; /* of this run */
+	uint64_t cpu_ns, wall_ns;	 /* over everything timed so far */
+};
+
+/* One round of a probe. Returns: TOOL_OK, or TOOL_USAGE after a message. */
+typedef int bench_probe_fn(struct bench *b);
+
+bench_probe_fn bench_fault, bench_random, bench_walk, bench_combined, bench_present, bench_memory;
+bench_probe_fn bench_threads, bench_player, bench_sched, bench_kernel, bench_limits;
+
+/** bench_sample() - hand in a sample of a figure. */
+void bench_sample(struct bench *b, enum bench_id id, double value);
+
+/** bench_note() - why a figure is missing, or what it was measured with. */
+void bench_note(struct bench *b, enum bench_id id, const char *fmt, ...)
+	__attribute__((format(printf, 3, 4)));
+
+/** bench_median() - of the samples so far; 0 if there are none. */
+double bench_median(const struct bench *b, enum bench_id id, double *low, double *high);
+
+/** bench_wall_ns() - a clock. */
+uint64_t bench_wall_ns(void);
+
+/*
+ * Time of the calling thread alone: another program that takes the CPU meanwhile does not count,
+ * what the kernel does for the thread does.
+ */
+struct bench_timer {
+	uint64_t cpu, wall;
+};
+
+/** bench_start() - start the clocks. */
+struct bench_timer bench_start(void);
+
+/** bench_stop() - ns of CPU time since @t; both clocks also go into the run's totals. */
+double bench_stop(struct bench *b, struct bench_timer t);
+
+/** bench_failed() - print that @what failed with a negative errno; returns TOOL_USAGE. */
+int bench_failed(const char *what, int err);
+
+/* ---- a machine to measure: one process with one mapping, and perhaps a device ---- */
+
+struct bench_world {
+	struct uhmm_machine *m;
+	struct uhmm_mm *mm;
+	struct uhmm_task *task; /* entered by the calling thread */
+	struct uhmm_device *dev;
+	struct uhmm_mirror *mirror;
+	uhmm_vaddr_t start;
+	uint64_t npages;
+	struct uhmm_counters before; /* see bench_expect() */
+};
+
+/** bench_world_open() - @npages of private anonymous memory, nothing populated. */
+int bench_world_open(struct bench_world *w, uint64_t npages, bool device);
+
+/** bench_world_close() - free it; also one that could not be opened. */
+void bench_world_close(struct bench_world *w);
+
+/** bench_touch() - 8 bytes written by the CPU to each of some pages; 0 or an error. */
+int bench_touch(struct bench_world *w, uint64_t first, uint64_t npages);
+
+/** bench_mark() - the counters from which bench_expect() counts. */
+void bench_mark(struct bench_world *w);
+
+/** bench_expect() - that since bench_mark() the machine did what is being measured, or a message. */
+int bench_expect(struct bench_world *w, enum uhmm_counter c, uint64_t n);
+
+#endif /* UHMM_TOOLS_BENCH_H */

@@ -1,0 +1,211 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * bench_device.c - range walks, and pages that move to the device and back.
+ */
+#include <errno.h>
+
+#include "bench.h"
+#include "tool.h"
+
+enum {
+	WINDOW = 512, /* pages of one call */
+	WINDOW_BYTES = WINDOW << UHMM_PAGE_SHIFT,
+	PAGES_1G = 1 << 18,
+};
+
+static uint64_t working_set(const struct bench *b)
+{
+	return b->quick ? PAGES_1G / 4 : PAGES_1G;
+}
+
+static uhmm_vaddr_t window(const struct bench_world *w, uint64_t i)
+{
+	return w->start + i * WINDOW_BYTES;
+}
+
+/* ---- hmm_range_fault ---- */
+
+static bool no_invalidate(struct uhmm_mmu_interval_notifier *mni,
+			  const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
+{
+	(void)range;
+	uhmm_mmu_interval_set_seq(mni, cur_seq);
+	return true;
+}
+
+static const struct uhmm_mmu_interval_notifier_ops notifier_ops = { no_invalidate };
+
+/* One window as a driver walks it: sample, lock, walk, unlock, check. */
+static int walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range)
+{
+	int err;
+
+	do {
+		range->notifier_seq = uhmm_mmu_interval_read_begin(range->notifier);
+		uhmm_mmap_read_lock(mm);
+		err = uhmm_range_fault(range);
+		uhmm_mmap_read_unlock(mm);
+	} while (err == -EBUSY ||
+		 (!err && uhmm_mmu_interval_read_retry(range->notifier, range->notifier_seq)));
+	return err;
+}
+
+static int walk_all(struct bench *b, struct bench_world *w, struct uhmm_hmm_range *range,
+		    enum bench_id id)
+{
+	struct bench_timer t;
+	int err = 0;
+
+	bench_mark(w);
+	t = bench_start();
+	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++) {
+		range->start = window(w, i);
+		range->end = range->start + WINDOW_BYTES;
+		err = walk_window(w->mm, range);
+	}
+	bench_sample(b, id, bench_stop(b, t) / (double)w->npages);
+	if (err)
+		return bench_failed("hmm_range_fault", err);
+	if (bench_expect(w, UHMM_CNT_FAULT_FROM_HMM, 0) != TOOL_OK)
+		return TOOL_USAGE;
+	return bench_expect(w, UHMM_CNT_READ_PTE, w->npages);
+}
+
+static int walk_present(struct bench *b, struct bench_world *w)
+{
+	static uint64_t pfns[WINDOW];
+	struct uhmm_hmm_range range = { .size = sizeof(range), .hmm_pfns = pfns };
+	int status, err = bench_touch(w, 0, w->npages);
+
+	if (!err)
+		err = uhmm_mmu_interval_notifier_insert(w->mm, w->start,
+							w->npages << UHMM_PAGE_SHIFT, &notifier_ops,
+							NULL, &range.notifier);
+	if (err)
+		return bench_failed("walk", err);
+	status = walk_all(b, w, &range, BENCH_WALK);
+	if (status == TOOL_OK) {
+		range.default_flags = UHMM_HMM_PFN_REQ_FAULT;
+		status = walk_all(b, w, &range, BENCH_WALK_FAULT);
+	}
+	uhmm_mmu_interval_notifier_remove(range.notifier);
+	return status;
+}
+
+int bench_walk(struct bench *b)
+{
+	struct bench_world w;
+	int status = bench_world_open(&w, 4 * working_set(b), false);
+
+	if (status == TOOL_OK)
+		status = walk_present(b, &w);
+	bench_world_close(&w);
+	return status;
+}
+
+/* ---- untouched memory to the device, and home again ---- */
+
+static int serve_all(struct bench_world *w, bool write)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++)
+		err = uhmm_mirror_serve(w->mirror, window(w, i), window(w, i + 1), write,
+					UHMM_COMBINED, NULL);
+	return err;
+}
+
+static int read_all(struct bench_world *w)
+{
+	uhmm_vaddr_t addr = w->start;
+	uint64_t word;
+	int err = 0;
+
+	for (uint64_t i = 0; i < w->npages && !err; i++, addr += UHMM_PAGE_SIZE)
+		err = uhmm_cpu_read(w->mm, addr, &word, sizeof(word), NULL);
+	return err;
+}
+
+static int serve_untouched(struct bench *b, struct bench_world *w, bool write)
+{
+	struct bench_timer t;
+	int err;
+
+	bench_mark(w);
+	t = bench_start();
+	err = serve_all(w, write);
+	bench_sample(b, write ? BENCH_COMBINED_WRITE : BENCH_COMBINED_READ,
+		     bench_stop(b, t) / (double)w->npages);
+	if (err)
+		return bench_failed("combined", err);
+	return bench_expect(w, UHMM_CNT_MIGRATED_NEW, w->npages);
+}
+
+static int bring_home(struct bench *b, struct bench_world *w)
+{
+	struct bench_timer t;
+	int err;
+
+	bench_mark(w);
+	t = bench_start();
+	err = read_all(w);
+	bench_sample(b, BENCH_TO_RAM, bench_stop(b, t) / (double)w->npages);
+	if (err)
+		return bench_failed("read", err);
+	return bench_expect(w, UHMM_CNT_MIGRATED_TO_RAM, w->npages);
+}
+
+int bench_combined(struct bench *b)
+{
+	struct bench_world w;
+	int status;
+
+	for (int write = 1; write >= 0; write--) {
+		status = bench_world_open(&w, working_set(b), true);
+		if (status == TOOL_OK)
+			status = serve_untouched(b, &w, write);
+		if (status == TOOL_OK && write)
+			status = bring_home(b, &w);
+		bench_world_close(&w);
+		if (status != TOOL_OK)
+			break;
+	}
+	return status;
+}
+
+/* ---- present pages: combined against fault-then-migrate ---- */
+
+/* Windows take turns, so that both strategies find the machine in the same mood. */
+static int serve_present(struct bench *b, struct bench_world *w)
+{
+	static const enum uhmm_strategy strategies[] = { UHMM_FAULT_THEN_MIGRATE, UHMM_COMBINED };
+	double ns[2] = { 0 }, half = (double)w->npages / 2;
+	int err = bench_touch(w, 0, w->npages);
+
+	bench_mark(w);
+	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++) {
+		unsigned int which = (i + b->round) & 1;
+		struct bench_timer t = bench_start();
+
+		err = uhmm_mirror_serve(w->mirror, window(w, i), window(w, i + 1), true,
+					strategies[which], NULL);
+		ns[which] += bench_stop(b, t);
+	}
+	if (err)
+		return bench_failed("device fault", err);
+	bench_sample(b, BENCH_PRESENT_SEPARATE, ns[0] / half);
+	bench_sample(b, BENCH_PRESENT_COMBINED, ns[1] / half);
+	bench_sample(b, BENCH_PRESENT_RATIO, ns[1] / ns[0]);
+	return bench_expect(w, UHMM_CNT_MIGRATED_TO_DEVICE, w->npages);
+}
+
+int bench_present(struct bench *b)
+{
+	struct bench_world w;
+	int status = bench_world_open(&w, working_set(b), true);
+
+	if (status == TOOL_OK)
+		status = serve_present(b, &w);
+	bench_world_close(&w);
+	return status;
+}

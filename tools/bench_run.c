@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * bench_run.c - the player of traces, and the simulated scheduler.
+ */
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/wait.h>
+#include <unistd.h>
+
+#include <jansson.h>
+#include <uhmm/replay.h>
+
+#include "bench.h"
+#include "tool.h"
+
+/* ---- the player ---- */
+
+int bench_player(struct bench *b)
+{
+	struct uhmm_replay_config config = {
+		.size = sizeof(config),
+		.strategies = 1U << UHMM_COMBINED,
+		.player = { .size = sizeof(config.player) },
+	};
+	const struct uhmm_replay_run *run;
+	struct uhmm_replay *replay;
+	struct bench_timer t;
+	double ns, events;
+	int err;
+
+	if (!b->trace) {
+		bench_note(b, BENCH_PLAYER_TEXT, "no --trace given");
+		bench_note(b, BENCH_PLAYER_PLAY, "no --trace given");
+		return TOOL_OK;
+	}
+	t = bench_start();
+	err = uhmm_replay_open(b->trace, &config, &replay);
+	if (err)
+		return bench_failed(b->trace, err);
+	do
+		err = uhmm_replay_step(replay);
+	while (err > 0);
+	ns = bench_stop(b, t);
+	if (err) {
+		const char *why = uhmm_trace_error(uhmm_replay_reader(replay));
+
+		err = why ? tool_error("%s", why) : bench_failed(b->trace, err);
+	} else {
+		run = uhmm_replay_get_run(replay, 0);
+		events = (double)uhmm_player_count(run->player, UHMM_REPLAY_EVENTS);
+		bench_sample(b, BENCH_PLAYER_TEXT, events * 1e3 / ns);
+		bench_sample(b, BENCH_PLAYER_PLAY, events * 1e3 / (double)run->host_ns);
+	}
+	uhmm_replay_close(replay);
+	return err;
+}
+
+/* ---- the simulated scheduler ---- */
+
+#ifdef UHMM_CHECKED
+enum { SCHED_STEPS = 1 << 19, SCHED_PAGES = 1 << 13 };
+
+struct sched_task {
+	struct bench_world *w;
+	uint64_t first;
+};
+
+/* Nothing but switch points. */
+static void only_switch(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < SCHED_STEPS; i++)
+		uhmm_sched_user_step();
+}
+
+static void only_fault(void *arg)
+{
+	struct sched_task *t = arg;
+
+	(void)bench_touch(t->w, t->first, SCHED_PAGES);
+}
+
+static int run_tasks(struct bench *b, struct bench_world *w, void (*fn)(void *arg),
+		     enum bench_id id)
+{
+	struct uhmm_sched_config config = { .size = sizeof(config), .max_steps = UINT64_MAX };
+	struct sched_task tasks[2] = { { w, 0 }, { w, SCHED_PAGES } };
+	struct uhmm_sched *s = NULL;
+	struct bench_timer t;
+	int err;
+
+	uhmm_task_leave();
+	err = uhmm_sched_create(w->m, &config, &s);
+	for (unsigned int i = 0; i < 2 && !err; i++)
+		err = uhmm_sched_spawn(s, "bench", i, w->mm, fn, &tasks[i]);
+	t = bench_start();
+	if (!err)
+		err = uhmm_sched_run(s);
+	if (!err)
+		bench_sample(b, id, (double)uhmm_sched_steps(s) * 1e3 / bench_stop(b, t));
+	uhmm_sched_destroy(s);
+	uhmm_task_enter(w->task);
+	return err ? bench_failed("scheduler", err) : TOOL_OK;
+}
+
+int bench_sched(struct bench *b)
+{
+	struct bench_world w;
+	int status = bench_world_open(&w, 2 * SCHED_PAGES, false);
+
+	if (status == TOOL_OK)
+		status = run_tasks(b, &w, only_switch, BENCH_SCHED);
+	if (status == TOOL_OK)
+		status = run_tasks(b, &w, only_fault, BENCH_SCHED_FAULTS);
+	bench_world_close(&w);
+	return status;
+}
+#else
+static void take_samples(struct bench *b, const json_t *root, enum bench_id id)
+{
+	const json_t *figure =
+		json_object_get(json_object_get(root, "figures"), bench_figures[id].name);
+	const json_t *samples = json_object_get(figure, "samples");
+
+	for (size_t i = 0; i < json_array_size(samples); i++)
+		bench_sample(b, id, json_number_value(json_array_get(samples, i)));
+}
+
+/* Become the checked variant, with its JSON going to @fd. */
+static void become_checked(const struct bench *b, int fd)
+{
+	static char words[][8] = { "uhmm", "bench", "--only", "sched", "--json", "-", "--quick" };
+	char *argv[8] = { 0 };
+
+	for (int i = 0; i < 7; i++)
+		argv[i] = words[i];
+	tool_set_args(b->quick ? 7 : 6, argv, "bench");
+	if (dup2(fd, STDOUT_FILENO) >= 0)
+		(void)tool_exec_checked();
+	_exit(TOOL_USAGE);
+}
+
+/* Only the checked variant has a scheduler: let it measure, and take its samples over. */
+int bench_sched(struct bench *b)
+{
+	json_t *root = NULL;
+	FILE *f = NULL;
+	int fds[2];
+	pid_t pid;
+
+	if (b->round) /* it makes rounds of its own */
+		return TOOL_OK;
+	if (pipe(fds))
+		return tool_error("pipe: %s", strerror(errno));
+	fflush(stdout);
+	pid = fork();
+	if (!pid) {
+		close(fds[0]);
+		become_checked(b, fds[1]);
+	}
+	close(fds[1]);
+	if (pid > 0)
+		f = fdopen(fds[0], "r");
+	if (f) {
+		root = json_loadf(f, 0, NULL);
+		fclose(f);
+	} else {
+		close(fds[0]);
+	}
+	if (pid > 0)
+		waitpid(pid, NULL, 0);
+	take_samples(b, root, BENCH_SCHED);
+	take_samples(b, root, BENCH_SCHED_FAULTS);
+	if (!b->nr[BENCH_SCHED]) {
+		bench_note(b, BENCH_SCHED, "not available: uhmm-checked could not measure it");
+		bench_note(b, BENCH_SCHED_FAULTS, "not available");
+	}
+	json_decref(root);
+	return TOOL_OK;
+}
+#endif
