@@ -2,10 +2,9 @@
 /*
  * bench_fault.c - CPU faults, unmapping, the memory they take, and two threads of them.
  */
-#include <errno.h>
 #include <pthread.h>
+#include <sched.h>
 #include <stdlib.h>
-#include <string.h>
 #include <sys/mman.h>
 #include <unistd.h>
 
@@ -186,8 +185,13 @@ struct thread {
 	pthread_barrier_t *barrier;
 	unsigned int cpu;
 	uint64_t first, npages;
-	uint64_t began, ended;
+	struct bench_timer began, ended;
 	int err;
+};
+
+/* Faults per ns; 0 if something went wrong. */
+struct rate {
+	double wall, cpu;
 };
 
 /* To CPU @cpu of those this process may use, if there are so many. */
@@ -218,22 +222,44 @@ static void *thread_main(void *arg)
 	if (t->err)
 		return NULL;
 	uhmm_task_enter(task);
-	t->began = bench_wall_ns();
+	t->began = bench_start();
 	t->err = bench_touch(t->w, t->first, t->npages);
-	t->ended = bench_wall_ns();
+	t->ended = bench_start();
 	uhmm_task_leave();
 	uhmm_task_destroy(task);
 	return NULL;
 }
 
-/* Faults per ns of @n threads, each in a part of its own; 0 after a message. */
-static double thread_rate(struct bench_world *w, unsigned int n)
+static struct rate rate_of(const struct thread *threads, unsigned int n)
 {
-	uint64_t part = w->npages / NR_THREADS, began = UINT64_MAX, ended = 0;
-	struct thread threads[NR_THREADS] = { 0 };
-	pthread_barrier_t barrier;
-	unsigned int started = 0;
+	uint64_t began = UINT64_MAX, ended = 0;
+	struct rate rate = { 0 };
 	int err = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct thread *t = &threads[i];
+
+		if (t->began.wall < began)
+			began = t->began.wall;
+		if (t->ended.wall > ended)
+			ended = t->ended.wall;
+		rate.cpu += (double)t->npages / (double)(t->ended.cpu - t->began.cpu);
+		rate.wall += (double)t->npages;
+		err = err ? err : t->err;
+	}
+	rate.wall /= (double)(ended - began);
+	if (!err)
+		return rate;
+	bench_failed("thread", err);
+	return (struct rate){ 0 };
+}
+
+/* Of @n threads, each in a part of its own. */
+static struct rate thread_rate(struct bench_world *w, unsigned int n)
+{
+	uint64_t part = w->npages / NR_THREADS;
+	struct thread threads[NR_THREADS];
+	pthread_barrier_t barrier;
 
 	pthread_barrier_init(&barrier, NULL, n);
 	for (unsigned int i = 0; i < n; i++) {
@@ -245,35 +271,32 @@ static double thread_rate(struct bench_world *w, unsigned int n)
 			tool_error("cannot start a thread");
 			exit(TOOL_USAGE);
 		}
-		started++;
 	}
-	for (unsigned int i = 0; i < started; i++) {
+	for (unsigned int i = 0; i < n; i++)
 		pthread_join(threads[i].thread, NULL);
-		err = err ? err : threads[i].err;
-		if (threads[i].began < began)
-			began = threads[i].began;
-		if (threads[i].ended > ended)
-			ended = threads[i].ended;
-	}
 	pthread_barrier_destroy(&barrier);
-	if (err) {
-		bench_failed("thread", err);
-		return 0;
-	}
-	return (double)(n * part) / (double)(ended - began);
+	return rate_of(threads, n);
 }
 
-/* Rates in a fresh machine, and once more with the memory that it then has. */
-static int thread_rates(struct bench *b, unsigned int n, double *fresh, double *reused)
+enum { RATE_FRESH, RATE_REUSED, RATE_VMAS, NR_RATES };
+
+/* In a fresh machine; with the memory that it then has; and with a VMA for each part. */
+static int thread_rates(struct bench *b, unsigned int n, struct rate rates[NR_RATES])
 {
 	struct bench_world w;
 	int err, status = bench_world_open(&w, 2 * working_set(b), false);
 
-	if (status == TOOL_OK) {
-		*fresh = thread_rate(&w, n);
-		err = *fresh > 0 ? drop_pages(&w) : -EIO;
-		*reused = err ? 0 : thread_rate(&w, n);
-		status = *reused > 0 ? TOOL_OK : TOOL_USAGE;
+	for (int i = 0; i < NR_RATES && status == TOOL_OK; i++) {
+		err = i == RATE_FRESH ? 0 : drop_pages(&w);
+		if (!err && i == RATE_VMAS)
+			err = uhmm_madvise(w.mm, w.start, w.npages / 2 << UHMM_PAGE_SHIFT,
+					   MADV_DONTFORK);
+		if (err) {
+			status = bench_failed("madvise", err);
+			break;
+		}
+		rates[i] = thread_rate(&w, n);
+		status = rates[i].wall > 0 ? TOOL_OK : TOOL_USAGE;
 	}
 	bench_world_close(&w);
 	return status;
@@ -281,17 +304,18 @@ static int thread_rates(struct bench *b, unsigned int n, double *fresh, double *
 
 int bench_threads(struct bench *b)
 {
-	double one[2], two[2];
+	struct rate one[NR_RATES], two[NR_RATES];
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < NR_THREADS) {
-		bench_note(b, BENCH_THREADS_FRESH, "needs two CPUs");
-		bench_note(b, BENCH_THREADS_REUSED, "needs two CPUs");
+		for (int id = BENCH_THREADS_FRESH; id <= BENCH_THREADS_VMAS; id++)
+			bench_note(b, (enum bench_id)id, "needs two CPUs");
 		return TOOL_OK;
 	}
-	if (thread_rates(b, 1, &one[0], &one[1]) != TOOL_OK ||
-	    thread_rates(b, NR_THREADS, &two[0], &two[1]) != TOOL_OK)
+	if (thread_rates(b, 1, one) != TOOL_OK || thread_rates(b, NR_THREADS, two) != TOOL_OK)
 		return TOOL_USAGE;
-	bench_sample(b, BENCH_THREADS_FRESH, two[0] / one[0]);
-	bench_sample(b, BENCH_THREADS_REUSED, two[1] / one[1]);
+	bench_sample(b, BENCH_THREADS_FRESH, two[RATE_FRESH].wall / one[RATE_FRESH].wall);
+	bench_sample(b, BENCH_THREADS_REUSED, two[RATE_REUSED].wall / one[RATE_REUSED].wall);
+	bench_sample(b, BENCH_THREADS_CPU, two[RATE_REUSED].cpu / one[RATE_REUSED].cpu);
+	bench_sample(b, BENCH_THREADS_VMAS, two[RATE_VMAS].cpu / one[RATE_VMAS].cpu);
 	return TOOL_OK;
 }

@@ -7,6 +7,7 @@
 #ifndef UHMM_UHMM_H
 #define UHMM_UHMM_H
 
+#include <uhmm/costs.h>
 #include <uhmm/counters.h>
 #include <uhmm/devmem.h>
 #include <uhmm/hmm.h>
@@ -15,6 +16,7 @@
 #include <uhmm/mirror.h>
 #include <uhmm/mm.h>
 #include <uhmm/notifier.h>
+#include <uhmm/replay.h>
 #include <uhmm/sched.h>
 #include <uhmm/trace.h>
 #include <uhmm/types.h>

@@ -338,6 +338,32 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 	}
 }
 
+/*
+ * A fault leaves the device with every page. What did not move - the device had no memory, or an
+ * invalidation came in between - it reaches where it is. Page by page: a walk over more would also
+ * fault home the device's own pages that come after a missing one.
+ */
+static int fault_rest(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write)
+{
+	uint64_t index = start >> UHMM_PAGE_SHIFT, last = end >> UHMM_PAGE_SHIFT;
+
+	for (;; index++) {
+		uhmm_vaddr_t addr;
+		int err;
+
+		uhmm__mutex_lock(&mirror->mutex);
+		while (index < last && dpt_permits(uhmm__radix_load(&mirror->pt, index), write))
+			index++;
+		uhmm__mutex_unlock(&mirror->mutex);
+		if (index == last)
+			return 0;
+		addr = index << UHMM_PAGE_SHIFT;
+		err = uhmm__mirror_fault(mirror, addr, addr + UHMM_PAGE_SIZE, write, false);
+		if (err)
+			return err;
+	}
+}
+
 /* The migrating half of MIGRATE_ON_FAULT_TO_DEV: each window by one combined walk. */
 static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 			    uhmm_vaddr_t end, bool write)
@@ -361,8 +387,9 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 		/* What a write fault puts where nothing was, the device may write. */
 		uhmm__window_to_device(mirror, w, write);
 		mmap_read_unlock(mirror->mm);
-		if (unlikely(w->stale))
-			mend_window(mirror, w);
+		err = fault_rest(mirror, addr, next, write);
+		if (err)
+			return err;
 		addr = next;
 	}
 	return 0;

@@ -275,7 +275,9 @@ static int granule(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uint64_t granu
 
 	mmap_read_lock(mirror->mm);
 	vma = uhmm__vma_lookup(mirror->mm, addr);
-	if (vma) {
+	if (vma && vma->flags & UHMM__VM_SPECIAL) {
+		err = -EINVAL;
+	} else if (vma) {
 		*start = MAX(ALIGN_DOWN(addr, granularity), vma->start);
 		*end = MIN(ALIGN_DOWN(addr, granularity) + granularity, vma->end);
 	} else {
@@ -302,12 +304,35 @@ static int serve_remote(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool writ
 	return uhmm__mirror_fault_walk(mirror, &pfn, page, page + UHMM_PAGE_SIZE, write);
 }
 
+/*
+ * Serve the granule around @addr. VMAs may be cut, unmapped and protected by other threads before
+ * the service gets to them: what it says of the pages around is not the answer for this one.
+ */
+static int serve_granule(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write,
+			 enum uhmm_strategy strategy, uint64_t granularity,
+			 struct uhmm_device_access *out)
+{
+	uhmm_vaddr_t start, end;
+	int err;
+
+	for (;;) {
+		err = granule(mirror, addr, granularity, &start, &end);
+		if (err)
+			return err;
+		err = serve_range(mirror, start, end, write, strategy, out);
+		if (err == -EINVAL ||
+		    ((err == -EFAULT || err == -EPERM) && granularity > UHMM_PAGE_SIZE))
+			granularity = UHMM_PAGE_SIZE;
+		else
+			return err;
+	}
+}
+
 int uhmm_mirror_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write, uint64_t *buf,
 		       enum uhmm_strategy strategy, uint64_t granularity,
 		       struct uhmm_device_access *out)
 {
 	struct uhmm_device_access local = { 0 };
-	uhmm_vaddr_t start, end;
 	int err = 0;
 
 	if (!uhmm__current() || (unsigned int)strategy >= UHMM_NR_STRATEGIES ||
@@ -319,16 +344,15 @@ int uhmm_mirror_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 		/* Served before and still missing: then by RAM, and by the strategy again. */
 		if (local.faulted) {
 			err = serve_remote(mirror, addr, write);
-			if (err == -EBUSY)
+			/* -EINVAL: the VMA went or was protected meanwhile. */
+			if (err == -EBUSY || err == -EINVAL)
 				continue;
 			if (err || try_access(mirror, addr, write, buf, &local.remote))
 				break;
 		}
 		local.faulted = true;
 		uhmm__count(UHMM_CNT_DEVICE_FAULTS);
-		err = granule(mirror, addr, granularity, &start, &end);
-		if (!err)
-			err = serve_range(mirror, start, end, write, strategy, &local);
+		err = serve_granule(mirror, addr, write, strategy, granularity, &local);
 		if (err)
 			break;
 	}

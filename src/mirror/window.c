@@ -104,6 +104,8 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 {
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT;
 
+	/* The device may write no more than the process. */
+	write_new &= !!(w->args.vma->flags & UHMM_VM_WRITE);
 	uhmm__mutex_lock(&mirror->mutex);
 	list_del(&w->list);
 	for (uint64_t i = 0; i < w->args.npages; i++) {
@@ -170,7 +172,8 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 		       struct uhmm_migrate_vma *args)
 {
 	struct uhmm_machine *m = dev->machine;
-	struct uhmm_mirror *own = mirror_of_mm(dev, uhmm_vma_mm(args->vma));
+	struct uhmm_mm *mm = uhmm_vma_mm(args->vma);
+	struct uhmm_mirror *own = mirror && mirror->mm == mm ? NULL : mirror_of_mm(dev, mm);
 	int err = 0;
 
 	for (uint64_t i = 0; i < args->npages && !err; i++) {
@@ -187,8 +190,7 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			break;
 		/* Before the copy, so that the device writes no more; even if the move fails. */
 		erase_entry(mirror, index);
-		if (own != mirror)
-			erase_entry(own, index);
+		erase_entry(own, index);
 		args->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
 		uhmm_copy_highpage(m, pfn, uhmm_migrate_pfn_to_pfn(src));
 	}

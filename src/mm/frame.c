@@ -288,10 +288,10 @@ void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *
 	for (uint32_t i = FIRST_BLOCK; i < fr->next_fresh; i++) {
 		for (uint32_t w = 0; w < BLOCK_WORDS; w++) {
 			uint64_t word = fr->blocks[i].free[w];
+			uhmm_pfn_t pfn = (uhmm_pfn_t)i * BLOCK_FRAMES + w * 64;
 
 			for (; word; word &= word - 1)
-				fn(arg, (uhmm_pfn_t)i * BLOCK_FRAMES + w * 64 +
-						__builtin_ctzl(word));
+				fn(arg, pfn + __builtin_ctzl(word));
 		}
 	}
 	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {

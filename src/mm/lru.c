@@ -13,7 +13,7 @@ enum { BATCH = 31 };
 
 /* [local lock of the CPU] */
 struct lru_batch {
-	uint32_t nr;
+	_Atomic uint32_t nr; /* read without the lock to see that there is nothing to drain */
 	uint32_t pfn[BATCH];
 };
 
@@ -48,14 +48,16 @@ static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, uint
 {
 	unsigned int nr_dead = 0;
 
-	for (uint32_t i = 0; i < b->nr; i++) {
+	uint32_t nr = load_relaxed(&b->nr);
+
+	for (uint32_t i = 0; i < nr; i++) {
 		struct uhmm__frame *f = pfn_to_frame(m, b->pfn[i]);
 
 		folio_set(f, PG_LRU);
 		if (folio_put_testzero(f))
 			dead[nr_dead++] = b->pfn[i];
 	}
-	b->nr = 0;
+	store_relaxed(&b->nr, 0);
 	uhmm__count(UHMM_CNT_LRU_DRAIN);
 	return nr_dead;
 }
@@ -70,12 +72,14 @@ static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct lru_batch *b = cpu->lru;
-	uint32_t dead[BATCH];
+	uint32_t dead[BATCH], nr;
 	unsigned int nr_dead = 0;
 
 	uhmm__spin_lock(&cpu->local);
-	b->pfn[b->nr++] = frame_pfn(m, f);
-	if (unlikely(b->nr == BATCH))
+	nr = load_relaxed(&b->nr);
+	b->pfn[nr++] = frame_pfn(m, f);
+	store_relaxed(&b->nr, nr);
+	if (unlikely(nr == BATCH))
 		nr_dead = batch_move(m, b, dead);
 	uhmm__spin_unlock(&cpu->local);
 	if (unlikely(nr_dead))
@@ -101,8 +105,11 @@ void uhmm__lru_add_drain(struct uhmm_machine *m)
 	uint32_t dead[BATCH];
 	unsigned int nr_dead = 0;
 
+	/* Only tasks of this CPU add to its batch: what another adds now came later. */
+	if (!load_relaxed(&b->nr))
+		return;
 	uhmm__spin_lock(&cpu->local);
-	if (b->nr)
+	if (load_relaxed(&b->nr))
 		nr_dead = batch_move(m, b, dead);
 	uhmm__spin_unlock(&cpu->local);
 	free_dead(m, dead, nr_dead);
@@ -123,7 +130,7 @@ static void drain_cpu(struct uhmm__cpu *cpu, void *arg)
 	uint32_t dead[BATCH];
 	unsigned int nr;
 
-	if (!b->nr)
+	if (!load_relaxed(&b->nr))
 		return;
 	nr = batch_move(d->m, b, dead);
 	uhmm__spin_lock(&d->lock);
@@ -158,7 +165,7 @@ void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *
 	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
 		const struct lru_batch *b = uhmm__cpu(m, c)->lru;
 
-		for (uint32_t i = 0; i < b->nr; i++)
+		for (uint32_t i = 0; i < load_relaxed(&b->nr); i++)
 			fn(arg, b->pfn[i]);
 	}
 }

@@ -137,7 +137,9 @@ void uhmm_machine_destroy(struct uhmm_machine *m)
 	if (!m)
 		return;
 	outer = uhmm__boot_task_enter(m);
-	drop_mms(m);
+	/* Fibers that were dropped in the middle of a run hold locks for ever. */
+	if (!uhmm__sync_broken(m))
+		drop_mms(m);
 	uhmm__rcu_barrier(m);
 	uhmm__boot_task_leave(m, outer);
 	for (size_t i = ARRAY_SIZE(layers); i-- > 0;)

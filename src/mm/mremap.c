@@ -230,7 +230,7 @@ int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len, uin
 		int flags, uhmm_vaddr_t new_addr, uhmm_vaddr_t *out)
 {
 	struct remap r = { mm, old_addr, new_addr, old_len, new_len, flags };
-	uhmm_vaddr_t at;
+	uhmm_vaddr_t at = 0;
 	int err;
 
 	if (!uhmm__current())

@@ -93,15 +93,19 @@ static int infer(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_
 	return uhmm__player_map_anon(p, mm, start, end, &attr, false);
 }
 
-/* The stack that grows if @addr is touched; false if there is none. */
-static bool stack_above(struct player_mm *mm, uhmm_vaddr_t addr, struct uhmm__range *r)
+/* The stack that grows if @addr is touched; false, and *@stack as it was, if there is none. */
+static bool stack_above(struct player_mm *mm, uhmm_vaddr_t addr, struct uhmm__range *stack)
 {
 	const struct player_area *area;
+	struct uhmm__range r;
 
-	if (!uhmm__area_next(&mm->areas, addr, UHMM_TASK_SIZE, r) || r->start <= addr)
+	if (!uhmm__area_next(&mm->areas, addr, UHMM_TASK_SIZE, &r) || r.start <= addr)
 		return false;
-	area = r->value;
-	return area->flags & AREA_GROWSDOWN && r->end - addr <= STACK_LIMIT;
+	area = r.value;
+	if (!(area->flags & AREA_GROWSDOWN) || r.end - addr > STACK_LIMIT)
+		return false;
+	*stack = r;
+	return true;
 }
 
 /* ---- by a CPU ---- */
@@ -218,7 +222,7 @@ static struct recent_fault *recent_slot(struct uhmm_player *p, const struct uhmm
 					uint64_t *page)
 {
 	*page = (uint64_t)ev->mm << 40 ^ ev->fault.addr >> UHMM_PAGE_SHIFT;
-	return &p->recent[hash64(*page) % NR_RECENT];
+	return &p->recent[*page % NR_RECENT];
 }
 
 static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct access *a,

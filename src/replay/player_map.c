@@ -51,10 +51,11 @@ static int populate(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t st
 		    uhmm_vaddr_t end)
 {
 	struct uhmm__range r = { 0 };
+	uhmm_vaddr_t at;
 
-	for (; uhmm__area_next(&mm->areas, start, end, &r); start = r.end) {
+	for (at = start; uhmm__area_next(&mm->areas, at, end, &r); at = r.end) {
 		const struct player_area *area = r.value;
-		uhmm_vaddr_t from = MAX(start, r.start), to = MIN(end, r.end);
+		uhmm_vaddr_t from = MAX(at, r.start), to = MIN(end, r.end);
 
 		if (!(area->prot & (UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_WRITE)))
 			continue;

@@ -24,7 +24,7 @@ struct each_cpu {
 	struct uhmm__cpu *cpu;
 	void (*fn)(struct uhmm__cpu *cpu, void *arg);
 	void *arg;
-	unsigned int *left;
+	_Atomic unsigned int *left;
 	struct uhmm__waitq *done;
 };
 
@@ -35,14 +35,15 @@ static void each_cpu_work(struct uhmm__work *work)
 
 	run_locked(e->cpu, e->fn, e->arg);
 	/* After the last of these the caller may return, and *e be gone. */
-	--*e->left;
+	atomic_fetch_sub_explicit(e->left, 1, memory_order_release);
 	uhmm__wake_up_all(done);
 }
 
 static void on_each_worker(struct uhmm_machine *m, void (*fn)(struct uhmm__cpu *cpu, void *arg),
 			   void *arg)
 {
-	unsigned int nr = m->config.nr_cpus, left = nr;
+	unsigned int nr = m->config.nr_cpus;
+	_Atomic unsigned int left = nr;
 	struct each_cpu each[UHMM_MAX_CPUS];
 	struct uhmm__waitq done;
 
@@ -53,7 +54,7 @@ static void on_each_worker(struct uhmm_machine *m, void (*fn)(struct uhmm__cpu *
 		};
 		uhmm__sched_queue_work(i, &each[i].work);
 	}
-	uhmm__wait_event(&done, left == 0);
+	uhmm__wait_event(&done, load_acquire(&left) == 0);
 }
 
 #endif

@@ -308,6 +308,9 @@ void uhmm__rcu_barrier(struct uhmm_machine *m)
 
 	if (fiber_wait(m))
 		return;
+	/* Some may have been on the stacks of tasks that are gone. */
+	if (sync->broken)
+		return;
 	/* Whoever drains now has taken some of them off the queue. */
 	uhmm__mutex_lock(&sync->rcu_drain);
 	drain(sync);

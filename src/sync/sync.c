@@ -28,6 +28,7 @@ int uhmm__sync_init(struct uhmm_machine *m)
 	uhmm__mutex_init(&sync->rcu_drain, UHMM__LC_RCU_DRAIN);
 	for (unsigned int i = 0; i < UHMM__BIT_QUEUES; i++)
 		uhmm__waitq_init(&sync->bit_queues[i], UHMM__LC_FOLIO);
+	uhmm__rwsem_init(&sync->boot_lock, UHMM__LC_TASKS);
 	m->sync = sync;
 	uhmm__task_setup(&sync->boot, m, 0, "boot");
 	return 0;
@@ -40,11 +41,9 @@ void uhmm__sync_exit(struct uhmm_machine *m)
 
 	if (!sync)
 		return;
-	if (!sync->broken) {
-		previous = uhmm__boot_task_enter(m);
-		uhmm__rcu_barrier(m);
-		uhmm__boot_task_leave(m, previous);
-	}
+	previous = uhmm__boot_task_enter(m);
+	uhmm__rcu_barrier(m);
+	uhmm__boot_task_leave(m, previous);
 	uhmm__task_retire(&sync->boot);
 	uhmm__free(m, sync->cpus, m->config.nr_cpus * sizeof(*sync->cpus));
 	uhmm__free(m, sync, sizeof(*sync));

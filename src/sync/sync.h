@@ -38,7 +38,8 @@ struct uhmm__sync {
 	bool rcu_check;	  /* fibers: a section has ended, or a callback has come */
 	bool rcu_running; /* fibers: a task is running callbacks */
 #endif
-	struct uhmm_task boot;
+	struct uhmm_task boot; /* [boot_lock] */
+	struct uhmm__rwsem boot_lock;
 	struct uhmm__waitq bit_queues[UHMM__BIT_QUEUES];
 };
 

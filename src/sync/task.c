@@ -114,6 +114,8 @@ struct uhmm_task *uhmm__boot_task_enter(struct uhmm_machine *m)
 	struct uhmm_task *previous = uhmm__current();
 
 	uhmm__rcu_register_thread();
+	if (previous != &m->sync->boot && !uhmm__raw_down_write_trylock(&m->sync->boot_lock))
+		uhmm__down_write_slow(&m->sync->boot_lock);
 	uhmm__current_task = &m->sync->boot;
 	return previous;
 }
@@ -121,8 +123,11 @@ struct uhmm_task *uhmm__boot_task_enter(struct uhmm_machine *m)
 void uhmm__boot_task_leave(struct uhmm_machine *m, struct uhmm_task *previous)
 {
 	UHMM_BUG_ON(m, uhmm__current() != &m->sync->boot);
+	if (previous == &m->sync->boot)
+		return;
 	uhmm__assert_no_locks();
 	uhmm__current_task = previous;
+	uhmm__raw_up_write(&m->sync->boot_lock);
 }
 
 void uhmm_counters_read(struct uhmm_machine *m, struct uhmm_counters *out)

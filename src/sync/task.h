@@ -95,7 +95,8 @@ static inline void uhmm__count(enum uhmm_counter c)
 
 /*
  * Run as the machine's own task, for creation, destruction and verification from outside any
- * task (CPU 0, no mm). Never fails; one thread at a time. Returns what to give to the _leave.
+ * task (CPU 0, no mm). Never fails; threads that want it wait for each other; nests. Returns what
+ * to give to the _leave.
  */
 struct uhmm_task *uhmm__boot_task_enter(struct uhmm_machine *m);
 void uhmm__boot_task_leave(struct uhmm_machine *m, struct uhmm_task *previous);

@@ -108,10 +108,10 @@ START_TEST(dump)
 	static char text[8192];
 	const char *const expect[] = {
 		"mm 1 users 1 count 2 vmas 6 heap 0x0-0x0\n",
-		"\nvma 0x10000000-0x10008000 rw-p pgoff 0x10000 anon_vma yes flags -\n"
-		"pte 0x10000000 npages 1 ram rw- pfn 0x",
-		" accessed dirty ref 1 map 1 flags uptodate,lru,anon-exclusive,swapbacked anon index"
-		" 0x10000 content 0x3\n",
+		"\nvma 0x10000000-0x10008000 rw-p pgoff 0x10000 anon_vma yes flags -\n",
+		"\npte 0x10000000 npages 1 ram rw- pfn 0x",
+		" accessed dirty ref 1 map 1 flags uptodate,lru,anon-exclusive,swapbacked anon ind",
+		" anon index 0x10000 content 0x3\n",
 		"\npte 0x10001000 npages 1 ram r-- pfn 0x",
 		"ref 2 map 2 flags uptodate,lru,swapbacked anon index 0x10001 content 0x2\n",
 		"\npte 0x10002000 npages 1 zero r-- pfn 0x1 accessed\n",

@@ -1,0 +1,696 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * test_replay.c - the player: what each event does to a machine. test_replay_traces.c has recorded
+ * traces and the command.
+ */
+#include <check.h>
+#include <errno.h>
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/mman.h>
+
+#include <uhmm/uhmm.h>
+
+#define PAGE 0x1000UL
+#define AT 0x10000000UL
+#define RW (UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_WRITE)
+#define READ UHMM_TRACE_ACCESS_READ
+#define WRITE UHMM_TRACE_ACCESS_WRITE
+#define EXEC UHMM_TRACE_ACCESS_EXEC
+
+/* ---- events ---- */
+
+struct play {
+	struct uhmm_player *p;
+	struct uhmm_trace_caps caps; /* a full capture's */
+	uint64_t t_ns;
+	int32_t tid, cpu;
+	uint32_t mm;
+	unsigned int reports;
+};
+
+static void on_report(void *data, enum uhmm_report_kind kind, const char *text)
+{
+	struct play *y = data;
+
+	fprintf(stderr, "report %d: %s\n", kind, text);
+	y->reports++;
+}
+
+static void begin_with(struct play *y, struct uhmm_player_config *config)
+{
+	memset(y, 0, sizeof(*y));
+	y->caps = (struct uhmm_trace_caps){ .has_rw = true,
+					    .has_unmap = true,
+					    .has_maps = true,
+					    .has_data_maps = true,
+					    .has_fork = true };
+	y->tid = 100;
+	y->mm = 1;
+	config->size = sizeof(*config);
+	config->report = on_report;
+	config->report_data = y;
+	ck_assert_int_eq(uhmm_player_create(config, &y->p), 0);
+}
+
+static void begin(struct play *y)
+{
+	struct uhmm_player_config config = { 0 };
+
+	begin_with(y, &config);
+}
+
+static void end(struct play *y)
+{
+	ck_assert_int_eq(uhmm_machine_verify(uhmm_player_machine(y->p)), 0);
+	ck_assert_uint_eq(y->reports, 0);
+	uhmm_player_destroy(y->p);
+	ck_assert_uint_eq(y->reports, 0);
+}
+
+static void play(struct play *y, struct uhmm_trace_event *ev)
+{
+	ev->t_ns = y->t_ns += 1000000;
+	ev->tid = ev->tgid = y->tid;
+	ev->cpu = y->cpu;
+	if (!ev->mm)
+		ev->mm = y->mm;
+	ck_assert_int_eq(uhmm_player_run(y->p, &y->caps, ev, 1), 0);
+}
+
+#define PLAY(y, ...) play(y, &(struct uhmm_trace_event){ __VA_ARGS__ })
+
+static void mm_new(struct play *y, uint32_t mm, uint32_t parent)
+{
+	PLAY(y, .kind = UHMM_TRACE_MM_NEW, .mm = mm,
+	     .mm_new = { parent ? UHMM_TRACE_FORK : UHMM_TRACE_EXEC, parent });
+}
+
+static void mm_del(struct play *y, uint32_t mm)
+{
+	PLAY(y, .kind = UHMM_TRACE_MM_DEL, .mm = mm);
+}
+
+static void map(struct play *y, uint64_t start, uint64_t npages, uint32_t prot, uint32_t flags,
+		uint32_t obj)
+{
+	PLAY(y, .kind = UHMM_TRACE_MAP,
+	     .map = { .flags = flags | (obj ? 0 : UHMM_TRACE_MAP_ANON),
+		      .prot = prot,
+		      .start = start,
+		      .end = start + npages * PAGE,
+		      .obj = obj,
+		      .pgoff = obj ? 0 : start >> 12 });
+}
+
+static void unmap(struct play *y, uint64_t start, uint64_t npages)
+{
+	PLAY(y, .kind = UHMM_TRACE_UNMAP, .unmap = { start, start + npages * PAGE });
+}
+
+static void protect(struct play *y, uint64_t start, uint64_t npages, uint32_t prot)
+{
+	PLAY(y, .kind = UHMM_TRACE_PROT,
+	     .prot = { .prot = prot, .pkey = -1, .start = start, .end = start + npages * PAGE });
+}
+
+static void move(struct play *y, uint32_t flags, uint64_t old, uint64_t old_pages, uint64_t new,
+		 uint64_t new_pages)
+{
+	PLAY(y, .kind = UHMM_TRACE_MOVE,
+	     .move = { flags, old, old + old_pages * PAGE, new, new + new_pages *PAGE });
+}
+
+static void advise(struct play *y, uint64_t start, uint64_t npages, uint32_t advice)
+{
+	PLAY(y, .kind = UHMM_TRACE_ADVISE,
+	     .advise = { .advice = advice, .start = start, .end = start + npages * PAGE });
+}
+
+static void fault(struct play *y, uint64_t addr, uint8_t access)
+{
+	PLAY(y, .kind = UHMM_TRACE_FAULT,
+	     .fault = { .access = access, .mode = UHMM_TRACE_MODE_USER, .addr = addr });
+}
+
+/* ---- looking ---- */
+
+static uint64_t count(struct play *y, enum uhmm_replay_count c)
+{
+	return uhmm_player_count(y->p, c);
+}
+
+static uint64_t counter(struct play *y, enum uhmm_counter c)
+{
+	struct uhmm_counters all;
+
+	uhmm_counters_read(uhmm_player_machine(y->p), &all);
+	return all.v[c];
+}
+
+static struct uhmm_replay_agreement agreement(struct play *y)
+{
+	struct uhmm_replay_agreement g;
+
+	uhmm_player_agreement(y->p, &g);
+	return g;
+}
+
+/* What a process reads; ~0 for a signal. */
+static uint64_t peek(struct play *y, uint32_t mm, uint64_t addr)
+{
+	uint64_t value = 0;
+	int ret;
+
+	uhmm_player_enter(y->p);
+	ret = uhmm_cpu_read(uhmm_player_mm(y->p, mm), addr, &value, sizeof(value), NULL);
+	uhmm_player_leave(y->p);
+	return ret ? ~0UL : value;
+}
+
+static bool present(struct play *y, uint32_t mm, uint64_t addr)
+{
+	uint64_t entry = 0;
+
+	uhmm_player_enter(y->p);
+	ck_assert_int_eq(uhmm_pagemap(uhmm_player_mm(y->p, mm), addr, 1, &entry), 0);
+	uhmm_player_leave(y->p);
+	return entry & (UHMM_PM_PRESENT | UHMM_PM_SWAP);
+}
+
+/* ---- address spaces and accesses ---- */
+
+START_TEST(test_fault_kinds)
+{
+	struct uhmm_replay_agreement g;
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 4, RW, 0, 0);
+	fault(&y, AT, READ);
+	fault(&y, AT + 8, WRITE);
+	fault(&y, AT + PAGE, WRITE);
+	fault(&y, AT + PAGE, WRITE); /* cannot fault again */
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_ANON_READ), 1);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_COW_COPY), 1);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_ANON_WRITE), 1);
+	g = agreement(&y);
+	ck_assert_uint_eq(g.faults, 4);
+	ck_assert_uint_eq(g.agreed, 3);
+	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_OTHER], 1);
+	ck_assert_uint_ne(peek(&y, 1, AT + 8), 0);
+	ck_assert_uint_ne(peek(&y, 1, AT + 8), peek(&y, 1, AT + PAGE));
+	mm_del(&y, 1);
+	ck_assert_ptr_null(uhmm_player_mm(y.p, 1));
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_fork)
+{
+	uint64_t before;
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 4, RW, 0, 0);
+	map(&y, AT + 8 * PAGE, 1, RW, 0, 0);
+	fault(&y, AT, WRITE);
+	before = peek(&y, 1, AT);
+	advise(&y, AT + 8 * PAGE, 1, MADV_DONTFORK);
+	y.cpu = 1;
+	mm_new(&y, 2, 1);
+	ck_assert_uint_eq(peek(&y, 2, AT), before);
+	ck_assert_uint_eq(peek(&y, 2, AT + 8 * PAGE), ~0UL);
+	y.mm = 2;
+	fault(&y, AT, WRITE);
+	ck_assert_uint_eq(peek(&y, 1, AT), before);
+	ck_assert_uint_ne(peek(&y, 2, AT), before);
+	mm_del(&y, 1);
+	ck_assert_uint_eq(uhmm_player_nr_mms(y.p), 2);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_MM_FORK), 1);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_signals)
+{
+	struct uhmm_replay_agreement g;
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 1, UHMM_TRACE_PROT_READ, 0, 0);
+	fault(&y, AT, WRITE);
+	fault(&y, AT, EXEC);
+	fault(&y, 0, READ);
+	fault(&y, ~0UL, READ);
+	g = agreement(&y);
+	ck_assert_uint_eq(g.agreed, 4);
+	ck_assert_uint_eq(g.signals, 4);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_SIGNALS), 4);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_stack_grows)
+{
+	uint64_t top = 0x7ffff0000000UL;
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, top - 4 * PAGE, 4, RW, UHMM_TRACE_MAP_STACK | UHMM_TRACE_MAP_GROWSDOWN, 0);
+	fault(&y, top - 20 * PAGE, WRITE);
+	fault(&y, top - 10 * PAGE, WRITE);
+	ck_assert_uint_eq(agreement(&y).agreed, 2);
+	ck_assert_uint_eq(agreement(&y).signals, 0);
+	fault(&y, top - (9UL << 20), WRITE); /* beyond RLIMIT_STACK */
+	ck_assert_uint_eq(agreement(&y).signals, 1);
+	/* Reported again once it has grown: the pages stay. */
+	map(&y, top - 20 * PAGE, 20, RW,
+	    UHMM_TRACE_MAP_STACK | UHMM_TRACE_MAP_GROWSDOWN | UHMM_TRACE_MAP_MERGED, 0);
+	ck_assert_uint_ne(peek(&y, 1, top - 20 * PAGE), 0);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_REFUSED), 0);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_unknown_space)
+{
+	struct play y;
+
+	begin(&y);
+	fault(&y, AT, WRITE); /* nobody said that there is one */
+	mm_del(&y, 7);
+	mm_new(&y, 1, 0);
+	mm_new(&y, 1, 0);
+	PLAY(&y, .kind = UHMM_TRACE_MIGRATE);
+	PLAY(&y, .kind = UHMM_TRACE_LOST, .lost = { 5 });
+	PLAY(&y, .kind = UHMM_TRACE_MARK);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_SKIPPED), 4);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_LOST), 5);
+	end(&y);
+}
+END_TEST
+
+/* ---- mappings ---- */
+
+/* A mapping replaces what was there; a merged one is laid over it. */
+START_TEST(test_map_over)
+{
+	struct play y;
+	uint64_t kept;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 4, RW, 0, 0);
+	fault(&y, AT, WRITE);
+	fault(&y, AT + PAGE, WRITE);
+	kept = peek(&y, 1, AT + PAGE);
+	map(&y, AT, 1, RW, UHMM_TRACE_MAP_FIXED, 0);
+	ck_assert(!present(&y, 1, AT));
+	map(&y, AT, 8, RW, UHMM_TRACE_MAP_MERGED, 0);
+	ck_assert_uint_eq(peek(&y, 1, AT + PAGE), kept);
+	ck_assert_uint_eq(peek(&y, 1, AT + 7 * PAGE), 0);
+	/* Merged, with another protection: that of the report. */
+	map(&y, AT, 8, UHMM_TRACE_PROT_READ, UHMM_TRACE_MAP_MERGED, 0);
+	ck_assert_uint_eq(peek(&y, 1, AT + PAGE), kept);
+	fault(&y, AT + PAGE, WRITE);
+	ck_assert_uint_eq(agreement(&y).signals, 1);
+	/* Merged, but of a file: something else, so the old pages are gone. */
+	map(&y, AT, 8, RW, UHMM_TRACE_MAP_MERGED, 3);
+	ck_assert(!present(&y, 1, AT + PAGE));
+	fault(&y, AT, WRITE);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_AS_ANON_FILE), 1);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_REFUSED), 0);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_unmap_protect)
+{
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 8, RW, 0, 0);
+	fault(&y, AT, WRITE);
+	unmap(&y, AT, 2);
+	ck_assert_uint_eq(peek(&y, 1, AT), ~0UL);
+	protect(&y, AT + 2 * PAGE, 2, 0);
+	ck_assert_uint_eq(peek(&y, 1, AT + 2 * PAGE), ~0UL);
+	ck_assert_uint_eq(peek(&y, 1, AT + 4 * PAGE), 0);
+	/* A hole that the trace does not know of: what is there is protected all the same. */
+	protect(&y, AT, 8, UHMM_TRACE_PROT_READ);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_REFUSED), 1);
+	ck_assert_uint_eq(peek(&y, 1, AT + 2 * PAGE), 0);
+	fault(&y, AT + 5 * PAGE, WRITE);
+	ck_assert_uint_eq(agreement(&y).signals, 1);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_move)
+{
+	struct play y;
+	uint64_t a, b;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 4, RW, 0, 0);
+	fault(&y, AT, WRITE);
+	fault(&y, AT + 3 * PAGE, WRITE);
+	a = peek(&y, 1, AT);
+	b = peek(&y, 1, AT + 3 * PAGE);
+	move(&y, 0, AT, 4, AT, 6); /* grows in place */
+	ck_assert_uint_eq(peek(&y, 1, AT + 5 * PAGE), 0);
+	move(&y, 0, AT, 6, AT + 0x100000, 8);
+	ck_assert_uint_eq(peek(&y, 1, AT), ~0UL);
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x100000), a);
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x100000 + 7 * PAGE), 0);
+	move(&y, UHMM_TRACE_MOVE_DONTUNMAP, AT + 0x100000, 8, AT, 8);
+	ck_assert_uint_eq(peek(&y, 1, AT + 3 * PAGE), b);
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x100000), 0);
+	move(&y, 0, AT, 8, AT + 0x200000, 1); /* moves and shrinks */
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x200000), a);
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x200000 + PAGE), ~0UL);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_MOVES_INEXACT), 0);
+	/* Where the model cannot follow, the mapping at least is as in the trace. */
+	move(&y, 0, AT + 0x500000, 1, AT + 0x600000, 1);
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x600000), 0);
+	move(&y, UHMM_TRACE_MOVE_DUP, AT + 0x200000, 1, AT + 0x700000, 1);
+	ck_assert_uint_eq(peek(&y, 1, AT + 0x700000), 0);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_MOVES_INEXACT), 2);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_advise)
+{
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 8, RW, 0, 0);
+	fault(&y, AT, WRITE);
+	advise(&y, AT, 1, MADV_DONTNEED);
+	ck_assert(!present(&y, 1, AT));
+	advise(&y, AT, 2, UHMM_TRACE_ADV_MLOCK);
+	ck_assert(present(&y, 1, AT + PAGE));
+	fault(&y, AT + PAGE, WRITE);
+	ck_assert_uint_eq(agreement(&y).missed[UHMM_REPLAY_MISS_POPULATED], 1);
+	advise(&y, AT, 8, MADV_HUGEPAGE);
+	fault(&y, AT + 5 * PAGE, WRITE);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_AS_ANON_HUGE), 1);
+	advise(&y, AT, 1, MADV_COLD);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_ADVICE_IGNORED), 1);
+	PLAY(&y, .kind = UHMM_TRACE_ADVISE,
+	     .advise = { .advice = UHMM_TRACE_ADV_MLOCKALL,
+			 .start = 0,
+			 .end = ~0UL,
+			 .arg = MCL_CURRENT | MCL_FUTURE });
+	ck_assert(present(&y, 1, AT + 7 * PAGE));
+	map(&y, AT + 0x100000, 1, RW, 0, 0);
+	ck_assert(present(&y, 1, AT + 0x100000));
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_LOCKS_POPULATED), 2);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_REFUSED), 0);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_truncate)
+{
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 4, RW, UHMM_TRACE_MAP_SHARED, 9);
+	fault(&y, AT, WRITE);
+	fault(&y, AT + 2 * PAGE, WRITE);
+	PLAY(&y, .kind = UHMM_TRACE_TRUNC, .trunc = { .obj = 9, .start = PAGE, .end = ~0UL });
+	ck_assert(present(&y, 1, AT));
+	ck_assert(!present(&y, 1, AT + 2 * PAGE));
+	PLAY(&y, .kind = UHMM_TRACE_TRUNC, .trunc = { .obj = 8, .start = 0, .end = ~0UL });
+	ck_assert(present(&y, 1, AT));
+	end(&y);
+}
+END_TEST
+
+/* ---- what the trace leaves out ---- */
+
+START_TEST(test_inferred_maps)
+{
+	struct play y;
+
+	begin(&y);
+	y.caps.has_maps = y.caps.has_data_maps = y.caps.has_unmap = y.caps.has_rw = false;
+	mm_new(&y, 1, 0);
+	map(&y, AT + 0x8000, 1, UHMM_TRACE_PROT_READ, 0, 2);
+	fault(&y, AT + 0x2010, UHMM_TRACE_ACCESS_UNKNOWN);
+	fault(&y, AT + 0x7000, UHMM_TRACE_ACCESS_UNKNOWN); /* the same block */
+	fault(&y, AT + 0x8000, UHMM_TRACE_ACCESS_UNKNOWN); /* read-only: a read */
+	fault(&y, AT + 0xf000, UHMM_TRACE_ACCESS_UNKNOWN); /* above that mapping */
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_INFERRED_VMAS), 2);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_INFERRED_PAGES), 8 + 7);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_GUESSED_ACCESS), 4);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_ANON_WRITE), 3);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_ANON_READ), 1);
+	fault(&y, AT + 0x7000, UHMM_TRACE_ACCESS_UNKNOWN);
+	ck_assert_uint_eq(agreement(&y).missed[UHMM_REPLAY_MISS_UNKNOWN_ACCESS], 1);
+	/* A mapping announced later is laid over what was inferred. */
+	map(&y, AT, 8, RW, UHMM_TRACE_MAP_MERGED, 0);
+	ck_assert_uint_ne(peek(&y, 1, AT + 0x2010), 0);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_miss_reasons)
+{
+	struct uhmm_replay_agreement g;
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 1, RW, UHMM_TRACE_MAP_SHARED, 1);
+	map(&y, AT + 0x10000, 1, RW, 0, 2);
+	map(&y, AT + 0x20000, 1, RW, 0, 0);
+	fault(&y, AT, WRITE);
+	fault(&y, AT, WRITE);
+	fault(&y, AT + 0x10000, WRITE);
+	fault(&y, AT + 0x10000, WRITE);
+	fault(&y, AT + 0x20000, WRITE);
+	y.tid++;
+	y.t_ns -= 999999; /* 1 ns later, that is */
+	fault(&y, AT + 0x20000, WRITE);
+	mm_new(&y, 2, 1);
+	y.mm = 2;
+	fault(&y, AT + 0x10000, READ);
+	g = agreement(&y);
+	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_SHARED], 1);
+	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_FILE], 1);
+	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_SAME_TIME], 1);
+	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_FILE_FORK], 1);
+	ck_assert_uint_eq(g.agreed, 3);
+	end(&y);
+}
+END_TEST
+
+START_TEST(test_touch)
+{
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 2, RW, 0, 0);
+	PLAY(&y, .kind = UHMM_TRACE_TOUCH,
+	     .touch = { .access = WRITE, .size = 8, .addr = AT + PAGE - 4, .repeat = 3 });
+	PLAY(&y, .kind = UHMM_TRACE_TOUCH,
+	     .touch = { .access = WRITE, .size = 8, .addr = AT, .repeat = 1 });
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_TOUCHES), 4);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_CPU_ACCESSES), 3);
+	ck_assert_uint_eq(agreement(&y).extra_touch, 2);
+	ck_assert_uint_eq(agreement(&y).faults, 0);
+	end(&y);
+}
+END_TEST
+
+/* ---- offload ---- */
+
+static void offload_work(struct play *y)
+{
+	mm_new(y, 1, 0);
+	map(y, AT, 16, RW, 0, 0);
+	map(y, AT + 0x100000, 1, RW, 0, 5);
+	map(y, AT + 0x200000, 1, UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_EXEC, 0, 0);
+	for (unsigned int i = 0; i < 16; i++) {
+		y->tid = 100 + (int)i % 2;
+		fault(y, AT + i * PAGE, i % 3 ? WRITE : READ);
+	}
+	fault(y, AT + 0x100000, WRITE); /* a file's */
+	fault(y, AT + 0x200000, EXEC);
+	fault(y, AT + 0x200000, WRITE); /* not permitted */
+}
+
+static uint64_t offloaded(struct uhmm_offload offload, uint64_t seed, uint64_t *digest)
+{
+	struct uhmm_player_config config = { .offload = offload,
+					     .seed = seed,
+					     .strategy = UHMM_COMBINED };
+	struct play y;
+	uint64_t n;
+
+	begin_with(&y, &config);
+	offload_work(&y);
+	n = count(&y, UHMM_REPLAY_DEVICE_ACCESSES);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_DEVICE_FAILED), 0);
+	ck_assert_uint_eq(agreement(&y).offloaded, n);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_CPU_ACCESSES) + n, 19);
+	ck_assert_int_eq(uhmm_player_device(y.p) != NULL, n != 0);
+	if (digest)
+		*digest = uhmm_player_digest(y.p);
+	end(&y);
+	return n;
+}
+
+START_TEST(test_offload)
+{
+	const int32_t tids[] = { 500, 101, 7 };
+	struct uhmm_offload o = { .kind = UHMM_OFFLOAD_NONE };
+	uint64_t none, all;
+
+	ck_assert_uint_eq(offloaded(o, 0, &none), 0);
+	o.kind = UHMM_OFFLOAD_ALL;
+	ck_assert_uint_eq(offloaded(o, 0, &all), 16);
+	ck_assert_uint_eq(none, all);
+	o = (struct uhmm_offload){ .kind = UHMM_OFFLOAD_TASKS, .tids = tids, .nr_tids = 3 };
+	ck_assert_uint_eq(offloaded(o, 0, NULL), 8);
+	o = (struct uhmm_offload){ .kind = UHMM_OFFLOAD_RANGE,
+				   .start = AT + PAGE,
+				   .end = AT + 5 * PAGE };
+	ck_assert_uint_eq(offloaded(o, 0, NULL), 4);
+	o = (struct uhmm_offload){ .kind = UHMM_OFFLOAD_SHARE, .share = 0 };
+	ck_assert_uint_eq(offloaded(o, 1, NULL), 0);
+	o.share = 1;
+	ck_assert_uint_eq(offloaded(o, 1, NULL), 16);
+	o.share = 0.5;
+	ck_assert_uint_eq(offloaded(o, 3, NULL), offloaded(o, 3, NULL));
+	ck_assert_uint_gt(offloaded(o, 3, NULL), 0);
+	ck_assert_uint_lt(offloaded(o, 3, NULL), 16);
+}
+END_TEST
+
+/* The same accesses, by CPU or by the device with any strategy, leave the same bytes. */
+START_TEST(test_same_contents)
+{
+	struct uhmm_player_config config = { .strategy = UHMM_COMBINED };
+	struct play a, b;
+
+	begin_with(&a, &config);
+	offload_work(&a);
+	config.offload.kind = UHMM_OFFLOAD_ALL;
+	config.strategy = (enum uhmm_strategy)_i;
+	config.granularity = 64 << 10;
+	config.device_bytes = 8 * PAGE;
+	begin_with(&b, &config);
+	offload_work(&b);
+	ck_assert_int_eq(uhmm_machine_compare(uhmm_player_machine(a.p), uhmm_player_machine(b.p),
+					      UHMM_COMPARE_CONTENTS, NULL, NULL),
+			 0);
+	ck_assert_uint_eq(uhmm_player_digest(a.p), uhmm_player_digest(b.p));
+	ck_assert_uint_gt(count(&b, UHMM_REPLAY_DEVICE_SERVED), 0);
+	end(&a);
+	end(&b);
+}
+END_TEST
+
+/* ---- arguments ---- */
+
+START_TEST(test_bad_config)
+{
+	struct uhmm_player_config good = { .size = sizeof(good) }, c;
+	struct uhmm_player *p = NULL;
+
+#define BAD(field, value)                                                                          \
+	do {                                                                                       \
+		c = good;                                                                          \
+		c.field = (value);                                                                 \
+		ck_assert_int_eq(uhmm_player_create(&c, &p), -EINVAL);                             \
+	} while (0)
+	BAD(size, 1);
+	BAD(strategy, UHMM_NR_STRATEGIES);
+	BAD(granularity, 4097);
+	BAD(granularity, 2048);
+	BAD(granularity, 4 << 20);
+	BAD(nr_cpus, UHMM_MAX_CPUS + 1);
+	BAD(offload.kind, (enum uhmm_offload_kind)9);
+	BAD(offload.kind, UHMM_OFFLOAD_TASKS);
+	BAD(offload.kind, UHMM_OFFLOAD_RANGE);
+	good.offload.kind = UHMM_OFFLOAD_SHARE;
+	BAD(offload.share, 1.5);
+	BAD(offload.share, -1);
+	BAD(offload.share, 0.0 / 0.0);
+#undef BAD
+	ck_assert_ptr_null(p);
+	ck_assert_int_eq(uhmm_player_create(NULL, NULL), -EINVAL);
+	ck_assert_int_eq(uhmm_player_create(NULL, &p), 0);
+	uhmm_player_destroy(p);
+	uhmm_player_destroy(NULL);
+	ck_assert_ptr_null(uhmm_replay_count_name(UHMM_NR_REPLAY_COUNTS));
+	ck_assert_ptr_null(uhmm_replay_miss_text(UHMM_NR_REPLAY_MISSES));
+}
+END_TEST
+
+/* No memory for the model's pages ends the run, and leaves nothing behind. */
+START_TEST(test_no_memory)
+{
+	struct uhmm_trace_event ev = { .kind = UHMM_TRACE_FAULT,
+				       .tid = 100,
+				       .mm = 1,
+				       .fault = { .access = WRITE, .addr = AT } };
+	struct play y;
+
+	begin(&y);
+	mm_new(&y, 1, 0);
+	map(&y, AT, 4, RW, 0, 0);
+	ck_assert_int_eq(uhmm_machine_inject(uhmm_player_machine(y.p), UHMM_INJECT_FRAME, 1, 100),
+			 0);
+	ck_assert_int_eq(uhmm_player_run(y.p, &y.caps, &ev, 1), -ENOMEM);
+	end(&y);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *s = suite_create("replay");
+	TCase *tc = tcase_create("all");
+	SRunner *sr;
+	int failed;
+
+	tcase_add_test(tc, test_fault_kinds);
+	tcase_add_test(tc, test_fork);
+	tcase_add_test(tc, test_signals);
+	tcase_add_test(tc, test_stack_grows);
+	tcase_add_test(tc, test_unknown_space);
+	tcase_add_test(tc, test_map_over);
+	tcase_add_test(tc, test_unmap_protect);
+	tcase_add_test(tc, test_move);
+	tcase_add_test(tc, test_advise);
+	tcase_add_test(tc, test_truncate);
+	tcase_add_test(tc, test_inferred_maps);
+	tcase_add_test(tc, test_miss_reasons);
+	tcase_add_test(tc, test_touch);
+	tcase_add_test(tc, test_offload);
+	tcase_add_loop_test(tc, test_same_contents, 0, UHMM_NR_STRATEGIES);
+	tcase_add_test(tc, test_bad_config);
+	tcase_add_test(tc, test_no_memory);
+	suite_add_tcase(s, tc);
+	sr = srunner_create(s);
+	srunner_run_all(sr, CK_NORMAL);
+	failed = srunner_ntests_failed(sr);
+	srunner_free(sr);
+	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+}
