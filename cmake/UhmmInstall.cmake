@@ -17,6 +17,9 @@ if(pages)
 	install(FILES ${pages} DESTINATION ${CMAKE_INSTALL_MANDIR}/man1)
 endif()
 
+install(DIRECTORY data/costs DESTINATION ${CMAKE_INSTALL_DATADIR}/uhmm
+	FILES_MATCHING PATTERN "*.costs")
+
 # CMake package: the modules that the static forms need, as PREFIX=package.
 set(UHMM_CONFIG_MODULES UHMM_URCU=liburcu-memb UHMM_ZSTD=libzstd)
 if(NOT UHMM_LIBC_MALLOC)

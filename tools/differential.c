@@ -9,8 +9,8 @@
  *	the second  does migrate_on_fault.
  *
  * A case runs twice, with reading and with writing accesses. A writing access of the first machine
- * writes what the pages hold, as far as the device can read them one by one: so neither machine
- * knows more than the other and no lost page is written over.
+ * writes what the pages hold, which a third machine is asked, that did the same as the first: so no
+ * lost page is written over.
  *
  * Both answers must be equal, then the device's snapshot and the pagemap of the range, then the
  * whole machines (UHMM_COMPARE_STATE). All other operations must have equal answers, too; but a
@@ -18,14 +18,16 @@
  * only at what the device's tables lack, from the first such page on; the walk has seen the whole
  * range and may have entered more.
  *
- * Errors. If the access succeeds, migrate_on_fault must fail as migrate_to_dev does; but ENOENT is
- * no failure of a migration: all was done, and the device's tables lack a page when the data are
- * read back (a neighbour's invalidation takes one page too many). Then the device reads again, and
- * these data count. If the access fails, the first machine does the migration all the same, and
- * migrate_on_fault must fail with the error of the one or the other: it makes the checks of both,
- * range by range, so that either may come first. How far each came before the error may differ;
- * what the processes read may not (UHMM_COMPARE_CONTENTS). The second machine is then made anew,
- * by doing all that the first did, and the case goes on.
+ * Errors. If the access succeeds, migrate_on_fault must answer as migrate_to_dev does; but ENOENT of
+ * the latter is no failure: all was done, and the device's tables lack a page when the data are
+ * read back (an invalidation takes one page too many). Then the device reads again, and these data
+ * count. If the access fails, the first machine does the migration all the same, and
+ * migrate_on_fault must fail: with the error of the one or the other, or with that of an access to
+ * one page of the range. It makes the checks of both, over larger pieces, so that any of them may
+ * come first. ENOMEM, which only a vector's `flags` cause, may come on one side alone: the next
+ * allocation, which fails, need not be the same. How far each machine came before an error may
+ * differ; what the processes read may not (UHMM_COMPARE_CONTENTS). The second machine is then made
+ * anew, by doing all that the first did, and the case goes on.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -38,6 +40,7 @@ struct pair {
 	struct conform *r;
 	bool write;
 	struct world *first, *second;
+	uint64_t **values; /* by operation: what the first machine's write wrote; else NULL */
 };
 
 static const char access_name[2][11] = { "dev_read:", "dev_write:" };
@@ -66,75 +69,155 @@ static bool differ(const struct pair *p, const struct vec_op *op, const char *wh
 	return conform_differ(p->r, op, text);
 }
 
+static bool fails(const struct vec_answer *a)
+{
+	return a->status != VEC_OK;
+}
+
+static bool no_memory(const struct vec_answer *a)
+{
+	return a->status == VEC_ERR && a->number == ENOMEM;
+}
+
+static bool lacks_page(const struct vec_answer *a)
+{
+	return a->status == VEC_ERR && a->number == ENOENT;
+}
+
 /* ---- what each machine does ---- */
 
-/* First words of the pages, as far as the device can read them; 0 elsewhere. */
-static uint64_t *read_values(struct world *w, const struct vec_op *op)
+/* The answer that reading back would have given, if the device's tables had been complete. */
+static void read_again(struct world *w, const struct vec_op *op, struct vec_answer *a)
 {
-	uint64_t *values = tool_xalloc(op->npages, sizeof(*values));
-	struct vec_op one = *op;
+	struct vec_op step = *op;
 
-	one.kind = VEC_DEV_READ;
-	one.npages = 1;
-	for (uint64_t i = 0; i < op->npages; i++) {
-		struct vec_answer a;
+	step.kind = VEC_DEV_READ;
+	vec_answer_free(a);
+	world_run(w, &step, NULL, a);
+	a->has_faults = false;
+	a->faults = 0;
+}
 
-		one.va = op->va + i * UHMM_PAGE_SIZE;
-		world_run(w, &one, NULL, &a);
-		if (a.status == VEC_OK && a.n)
-			values[i] = a.list[0];
-		vec_answer_free(&a);
-	}
-	return values;
+static void do_access(const struct pair *p, struct world *w, const struct vec_op *op,
+		      const uint64_t *values, struct vec_answer *a)
+{
+	struct vec_op step = *op;
+
+	step.kind = p->write ? VEC_DEV_WRITE : VEC_DEV_READ;
+	world_run(w, &step, values, a);
 }
 
 static void do_two_steps(const struct pair *p, struct world *w, const struct vec_op *op,
 			 struct vec_answer *access, struct vec_answer *migrate)
 {
-	struct vec_op step = *op;
-	uint64_t *values = NULL;
-
-	if (p->write)
-		values = read_values(w, op);
-	step.kind = p->write ? VEC_DEV_WRITE : VEC_DEV_READ;
-	world_run(w, &step, values, access);
-	free(values);
+	do_access(p, w, op, p->values[op - p->r->c->ops], access);
 	world_run(w, op, NULL, migrate);
+	if (!fails(access) && lacks_page(migrate))
+		read_again(w, op, migrate);
 }
 
-static void do_one_step(const struct pair *p, struct world *w, const struct vec_op *op,
-			struct vec_answer *a)
+static void do_one_step(const struct pair *p, const struct vec_op *op, struct vec_answer *a)
 {
 	struct vec_op step = *op;
 
 	step.kind = VEC_MIGRATE_ON_FAULT;
 	step.write = p->write;
-	world_run(w, &step, NULL, a);
+	world_run(p->second, &step, NULL, a);
 }
 
-/* The second machine in the state of the first: all operations up to @last once more. */
-static bool remake_second(struct pair *p, const struct vec_op *last)
+/* Another machine in the state that the first had before @end; NULL after a message. */
+static struct world *like_first(const struct pair *p, const struct vec_op *end)
 {
-	int err;
+	struct world *w;
+	int err = world_new(p->r->content, &w);
 
-	world_free(p->second);
-	p->second = NULL;
-	err = world_new(p->r->content, &p->second);
 	if (err) {
 		tool_error("cannot make a machine: %s", strerror(-err));
-		return false;
+		return NULL;
 	}
-	for (const struct vec_op *op = p->r->c->ops; op <= last; op++) {
+	for (const struct vec_op *op = p->r->c->ops; op < end; op++) {
 		struct vec_answer a, b = { 0 };
 
 		if (op->kind == VEC_MIGRATE_TO_DEV)
-			do_two_steps(p, p->second, op, &a, &b);
+			do_two_steps(p, w, op, &a, &b);
 		else
-			world_run(p->second, op, NULL, &a);
+			world_run(w, op, NULL, &a);
 		vec_answer_free(&a);
 		vec_answer_free(&b);
 	}
+	return w;
+}
+
+/* The first word of a page, 0 where the process cannot read. */
+static uint64_t read_value(struct world *w, const struct vec_op *op, uint64_t page)
+{
+	struct vec_op one = *op;
+	uint64_t value = 0;
+	bool again = true;
+
+	one.kind = VEC_CPU_READ;
+	one.npages = 1;
+	one.va = op->va + page * UHMM_PAGE_SIZE;
+	/* An allocation that was told to fail does so once for each device. */
+	for (int i = 0; again && i <= VEC_MAX_DEVICES; i++) {
+		struct vec_answer a;
+
+		world_run(w, &one, NULL, &a);
+		if (a.status == VEC_OK && a.n)
+			value = a.list[0];
+		again = a.status == VEC_ERR;
+		vec_answer_free(&a);
+	}
+	return value;
+}
+
+/* What a write of the first machine writes: what is there, as a third machine finds it. */
+static bool prepare_values(struct pair *p, const struct vec_op *op)
+{
+	uint64_t *values;
+	struct world *w;
+
+	if (!p->write)
+		return true;
+	w = like_first(p, op);
+	if (!w)
+		return false;
+	values = tool_xalloc(op->npages, sizeof(*values));
+	for (uint64_t i = 0; i < op->npages; i++)
+		values[i] = read_value(w, op, i);
+	p->values[op - p->r->c->ops] = values;
+	world_free(w);
 	return true;
+}
+
+/* Whether the access fails in this way for one of the pages alone. */
+static bool page_fails_so(const struct pair *p, const struct vec_op *op,
+			  const struct vec_answer *how)
+{
+	const uint64_t *values = p->values[op - p->r->c->ops];
+	struct world *w = like_first(p, op);
+	struct vec_op one = *op;
+	bool found = false;
+
+	one.npages = 1;
+	for (uint64_t i = 0; w && !found && i < op->npages; i++) {
+		struct vec_answer a;
+
+		one.va = op->va + i * UHMM_PAGE_SIZE;
+		do_access(p, w, &one, values ? &values[i] : NULL, &a);
+		found = fails(&a) && vec_answer_equal(&a, how);
+		vec_answer_free(&a);
+	}
+	world_free(w);
+	return found;
+}
+
+/* The second machine in the state that the first had before @end. */
+static bool remake_second(struct pair *p, const struct vec_op *end)
+{
+	world_free(p->second);
+	p->second = like_first(p, end);
+	return p->second;
 }
 
 /* ---- comparisons ---- */
@@ -185,6 +268,12 @@ static bool same_but_faults(const struct vec_answer *a, const struct vec_answer 
 	return vec_answer_equal(a, &same);
 }
 
+static bool is_access(const struct vec_op *op)
+{
+	return op->kind == VEC_DEV_READ || op->kind == VEC_DEV_READ_UNLOCKED ||
+	       op->kind == VEC_DEV_WRITE;
+}
+
 /* The same operation on both; answers must be equal. */
 static bool both(struct pair *p, const struct vec_op *op, const struct vec_op *at, bool print)
 {
@@ -206,41 +295,27 @@ static bool both(struct pair *p, const struct vec_op *op, const struct vec_op *a
 			show(one_step, &b);
 		}
 	}
+	/* How much was done before such an error depends on what the device's tables held. */
+	if (ok && op == at && fails(&a) && (is_access(op) || no_memory(&a)))
+		ok = remake_second(p, op + 1);
 	vec_answer_free(&a);
 	vec_answer_free(&b);
 	return ok;
 }
 
-static bool fails(const struct vec_answer *a)
-{
-	return a->status != VEC_OK;
-}
-
-static bool lacks_page(const struct vec_answer *a)
-{
-	return a->status == VEC_ERR && a->number == ENOENT;
-}
-
-/* The answer that reading back would have given, if the device's tables had been complete. */
-static void read_again(struct world *w, const struct vec_op *op, struct vec_answer *a)
-{
-	struct vec_op step = *op;
-
-	step.kind = VEC_DEV_READ;
-	vec_answer_free(a);
-	world_run(w, &step, NULL, a);
-	a->has_faults = false;
-	a->faults = 0;
-}
-
-static bool answers_agree(const struct vec_answer *access, const struct vec_answer *migrate,
+static bool answers_agree(const struct pair *p, const struct vec_op *op,
+			  const struct vec_answer *access, const struct vec_answer *migrate,
 			  const struct vec_answer *one)
 {
 	if (!done(access) || !done(migrate) || !done(one))
 		return false;
+	if (no_memory(access) || no_memory(migrate) || no_memory(one))
+		return true;
 	if (!fails(access))
 		return vec_answer_equal(migrate, one);
-	return vec_answer_equal(access, one) || (fails(migrate) && vec_answer_equal(migrate, one));
+	return vec_answer_equal(access, one) ||
+	       (fails(migrate) && vec_answer_equal(migrate, one)) ||
+	       (fails(one) && page_fails_so(p, op, one));
 }
 
 static bool same_look(struct pair *p, const struct vec_op *op)
@@ -259,26 +334,31 @@ static bool migrate_both(struct pair *p, const struct vec_op *op)
 	struct vec_answer access, migrate, one;
 	bool agree, failed;
 
+	if (!prepare_values(p, op))
+		return false;
 	do_two_steps(p, p->first, op, &access, &migrate);
-	do_one_step(p, p->second, op, &one);
+	do_one_step(p, op, &one);
 	if (p->r->verbose) {
 		printf("%s\n", op->text);
 		show(access_name[p->write], &access);
 		show("migrate_to_dev:", &migrate);
 		show(one_step, &one);
 	}
-	if (!fails(&access) && lacks_page(&migrate)) {
-		read_again(p->first, op, &migrate);
-		if (lacks_page(&one))
-			read_again(p->second, op, &one);
+	agree = answers_agree(p, op, &access, &migrate, &one);
+	if (!agree && fails(&access)) {
+		/* Did it fail for what the device's tables held, and where batches began? */
+		vec_answer_free(&one);
+		if (!remake_second(p, op))
+			return false;
+		do_one_step(p, op, &one);
+		agree = answers_agree(p, op, &access, &migrate, &one);
 	}
-	agree = answers_agree(&access, &migrate, &one);
 	if (!agree && differ(p, op, "")) {
 		show(access_name[p->write], &access);
 		show("migrate_to_dev:", &migrate);
 		show(one_step, &one);
 	}
-	failed = fails(&access) || fails(&migrate);
+	failed = fails(&access) || fails(&migrate) || fails(&one);
 	vec_answer_free(&access);
 	vec_answer_free(&migrate);
 	vec_answer_free(&one);
@@ -286,7 +366,7 @@ static bool migrate_both(struct pair *p, const struct vec_op *op)
 		return false;
 	if (!failed)
 		return same_look(p, op);
-	return compare_machines(p, op, UHMM_COMPARE_CONTENTS) && remake_second(p, op);
+	return compare_machines(p, op, UHMM_COMPARE_CONTENTS) && remake_second(p, op + 1);
 }
 
 /* ---- a case ---- */
@@ -316,6 +396,7 @@ bool conform_differential(struct conform *r)
 		struct pair p = { .r = r, .write = write };
 		int err;
 
+		p.values = tool_xalloc(r->c->n, sizeof(*p.values));
 		conform_begin(r, direction(&p));
 		err = world_new(r->content, &p.first);
 		if (!err)
@@ -329,6 +410,9 @@ bool conform_differential(struct conform *r)
 		}
 		world_free(p.first);
 		world_free(p.second);
+		for (size_t i = 0; i < r->c->n; i++)
+			free(p.values[i]);
+		free(p.values);
 	}
 	conform_end(r);
 	return ok;

@@ -92,7 +92,7 @@ enum uhmm_counter {
 #define UHMM_COUNTER_ENUM(id, name, text) UHMM_CNT_##id,
 	UHMM_COUNTERS(UHMM_COUNTER_ENUM)
 #undef UHMM_COUNTER_ENUM
-	UHMM_NR_COUNTERS
+		UHMM_NR_COUNTERS
 };
 
 struct uhmm_counters {

@@ -31,7 +31,7 @@ enum uhmm_content {
 /* Alternatives that people argue about; 0 is what Linux 7.3, or the posted series, does. */
 enum uhmm_combined_wait {
 	UHMM_COMBINED_BACK_OFF, /* put back, unlock, then wait */
-	UHMM_COMBINED_NAIVE,    /* wait while holding collected folios: deadlocks, kept to show it */
+	UHMM_COMBINED_NAIVE, /* wait while holding collected folios: deadlocks, kept to show it */
 };
 
 enum uhmm_report_kind {
@@ -56,12 +56,12 @@ typedef void uhmm_report_fn(void *data, enum uhmm_report_kind kind, const char *
  * A field that is 0 takes its default.
  */
 struct uhmm_machine_config {
-	size_t size;               /* sizeof(struct uhmm_machine_config) of the caller */
-	unsigned int nr_cpus;      /* simulated CPUs, 1..UHMM_MAX_CPUS; default 2 */
+	size_t size;		   /* sizeof(struct uhmm_machine_config) of the caller */
+	unsigned int nr_cpus;	   /* simulated CPUs, 1..UHMM_MAX_CPUS; default 2 */
 	enum uhmm_content content; /* default UHMM_CONTENT_TAG */
-	uint64_t ram_bytes;        /* RAM; default 1 TiB with tags, 64 GiB with bytes */
-	uint64_t device_bytes;     /* physical address space for device memory; same defaults */
-	uint64_t seed;             /* seed of every random choice the model makes */
+	uint64_t ram_bytes;	   /* RAM; default 1 TiB with tags, 64 GiB with bytes */
+	uint64_t device_bytes;	   /* physical address space for device memory; same defaults */
+	uint64_t seed;		   /* seed of every random choice the model makes */
 	enum uhmm_combined_wait combined_wait;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
@@ -121,13 +121,13 @@ UHMM_API int uhmm_machine_inject(struct uhmm_machine *m, enum uhmm_inject site, 
 
 /* Memory that the library itself uses for a machine, in bytes. */
 struct uhmm_memory_use {
-	uint64_t metadata;       /* allocator: VMAs, mms, notifiers, tree nodes ... */
-	uint64_t page_tables;    /* tables and their descriptors */
-	uint64_t frames;         /* frame descriptors, touched */
-	uint64_t contents;       /* tags or bytes, touched */
-	uint64_t nr_ram_used;    /* RAM frames in use */
+	uint64_t metadata;	 /* allocator: VMAs, mms, notifiers, tree nodes ... */
+	uint64_t page_tables;	 /* tables and their descriptors */
+	uint64_t frames;	 /* frame descriptors, touched */
+	uint64_t contents;	 /* tags or bytes, touched */
+	uint64_t nr_ram_used;	 /* RAM frames in use */
 	uint64_t nr_device_used; /* device frames in use */
-	uint64_t nr_tables;      /* page tables in use */
+	uint64_t nr_tables;	 /* page tables in use */
 };
 
 /**

@@ -49,8 +49,8 @@ struct uhmm_migrate_vma {
 	uint64_t cpages;      /* out: entries that may be migrated */
 	uint64_t npages;      /* out: entries filled in */
 	uhmm_vaddr_t start, end;
-	void *pgmap_owner;    /* whose device pages to select; owner of the notifier event */
-	uint64_t flags;	      /* UHMM_MIGRATE_VMA_* */
+	void *pgmap_owner;     /* whose device pages to select; owner of the notifier event */
+	uint64_t flags;	       /* UHMM_MIGRATE_VMA_* */
 	uhmm_pfn_t fault_page; /* in a migrate_to_ram(): the page of the fault, else 0 */
 };
 

@@ -35,6 +35,11 @@ struct uhmm_device_config {
 	size_t size;		    /* sizeof(struct uhmm_device_config) of the caller */
 	enum uhmm_memory_type type; /* default device-private */
 	uint64_t memory_bytes;	    /* device memory, 0 = unlimited */
+	/*
+	 * An invalidation forgets exactly its range. Default: and the page after it, as the test
+	 * driver does, which then faults once more.
+	 */
+	bool exact_invalidation;
 };
 
 /**
@@ -85,8 +90,8 @@ enum uhmm_mirror_op {
 	UHMM_MIRROR_WRITE,	    /* ptr: in */
 	UHMM_MIRROR_MIGRATE_TO_DEV, /* ptr: out, contents read back from the device */
 	UHMM_MIRROR_MIGRATE_TO_SYS,
-	UHMM_MIRROR_SNAPSHOT,	    /* ptr: out, UHMM_PROT_* a page */
-	UHMM_MIRROR_EXCLUSIVE,	    /* not modelled yet */
+	UHMM_MIRROR_SNAPSHOT,	     /* ptr: out, UHMM_PROT_* a page */
+	UHMM_MIRROR_EXCLUSIVE,	     /* not modelled yet */
 	UHMM_MIRROR_CHECK_EXCLUSIVE, /* not modelled yet */
 	UHMM_MIRROR_RELEASE,
 	UHMM_MIRROR_FLAGS, /* npages: UHMM_MIRROR_FLAG_* */
@@ -131,10 +136,10 @@ UHMM_API int uhmm_mirror_ioctl(struct uhmm_mirror *mirror, enum uhmm_mirror_op o
 
 /* What a device access met. */
 struct uhmm_device_access {
-	bool faulted;	      /* the device's tables did not have the page */
-	uint64_t migrated;    /* pages that moved to the device */
-	uint64_t evicted;     /* pages that had to leave for them */
-	bool remote;	      /* served from RAM: the page could not move */
+	bool faulted;		 /* the device's tables did not have the page */
+	uint64_t migrated;	 /* pages that moved to the device */
+	uint64_t evicted;	 /* pages that had to leave for them */
+	bool remote;		 /* served from RAM: the page could not move */
 	uhmm_vaddr_t start, end; /* range served, if faulted */
 };
 

@@ -57,16 +57,14 @@ struct uhmm_mmu_interval_notifier_ops {
  * @ops: callbacks, which must outlive the notifier
  * @data: the driver's, see uhmm_mmu_interval_data()
  * @out: (out) the notifier
- * Returns: 0; -EOVERFLOW the range wraps; -EINVAL empty; -ENOMEM.
+ * Returns: 0; -EOVERFLOW the range is empty or wraps; -EINVAL no callback; -ENOMEM.
  * Context: may sleep. An invalidation in progress defers the insertion; read_begin then waits.
  * Models: mmu_interval_notifier_insert(), full.
  */
-UHMM_API int uhmm_mmu_interval_notifier_insert(struct uhmm_mm *mm, uhmm_vaddr_t start,
-					       uint64_t length,
-					       const struct uhmm_mmu_interval_notifier_ops *ops,
-					       void *data,
-					       struct uhmm_mmu_interval_notifier **out)
-	UHMM_MUST_CHECK;
+UHMM_API int
+uhmm_mmu_interval_notifier_insert(struct uhmm_mm *mm, uhmm_vaddr_t start, uint64_t length,
+				  const struct uhmm_mmu_interval_notifier_ops *ops, void *data,
+				  struct uhmm_mmu_interval_notifier **out) UHMM_MUST_CHECK;
 
 /**
  * uhmm_mmu_interval_notifier_remove() - stop watching and free

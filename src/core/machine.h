@@ -50,10 +50,10 @@ struct uhmm_machine {
 
 	/* core */
 	struct uhmm__allocator allocator; /* [const] for the containers */
-	unsigned int arena;		 /* [const] jemalloc arena of the metadata */
-	_Atomic uint64_t alloc_bytes;	 /* [atomic] bytes handed out by core/alloc.c */
-	_Atomic uint64_t reports;	 /* [atomic] */
-	_Atomic bool inject_armed;	 /* [atomic] any of the below is on */
+	unsigned int arena;		  /* [const] jemalloc arena of the metadata */
+	_Atomic uint64_t alloc_bytes;	  /* [atomic] bytes handed out by core/alloc.c */
+	_Atomic uint64_t reports;	  /* [atomic] */
+	_Atomic bool inject_armed;	  /* [atomic] any of the below is on */
 	struct uhmm__inject inject[UHMM_NR_INJECT];
 };
 

@@ -307,6 +307,52 @@ int uhmm__radix_store(struct uhmm__radix *map, uint64_t index, uint64_t value)
 	return 0;
 }
 
+/* The part of a run in one leaf. */
+static int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+			 unsigned int nr)
+{
+	struct inner *parent;
+	struct leaf *leaf;
+	unsigned int i = 0;
+	uint64_t *to;
+	int delta = 0;
+
+	while (i < nr && !values[i])
+		i++;
+	if (i == nr)
+		return 0;
+	leaf = find_leaf(map, index, &parent);
+	if (!leaf)
+		leaf = create_leaf(map, index, &parent);
+	if (!leaf)
+		return -ENOMEM;
+	to = &leaf->value[index & MASK];
+	for (; i < nr; i++) {
+		if (!values[i])
+			continue;
+		delta += !to[i];
+		to[i] = values[i];
+	}
+	account(map, parent, index, delta);
+	return 0;
+}
+
+int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+			  uint64_t nr)
+{
+	while (nr) {
+		uint64_t n = SLOTS - (index & MASK);
+
+		n = n < nr ? n : nr;
+		if (store_in_leaf(map, index, values, (unsigned int)n))
+			return -ENOMEM;
+		index += n;
+		values += n;
+		nr -= n;
+	}
+	return 0;
+}
+
 uint64_t uhmm__radix_erase(struct uhmm__radix *map, uint64_t index)
 {
 	struct inner *parent;

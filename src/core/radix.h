@@ -74,6 +74,20 @@ uint64_t uhmm__radix_load(const struct uhmm__radix *map, uint64_t index);
 int uhmm__radix_store(struct uhmm__radix *map, uint64_t index, uint64_t value) UHMM_MUST_CHECK;
 
 /**
+ * uhmm__radix_store_run - set the values at a run of indices, with one walk for each leaf
+ * @map: in/out
+ * @index: the first
+ * @values: in; where it is 0, what is there stays
+ * @nr: number of values
+ *
+ * May allocate, as uhmm__radix_store().
+ *
+ * Returns: 0; -ENOMEM, and some of the values, the first ones, are stored.
+ */
+int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+			  uint64_t nr) UHMM_MUST_CHECK;
+
+/**
  * uhmm__radix_erase - make an index absent
  *
  * Returns: the value that was there; 0 if none.

@@ -8,6 +8,7 @@
 #include <uhmm/types.h>
 
 #include "core/allocator.h"
+#include "core/compiler.h"
 
 /*
  * Maps ranges [start, end), 0 <= start < end <= 2^64 - 1, to non-NULL pointers: the VMAs of an
@@ -54,8 +55,12 @@ enum uhmm__range_result {
  */
 typedef void (*uhmm__rangetree_defer_fn)(void *ctx, void *node, size_t size);
 
-/* Room in each node for an rcu_head, a context and a size. */
+/* Room in each node for an rcu_head, which is larger in the checked build, a context and a size. */
+#if UHMM_CHECKED
+#define UHMM__RANGETREE_DEFER_SIZE 40
+#else
 #define UHMM__RANGETREE_DEFER_SIZE 32
+#endif
 
 /**
  * uhmm__rangetree_defer_area - bytes of a dead node that belong to defer_free()

@@ -48,7 +48,8 @@ struct inner {
 	uint64_t defer[UHMM__RANGETREE_DEFER_SIZE / sizeof(uint64_t)];
 };
 
-_Static_assert(FANOUT != 14 || (sizeof(struct leaf) <= 384 && sizeof(struct inner) <= 512),
+_Static_assert(UHMM_CHECKED || FANOUT != 14 ||
+		       (sizeof(struct leaf) <= 384 && sizeof(struct inner) <= 512),
 	       "size classes");
 
 /* An entry outside of a node. */

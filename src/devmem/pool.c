@@ -11,6 +11,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "mm/zone_device.h"
 
 static const uint64_t default_chunk_bytes = 256UL << 20;
 
@@ -18,7 +19,9 @@ static const uint64_t default_chunk_bytes = 256UL << 20;
 
 static struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
-	/* All chunks but the last have the same size. */
+	/* All chunks but the last have the same size, most often a power of two. */
+	if (likely(pool->chunk_shift))
+		return &pool->chunks[nr >> pool->chunk_shift];
 	return &pool->chunks[nr / pool->chunk_pages];
 }
 
@@ -202,6 +205,8 @@ int uhmm_devmem_create(struct uhmm_machine *m, const struct uhmm_devmem_config *
 	};
 	pool->max_pages = bytes >> UHMM_PAGE_SHIFT;
 	pool->chunk_pages = chunk >> UHMM_PAGE_SHIFT;
+	if (!(pool->chunk_pages & (pool->chunk_pages - 1)))
+		pool->chunk_shift = __builtin_ctzl(pool->chunk_pages);
 	uhmm__mutex_init(&pool->grow, UHMM__LC_DEVMEM_GROW);
 	uhmm__spin_init(&pool->lock, UHMM__LC_DEVMEM);
 	*out = pool;
@@ -217,24 +222,47 @@ void uhmm__devmem_free(struct uhmm_devmem *pool)
 /* A page off the free list, or one never used. Context: lock. */
 static bool take(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn)
 {
+	struct uhmm__devmem_chunk *c;
+	struct uhmm__devpage *p;
+	bool fresh = !pool->free.head;
 	uint32_t nr;
 
-	if (pool->free.head) {
+	if (!fresh) {
 		/* The last one freed first, as a stack: it is warm. */
 		nr = pool->free.tail - 1;
 		list_cut(pool, &pool->free, nr);
 	} else if (pool->next_fresh < pool->nr_pages) {
 		nr = pool->next_fresh++;
-		pfn_to_frame(pool->machine, pfn_of_number(pool, nr))->aux = nr;
 	} else {
 		return false;
 	}
-	page_of_number(pool, nr)->data = page_data;
-	page_of_number(pool, nr)->used = true;
+	c = chunk_of_number(pool, nr);
+	p = &c->pages[nr - c->first];
+	*pfn = uhmm_pagemap_start(c->pgmap) + (nr - c->first);
+	if (fresh)
+		pfn_to_frame(pool->machine, *pfn)->aux = nr;
+	p->data = page_data;
+	p->used = true;
 	list_push(pool, &pool->lru, nr);
 	pool->nr_used++;
-	*pfn = pfn_of_number(pool, nr);
 	return true;
+}
+
+unsigned int uhmm__devmem_alloc_bulk(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
+				     unsigned int max)
+{
+	unsigned int n = 0;
+
+	/* One at a time where the n-th must fail. */
+	if (unlikely(load_relaxed(&pool->machine->inject_armed)))
+		return 0;
+	uhmm__spin_lock(&pool->lock);
+	while (n < max && take(pool, page_data, &pfns[n]))
+		n++;
+	uhmm__spin_unlock(&pool->lock);
+	if (n)
+		uhmm__zone_device_pages_init(pool->machine, pfns, n);
+	return n;
 }
 
 int uhmm_devmem_alloc(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *out)

@@ -10,7 +10,7 @@
 
 /* What the pool keeps of each page, 16 bytes. [lock] */
 struct uhmm__devpage {
-	void *data;	     /* zone_device_data */
+	void *data; /* zone_device_data */
 	/* In the list of free pages or of used ones, by number + 1; 0 = end. */
 	uint32_t prev;
 	uint32_t next : 31;
@@ -29,14 +29,15 @@ struct uhmm__devlist {
 };
 
 struct uhmm_devmem {
-	struct uhmm_machine *machine; /* [const] */
-	void *owner;		      /* [const] */
-	void *data;		      /* [const] */
+	struct uhmm_machine *machine;	  /* [const] */
+	void *owner;			  /* [const] */
+	void *data;			  /* [const] */
 	struct uhmm_dev_pagemap_ops user; /* [const] */
 	struct uhmm_dev_pagemap_ops ops;  /* [const] */
-	uint64_t max_pages;	      /* [const] 0 = no limit */
-	uint64_t chunk_pages;	      /* [const] */
-	struct uhmm__mutex grow;      /* registers chunks, one at a time */
+	uint64_t max_pages;		  /* [const] 0 = no limit */
+	uint64_t chunk_pages;		  /* [const] */
+	unsigned int chunk_shift;	  /* [const] log2 of it, or 0 */
+	struct uhmm__mutex grow;	  /* registers chunks, one at a time */
 	struct uhmm__spinlock lock;
 	struct uhmm__devmem_chunk *chunks; /* [lock] */
 	size_t nr_chunks, cap_chunks;	   /* [lock] */
@@ -48,6 +49,12 @@ struct uhmm_devmem {
 	bool removing;			   /* [lock] freed pages do not come back */
 };
 
+/*
+ * Pages as uhmm_devmem_alloc() gives them, up to @max under one hold of the lock. Returns: how many,
+ * fewer when the pool must grow or is full: uhmm_devmem_alloc() then knows what to do.
+ */
+unsigned int uhmm__devmem_alloc_bulk(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
+				     unsigned int max);
 /* pfns of up to @max least recently used pages; returns how many. */
 uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t max);
 /*

@@ -156,8 +156,7 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	uint64_t flags = hmm_pte_flags(pte);
 	unsigned int need;
 
-	if (!f && vma_is_anonymous(c->vma) &&
-	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
+	if (!f && vma_is_anonymous(c->vma) && c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
 		return collect_empty(c, addr, hmm_pfn);
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)
@@ -199,7 +198,8 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 		if (unlikely(ret != WALK_OK))
 			break;
 	}
-	uhmm__count_n(UHMM_CNT_READ_PTE, (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
+	uhmm__count_n(UHMM_CNT_READ_PTE,
+		      (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
 	if (flush)
 		uhmm__flush_tlb_range(&c->w.mm->pgt, start, addr);
@@ -257,7 +257,7 @@ static void undo(struct combined *c)
 			continue;
 		if (is_collected(v)) {
 			f = pfn_to_frame(m, uhmm_hmm_pfn_to_pfn(v));
-			uhmm__remove_migration_ptes(m, f, f);
+			uhmm__remove_migration_ptes(m, f, f, NULL);
 			if (f != c->fault_folio)
 				folio_unlock(m, f);
 			folio_put(m, f);
@@ -370,6 +370,11 @@ again:
 			if (!err)
 				return 0;
 			if (err == -EAGAIN) {
+				/*
+				 * Once: a driver that does not tell its own invalidations by
+				 * their owner would be at it for ever, holding folios.
+				 */
+				resample = false;
 				c.w.last = range->start;
 				c.incomplete = false;
 				uhmm__count(UHMM_CNT_WALK_RESTARTS);

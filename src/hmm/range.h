@@ -20,9 +20,9 @@ enum {
 /* How a step of a walk ended. Private: never an errno. */
 enum uhmm__walk_result {
 	WALK_OK,
-	WALK_ERROR,	/* w->err */
-	WALK_FAULT,	/* fault [w->last, w->end) in, then go on at w->last */
-	WALK_WAITED,	/* an entry was waited for: go on at w->last */
+	WALK_ERROR,	 /* w->err */
+	WALK_FAULT,	 /* fault [w->last, w->end) in, then go on at w->last */
+	WALK_WAITED,	 /* an entry was waited for: go on at w->last */
 	WALK_WOULD_WAIT, /* combined: an entry must be waited for, see w->last */
 };
 

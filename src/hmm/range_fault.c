@@ -320,7 +320,7 @@ static uint64_t now_ns(void)
 
 int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t timeout_ns)
 {
-	bool migrate, locked = false, again = false;
+	bool migrate, locked, again = false;
 	uint64_t deadline = 0;
 	struct uhmm_mm *mm;
 	int err = uhmm__hmm_range_check(range);
@@ -329,18 +329,11 @@ int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t tim
 		return -EINVAL;
 	mm = range->notifier->mm;
 	migrate = range->default_flags & UHMM_HMM_PFN_REQ_MIGRATE;
-	do {
-		/* A fault that dropped the lock got something done: the time starts anew. */
-		if (timeout_ns && !locked)
-			deadline = now_ns() + timeout_ns;
+	for (;;) {
 		range->notifier_seq = uhmm_mmu_interval_read_begin(range->notifier);
 		if (uhmm__current()->killed)
 			return -EINTR;
 		mmap_read_lock(mm);
-		if (timeout_ns && now_ns() > deadline) {
-			mmap_read_unlock(mm);
-			return -EBUSY;
-		}
 		locked = true;
 		if (migrate)
 			err = uhmm__range_fault_migrate(range, mm, true, true);
@@ -350,8 +343,20 @@ int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t tim
 			return 0;
 		if (locked)
 			mmap_read_unlock(mm);
+		if (err != -EBUSY)
+			break;
 		/* Often after a COW fault of its own: what follows is the same walk again. */
 		again = true;
-	} while (err == -EBUSY);
+		if (!timeout_ns)
+			continue;
+		/*
+		 * The clock is read only once something went wrong. A fault that dropped the lock
+		 * got something done: the time starts anew.
+		 */
+		if (!deadline || !locked)
+			deadline = now_ns() + timeout_ns;
+		else if (now_ns() > deadline)
+			break;
+	}
 	return err;
 }

@@ -35,22 +35,21 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 			uhmm__count(UHMM_CNT_FAIL_ISOLATE);
 			return false;
 		}
-		/* Isolating took a reference: the collector's goes. */
-		folio_put(m, f);
 	}
 	if (folio_mapped(f))
 		uhmm__try_to_migrate(m, f);
 	if (likely(!folio_mapped(f) && check_page(f, is_fault_page)))
 		return true;
 	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
+	/* Back by way of a batch, which holds it for a while. */
 	if (!zone_device)
-		folio_set(f, PG_LRU);
+		uhmm__folio_add_lru(m, f);
 	return false;
 }
 
 static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
 {
-	uhmm__remove_migration_ptes(m, f, f);
+	uhmm__remove_migration_ptes(m, f, f, NULL);
 	if (!is_fault_page)
 		folio_unlock(m, f);
 	folio_put(m, f);
@@ -109,7 +108,8 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	pmdp = uhmm__pmd_alloc(pgt, addr);
 	if (!pmdp || uhmm__pte_alloc(pgt, pmdp) || uhmm__anon_vma_prepare(vma))
 		return false;
-	folio_set(f, PG_UPTODATE);
+	if (!folio_test(f, PG_UPTODATE))
+		folio_set(f, PG_UPTODATE);
 	if (folio_is_device_private(f)) {
 		entry = leaf_make(vma->flags & UHMM_VM_WRITE ? LEAF_DEVICE_PRIVATE_WRITE
 							     : LEAF_DEVICE_PRIVATE_READ,
@@ -184,6 +184,11 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 		}
 		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
 			continue;
+		if (!old && !mig) {
+			/* Device pages by pfn have no place to put a new page at. */
+			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+			continue;
+		}
 		if (!old) {
 			addr = mig->start + (i << UHMM_PAGE_SHIFT);
 			if (!notified) {
@@ -227,39 +232,47 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
 
 /* ---- finalize ---- */
 
+/* Unlock a folio and drop the migration's reference to it. */
+static void release(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__free_batch *dead)
+{
+	folio_unlock(m, f);
+	folio_put_batched(m, f, dead);
+}
+
 static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
 		     uhmm_pfn_t fault_page)
 {
+	struct uhmm__anon_vma *held = NULL;
+	struct uhmm__free_batch dead;
+
+	dead.nr = 0;
 	for (uint64_t i = 0; i < npages; i++) {
 		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
 		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
 
 		if (!old) {
-			if (new) {
-				folio_unlock(m, new);
-				folio_put(m, new);
-			}
+			if (new)
+				release(m, new, &dead);
 			continue;
 		}
 		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE) || !new) {
-			if (new) {
-				folio_unlock(m, new);
-				folio_put(m, new);
-			}
+			if (new)
+				release(m, new, &dead);
 			new = old;
 		}
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
 		if (!folio_is_zone_device(new))
 			uhmm__folio_add_lru(m, new);
-		uhmm__remove_migration_ptes(m, old, new);
+		uhmm__remove_migration_ptes(m, old, new, &held);
 		if (frame_pfn(m, old) != fault_page)
-			folio_unlock(m, old);
-		folio_put(m, old);
-		if (new != old) {
-			folio_unlock(m, new);
-			folio_put(m, new);
-		}
+			release(m, old, &dead);
+		else
+			folio_put(m, old);
+		if (new != old)
+			release(m, new, &dead);
 	}
+	uhmm__rmap_release(&held);
+	uhmm__free_batch_flush(m, &dead);
 }
 
 void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args)

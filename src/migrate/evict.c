@@ -62,10 +62,33 @@ int64_t uhmm_devmem_evict(struct uhmm_devmem *pool, uint64_t npages)
 	return moved;
 }
 
+/*
+ * The pages of a chunk that were ever handed out: the others have nothing to move. False: no such
+ * chunk. Others may add chunks meanwhile, and move the array that lists them.
+ */
+static bool chunk_in_use(struct uhmm_devmem *pool, size_t c, uhmm_pfn_t *start, uint64_t *npages)
+{
+	bool ok;
+
+	uhmm__spin_lock(&pool->lock);
+	ok = c < pool->nr_chunks;
+	if (ok) {
+		struct uhmm__devmem_chunk *chunk = &pool->chunks[c];
+
+		*start = uhmm_pagemap_start(chunk->pgmap);
+		*npages =
+			MIN(chunk->npages, pool->next_fresh - MIN(pool->next_fresh, chunk->first));
+	}
+	uhmm__spin_unlock(&pool->lock);
+	return ok;
+}
+
 int64_t uhmm_devmem_evict_all(struct uhmm_devmem *pool, bool remove)
 {
 	struct uhmm_machine *m = pool->machine;
 	struct batch *b = uhmm__alloc(m, sizeof(*b));
+	uhmm_pfn_t start;
+	uint64_t npages;
 
 	if (!b)
 		return -ENOMEM;
@@ -81,13 +104,7 @@ int64_t uhmm_devmem_evict_all(struct uhmm_devmem *pool, bool remove)
 			return -EBUSY;
 		}
 	}
-	for (size_t c = 0; c < pool->nr_chunks; c++) {
-		struct uhmm__devmem_chunk *chunk = &pool->chunks[c];
-		uhmm_pfn_t start = uhmm_pagemap_start(chunk->pgmap);
-		/* Pages never used have nothing to move. */
-		uint64_t npages = MIN(chunk->npages, pool->next_fresh - MIN(pool->next_fresh,
-									    chunk->first));
-
+	for (size_t c = 0; chunk_in_use(pool, c, &start, &npages); c++) {
 		for (uint64_t at = 0; at < npages; at += EVICT_BATCH) {
 			uint64_t n = MIN(npages - at, EVICT_BATCH);
 

@@ -8,7 +8,7 @@ int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 
 	if (!f)
 		return -ENOMEM;
-	UHMM_BUG_ON(m, !folio_trylock(f));
+	folio_lock_new(f);
 	*out = frame_pfn(m, f);
 	return 0;
 }

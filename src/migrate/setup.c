@@ -103,7 +103,8 @@ static void collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *ptep, struct uhm
 
 	uhmm__count_n(UHMM_CNT_READ_PTE, (end - addr) >> UHMM_PAGE_SHIFT);
 	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++) {
-		uint64_t mpfn = collect_pte(mig, addr, ptep, ptep_get(ptep), fault_folio, &unmapped);
+		uint64_t mpfn =
+			collect_pte(mig, addr, ptep, ptep_get(ptep), fault_folio, &unmapped);
 
 		mig->cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
 		mig->dst[mig->npages] = 0;

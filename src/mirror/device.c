@@ -23,6 +23,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	if (!dev)
 		return -ENOMEM;
 	dev->machine = m;
+	dev->exact_invalidation = config && config->exact_invalidation;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
 	mem.bytes = config ? config->memory_bytes : 0;
@@ -79,11 +80,12 @@ static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
 	else if (!uhmm__mutex_trylock(&mirror->mutex))
 		return false;
 	uhmm_mmu_interval_set_seq(mni, cur_seq);
-	uhmm__for_each_entry (w, &mirror->windows, list)
+	uhmm__for_each_entry(w, &mirror->windows, list)
 		w->stale |= range->start < w->args.end && w->args.start < range->end;
-	/* The page past the end goes as well, as in the test driver: its next access faults. */
+	/* The test driver erases the page past the end as well. */
 	uhmm__radix_erase_range(&mirror->pt, range->start >> UHMM_PAGE_SHIFT,
-				range->end >> UHMM_PAGE_SHIFT, NULL, NULL);
+				(range->end - mirror->dev->exact_invalidation) >> UHMM_PAGE_SHIFT,
+				NULL, NULL);
 	uhmm__mutex_unlock(&mirror->mutex);
 	return true;
 }

@@ -13,6 +13,7 @@ enum { WINDOW_PAGES = UHMM_PTRS_PER_TABLE };
 
 struct uhmm_device {
 	struct uhmm_machine *machine; /* [const] */
+	bool exact_invalidation;      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
 	struct list_head mirrors; /* [lock] */
@@ -48,8 +49,8 @@ struct uhmm_mirror {
 	struct uhmm_device *dev; /* [const] */
 	struct uhmm_mm *mm;	 /* [const] grabbed */
 	struct uhmm__mutex mutex;
-	struct uhmm__radix pt; /* [mutex] device page tables, by virtual page number */
-	struct list_head windows;		     /* [mutex] being moved to the device */
+	struct uhmm__radix pt;	  /* [mutex] device page tables, by virtual page number */
+	struct list_head windows; /* [mutex] being moved to the device */
 	struct uhmm_mmu_interval_notifier *notifier; /* [const] */
 	_Atomic uint64_t flags;			     /* [atomic] UHMM_MIRROR_FLAG_* */
 	_Atomic uint32_t refs;			     /* [atomic] the opener, and users of a page */
@@ -64,7 +65,7 @@ struct uhmm__window {
 	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
 	struct list_head list;	      /* [mutex] in mirror->windows */
 	bool stale;		      /* [mutex] CPU entries of the window may have changed */
-	uint64_t moved; /* pages that are on the device now */
+	uint64_t moved;		      /* pages that are on the device now */
 	uint64_t evicted;
 };
 
@@ -86,8 +87,12 @@ int uhmm__mirror_fault(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vadd
 int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vaddr_t start,
 			    uhmm_vaddr_t end, bool write);
 
-/* For a window that was set up: allocate, copy, move, enter, finalize. */
-void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new);
+/*
+ * For a window that was set up: allocate, copy, move, enter, finalize.
+ * @write_new: the device may write to pages that are new; @fault: it gets what does not move, too
+ */
+void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new,
+			    bool fault);
 /* 0, or -ENOMEM: RAM ran out; the window is finalized either way. */
 int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			struct uhmm_migrate_vma *args);

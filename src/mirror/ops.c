@@ -5,6 +5,7 @@
 
 #include "core/alloc.h"
 #include "mirror/mirror.h"
+#include "mm/inspect.h"
 
 enum { BATCH = 32 };
 
@@ -20,17 +21,17 @@ static uint64_t now_ns(void)
 
 /* ---- device faults ---- */
 
-/* Context: mirror->mutex. */
-static int enter_pfn(struct uhmm_mirror *mirror, uint64_t index, uint64_t v,
-		     const struct uhmm_hmm_range *range, bool strict)
+/* What the device's tables are to say of a page; 0: it may not have it as it asked. */
+static uint64_t entry_of_pfn(struct uhmm_mirror *mirror, uint64_t v,
+			     const struct uhmm_hmm_range *range, bool strict)
 {
 	bool write = v & UHMM_HMM_PFN_WRITE;
 
 	/* A read-only page of the device's own is not made writable by a fault. */
 	if (strict && UHMM_WARN_ON(mirror->dev->machine,
 				   !write && range->default_flags & UHMM_HMM_PFN_REQ_WRITE))
-		return -EFAULT;
-	return uhmm__radix_store(&mirror->pt, index, dpt_entry(uhmm_hmm_pfn_to_pfn(v), write));
+		return 0;
+	return dpt_entry(uhmm_hmm_pfn_to_pfn(v), write);
 }
 
 /* Enter what a range fault found. Context: mirror->mutex. Models: dmirror_do_fault(). */
@@ -38,11 +39,23 @@ static int enter_pfns(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 {
 	uint64_t index = range->start >> UHMM_PAGE_SHIFT;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
-	int err = 0;
+	uint64_t entries[BATCH];
 
-	for (uint64_t i = 0; i < n && !err; i++)
-		err = enter_pfn(mirror, index + i, range->hmm_pfns[i], range, strict);
-	return err;
+	for (uint64_t i = 0, k; i < n; i += k) {
+		int err;
+
+		for (k = 0; k < BATCH && i + k < n; k++) {
+			entries[k] = entry_of_pfn(mirror, range->hmm_pfns[i + k], range, strict);
+			if (unlikely(!entries[k]))
+				break;
+		}
+		err = uhmm__radix_store_run(&mirror->pt, index + i, entries, k);
+		if (err)
+			return err;
+		if (unlikely(k < BATCH && i + k < n))
+			return -EFAULT;
+	}
+	return 0;
 }
 
 /* One attempt, and whether the sequence held. -EBUSY: again. Ends with the mutex held on success. */
@@ -269,7 +282,7 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
 		err = uhmm_migrate_vma_setup(&w->args);
 		if (err)
 			break;
-		uhmm__window_to_device(mirror, w, false);
+		uhmm__window_to_device(mirror, w, false, false);
 		if (unlikely(w->stale)) {
 			mmap_read_unlock(mirror->mm);
 			mend_window(mirror, w);
@@ -294,10 +307,12 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 	if (uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
 		err = -EBUSY;
 	for (uint64_t i = 0; i < n && !err; i++) {
-		uint64_t v = range->hmm_pfns[i];
+		uint64_t v = range->hmm_pfns[i], entry;
 
-		if (v & UHMM_HMM_PFN_VALID && !(v & UHMM_HMM_PFN_MIGRATE))
-			err = enter_pfn(mirror, index + i, v, range, strict);
+		if (!(v & UHMM_HMM_PFN_VALID) || v & UHMM_HMM_PFN_MIGRATE)
+			continue;
+		entry = entry_of_pfn(mirror, v, range, strict);
+		err = entry ? uhmm__radix_store(&mirror->pt, index + i, entry) : -EFAULT;
 	}
 	uhmm__mutex_unlock(&mirror->mutex);
 	return err;
@@ -364,13 +379,57 @@ static int fault_rest(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr
 	}
 }
 
+/*
+ * Whether pages of the device's own are mapped read-only there, as after fork. Only a look, which may
+ * be wrong in a moment. Context: mmap_lock held.
+ */
+static bool has_own_readonly(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm__scan s;
+
+	uhmm__scan_init(&s, &mirror->mm->pgt, start, MIN(end, UHMM_TASK_SIZE));
+	while (uhmm__scan_next(&s)) {
+		if (leaf_is_device_private(s.pte) && leaf_type(s.pte) == LEAF_DEVICE_PRIVATE_READ &&
+		    uhmm_pagemap_owner(mirror->dev->machine, leaf_pfn(s.pte)) == mirror->dev)
+			return true;
+	}
+	return false;
+}
+
+/*
+ * Before a combined walk for writing. It leaves pages of the device's own alone, and they cannot be
+ * written if they are mapped read-only. The fault of another page before them brings them home and
+ * has them copied, as WRITE would; without one the access is refused. So be it here: fault from the
+ * first page that needs it.
+ */
+static int fault_own_readonly(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	uint64_t index = start >> UHMM_PAGE_SHIFT, last = end >> UHMM_PAGE_SHIFT;
+	bool any;
+
+	if (!uhmm_devmem_used(mirror->dev->pool))
+		return 0;
+	mmap_read_lock(mirror->mm);
+	any = has_own_readonly(mirror, start, end);
+	mmap_read_unlock(mirror->mm);
+	if (!any)
+		return 0;
+	uhmm__mutex_lock(&mirror->mutex);
+	while (index < last && dpt_permits(uhmm__radix_load(&mirror->pt, index), true))
+		index++;
+	uhmm__mutex_unlock(&mirror->mutex);
+	return uhmm__mirror_fault(mirror, index << UHMM_PAGE_SHIFT, end, true, false);
+}
+
 /* The migrating half of MIGRATE_ON_FAULT_TO_DEV: each window by one combined walk. */
 static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 			    uhmm_vaddr_t end, bool write)
 {
 	uhmm_vaddr_t addr = start, next;
-	int err;
+	int err = write ? fault_own_readonly(mirror, start, end) : 0;
 
+	if (err)
+		return err;
 	while (addr < end) {
 		mmap_read_lock(mirror->mm);
 		if (!window_vma(mirror->mm, addr, end, &next)) {
@@ -385,7 +444,7 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 		if (err)
 			return err;
 		/* What a write fault puts where nothing was, the device may write. */
-		uhmm__window_to_device(mirror, w, write);
+		uhmm__window_to_device(mirror, w, write, true);
 		mmap_read_unlock(mirror->mm);
 		err = fault_rest(mirror, addr, next, write);
 		if (err)
@@ -516,8 +575,8 @@ static int snapshot_range(struct uhmm_mirror *mirror, struct uhmm_hmm_range *ran
 {
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
 	int err = uhmm_mmu_interval_notifier_insert(mirror->mm, range->start,
-						    range->end - range->start, &snapshot_ops, mirror,
-						    &range->notifier);
+						    range->end - range->start, &snapshot_ops,
+						    mirror, &range->notifier);
 
 	if (err)
 		return err;

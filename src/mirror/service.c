@@ -71,7 +71,7 @@ static int migrate_once(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm
 	mmap_read_lock(mirror->mm);
 	err = setup_window(mirror, w, start, end);
 	if (!err)
-		uhmm__window_to_device(mirror, w, true);
+		uhmm__window_to_device(mirror, w, true, true);
 	mmap_read_unlock(mirror->mm);
 	return err;
 }
@@ -136,7 +136,7 @@ static int migrate_fault_migrate(struct uhmm_mirror *mirror, struct uhmm__window
 			/* Without destinations this puts everything back. */
 			uhmm_migrate_vma_finalize(&w->args);
 		else
-			uhmm__window_to_device(mirror, w, true);
+			uhmm__window_to_device(mirror, w, true, true);
 	}
 	mmap_read_unlock(mirror->mm);
 	if (err || !again)
@@ -151,7 +151,7 @@ static int combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vad
 
 	if (err)
 		return err;
-	uhmm__window_to_device(mirror, w, true);
+	uhmm__window_to_device(mirror, w, true, true);
 	mmap_read_unlock(mirror->mm);
 	return 0;
 }
@@ -171,24 +171,31 @@ static int serve_once(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_v
 	}
 }
 
-/* Context: mirror->mutex. */
-static bool is_readonly(struct uhmm_mirror *mirror, uint64_t index)
+/* The first page in [index, last) that the device may only read, or may not. Context: mutex. */
+static uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64_t last, bool is)
 {
-	uint64_t entry = uhmm__radix_load(&mirror->pt, index);
+	const uint64_t *leaf = NULL;
 
-	return entry && !dpt_permits(entry, true);
+	for (uint64_t first = index; index < last; index++) {
+		uint64_t entry;
+
+		if (index == first || !(index & UHMM__RADIX_MASK))
+			leaf = uhmm__radix_leaf(&mirror->pt, index);
+		entry = leaf ? leaf[index & UHMM__RADIX_MASK] : 0;
+		if ((entry && !dpt_permits(entry, true)) == is)
+			break;
+	}
+	return index;
 }
 
 /* The first run of pages in [*start, *end) that the device may only read. False: none. */
 static bool readonly_run(struct uhmm_mirror *mirror, uhmm_vaddr_t *start, uhmm_vaddr_t *end)
 {
-	uint64_t index = *start >> UHMM_PAGE_SHIFT, last = *end >> UHMM_PAGE_SHIFT, first;
+	uint64_t last = *end >> UHMM_PAGE_SHIFT, first, index;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	while (index < last && !is_readonly(mirror, index))
-		index++;
-	for (first = index; index < last && is_readonly(mirror, index);)
-		index++;
+	first = next_readonly(mirror, *start >> UHMM_PAGE_SHIFT, last, true);
+	index = next_readonly(mirror, first, last, false);
 	uhmm__mutex_unlock(&mirror->mutex);
 	*start = first << UHMM_PAGE_SHIFT;
 	*end = index << UHMM_PAGE_SHIFT;
@@ -333,6 +340,7 @@ int uhmm_mirror_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 		       struct uhmm_device_access *out)
 {
 	struct uhmm_device_access local = { 0 };
+	bool served = false;
 	int err = 0;
 
 	if (!uhmm__current() || (unsigned int)strategy >= UHMM_NR_STRATEGIES ||
@@ -342,14 +350,15 @@ int uhmm_mirror_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 	uhmm__count(UHMM_CNT_DEVICE_ACCESSES);
 	while (!try_access(mirror, addr, write, buf, &local.remote)) {
 		/* Served before and still missing: then by RAM, and by the strategy again. */
-		if (local.faulted) {
+		if (served) {
 			err = serve_remote(mirror, addr, write);
-			/* -EINVAL: the VMA went or was protected meanwhile. */
-			if (err == -EBUSY || err == -EINVAL)
-				continue;
-			if (err || try_access(mirror, addr, write, buf, &local.remote))
+			if (!err && try_access(mirror, addr, write, buf, &local.remote))
+				break;
+			/* -EINVAL: the VMA went or was protected meanwhile; the service says which. */
+			if (err && err != -EBUSY && err != -EINVAL)
 				break;
 		}
+		served = true;
 		local.faulted = true;
 		uhmm__count(UHMM_CNT_DEVICE_FAULTS);
 		err = serve_granule(mirror, addr, write, strategy, granularity, &local);

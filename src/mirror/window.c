@@ -4,6 +4,8 @@
  * lib/test_hmm.c:dmirror_migrate_alloc_and_copy(), dmirror_migrate_finalize_and_map(),
  * dmirror_devmem_fault_alloc_and_copy() and dmirror_devmem_fault().
  */
+#include <string.h>
+
 #include "mirror/mirror.h"
 
 #include "core/alloc.h"
@@ -45,6 +47,28 @@ static uhmm_pfn_t device_page(struct uhmm_mirror *mirror, struct uhmm__window *w
 	return err ? 0 : pfn;
 }
 
+/* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
+static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t index,
+		      uint64_t i, uint64_t n)
+{
+	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index);
+	int erased = 0;
+
+	memset(&w->saved[i], 0, n * sizeof(w->saved[0]));
+	if (!entry)
+		return;
+	entry += index & UHMM__RADIX_MASK;
+	for (uint64_t k = 0; k < n; k++) {
+		if (!entry[k] || !(w->src[i + k] & UHMM_MIGRATE_PFN_MIGRATE))
+			continue;
+		w->saved[i + k] = entry[k];
+		entry[k] = 0;
+		erased++;
+	}
+	if (erased)
+		uhmm__radix_leaf_commit(&mirror->pt, index, -erased);
+}
+
 /*
  * The pages are locked and unmapped from the CPU; now take them from the device as well, so that it
  * cannot write to the old ones while they are copied. What does not move gets its entry back.
@@ -55,29 +79,44 @@ static uhmm_pfn_t device_page(struct uhmm_mirror *mirror, struct uhmm__window *w
  */
 static void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w)
 {
-	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, *leaf = NULL;
+	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
 	unsigned long seq;
 
 	uhmm__mutex_lock(&mirror->mutex);
 	w->stale = !uhmm__interval_try_begin(mirror->notifier, &seq);
 	list_add(&w->list, &mirror->windows);
-	for (uint64_t i = 0; i < w->args.npages; i++) {
-		uint64_t index = first + i;
-
-		/* A leaf goes when its last entry is erased. */
-		if (!i || !(index & UHMM__RADIX_MASK) || w->saved[i - 1])
-			leaf = uhmm__radix_leaf(&mirror->pt, index);
-		w->saved[i] = 0;
-		if (leaf && leaf[index & UHMM__RADIX_MASK] &&
-		    w->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-			w->saved[i] = uhmm__radix_erase(&mirror->pt, index);
+	for (uint64_t i = 0; i < w->args.npages; i += n) {
+		n = UHMM__RADIX_SLOTS - ((first + i) & UHMM__RADIX_MASK);
+		n = MIN(n, w->args.npages - i);
+		save_leaf(mirror, w, first + i, i, n);
 	}
 	uhmm__mutex_unlock(&mirror->mutex);
+}
+
+/* Device pages for a window, taken some at a time. */
+struct supply {
+	uhmm_pfn_t pfn[32];
+	unsigned int at, nr;
+	uint64_t wanted; /* more of them */
+};
+
+static uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w, struct supply *s)
+{
+	if (s->at == s->nr) {
+		unsigned int max = MIN(s->wanted, ARRAY_SIZE(s->pfn));
+
+		s->at = s->nr = 0;
+		if (likely(!(load_relaxed(&mirror->flags) & UHMM_MIRROR_FLAG_FAIL_ALLOC)))
+			s->nr = uhmm__devmem_alloc_bulk(mirror->dev->pool, mirror, s->pfn, max);
+	}
+	s->wanted--;
+	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_page(mirror, w);
 }
 
 static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 {
 	struct uhmm_machine *m = mirror->dev->machine;
+	struct supply supply = { .wanted = w->args.cpages };
 
 	for (uint64_t i = 0; i < w->args.npages; i++) {
 		uint64_t src = w->src[i];
@@ -85,7 +124,7 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 
 		if (!(src & UHMM_MIGRATE_PFN_MIGRATE))
 			continue;
-		pfn = device_page(mirror, w);
+		pfn = next_page(mirror, w, &supply);
 		if (!pfn)
 			continue;
 		w->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
@@ -94,13 +133,17 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 		else
 			uhmm_clear_highpage(m, pfn);
 	}
+	while (unlikely(supply.at < supply.nr))
+		uhmm_unlock_put_page(m, supply.pfn[supply.at++]);
 }
 
 /*
- * Enter what moved into the device's tables, and what did not move as it was before. In a spoilt
+ * Enter what moved into the device's tables, and what did not move as it was before; for a fault
+ * (@fault) also what did not move and the device did not have: it reaches that in RAM. In a spoilt
  * window nothing is entered: the device faults again.
  */
-static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new)
+static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new,
+			  bool fault)
 {
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT;
 
@@ -110,29 +153,29 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 	list_del(&w->list);
 	for (uint64_t i = 0; i < w->args.npages; i++) {
 		bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
-		uint64_t entry = 0;
 
 		if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
 			w->moved++;
 			write |= write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
-			entry = dpt_entry(uhmm_migrate_pfn_to_pfn(w->dst[i]), write);
-		} else {
-			entry = w->saved[i];
+			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->dst[i]), write);
+		} else if (!w->saved[i] && fault && w->src[i] & UHMM_MIGRATE_PFN_VALID) {
+			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
+						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
 		}
-		/* Without memory for an entry the device faults again, too. */
-		if (entry && !w->stale &&
-		    uhmm__radix_store(&mirror->pt, first + i, entry))
-			break;
 	}
+	/* Without memory for an entry the device faults again, too. */
+	if (!w->stale)
+		(void)!uhmm__radix_store_run(&mirror->pt, first, w->saved, w->args.npages);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
-void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new)
+void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new,
+			    bool fault)
 {
 	save_entries(mirror, w);
 	copy_to_device(mirror, w);
 	uhmm_migrate_vma_pages(&w->args);
-	map_on_device(mirror, w, write_new);
+	map_on_device(mirror, w, write_new, fault);
 	uhmm_migrate_vma_finalize(&w->args);
 }
 
@@ -153,7 +196,7 @@ static struct uhmm_mirror *mirror_of_mm(struct uhmm_device *dev, struct uhmm_mm 
 	struct uhmm_mirror *mirror, *found = NULL;
 
 	uhmm__spin_lock(&dev->lock);
-	uhmm__for_each_entry (mirror, &dev->mirrors, list) {
+	uhmm__for_each_entry(mirror, &dev->mirrors, list) {
 		if (mirror->mm != mm)
 			continue;
 		mirror_get(mirror);

@@ -15,7 +15,7 @@
 #include "mm/mm.h"
 
 enum {
-	STACK_LIMIT = 8 << 20,	    /* RLIMIT_STACK as most systems set it */
+	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
 	STACK_GUARD_GAP = 256 * 4096,
 };
 
@@ -171,35 +171,42 @@ static bool access_page(const struct access *a, uhmm_vaddr_t addr, uint64_t at, 
 	unsigned int level;
 	ptent_t *pmdp, *ptep;
 	bool ok = false;
-	pte_t pte;
+	pte_t pmd, pte;
 
 	if (unlikely(addr >= UHMM_TASK_SIZE))
 		return false;
 	pte = uhmm__tlb_lookup(pgt, addr);
-	if (UHMM_CHECKED && pte_permits(pte, a->flags)) {
+	/* A first write through an entry that a read cached goes to the table: the dirty bit. */
+	ok = UHMM_CHECKED && pte_permits(pte, a->flags) && (pte.val & bits) == bits;
+	if (ok)
 		touch_frame(a, pte_pfn(pte), off, at, len);
+	uhmm__tlb_done(pgt);
+	if (ok)
 		return true;
-	}
 	/* RCU keeps the tables while they are walked without any lock. */
 	uhmm__rcu_read_lock();
 	pmdp = uhmm__pmd_offset(pgt, addr, &level);
-	ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
-	if (ptep) {
-		ptl = uhmm__ptlp(ptep);
-		uhmm__spin_lock(ptl);
-		pte = pte_make(load_relaxed(ptep));
-		ok = pte_permits(pte, a->flags);
-		if (likely(ok)) {
-			if (unlikely((pte.val & bits) != bits)) {
-				pte = pte_set(pte, bits);
-				store_relaxed(ptep, pte.val);
-			}
-			touch_frame(a, pte_pfn(pte), off, at, len);
-			uhmm__tlb_insert(pgt, addr, pte);
+	pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
+	if (unlikely(!entry_is_table(pmd)))
+		goto out;
+	ptep = &entry_table(pmd)->e[table_index(addr, 1)];
+	/* What does not permit the access needs no lock to fault: the fault looks again. */
+	if (!pte_permits(ptep_get(ptep), a->flags))
+		goto out;
+	ptl = uhmm__ptlp(ptep);
+	uhmm__spin_lock(ptl);
+	pte = pte_make(load_relaxed(ptep));
+	ok = pte_permits(pte, a->flags);
+	if (likely(ok)) {
+		if (unlikely((pte.val & bits) != bits)) {
+			pte = pte_set(pte, bits);
+			store_relaxed(ptep, pte.val);
 		}
-		uhmm__spin_unlock(ptl);
-		uhmm__pte_unmap(ptep);
+		touch_frame(a, pte_pfn(pte), off, at, len);
+		uhmm__tlb_insert(pgt, addr, pte);
 	}
+	uhmm__spin_unlock(ptl);
+out:
 	uhmm__rcu_read_unlock();
 	return ok;
 }

@@ -126,10 +126,10 @@ static void chain_link(struct uhmm__anon_vma_chain *c, struct uhmm_vma *vma,
 /* A neighbour's anon_vma that this VMA could use, so that the two can be merged later. */
 static struct uhmm__anon_vma *find_mergeable(struct uhmm_vma *vma)
 {
-	struct uhmm_vma *near[2] = { uhmm__vma_prev(vma->mm, vma), uhmm__vma_next(vma->mm, vma) };
+	struct uhmm_vma *near[2] = { uhmm__vma_next(vma->mm, vma), uhmm__vma_prev(vma->mm, vma) };
 
 	for (int i = 0; i < 2; i++) {
-		struct uhmm_vma *a = i ? vma : near[0], *b = i ? near[1] : vma;
+		struct uhmm_vma *a = i ? near[1] : vma, *b = i ? vma : near[0];
 		const uint64_t may_differ = UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
 		struct uhmm__anon_vma *av;
 
@@ -196,7 +196,7 @@ int uhmm__anon_vma_clone(struct uhmm_vma *dst, struct uhmm_vma *src)
 	struct uhmm_machine *m = dst->mm->machine;
 	struct uhmm__anon_vma_chain *c, *n;
 
-	uhmm__for_each_entry (c, &src->chain, same_vma) {
+	uhmm__for_each_entry(c, &src->chain, same_vma) {
 		struct uhmm__anon_vma *av = c->anon_vma;
 
 		n = chain_alloc(m);
@@ -231,7 +231,7 @@ static struct uhmm__anon_vma *reusable(struct uhmm_vma *dst)
 {
 	struct uhmm__anon_vma_chain *c;
 
-	uhmm__for_each_entry (c, &dst->chain, same_vma) {
+	uhmm__for_each_entry(c, &dst->chain, same_vma) {
 		struct uhmm__anon_vma *av = c->anon_vma;
 
 		if (av != anon_vma_root(av) && !av->num_active_vmas && av->num_children < 2)
@@ -309,7 +309,7 @@ void uhmm__unlink_anon_vmas(struct uhmm_vma *vma)
 		uhmm__up_write(&anon_vma_root(own)->rwsem);
 		store_relaxed(&vma->anon_vma, NULL);
 	}
-	uhmm__for_each_entry_safe (c, tmp, &vma->chain, same_vma) {
+	uhmm__for_each_entry_safe(c, tmp, &vma->chain, same_vma) {
 		struct uhmm__anon_vma *av = c->anon_vma;
 		bool empty;
 
@@ -331,7 +331,7 @@ void uhmm__anon_vma_pre_update(struct uhmm_vma *vma)
 	if (!own)
 		return;
 	uhmm__down_write(&anon_vma_root(own)->rwsem);
-	uhmm__for_each_entry (c, &vma->chain, same_vma)
+	uhmm__for_each_entry(c, &vma->chain, same_vma)
 		uhmm__itree_remove(&c->anon_vma->tree, &c->node);
 }
 
@@ -342,7 +342,7 @@ void uhmm__anon_vma_post_update(struct uhmm_vma *vma)
 
 	if (!own)
 		return;
-	uhmm__for_each_entry (c, &vma->chain, same_vma) {
+	uhmm__for_each_entry(c, &vma->chain, same_vma) {
 		chain_node_set(c);
 		uhmm__itree_insert(&c->anon_vma->tree, &c->node);
 	}

@@ -13,9 +13,6 @@ static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t 
 		if (cow && leaf_type(pte) != LEAF_MIGRATION_READ) {
 			/* What was exclusive is now shared: both must copy on write. */
 			pte = leaf_retype(pte, LEAF_MIGRATION_READ);
-			/* The new entry says nothing of young and dirty, as the kernel's. */
-			pte = pte_set(leaf_make(LEAF_MIGRATION_READ, leaf_pfn(pte)),
-				      pte.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
 			set_pte(src_pte, pte);
 		}
 	} else if (leaf_is_device_private(pte)) {
@@ -26,6 +23,8 @@ static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t 
 		folio_clear(f, PG_ANON_EXCLUSIVE);
 		if (cow && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			pte = leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ);
+			/* Nobody can save and restore a device's state: soft-dirty is not kept. */
+			pte = pte_clear_bits(pte, LEAF_SOFT_DIRTY);
 			set_pte(src_pte, pte);
 		}
 	} else if (leaf_is_marker(pte, MARKER_UFFD_WP)) {
@@ -134,9 +133,8 @@ out:
 /* Models: copy_page_range(). */
 static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 {
-	struct uhmm_mmu_notifier_range range =
-		UHMM__NOTIFIER_RANGE(src->mm, UHMM_MMU_NOTIFY_PROTECTION_PAGE, src->start, src->end,
-				     NULL);
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		src->mm, UHMM_MMU_NOTIFY_PROTECTION_PAGE, src->start, src->end, NULL);
 	bool cow = vma_is_cow_mapping(src);
 	uhmm_vaddr_t addr, next;
 	int err = 0;

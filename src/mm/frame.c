@@ -19,7 +19,7 @@ enum {
 	PCP_BATCH = 64,
 	PCP_MAX = 4 * PCP_BATCH,
 	POPULATE_BLOCKS = 16, /* 32 MiB of RAM: 256 KiB of descriptors, 64 KiB of tags */
-	FIRST_BLOCK = 1, /* block 0 holds the zero page and no other frame in use */
+	FIRST_BLOCK = 1,      /* block 0 holds the zero page and no other frame in use */
 };
 
 struct block {
@@ -33,7 +33,7 @@ struct block {
 struct pcp {
 	uint32_t nr;
 	uint32_t pfn[PCP_MAX];
-};
+} __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
 
 struct uhmm__frames {
 	struct uhmm__spinlock zone;
@@ -65,7 +65,7 @@ int uhmm__frames_init(struct uhmm_machine *m)
 	fr->nr_blocks = m->ram_frames / BLOCK_FRAMES;
 	fr->next_fresh = FIRST_BLOCK;
 	fr->blocks = uhmm__reserve(fr->nr_blocks * sizeof(*fr->blocks));
-	fr->pcp = uhmm__alloc_aligned(m, 64, m->config.nr_cpus * sizeof(*fr->pcp));
+	fr->pcp = uhmm__alloc_aligned(m, 128, m->config.nr_cpus * sizeof(*fr->pcp));
 	m->vmemmap = uhmm__reserve(nr * sizeof(*m->vmemmap));
 	if (m->config.content == UHMM_CONTENT_BYTES) {
 		fr->bytes_bytes = nr * UHMM_PAGE_SIZE;
@@ -113,10 +113,9 @@ static void populate_ahead(struct uhmm_machine *m, uint32_t block)
 		uhmm__reserve_populate((void *)&m->tags[first], nr * sizeof(*m->tags));
 }
 
-/* A block with a free frame, or 0. Context: zone lock. */
-static uint32_t block_get(struct uhmm_machine *m)
+/* A block with a free frame, or 0. *@fresh: it was never used before. Context: zone lock. */
+static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
 {
-	struct uhmm__frames *fr = m->frames;
 	struct block *b;
 	uint32_t i = fr->partial;
 
@@ -125,7 +124,7 @@ static uint32_t block_get(struct uhmm_machine *m)
 	if (fr->next_fresh == fr->nr_blocks)
 		return 0;
 	i = fr->next_fresh++;
-	populate_ahead(m, i);
+	*fresh = true;
 	b = &fr->blocks[i];
 	memset(b->free, 0xff, sizeof(b->free));
 	b->nr_free = BLOCK_FRAMES;
@@ -139,12 +138,13 @@ static uint32_t block_get(struct uhmm_machine *m)
 static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 {
 	struct uhmm__frames *fr = m->frames;
+	bool fresh = false;
 	uint32_t i, w;
 	struct block *b;
 	uint64_t word;
 
 	uhmm__spin_lock(&fr->zone);
-	i = block_get(m);
+	i = block_get(fr, &fresh);
 	if (!i) {
 		uhmm__spin_unlock(&fr->zone);
 		return false;
@@ -160,6 +160,9 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 		b->listed = false;
 	}
 	uhmm__spin_unlock(&fr->zone);
+	/* Not under the lock: the host takes its time. */
+	if (unlikely(fresh))
+		populate_ahead(m, i);
 	while (word) {
 		unsigned int bit = 63 - __builtin_clzl(word);
 
@@ -222,8 +225,8 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 /* What must hold of a folio whose last reference is gone. */
 static void check_free(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	const uint32_t bad = (uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) |
-					BIT(PG_FREE));
+	const uint32_t bad =
+		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
 	if (likely(!(load_relaxed(&f->flags) & bad) && !folio_mapcount(f)))
 		return;
@@ -231,27 +234,70 @@ static void check_free(struct uhmm_machine *m, struct uhmm__frame *f)
 		     (unsigned long)frame_pfn(m, f), load_relaxed(&f->flags), folio_mapcount(f));
 }
 
-void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
+/* Forget whose it was. True: a RAM frame, which goes to a free list. */
+static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	struct uhmm__cpu *cpu;
-	struct pcp *pcp;
-
 	check_free(m, f);
 	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	if (folio_is_zone_device(f)) {
 		uhmm__free_zone_device_folio(m, f);
-		return;
+		return false;
 	}
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
-	cpu = uhmm__this_cpu();
-	pcp = &m->frames->pcp[cpu->id];
-	uhmm__spin_lock(&cpu->local);
+	return true;
+}
+
+/* Context: the CPU's local lock. */
+static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, uint32_t pfn)
+{
 	if (unlikely(pcp->nr == PCP_MAX))
 		pcp_spill(m->frames, pcp);
-	pcp->pfn[pcp->nr++] = frame_pfn(m, f);
+	pcp->pfn[pcp->nr++] = pfn;
+}
+
+void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	struct uhmm__cpu *cpu;
+
+	if (!folio_retire(m, f))
+		return;
+	cpu = uhmm__this_cpu();
+	uhmm__spin_lock(&cpu->local);
+	pcp_push(m, &m->frames->pcp[cpu->id], frame_pfn(m, f));
 	uhmm__spin_unlock(&cpu->local);
+}
+
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr)
+{
+	struct uhmm__cpu *cpu = uhmm__this_cpu();
+	struct pcp *pcp = &m->frames->pcp[cpu->id];
+	uint32_t ram[32];
+
+	while (nr) {
+		unsigned int n = MIN(nr, ARRAY_SIZE(ram)), nr_ram = 0;
+
+		for (unsigned int i = 0; i < n; i++) {
+			if (folio_retire(m, pfn_to_frame(m, pfns[i])))
+				ram[nr_ram++] = pfns[i];
+		}
+		uhmm__spin_lock(&cpu->local);
+		for (unsigned int i = 0; i < nr_ram; i++)
+			pcp_push(m, pcp, ram[i]);
+		uhmm__spin_unlock(&cpu->local);
+		pfns += n;
+		nr -= n;
+	}
+}
+
+void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b)
+{
+	if (b->nr == 1)
+		uhmm__folio_free(m, pfn_to_frame(m, b->pfn[0]));
+	else if (b->nr)
+		uhmm__folios_free(m, b->pfn, b->nr);
+	b->nr = 0;
 }
 
 /* For reports: walks all blocks. */

@@ -20,15 +20,15 @@ struct uhmm__anon_vma;
 
 /* Bits of frame->flags. */
 enum {
-	PG_LOCKED,	   /* folio lock; waited on with PG_WAITERS */
-	PG_WAITERS,	   /* somebody sleeps on PG_LOCKED */
-	PG_DIRTY,	   /* [folio] */
-	PG_UPTODATE,	   /* [folio] */
-	PG_LRU,		   /* on the LRU; whoever clears it has isolated the folio */
-	PG_ANON_EXCLUSIVE, /* [ptl] this page is mapped once and writable without a copy */
-	PG_SWAPBACKED,	   /* [const] */
-	PG_RESERVED,	   /* [const] not allocatable: the zero page */
-	PG_DEVICE_PRIVATE, /* [const] */
+	PG_LOCKED,	    /* folio lock; waited on with PG_WAITERS */
+	PG_WAITERS,	    /* somebody sleeps on PG_LOCKED */
+	PG_DIRTY,	    /* [folio] */
+	PG_UPTODATE,	    /* [folio] */
+	PG_LRU,		    /* on the LRU; whoever clears it has isolated the folio */
+	PG_ANON_EXCLUSIVE,  /* [ptl] this page is mapped once and writable without a copy */
+	PG_SWAPBACKED,	    /* [const] */
+	PG_RESERVED,	    /* [const] not allocatable: the zero page */
+	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
 };
@@ -105,6 +105,12 @@ uhmm_always_inline bool folio_trylock(struct uhmm__frame *f)
 	return false;
 }
 
+/* A folio that nobody else can see yet. Models: __folio_set_locked(). */
+uhmm_always_inline void folio_lock_new(struct uhmm__frame *f)
+{
+	uhmm__bit_lock_new(&f->flags, PG_LOCKED);
+}
+
 static inline void folio_lock(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	if (uhmm__bit_lock(m, &f->flags, PG_LOCKED, PG_WAITERS))
@@ -162,6 +168,8 @@ static inline bool folio_try_get(struct uhmm__frame *f)
 }
 
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Several at once, with the CPU's local lock taken once for many. */
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr);
 
 /* True if the caller dropped the last reference and must free the folio. */
 uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
@@ -174,6 +182,25 @@ static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	if (folio_put_testzero(f))
 		uhmm__folio_free(m, f);
+}
+
+/* Folios whose last reference is gone, to be freed together. */
+struct uhmm__free_batch {
+	unsigned int nr;
+	uint32_t pfn[32];
+};
+
+void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
+
+/* Models: folios_put_refs(). End with uhmm__free_batch_flush(). */
+static inline void folio_put_batched(struct uhmm_machine *m, struct uhmm__frame *f,
+				     struct uhmm__free_batch *b)
+{
+	if (!folio_put_testzero(f))
+		return;
+	if (unlikely(b->nr == sizeof(b->pfn) / sizeof(b->pfn[0])))
+		uhmm__free_batch_flush(m, b);
+	b->pfn[b->nr++] = frame_pfn(m, f);
 }
 
 /* ---- allocation ---- */
@@ -212,7 +239,10 @@ void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f);
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f);
 void uhmm__lru_add_drain(struct uhmm_machine *m);
 void uhmm__lru_add_drain_all(struct uhmm_machine *m);
-/* Models: folio_isolate_lru(): true with a reference, or false if not on the LRU. */
+/*
+ * Models: folio_isolate_lru(), but takes no reference: the caller has one, which the kernel's callers
+ * drop right afterwards. False if the folio is not on the LRU.
+ */
 bool uhmm__folio_isolate_lru(struct uhmm__frame *f);
 
 /* ---- contents ---- */

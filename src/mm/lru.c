@@ -64,8 +64,7 @@ static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, uint
 
 static void free_dead(struct uhmm_machine *m, const uint32_t *dead, unsigned int nr)
 {
-	for (unsigned int i = 0; i < nr; i++)
-		uhmm__folio_free(m, pfn_to_frame(m, dead[i]));
+	uhmm__folios_free(m, dead, nr);
 }
 
 static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
@@ -154,10 +153,7 @@ void uhmm__lru_add_drain_all(struct uhmm_machine *m)
 bool uhmm__folio_isolate_lru(struct uhmm__frame *f)
 {
 	uhmm__sched_point(UHMM__PT_ATOMIC, f);
-	if (!folio_test_clear(f, PG_LRU))
-		return false;
-	folio_get(f);
-	return true;
+	return folio_test_clear(f, PG_LRU);
 }
 
 void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg)

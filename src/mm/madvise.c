@@ -8,6 +8,16 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+#ifndef MADV_DONTNEED_LOCKED
+#define MADV_DONTNEED_LOCKED 24
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -182,6 +192,21 @@ static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 	return unmapped;
 }
 
+static bool not_modelled(int advice)
+{
+	static const int list[] = {
+		MADV_COLD,	  MADV_PAGEOUT,	     MADV_COLLAPSE,	   MADV_REMOVE,
+		MADV_HWPOISON,	  MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL,
+		MADV_GUARD_REMOVE
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(list); i++) {
+		if (list[i] == advice)
+			return true;
+	}
+	return false;
+}
+
 int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice)
 {
 	uint64_t set, clear;
@@ -202,8 +227,7 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 		err = advise_dontneed(mm, addr, end);
 	else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
 		err = populate(mm, addr, end, advice == MADV_POPULATE_WRITE);
-	else if (advice == MADV_COLD || advice == MADV_PAGEOUT || advice == MADV_COLLAPSE ||
-		 advice == MADV_REMOVE || advice == MADV_HWPOISON)
+	else if (not_modelled(advice))
 		err = -EOPNOTSUPP;
 	else
 		err = -EINVAL;

@@ -12,9 +12,7 @@ struct dead_node {
 	uint64_t size;
 };
 
-#if !UHMM_CHECKED
 _Static_assert(sizeof(struct dead_node) <= UHMM__RANGETREE_DEFER_SIZE, "must fit into a node");
-#endif
 
 static void dead_node_rcu(struct uhmm__rcu_head *head)
 {
@@ -122,6 +120,8 @@ void uhmm_mmdrop(struct uhmm_mm *mm)
 static void exit_mmap(struct uhmm_mm *mm)
 {
 	struct uhmm_machine *m = mm->machine;
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_UNMAP, 0, UINT64_MAX, NULL);
 	struct uhmm__gather g;
 	struct uhmm_vma *vma;
 
@@ -129,8 +129,10 @@ static void exit_mmap(struct uhmm_mm *mm)
 	mmap_write_lock(mm);
 	uhmm__lru_add_drain(m);
 	uhmm__gather_init(&g, mm);
+	uhmm__invalidate_start(&range);
 	for (vma = uhmm__find_vma(mm, 0); vma; vma = uhmm__vma_next(mm, vma))
 		uhmm__unmap_range(&g, vma, vma->start, vma->end);
+	uhmm__invalidate_end(&range);
 	uhmm__gather_finish(&g);
 	while ((vma = uhmm__find_vma(mm, 0))) {
 		uhmm__vma_unlink(vma);

@@ -29,12 +29,12 @@ struct uhmm__anon_vma_chain {
 
 struct uhmm__anon_vma {
 	_Atomic(struct uhmm__anon_vma *) root; /* holds the lock of the whole family */
-	struct uhmm__anon_vma *parent; /* [const] while in use; link of the free list */
-	struct uhmm__rwsem rwsem;      /* used in the root only */
-	_Atomic uint32_t refcount;     /* [atomic] one for its VMAs, one per child, walkers */
-	uint32_t num_children;	       /* [rwsem:w] */
-	uint32_t num_active_vmas;      /* [rwsem:w] VMAs whose vma->anon_vma it is */
-	struct uhmm__itree tree;       /* [rwsem] of chains */
+	struct uhmm__anon_vma *parent;	       /* [const] while in use; link of the free list */
+	struct uhmm__rwsem rwsem;	       /* used in the root only */
+	_Atomic uint32_t refcount; /* [atomic] one for its VMAs, one per child, walkers */
+	uint32_t num_children;	   /* [rwsem:w] */
+	uint32_t num_active_vmas;  /* [rwsem:w] VMAs whose vma->anon_vma it is */
+	struct uhmm__itree tree;   /* [rwsem] of chains */
 };
 
 static inline struct uhmm__anon_vma *anon_vma_root(struct uhmm__anon_vma *av)
@@ -42,25 +42,32 @@ static inline struct uhmm__anon_vma *anon_vma_root(struct uhmm__anon_vma *av)
 	return load_relaxed(&av->root);
 }
 
-#define VMA_LOCK_OFFSET 0x40000000U
+/*
+ * Readers of a VMA are counted in several places, one cache line each, so that CPUs that fault in
+ * one VMA do not pass a line to and fro. The kernel has one count; what can wait for whom is the
+ * same.
+ */
+#define VMA_READER_SLOTS 4
+
+struct uhmm__vma_readers {
+	_Atomic uint32_t nr;
+} __attribute__((aligned(64)));
 
 struct uhmm_vma {
-	uhmm_vaddr_t start, end; /* [mmap:w + vma:w] */
-	struct uhmm_mm *mm;	 /* [const] */
-	struct uhmm_machine *machine; /* once it is dead */
-	uint64_t flags;		 /* [mmap:w + vma:w] UHMM_VM_* */
-	uint64_t page_prot;	 /* [mmap:w + vma:w] bits of a present entry */
-	uint64_t pgoff;		 /* [mmap:w + vma:w] */
-	struct uhmm_file *file;	 /* [const] */
+	uhmm_vaddr_t start, end;		   /* [mmap:w + vma:w] */
+	struct uhmm_mm *mm;			   /* [const] */
+	struct uhmm_machine *machine;		   /* once it is dead */
+	uint64_t flags;				   /* [mmap:w + vma:w] UHMM_VM_* */
+	uint64_t page_prot;			   /* [mmap:w + vma:w] bits of a present entry */
+	uint64_t pgoff;				   /* [mmap:w + vma:w] */
+	struct uhmm_file *file;			   /* [const] */
 	_Atomic(struct uhmm__anon_vma *) anon_vma; /* set once under mmap:r + page_table_lock */
-	struct list_head chain;	 /* [mmap:w, or mmap:r + page_table_lock] of chains */
-	/*
-	 * Per-VMA lock: 0 detached, 1 attached, + 1 per reader, + VMA_LOCK_OFFSET while a writer
-	 * waits for readers to go. Write-locked while lock_seq == mm->lock_seq.
-	 */
-	_Atomic uint32_t refcnt;   /* [atomic] */
+	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
 	_Atomic uint32_t lock_seq; /* [mmap:w] */
+	_Atomic bool attached;	   /* [mmap:w] in the tree */
 	struct uhmm__rcu_head rcu;
+	struct uhmm__vma_readers readers[VMA_READER_SLOTS];
 };
 
 struct uhmm_mm {
@@ -68,7 +75,8 @@ struct uhmm_mm {
 	struct uhmm__rangetree vmas; /* [mmap:w], lockless readers */
 	struct uhmm__rwsem mmap_lock;
 	_Atomic uint32_t lock_seq;	/* [mmap:w] + 1 each time the write lock is dropped */
-	struct uhmm__waitq vma_writers; /* writers that wait for readers of a VMA */
+	struct uhmm__waitq vma_writers; /* the writer that waits for readers of a VMA */
+	_Atomic bool vma_writer_waits;	/* [mmap:w] */
 	_Atomic uint32_t users;		/* [atomic] */
 	_Atomic uint32_t count;		/* [atomic] */
 	struct uhmm_machine *machine;	/* [const] */
@@ -82,8 +90,8 @@ struct uhmm_mm {
 /* All mms of a machine. */
 struct uhmm__mms {
 	struct uhmm__spinlock lock;
-	struct list_head list; /* [lock] by id */
-	uint64_t next_id;      /* [lock] */
+	struct list_head list;		       /* [lock] by id */
+	uint64_t next_id;		       /* [lock] */
 	struct uhmm__anon_vma *free_anon_vmas; /* [lock] */
 };
 
@@ -135,13 +143,29 @@ static inline void vma_start_write(struct uhmm_vma *vma)
 /* NULL: take mmap_lock. Models: lock_vma_under_rcu(). */
 struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr);
 
+/* Where the current CPU counts as a reader; a task does not change its CPU. */
+static inline _Atomic uint32_t *vma_reader_slot(struct uhmm_vma *vma)
+{
+	return &vma->readers[uhmm__current()->cpu % VMA_READER_SLOTS].nr;
+}
+
+static inline uint32_t vma_nr_readers(struct uhmm_vma *vma)
+{
+	uint32_t sum = 0;
+
+	for (int i = 0; i < VMA_READER_SLOTS; i++)
+		sum += atomic_load_explicit(&vma->readers[i].nr, memory_order_seq_cst);
+	return sum;
+}
+
 static inline void vma_end_read(struct uhmm_vma *vma)
 {
 	struct uhmm_mm *mm = vma->mm;
-	uint32_t old = atomic_fetch_sub_explicit(&vma->refcnt, 1, memory_order_release);
 
-	/* A writer waits: it may free the VMA from here on, but not the caller's mm. */
-	if (unlikely(old & VMA_LOCK_OFFSET))
+	uhmm__sched_point(UHMM__PT_UNLOCK, vma);
+	atomic_fetch_sub_explicit(vma_reader_slot(vma), 1, memory_order_seq_cst);
+	/* A writer may free the VMA from here on, but not the caller's mm. */
+	if (unlikely(atomic_load_explicit(&mm->vma_writer_waits, memory_order_seq_cst)))
 		uhmm__wake_up_all(&mm->vma_writers);
 }
 
@@ -205,8 +229,7 @@ int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_v
 void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 /* VMAs that cannot migrate. Models: VM_SPECIAL. */
-#define UHMM__VM_SPECIAL                                                                           \
-	(UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
+#define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
 
 /* ---- zapping (zap.c) ---- */
 
@@ -274,12 +297,12 @@ static inline void folio_remove_rmap(struct uhmm__frame *f)
 }
 
 /*
- * Share a page that was exclusive, with the entry already cleared. False if it may be pinned.
+ * Share a page that was exclusive, with the entry already cleared by ptep_xchg_clear(), whose
+ * exchange orders the two. False if it may be pinned.
  * Context: PTL. Models: folio_try_share_anon_rmap_pte().
  */
 static inline bool folio_try_share_anon_rmap(struct uhmm__frame *f)
 {
-	atomic_thread_fence(memory_order_seq_cst);
 	if (unlikely(folio_maybe_dma_pinned(f)))
 		return false;
 	folio_clear(f, PG_ANON_EXCLUSIVE);
@@ -291,9 +314,14 @@ static inline bool folio_try_share_anon_rmap(struct uhmm__frame *f)
  * stays. Context: folio locked, no PTL. Models: try_to_migrate().
  */
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
-/* Turn the migration entries that stand for @old into mappings of @dst. Both locked. */
+/*
+ * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
+ * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
+ * Start with NULL and end with uhmm__rmap_release(). NULL: nothing stays held.
+ */
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
-				 struct uhmm__frame *dst);
+				 struct uhmm__frame *dst, struct uhmm__anon_vma **held);
+void uhmm__rmap_release(struct uhmm__anon_vma **held);
 /*
  * Replace one entry by a migration entry under its PTL, as the collectors do.
  * @pte: the entry, present or device-private, of the locked folio @f

@@ -23,11 +23,9 @@ static pte_t change_leaf(pte_t pte)
 {
 	switch (leaf_type(pte)) {
 	case LEAF_MIGRATION_WRITE:
-		/* Only the kind stays: young and dirty go with the new entry. */
-		return pte_set(leaf_make(LEAF_MIGRATION_READ_EXCLUSIVE, leaf_pfn(pte)),
-			       pte.val & LEAF_SOFT_DIRTY);
+		return leaf_retype(pte, LEAF_MIGRATION_READ_EXCLUSIVE);
 	case LEAF_DEVICE_PRIVATE_WRITE:
-		return leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ);
+		return pte_clear_bits(leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ), LEAF_SOFT_DIRTY);
 	default:
 		return pte;
 	}
@@ -69,8 +67,8 @@ static void change_pte_range(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t a
 /* Models: change_protection(). Notified once for what has tables. */
 static void change_protection(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
-		vma->mm, UHMM_MMU_NOTIFY_PROTECTION_VMA, start, end, NULL);
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_PROTECTION_VMA, start, end, NULL);
 	uhmm_vaddr_t addr, next, from = UINT64_MAX, to = 0;
 	bool notified = false;
 
@@ -140,14 +138,15 @@ int uhmm_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot)
 	uhmm_vaddr_t end;
 	int err;
 
-	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK ||
-	    prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC))
+	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK)
 		return -EINVAL;
 	if (!len)
 		return 0;
 	end = ALIGN_UP(addr + len, UHMM_PAGE_SIZE);
 	if (end <= addr)
 		return -ENOMEM;
+	if (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC))
+		return -EINVAL;
 	mmap_write_lock(mm);
 	err = do_mprotect(mm, addr, end, flags);
 	mmap_write_unlock(mm);

@@ -193,18 +193,76 @@ static int check_args(struct remap *r)
 	return 0;
 }
 
+/*
+ * Move what is mapped of a range, VMA by VMA, with the same distances between them. Only where
+ * something arrives is the new place unmapped. Models: remap_move().
+ */
+static int move_range(struct remap *r)
+{
+	uhmm_vaddr_t addr = r->old, end = r->old + r->old_len;
+
+	if (!uhmm__vma_lookup(r->mm, addr))
+		return -EFAULT;
+	while (addr < end) {
+		struct uhmm_vma *vma = uhmm__find_vma(r->mm, addr);
+		uhmm_vaddr_t to;
+		uint64_t len;
+		int err;
+
+		if (!vma || vma->start >= end)
+			break;
+		addr = MAX(addr, vma->start);
+		len = MIN(vma->end, end) - addr;
+		to = r->new + (addr - r->old);
+		err = uhmm__do_munmap(r->mm, to, to + len);
+		/* That may have cut the source's VMA elsewhere. */
+		if (!err)
+			err = move_vma(uhmm__vma_lookup(r->mm, addr), addr, len, len, to,
+				       r->flags & MREMAP_DONTUNMAP);
+		if (err)
+			return err;
+		addr += len;
+	}
+	return 0;
+}
+
+/* To another place, of another size or one that the kernel chooses. Models: mremap_to(). */
+static int move_to(struct remap *r)
+{
+	int err;
+
+	if (r->flags & MREMAP_FIXED)
+		err = uhmm__do_munmap(r->mm, r->new, r->new + r->new_len);
+	else
+		err = uhmm__find_place(r->mm, r->new, r->new_len, &r->new);
+	if (!err && r->new_len < r->old_len) {
+		err = uhmm__do_munmap(r->mm, r->old + r->new_len, r->old + r->old_len);
+		r->old_len = r->new_len;
+	}
+	if (err)
+		return err;
+	return move_vma(uhmm__vma_lookup(r->mm, r->old), r->old, r->old_len, r->new_len, r->new,
+			r->flags & MREMAP_DONTUNMAP);
+}
+
 /* Context: mmap_lock for writing. *out: where it is now. */
 static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 {
-	struct uhmm_vma *vma = uhmm__vma_lookup(r->mm, r->old);
+	bool moves = r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
+	struct uhmm_vma *vma;
 	int err;
 
+	*out = r->new;
+	if (r->flags & MREMAP_FIXED && r->old_len == r->new_len)
+		return move_range(r);
+	vma = uhmm__vma_lookup(r->mm, r->old);
 	if (!vma)
 		return -EFAULT;
-	if (r->old_len > vma->end - r->old)
+	/* Only what is cut off may lie in other VMAs. */
+	if ((moves || r->new_len > r->old_len) && MIN(r->old_len, r->new_len) > vma->end - r->old)
 		return -EFAULT;
-	*out = r->old;
-	if (!(r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP))) {
+	if (!moves) {
+		*out = r->old;
 		if (r->old_len == r->new_len)
 			return 0;
 		if (r->new_len < r->old_len)
@@ -214,16 +272,9 @@ static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 		if (!(r->flags & MREMAP_MAYMOVE))
 			return -ENOMEM;
 	}
-	if (r->flags & MREMAP_FIXED)
-		err = uhmm__do_munmap(r->mm, r->new, r->new + r->new_len);
-	else
-		err = uhmm__find_place(r->mm, r->new, r->new_len, &r->new);
-	if (err)
-		return err;
-	/* The unmapping may have cut the source's neighbours, and so moved VMAs. */
-	vma = uhmm__vma_lookup(r->mm, r->old);
+	err = move_to(r);
 	*out = r->new;
-	return move_vma(vma, r->old, r->old_len, r->new_len, r->new, r->flags & MREMAP_DONTUNMAP);
+	return err;
 }
 
 int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len, uint64_t new_len,

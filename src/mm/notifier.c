@@ -29,9 +29,9 @@ static bool is_invalidating(struct uhmm__notifiers *n)
 }
 
 /* Count an invalidation in; the first interval it meets, which makes the sequence odd. */
-static struct uhmm_mmu_interval_notifier *
-inv_start(struct uhmm__notifiers *n, const struct uhmm_mmu_notifier_range *range,
-	  unsigned long *seq)
+static struct uhmm_mmu_interval_notifier *inv_start(struct uhmm__notifiers *n,
+						    const struct uhmm_mmu_notifier_range *range,
+						    unsigned long *seq)
 {
 	struct uhmm__itree_node *node;
 
@@ -46,8 +46,8 @@ inv_start(struct uhmm__notifiers *n, const struct uhmm_mmu_notifier_range *range
 }
 
 /* The tree is frozen while an invalidation that met an interval is active. */
-static struct uhmm_mmu_interval_notifier *
-inv_next(struct uhmm_mmu_interval_notifier *mni, const struct uhmm_mmu_notifier_range *range)
+static struct uhmm_mmu_interval_notifier *inv_next(struct uhmm_mmu_interval_notifier *mni,
+						   const struct uhmm_mmu_notifier_range *range)
 {
 	struct uhmm__itree_node *node =
 		uhmm__itree_iter_next(&mni->node, range->start, range->end - 1);
@@ -65,7 +65,7 @@ static void inv_end(struct uhmm__notifiers *n)
 		return;
 	}
 	store_release(&n->seq, load_relaxed(&n->seq) + 1);
-	uhmm__for_each_entry_safe (mni, tmp, &n->deferred, deferred) {
+	uhmm__for_each_entry_safe(mni, tmp, &n->deferred, deferred) {
 		if (mni->in_tree)
 			uhmm__itree_remove(&n->tree, &mni->node);
 		else
@@ -104,8 +104,8 @@ void uhmm__invalidate_end_slow(struct uhmm_mmu_notifier_range *range)
 
 void uhmm__notifiers_release(struct uhmm_mm *mm)
 {
-	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
-		mm, UHMM_MMU_NOTIFY_RELEASE, 0, UINT64_MAX, NULL);
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_RELEASE, 0, UINT64_MAX, NULL);
 
 	if (!load_acquire(&mm->notifiers.used))
 		return;
@@ -120,9 +120,9 @@ int uhmm_mmu_interval_notifier_insert(struct uhmm_mm *mm, uhmm_vaddr_t start, ui
 	struct uhmm__notifiers *n = &mm->notifiers;
 	struct uhmm_mmu_interval_notifier *mni;
 
-	if (!length || !ops || !ops->invalidate)
+	if (!ops || !ops->invalidate)
 		return -EINVAL;
-	if (start + length - 1 < start)
+	if (!length || start + length - 1 < start)
 		return -EOVERFLOW;
 	mni = uhmm__alloc(mm->machine, sizeof(*mni));
 	if (!mni)
@@ -161,6 +161,20 @@ int uhmm_mmu_interval_notifier_insert(struct uhmm_mm *mm, uhmm_vaddr_t start, ui
 	return 0;
 }
 
+/*
+ * Under the lock: inv_end() moves the sequence first and only then takes what was put off out of the
+ * tree. Models: mmu_interval_seq_released().
+ */
+static bool seq_released(struct uhmm__notifiers *n, unsigned long seq)
+{
+	bool released;
+
+	uhmm__spin_lock(&n->lock);
+	released = load_relaxed(&n->seq) != seq;
+	uhmm__spin_unlock(&n->lock);
+	return released;
+}
+
 void uhmm_mmu_interval_notifier_remove(struct uhmm_mmu_interval_notifier *mni)
 {
 	struct uhmm__notifiers *n;
@@ -178,7 +192,7 @@ void uhmm_mmu_interval_notifier_remove(struct uhmm_mmu_interval_notifier *mni)
 			list_del(&mni->deferred);
 		} else {
 			list_add(&mni->deferred, &n->deferred);
-			/* Sampled only if the removal is put off (museum M18). */
+			/* Sampled only if the removal is put off. */
 			seq = load_relaxed(&n->seq);
 		}
 	} else {
@@ -187,7 +201,7 @@ void uhmm_mmu_interval_notifier_remove(struct uhmm_mmu_interval_notifier *mni)
 	}
 	uhmm__spin_unlock(&n->lock);
 	if (seq)
-		uhmm__wait_event(&n->wq, load_acquire(&n->seq) != seq);
+		uhmm__wait_event(&n->wq, seq_released(n, seq));
 	uhmm__free(mm->machine, mni, sizeof(*mni));
 	uhmm_mmdrop(mm);
 }

@@ -13,11 +13,11 @@
 struct uhmm__notifiers {
 	struct uhmm__spinlock lock;
 	struct uhmm__waitq wq;
-	struct uhmm__itree tree;	/* [lock] while nothing is invalidating, else frozen */
-	struct list_head deferred;	/* [lock] to be inserted or removed at the last end */
-	_Atomic unsigned long seq;	/* [lock] odd while the tree is invalidating */
-	unsigned long active;		/* [lock] invalidations in progress */
-	_Atomic bool used;		/* [atomic] an interval was ever inserted */
+	struct uhmm__itree tree;   /* [lock] while nothing is invalidating, else frozen */
+	struct list_head deferred; /* [lock] to be inserted or removed at the last end */
+	_Atomic unsigned long seq; /* [lock] odd while the tree is invalidating */
+	unsigned long active;	   /* [lock] invalidations in progress */
+	_Atomic bool used;	   /* [atomic] an interval was ever inserted */
 };
 
 struct uhmm_mmu_interval_notifier {

@@ -9,18 +9,37 @@
 /* Called for each VMA that may map the folio. Returns: false ends the walk. */
 typedef bool rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg);
 
-static void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg)
+void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
-	struct uhmm__anon_vma *av = folio_anon_vma(f), *root;
+	if (*held)
+		uhmm__up_read(&(*held)->rwsem);
+	*held = NULL;
+}
+
+/*
+ * The lock of the family of @av, for reading. The root of an anon_vma in use does not change while
+ * its lock is held, so a lock that is held may serve for the next folio of the same family.
+ */
+static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
+{
+	if (*held && load_acquire(&av->root) == *held)
+		return;
+	uhmm__rmap_release(held);
+	*held = uhmm__anon_vma_lock_read(av);
+}
+
+uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg,
+				  struct uhmm__anon_vma **held)
+{
+	struct uhmm__anon_vma *av = folio_anon_vma(f), *own = NULL;
 	uint64_t pgoff = load_relaxed(&f->index);
 	struct uhmm__itree_node *node;
 
 	uhmm__count(UHMM_CNT_RMAP_WALKS);
 	if (!av)
 		return;
-	root = uhmm__anon_vma_lock_read(av);
-	uhmm__itree_for_each(node, &av->tree, pgoff, pgoff)
-	{
+	rmap_lock(av, held ? held : &own);
+	uhmm__itree_for_each(node, &av->tree, pgoff, pgoff) {
 		struct uhmm__anon_vma_chain *c =
 			container_of(node, struct uhmm__anon_vma_chain, node);
 
@@ -29,7 +48,7 @@ static void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg)
 			break;
 		uhmm__cond_resched();
 	}
-	uhmm__up_read(&root->rwsem);
+	uhmm__rmap_release(&own);
 }
 
 /* The entry at @addr, mapped and locked, or NULL if there is no table for it. */
@@ -61,10 +80,9 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
 	 * either sees the entry gone or is seen.
 	 */
+	pte = exclusive ? ptep_xchg_clear(ptep) : ptep_get_and_clear(ptep);
 	if (exclusive && present && !flush)
-		pte = uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
-	else
-		pte = ptep_get_and_clear(ptep);
+		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
 	if (exclusive && !folio_try_share_anon_rmap(f)) {
 		set_pte(ptep, pte);
 		return false;
@@ -78,7 +96,8 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	if (present) {
 		/* Only a present entry has such bits: a device-private one must not be asked. */
 		if (pte_dirty(pte)) {
-			folio_set(f, PG_DIRTY);
+			if (!folio_test(f, PG_DIRTY))
+				folio_set(f, PG_DIRTY);
 			offset |= LEAF_DIRTY;
 		}
 		if (pte_young(pte))
@@ -137,7 +156,7 @@ static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	rmap_walk(f, try_to_migrate_one, m);
+	rmap_walk(f, try_to_migrate_one, m, NULL);
 }
 
 struct remove_arg {
@@ -159,14 +178,14 @@ static pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
 		pte = leaf_make(write ? LEAF_DEVICE_PRIVATE_WRITE : LEAF_DEVICE_PRIVATE_READ, pfn);
 		return pte_set(pte, swp.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
 	}
-	pte = pte_mk(pfn, vma->page_prot);
+	pte = pte_mk(pfn, READ_ONCE(vma->page_prot));
 	if (!(offset & LEAF_YOUNG))
 		pte = pte_clear_bits(pte, PTE_ACCESSED);
 	if (folio_test(dst, PG_DIRTY) && (offset & LEAF_DIRTY))
 		pte = pte_set(pte, PTE_DIRTY);
 	if (swp.val & LEAF_SOFT_DIRTY)
 		pte = pte_set(pte, PTE_SOFT_DIRTY);
-	if (write && (vma->flags & UHMM_VM_WRITE))
+	if (write && (READ_ONCE(vma->flags) & UHMM_VM_WRITE))
 		pte = pte_set(pte, PTE_RW);
 	else if (swp.val & LEAF_UFFD_WP)
 		pte = pte_set(pte, PTE_UFFD_WP);
@@ -197,9 +216,9 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 }
 
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
-				 struct uhmm__frame *dst)
+				 struct uhmm__frame *dst, struct uhmm__anon_vma **held)
 {
 	struct remove_arg a = { m, frame_pfn(m, old), dst };
 
-	rmap_walk(dst, remove_migration_pte, &a);
+	rmap_walk(dst, remove_migration_pte, &a, held);
 }

@@ -9,7 +9,7 @@
 
 /*
  * Sleep until the folio of an entry is unlocked, without a reference to it: that would make the
- * migration fail which it waits for (museum M13, M01). The PTL, held until the task is queued,
+ * migration fail which it waits for. The PTL, held until the task is queued,
  * keeps the folio from going away; afterwards it is not touched again.
  * Context: the entry mapped, its PTL held; both are dropped.
  */
@@ -80,7 +80,7 @@ static int device_private_fault(struct uhmm__fault *vmf)
 		return 0;
 	}
 	/* The lock first, and only then a reference: one for each of many faulting CPUs would
-	 * keep the page from migrating at all (museum M02).
+	 * keep the page from migrating at all.
 	 */
 	if (!folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);

@@ -84,9 +84,9 @@ static void check_vma_fields(struct uhmm__verify *v, struct uhmm_mm *mm, struct 
 		    (unsigned long)vma->end);
 	if (vma->mm != mm)
 		bad(v, "mm %lu: VMA at %#lx is another mm's", id, start);
-	if (load_relaxed(&vma->refcnt) != 1)
-		bad(v, "mm %lu: VMA at %#lx is read-locked or detached (%#x)", id, start,
-		    load_relaxed(&vma->refcnt));
+	if (vma_nr_readers(vma) || !load_relaxed(&vma->attached))
+		bad(v, "mm %lu: VMA at %#lx is read-locked (%u) or detached", id, start,
+		    vma_nr_readers(vma));
 	if (load_relaxed(&vma->lock_seq) == load_relaxed(&mm->lock_seq))
 		bad(v, "mm %lu: VMA at %#lx is write-locked", id, start);
 	if (vma->page_prot != uhmm__vm_page_prot(vma->flags))

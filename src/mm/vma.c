@@ -75,45 +75,39 @@ size_t uhmm_mm_nr_vmas(struct uhmm_mm *mm)
 
 /* ---- per-VMA lock ---- */
 
-/* Readers gone: only the attachment and the waiting writer are left. */
-static bool vma_no_readers(struct uhmm_vma *vma)
-{
-	return load_acquire(&vma->refcnt) == VMA_LOCK_OFFSET + 1;
-}
-
+/*
+ * The writer marks the VMA, then looks for readers; a reader counts itself, then looks for the mark.
+ * Both in one order that all agree on, so at least one of the two sees the other.
+ */
 void uhmm__vma_start_write_slow(struct uhmm_vma *vma)
 {
-	uint32_t old = load_relaxed(&vma->refcnt);
+	struct uhmm_mm *mm = vma->mm;
 
-	/* A detached VMA has no readers and gets none. */
-	if (old) {
-		atomic_fetch_add_explicit(&vma->refcnt, VMA_LOCK_OFFSET, memory_order_acquire);
-		uhmm__wait_event(&vma->mm->vma_writers, vma_no_readers(vma));
-	}
-	store_release(&vma->lock_seq, load_relaxed(&vma->mm->lock_seq));
-	if (old)
-		atomic_fetch_sub_explicit(&vma->refcnt, VMA_LOCK_OFFSET, memory_order_release);
+	uhmm__sched_point(UHMM__PT_LOCK, vma);
+	atomic_store_explicit(&vma->lock_seq, load_relaxed(&mm->lock_seq), memory_order_seq_cst);
+	if (likely(!vma_nr_readers(vma)))
+		return;
+	/* mmap_lock allows one writer at a time. */
+	atomic_store_explicit(&mm->vma_writer_waits, true, memory_order_seq_cst);
+	uhmm__wait_event(&mm->vma_writers, !vma_nr_readers(vma));
+	atomic_store_explicit(&mm->vma_writer_waits, false, memory_order_relaxed);
 }
 
-/* Models: vma_start_read(). */
+/*
+ * Context: RCU, or the VMA could be freed while it is looked at. Models: vma_start_read().
+ */
 static bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
 {
-	uint32_t ref = load_relaxed(&vma->refcnt);
-
-	if (load_acquire(&vma->lock_seq) == load_relaxed(&mm->lock_seq))
+	if (load_relaxed(&vma->lock_seq) == load_relaxed(&mm->lock_seq))
 		return false;
-	do {
-		if (!ref || ref & VMA_LOCK_OFFSET)
-			return false;
-	} while (!atomic_compare_exchange_weak_explicit(&vma->refcnt, &ref, ref + 1,
-							memory_order_acquire,
-							memory_order_relaxed));
-	/* A writer may have locked and unlocked its waiting between the test and the count. */
-	if (unlikely(load_acquire(&vma->lock_seq) == load_acquire(&mm->lock_seq))) {
-		vma_end_read(vma);
-		return false;
-	}
-	return true;
+	uhmm__sched_point(UHMM__PT_LOCK, vma);
+	atomic_fetch_add_explicit(vma_reader_slot(vma), 1, memory_order_seq_cst);
+	if (likely(atomic_load_explicit(&vma->lock_seq, memory_order_seq_cst) !=
+			   load_acquire(&mm->lock_seq) &&
+		   load_acquire(&vma->attached)))
+		return true;
+	vma_end_read(vma);
+	return false;
 }
 
 /*
@@ -126,14 +120,14 @@ static struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	struct uhmm__range r;
 	uint64_t seq = load_acquire(&mm->vmas.seq);
 
-	if (likely(t->vma_cache_mm == mm && t->vma_cache_seq == seq && addr >= t->vma_cache_start &&
-		   addr < t->vma_cache_end))
+	if (likely(t->vma_cache_mm == mm->id && t->vma_cache_seq == seq &&
+		   addr >= t->vma_cache_start && addr < t->vma_cache_end))
 		return t->vma_cache_vma;
 	if (uhmm__rangetree_lookup(&mm->vmas, addr, &r) != UHMM__RANGE_FOUND)
 		return NULL;
 	if (seq & 1 || load_acquire(&mm->vmas.seq) != seq)
 		return NULL;
-	t->vma_cache_mm = mm;
+	t->vma_cache_mm = mm->id;
 	t->vma_cache_vma = r.value;
 	t->vma_cache_seq = seq;
 	t->vma_cache_start = r.start;
@@ -167,7 +161,7 @@ struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 
 struct uhmm_vma *uhmm__vma_alloc(struct uhmm_mm *mm)
 {
-	struct uhmm_vma *vma = uhmm__alloc(mm->machine, sizeof(*vma));
+	struct uhmm_vma *vma = uhmm__alloc_aligned(mm->machine, 64, sizeof(*vma));
 
 	if (!vma)
 		return NULL;
@@ -199,12 +193,12 @@ int uhmm__vma_link(struct uhmm_vma *vma)
 {
 	int err;
 
-	vma_start_write(vma);
 	/* From here on readers may find it; they see it write-locked. */
-	store_release(&vma->refcnt, 1);
+	vma_start_write(vma);
+	store_release(&vma->attached, true);
 	err = uhmm__rangetree_insert(&vma->mm->vmas, vma->start, vma->end, vma);
 	if (err) {
-		store_release(&vma->refcnt, 0);
+		store_release(&vma->attached, false);
 		return err;
 	}
 	vma->mm->nr_vmas++;
@@ -215,10 +209,8 @@ void uhmm__vma_unlink(struct uhmm_vma *vma)
 {
 	vma_start_write(vma);
 	uhmm__rangetree_erase(&vma->mm->vmas, vma->start, NULL);
-	/* A reader that found it before holds a count for a moment until it sees the write lock. */
-	atomic_fetch_add_explicit(&vma->refcnt, VMA_LOCK_OFFSET - 1, memory_order_acq_rel);
-	uhmm__wait_event(&vma->mm->vma_writers, load_acquire(&vma->refcnt) == VMA_LOCK_OFFSET);
-	store_release(&vma->refcnt, 0);
+	/* A reader that found it before mmap_lock is dropped sees the write lock, a later one this. */
+	store_release(&vma->attached, false);
 	vma->mm->nr_vmas--;
 }
 
@@ -344,6 +336,7 @@ struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma)
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags)
 {
 	vma_start_write(vma);
-	vma->flags = flags;
-	vma->page_prot = uhmm__vm_page_prot(flags);
+	/* An rmap walk does not take mmap_lock; what it maps by the old ones is changed after this. */
+	WRITE_ONCE(vma->flags, flags);
+	WRITE_ONCE(vma->page_prot, uhmm__vm_page_prot(flags));
 }

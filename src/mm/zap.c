@@ -31,19 +31,22 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 static void gather_flush(struct uhmm__gather *g)
 {
 	struct uhmm_machine *m = g->mm->machine;
+	struct uhmm__free_batch dead;
 
+	dead.nr = 0;
 	if (g->start < g->end)
 		uhmm__flush_tlb_range(&g->mm->pgt, g->start, g->end);
 	g->start = UINT64_MAX;
 	g->end = 0;
 	for (unsigned int i = 0; i < g->nr; i++)
-		folio_put(m, pfn_to_frame(m, g->first[i]));
+		folio_put_batched(m, pfn_to_frame(m, g->first[i]), &dead);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
 		for (uint32_t i = 0; i < b->nr; i++)
-			folio_put(m, pfn_to_frame(m, b->pfn[i]));
+			folio_put_batched(m, pfn_to_frame(m, b->pfn[i]), &dead);
 		b->nr = 0;
 	}
+	uhmm__free_batch_flush(m, &dead);
 }
 
 void uhmm__gather_finish(struct uhmm__gather *g)

@@ -118,21 +118,41 @@ void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	return pgmap ? pgmap->owner : NULL;
 }
 
-void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
+static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
 
-	/* Each page in use holds its pagemap, so that it cannot go away below it (museum M06). */
-	atomic_fetch_add_explicit(&page_pgmap(m, pfn)->refs, 1, memory_order_relaxed);
-	atomic_fetch_add_explicit(&m->pgmaps->used, 1, memory_order_relaxed);
 	UHMM_VM_BUG_ON(m, folio_ref_count(f) != 0);
-	/* Nothing of the page's last life may stay (museum M23). */
+	/* Nothing of the page's last life may stay. */
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	store_relaxed(&f->mapcount, 0);
 	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_SWAPBACKED)));
+	/* Locked before it is live: whoever goes through pages by number must not be first. */
+	folio_lock_new(f);
 	store_release(&f->refcount, 1);
-	UHMM_BUG_ON(m, !folio_trylock(f));
+}
+
+void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns, unsigned int nr)
+{
+	unsigned int n;
+
+	atomic_fetch_add_explicit(&m->pgmaps->used, nr, memory_order_relaxed);
+	/* Each page in use holds its pagemap, so that it cannot go away below it. */
+	for (unsigned int i = 0; i < nr; i += n) {
+		struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfns[i]);
+
+		for (n = 1; i + n < nr && page_pgmap(m, pfns[i + n]) == pgmap; n++)
+			;
+		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
+	}
+	for (unsigned int i = 0; i < nr; i++)
+		page_init(m, pfns[i]);
+}
+
+void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm__zone_device_pages_init(m, &pfn, 1);
 }
 
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)

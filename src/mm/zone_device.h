@@ -13,23 +13,23 @@
 struct uhmm__fault;
 
 struct uhmm_dev_pagemap {
-	struct uhmm_machine *machine; /* [const] */
-	enum uhmm_memory_type type;   /* [const] */
-	uhmm_pfn_t start;	      /* [const] */
-	uint64_t npages;	      /* [const] */
-	void *owner;		      /* [const] */
+	struct uhmm_machine *machine;		/* [const] */
+	enum uhmm_memory_type type;		/* [const] */
+	uhmm_pfn_t start;			/* [const] */
+	uint64_t npages;			/* [const] */
+	void *owner;				/* [const] */
 	const struct uhmm_dev_pagemap_ops *ops; /* [const] */
-	void *data;		      /* [const] the driver's */
-	_Atomic uint64_t refs;	      /* [atomic] pages in use + 1 */
+	void *data;				/* [const] the driver's */
+	_Atomic uint64_t refs;			/* [atomic] pages in use + 1 */
 };
 
 /* All pagemaps of a machine, by 2 MiB of pfns. */
 struct uhmm__pgmaps {
 	struct uhmm__mutex lock;
-	struct uhmm__waitq drained; /* a pagemap's last page came back */
+	struct uhmm__waitq drained;		      /* a pagemap's last page came back */
 	_Atomic(struct uhmm_dev_pagemap *) *by_block; /* reserved; [lock] for writing */
 	size_t nr_blocks;
-	uhmm_pfn_t next; /* [lock] first device pfn never used */
+	uhmm_pfn_t next;       /* [lock] first device pfn never used */
 	_Atomic uint64_t used; /* [atomic] device pages in use */
 };
 
@@ -45,6 +45,9 @@ static inline struct uhmm_dev_pagemap *page_pgmap(struct uhmm_machine *m, uhmm_p
 
 	return load_acquire(&m->pgmaps->by_block[i]);
 }
+
+/* uhmm_zone_device_page_init() for several. */
+void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns, unsigned int nr);
 
 /* The last reference is gone. Models: free_zone_device_folio(). */
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f);

@@ -173,8 +173,8 @@ uhmm_always_inline uhmm_pfn_t leaf_pfn(pte_t p)
 
 uhmm_always_inline pte_t leaf_make(enum leaf_type type, uint64_t offset)
 {
-	return pte_make((uint64_t)type << LEAF_TYPE_SHIFT |
-			(~offset & (BIT(LEAF_OFFSET_BITS) - 1)) << LEAF_OFFSET_SHIFT);
+	return pte_make((uint64_t)type << LEAF_TYPE_SHIFT | (~offset & (BIT(LEAF_OFFSET_BITS) - 1))
+								    << LEAF_OFFSET_SHIFT);
 }
 
 uhmm_always_inline bool leaf_is_migration(pte_t p)

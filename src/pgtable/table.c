@@ -83,16 +83,17 @@ static bool chunk_add(struct uhmm_machine *m, struct uhmm__tables *t)
 	return true;
 }
 
-/* A table never used. Context: t->lock. */
-static struct uhmm__ptdesc *table_fresh(struct uhmm__tables *t)
+/*
+ * A table never used. *populate: where to have the host fill memory ahead, once the lock is
+ * dropped; after the first few, tables come in runs. Context: t->lock.
+ */
+static struct uhmm__ptdesc *table_fresh(struct uhmm__tables *t, char **populate)
 {
 	char *chunk = t->chunks[t->nr_chunks - 1];
 	size_t i = t->next_in_chunk++;
 
-	/* After the first few, tables come in runs: fill them ahead. */
 	if (i % TABLE_POPULATE == 0 && (i >= TABLE_POPULATE || t->nr_chunks > 1))
-		uhmm__reserve_populate(chunk + (i << UHMM_PAGE_SHIFT),
-				       TABLE_POPULATE << UHMM_PAGE_SHIFT);
+		*populate = chunk + (i << UHMM_PAGE_SHIFT);
 	return (struct uhmm__ptdesc *)chunk + i;
 }
 
@@ -101,6 +102,7 @@ static struct uhmm__table *table_alloc(struct uhmm_machine *m, unsigned int leve
 {
 	struct uhmm__tables *t = m->tables;
 	struct uhmm__ptdesc *d;
+	char *populate = NULL;
 
 	if (uhmm__inject(m, UHMM_INJECT_META))
 		return NULL;
@@ -113,9 +115,11 @@ static struct uhmm__table *table_alloc(struct uhmm_machine *m, unsigned int leve
 			uhmm__spin_unlock(&t->lock);
 			return NULL;
 		}
-		d = table_fresh(t);
+		d = table_fresh(t, &populate);
 	}
 	uhmm__spin_unlock(&t->lock);
+	if (unlikely(populate))
+		uhmm__reserve_populate(populate, TABLE_POPULATE << UHMM_PAGE_SHIFT);
 	uhmm__spin_init(&d->ptl, level == 1 ? UHMM__LC_PTL : UHMM__LC_PTL_PMD);
 	d->level = level;
 	d->machine = m;

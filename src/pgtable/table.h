@@ -55,7 +55,7 @@ struct uhmm__tables {
 	char **chunks;		   /* [lock] */
 	size_t nr_chunks;
 	size_t cap_chunks;
-	size_t next_in_chunk;	     /* [lock] first table of the last chunk never used */
+	size_t next_in_chunk;	    /* [lock] first table of the last chunk never used */
 	_Atomic uint64_t nr_tables; /* [atomic] in use, freed ones until their grace period */
 };
 
@@ -116,6 +116,13 @@ uhmm_always_inline pte_t ptep_get_and_clear(ptent_t *p)
 	old = pte_make(load_relaxed(p));
 	store_release(p, 0);
 	return old;
+}
+
+/* The same, and a full barrier: what is read next is not older than the cleared entry. */
+uhmm_always_inline pte_t ptep_xchg_clear(ptent_t *p)
+{
+	uhmm__sched_point(UHMM__PT_WRITE, p);
+	return pte_make(atomic_exchange_explicit(p, 0, memory_order_seq_cst));
 }
 
 uhmm_always_inline struct uhmm__table *entry_table(pte_t p)

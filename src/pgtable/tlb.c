@@ -56,8 +56,12 @@ pte_t uhmm__tlb_lookup(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr)
 	uhmm__spin_lock(&t->lock);
 	if (e->pgt == pgt && e->addr == (addr & UHMM_PAGE_MASK))
 		pte = e->pte;
-	uhmm__spin_unlock(&t->lock);
 	return pte;
+}
+
+void uhmm__tlb_done(struct uhmm__pgtable *pgt)
+{
+	uhmm__spin_unlock(&pgt->machine->tlbs->lock);
 }
 
 void uhmm__tlb_insert(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, pte_t pte)

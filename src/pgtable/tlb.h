@@ -38,8 +38,12 @@ static inline pte_t uhmm__ptep_clear_flush(struct uhmm__pgtable *pgt, uhmm_vaddr
 }
 
 #if UHMM_CHECKED
-/* A translation cached by the current CPU, none if there is none. */
+/*
+ * A translation cached by the current CPU, none if there is none. Flushes wait until
+ * uhmm__tlb_done(), as on hardware, where the interrupt comes after the access.
+ */
 pte_t uhmm__tlb_lookup(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr);
+void uhmm__tlb_done(struct uhmm__pgtable *pgt);
 void uhmm__tlb_insert(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, pte_t pte);
 /* Reports if any CPU can still reach @pfn. */
 void uhmm__tlb_frame_freed(struct uhmm_machine *m, uhmm_pfn_t pfn);
@@ -50,6 +54,10 @@ static inline pte_t uhmm__tlb_lookup(struct uhmm__pgtable *pgt uhmm_unused,
 				     uhmm_vaddr_t addr uhmm_unused)
 {
 	return pte_make(0);
+}
+
+static inline void uhmm__tlb_done(struct uhmm__pgtable *pgt uhmm_unused)
+{
 }
 
 static inline void uhmm__tlb_insert(struct uhmm__pgtable *pgt uhmm_unused,

@@ -69,7 +69,7 @@ static int grow_mms(struct uhmm_player *p, uint32_t n)
 	if (n >= cap) {
 		while (n >= cap)
 			cap = cap ? 2 * cap : 64;
-		mms = realloc(p->mms, cap * sizeof(*mms));
+		mms = realloc(p->mms, cap * sizeof(struct player_mm *));
 		if (!mms)
 			return -ENOMEM;
 		p->mms = mms;
@@ -118,7 +118,7 @@ static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		player_count(p, UHMM_REPLAY_SKIPPED);
 		return err;
 	}
-	mm = calloc(1, sizeof(*mm) + p->config.nr_cpus * sizeof(mm->task[0]));
+	mm = calloc(1, sizeof(*mm) + p->config.nr_cpus * sizeof(struct uhmm_task *));
 	if (!mm)
 		return -ENOMEM;
 	uhmm__areas_init(&mm->areas);

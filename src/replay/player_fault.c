@@ -181,8 +181,8 @@ static bool offloaded(const struct uhmm_player *p, const struct access *a, int32
 
 static int open_mirror(struct uhmm_player *p, struct player_mm *mm)
 {
-	struct uhmm_device_config config = { sizeof(config),
-					     .memory_bytes = p->config.device_bytes };
+	struct uhmm_device_config config = { sizeof(config), .memory_bytes = p->config.device_bytes,
+					     .exact_invalidation = true };
 	int err = 0;
 
 	if (!p->device)

@@ -21,8 +21,6 @@ struct uhmm_replay {
 	bool ended;
 	bool have_last; /* an event was read ahead */
 	uint64_t line, last_line;
-	uint64_t since_compare;	 /* events */
-	uint64_t pages_compared; /* by the last comparison, about */
 	struct uhmm_trace_event last;
 	struct uhmm_trace_event events[BATCH];
 };
@@ -113,7 +111,6 @@ static int play(struct uhmm_replay *r, const struct uhmm_trace_event *events, si
 		if (err)
 			return err;
 	}
-	r->since_compare += nr;
 	return 0;
 }
 
@@ -150,7 +147,6 @@ static int compare(struct uhmm_replay *r)
 		run->differing += found;
 		run->same_digest = run->player->digest == first->digest;
 	}
-	r->since_compare = 0;
 	return 0;
 }
 

@@ -107,11 +107,22 @@ uhmm_always_inline bool uhmm__bit_lock(struct uhmm_machine *m, _Atomic uint32_t 
 uhmm_always_inline void uhmm__bit_unlock(struct uhmm_machine *m, _Atomic uint32_t *word,
 					 unsigned int bit, unsigned int waiters_bit)
 {
-	uint32_t old = atomic_fetch_and_explicit(word, ~(1U << bit), memory_order_release);
+	/* The bit is set: taking it off is one instruction where clearing it is a loop. */
+	uint32_t old = atomic_fetch_sub_explicit(word, 1U << bit, memory_order_release);
 
 	if (unlikely(old & (1U << waiters_bit)))
 		uhmm__bit_unlock_slow(m, word, bit, waiters_bit);
 }
 #endif
+
+/* Take the lock in a word that nobody else can see yet. */
+uhmm_always_inline void uhmm__bit_lock_new(_Atomic uint32_t *word, unsigned int bit)
+{
+#if UHMM_CHECKED
+	(void)uhmm__bit_trylock(word, bit);
+#else
+	store_relaxed(word, load_relaxed(word) | 1U << bit);
+#endif
+}
 
 #endif /* UHMM_SYNC_WAIT_H */

@@ -152,10 +152,15 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 	unsigned int n = old_n < new_n ? old_n : new_n;
 	struct flat_page first = mm->page[old];
 
-	for (unsigned int i = 0; i < new_n; i++)
-		mm->page[new + i] = first;
-	clear(f, mm, new, new_n);
-	memcpy(bytes_of(f, mm, new), bytes_of(f, mm, old), n * f->unit);
+	for (unsigned int i = 0; i < new_n; i++) {
+		/* Gaps between several mappings stay what they are at the new place. */
+		if (old_n == new_n && !mm->page[old + i].mapped)
+			continue;
+		clear(f, mm, new + i, 1);
+		mm->page[new + i] = i < n ? mm->page[old + i] : first;
+		if (i < n)
+			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
+	}
 	clear(f, mm, old, old_n);
 	if (!keep)
 		flat_munmap(mm, old, old_n);

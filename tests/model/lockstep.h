@@ -22,7 +22,7 @@
 	X(SNAPSHOT, 2)                                                                             \
 	X(EVICT, 2)                                                                                \
 	X(EVICT_ALL, 1)                                                                            \
-	X(FAIL_ALLOC, 1)                                                                           \
+	X(FAIL_ALLOC, 0)                                                                           \
 	X(REOPEN, 1)                                                                               \
 	X(MMAP, 4)                                                                                 \
 	X(MUNMAP, 3)                                                                               \
@@ -38,7 +38,7 @@ enum op_kind {
 #define OP_ENUM(name, weight) OP_##name,
 	LOCKSTEP_OPS(OP_ENUM)
 #undef OP_ENUM
-	NR_OPS
+		NR_OPS
 };
 
 /* Everything an operation needs, so that a list stays meaningful when others are left out. */

@@ -35,10 +35,18 @@ static enum op_kind random_kind(struct rng *rng)
 static int random_prot(struct rng *rng)
 {
 	static const int prots[] = {
-		RW,	   RW,	       RW,
-		RW,	   RW,	       PROT_READ,
-		PROT_READ, PROT_NONE,  PROT_WRITE,
-		PROT_EXEC, RW | PROT_EXEC, PROT_READ | PROT_EXEC,
+		RW,
+		RW,
+		RW,
+		RW,
+		RW,
+		PROT_READ,
+		PROT_READ,
+		PROT_NONE,
+		PROT_WRITE,
+		PROT_EXEC,
+		RW | PROT_EXEC,
+		PROT_READ | PROT_EXEC,
 	};
 
 	return prots[rng_below(rng, sizeof(prots) / sizeof(prots[0]))];
@@ -91,6 +99,12 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
 		op->npages = 1;
+	if (op->kind == OP_MREMAP) {
+		unsigned int most = op->npages > op->npages2 ? op->npages : op->npages2;
+
+		if (op->page2 + most > FLAT_PAGES)
+			op->page2 = FLAT_PAGES - most;
+	}
 	/*
 	 * How VMAs are cut depends on which have anonymous pages, and with limited memory that
 	 * depends on the strategy: there only one page at a time can be moved by all three.

@@ -154,7 +154,8 @@ static void own_drop(struct thread *t, unsigned int i)
 /* There and back again between the two halves of the thread's part. */
 static void own_move(struct thread *t)
 {
-	uhmm_vaddr_t to = t->own == OWN(t->index) ? OWN(t->index) + OWN_PAGES * PAGE : OWN(t->index);
+	uhmm_vaddr_t to = t->own == OWN(t->index) ? OWN(t->index) + OWN_PAGES * PAGE
+						  : OWN(t->index);
 
 	for (unsigned int i = 0; i < OWN_PAGES;) {
 		unsigned int n = 1 + pick(t, OWN_PAGES - i);
@@ -286,7 +287,8 @@ static void shared_map(struct thread *t, uhmm_vaddr_t page, unsigned int n)
 		break;
 	default:
 		ret = uhmm_mmap(t->mm, page, len, RW,
-				ANON | MAP_FIXED | (one_in(t, 3) ? MAP_POPULATE : 0), NULL, 0, NULL);
+				ANON | MAP_FIXED | (one_in(t, 3) ? MAP_POPULATE : 0), NULL, 0,
+				NULL);
 		break;
 	}
 	/* Holes and rights are as the others left them. */
@@ -354,14 +356,14 @@ static void migrate_op(struct thread *t)
 	if (one_in(t, 6)) {
 		struct uhmm_devmem *pool = uhmm_device_memory(s.f.dev[dev]);
 
-		left = one_in(t, 4) ? uhmm_devmem_evict_all(pool, false) :
-					    uhmm_devmem_evict(pool, n);
+		left = one_in(t, 4) ? uhmm_devmem_evict_all(pool, false)
+				    : uhmm_devmem_evict(pool, n);
 		if (left < 0)
 			die("evict: %lld", (long long)left);
 		return;
 	}
-	ret = mirror_op(t->mirror[dev], ops[pick(t, sizeof(ops) / sizeof(ops[0]))], start, n, t->buf,
-			NULL);
+	ret = mirror_op(t->mirror[dev], ops[pick(t, sizeof(ops) / sizeof(ops[0]))], start, n,
+			t->buf, NULL);
 	if (ret && ret != -ENOENT && ret != -EINVAL && ret != -EFAULT && ret != -EBUSY)
 		die("ioctl: %d", ret);
 }

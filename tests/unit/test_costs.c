@@ -222,6 +222,36 @@ START_TEST(test_events)
 }
 END_TEST
 
+/* The table in docs/costs.md: every price, with its text, part and built-in value. */
+START_TEST(test_documented)
+{
+	static char text[64 << 10];
+	FILE *f = fopen(UHMM_TEST_DATA "/../docs/costs.md", "r");
+	struct uhmm_costs *costs = built_in();
+
+	ck_assert_ptr_nonnull(f);
+	text[fread(text, 1, sizeof(text) - 1, f)] = '\0';
+	fclose(f);
+	for (unsigned int c = 0; c < UHMM_NR_COSTS; c++) {
+		char row[200], value[40], unit[20], entry[100];
+		struct uhmm_costs *one;
+		const char *at;
+		int n = snprintf(row, sizeof(row), "\n| `%s` | %s | ", uhmm_cost_name(c),
+				 uhmm_cost_text(c));
+
+		at = strstr(text, row);
+		ck_assert_msg(at != NULL, "docs/costs.md has no row '%s'", row + 1);
+		ck_assert_int_eq(sscanf(at + n, "%*s | %39s %19s", value, unit), 2);
+		snprintf(entry, sizeof(entry), "%s %s %s", uhmm_cost_name(c), value, unit);
+		one = parse(entry);
+		ck_assert_msg(near(uhmm_costs_cycles(one, c), uhmm_costs_cycles(costs, c)),
+			      "docs/costs.md: %s", entry);
+		uhmm_costs_destroy(one);
+	}
+	uhmm_costs_destroy(costs);
+}
+END_TEST
+
 START_TEST(test_names)
 {
 	for (unsigned int c = 0; c < UHMM_NR_COSTS; c++) {
@@ -250,6 +280,7 @@ int main(void)
 	tcase_add_test(tc, test_bad_files);
 	tcase_add_test(tc, test_parts_add_up);
 	tcase_add_test(tc, test_events);
+	tcase_add_test(tc, test_documented);
 	tcase_add_test(tc, test_names);
 	suite_add_tcase(s, tc);
 	sr = srunner_create(s);

@@ -43,7 +43,7 @@ DAMAGE(d_nr_vmas, w.mm->nr_vmas += d)
 DAMAGE(d_vma_end, vma_of(EMPTY)->end += d * (int64_t)PAGE)
 DAMAGE(d_vma_range, uhmm__find_vma(w.mm, EMPTY)->end = EMPTY + (d > 0 ? 0x123 : 2 * PAGE))
 DAMAGE(d_vma_mm, put_ptr(&uhmm__find_vma(w.mm, EMPTY)->mm, w.child, d))
-DAMAGE(d_vma_reader, atomic_fetch_add(&vma_of(MAIN)->refcnt, d))
+DAMAGE(d_vma_reader, atomic_fetch_add(&vma_of(MAIN)->readers[1].nr, d))
 DAMAGE(d_vma_writer,
        store_relaxed(&vma_of(MAIN)->lock_seq, load_relaxed(&w.mm->lock_seq) - (d < 0)))
 DAMAGE(d_page_prot, vma_of(EMPTY)->page_prot ^= PTE_RW)
@@ -77,7 +77,7 @@ static const struct damage vma_damages[] = {
 	{ "end", d_vma_end, 1, { "is in the tree as" } },
 	{ "range", d_vma_range, 2, { "is no range of pages", "is in the tree as" } },
 	{ "mm", d_vma_mm, 1, { "is another mm's" } },
-	{ "reader", d_vma_reader, 1, { "is read-locked or detached (0x2)" } },
+	{ "reader", d_vma_reader, 1, { "is read-locked (1) or detached" } },
 	{ "writer", d_vma_writer, 1, { "is write-locked" } },
 	{ "page_prot", d_page_prot, 1, { "has page_prot" } },
 	{ "chain range", d_chain_range, 2, { "has a chain of offsets", "a tree of -1" } },
