@@ -28,7 +28,7 @@ struct uhmm__anon_vma_chain {
 };
 
 struct uhmm__anon_vma {
-	_Atomic(struct uhmm__anon_vma *) root; /* holds the lock of the whole family */
+	struct uhmm__anon_vma *_Atomic root; /* holds the lock of the whole family */
 	struct uhmm__anon_vma *parent;	       /* [const] while in use; link of the free list */
 	struct uhmm__rwsem rwsem;	       /* used in the root only */
 	_Atomic uint32_t refcount; /* [atomic] one for its VMAs, one per child, walkers */
@@ -61,7 +61,7 @@ struct uhmm_vma {
 	uint64_t page_prot;			   /* [mmap:w + vma:w] bits of a present entry */
 	uint64_t pgoff;				   /* [mmap:w + vma:w] */
 	struct uhmm_file *file;			   /* [const] */
-	_Atomic(struct uhmm__anon_vma *) anon_vma; /* set once under mmap:r + page_table_lock */
+	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
 	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
 	_Atomic uint32_t lock_seq; /* [mmap:w] */

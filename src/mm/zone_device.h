@@ -27,7 +27,7 @@ struct uhmm_dev_pagemap {
 struct uhmm__pgmaps {
 	struct uhmm__mutex lock;
 	struct uhmm__waitq drained;		      /* a pagemap's last page came back */
-	_Atomic(struct uhmm_dev_pagemap *) *by_block; /* reserved; [lock] for writing */
+	struct uhmm_dev_pagemap *_Atomic *by_block; /* reserved; [lock] for writing */
 	size_t nr_blocks;
 	uhmm_pfn_t next;       /* [lock] first device pfn never used */
 	_Atomic uint64_t used; /* [atomic] device pages in use */

@@ -22,7 +22,7 @@ struct uhmm__rwsem {
 	uint32_t class_id;
 	struct list_head waiters; /* [wait_lock] */
 #if UHMM_CHECKED
-	_Atomic(struct uhmm_task *) owner; /* the writer */
+	struct uhmm_task *_Atomic owner; /* the writer */
 #endif
 };
 

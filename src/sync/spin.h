@@ -15,7 +15,7 @@ struct uhmm__spinlock {
 #if UHMM_CHECKED
 	uint16_t class_id;
 	uint16_t spinners; /* fibers that wait for it */
-	_Atomic(struct uhmm_task *) owner;
+	struct uhmm_task *_Atomic owner;
 #endif
 };
 
