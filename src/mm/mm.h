@@ -29,12 +29,12 @@ struct uhmm__anon_vma_chain {
 
 struct uhmm__anon_vma {
 	struct uhmm__anon_vma *_Atomic root; /* holds the lock of the whole family */
-	struct uhmm__anon_vma *parent;	       /* [const] while in use; link of the free list */
-	struct uhmm__rwsem rwsem;	       /* used in the root only */
-	_Atomic uint32_t refcount; /* [atomic] one for its VMAs, one per child, walkers */
-	uint32_t num_children;	   /* [rwsem:w] */
-	uint32_t num_active_vmas;  /* [rwsem:w] VMAs whose vma->anon_vma it is */
-	struct uhmm__itree tree;   /* [rwsem] of chains */
+	struct uhmm__anon_vma *parent;	     /* [const] while in use; link of the free list */
+	struct uhmm__rwsem rwsem;	     /* used in the root only */
+	_Atomic uint32_t refcount;	     /* [atomic] one for its VMAs, one per child, walkers */
+	uint32_t num_children;		     /* [rwsem:w] */
+	uint32_t num_active_vmas;	     /* [rwsem:w] VMAs whose vma->anon_vma it is */
+	struct uhmm__itree tree;	     /* [rwsem] of chains */
 };
 
 static inline struct uhmm__anon_vma *anon_vma_root(struct uhmm__anon_vma *av)
@@ -54,13 +54,13 @@ struct uhmm__vma_readers {
 } __attribute__((aligned(64)));
 
 struct uhmm_vma {
-	uhmm_vaddr_t start, end;		   /* [mmap:w + vma:w] */
-	struct uhmm_mm *mm;			   /* [const] */
-	struct uhmm_machine *machine;		   /* once it is dead */
-	uint64_t flags;				   /* [mmap:w + vma:w] UHMM_VM_* */
-	uint64_t page_prot;			   /* [mmap:w + vma:w] bits of a present entry */
-	uint64_t pgoff;				   /* [mmap:w + vma:w] */
-	struct uhmm_file *file;			   /* [const] */
+	uhmm_vaddr_t start, end;		 /* [mmap:w + vma:w] */
+	struct uhmm_mm *mm;			 /* [const] */
+	struct uhmm_machine *machine;		 /* once it is dead */
+	uint64_t flags;				 /* [mmap:w + vma:w] UHMM_VM_* */
+	uint64_t page_prot;			 /* [mmap:w + vma:w] bits of a present entry */
+	uint64_t pgoff;				 /* [mmap:w + vma:w] */
+	struct uhmm_file *file;			 /* [const] */
 	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
 	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */

@@ -26,7 +26,7 @@ struct uhmm_dev_pagemap {
 /* All pagemaps of a machine, by 2 MiB of pfns. */
 struct uhmm__pgmaps {
 	struct uhmm__mutex lock;
-	struct uhmm__waitq drained;		      /* a pagemap's last page came back */
+	struct uhmm__waitq drained;		    /* a pagemap's last page came back */
 	struct uhmm_dev_pagemap *_Atomic *by_block; /* reserved; [lock] for writing */
 	size_t nr_blocks;
 	uhmm_pfn_t next;       /* [lock] first device pfn never used */

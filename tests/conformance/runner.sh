@@ -165,6 +165,55 @@ for edit in '5s/faults=1/faults=2/' '5s/cpages=4/cpages=3/' '7s/..3000013/..3000
 	last "0 passed, 1 failed"
 done
 
+# What the two ways to the device did differently once.
+vector twice.vec <<'END'
+case allocation-fails
+p0 mmap 200000000000 8 rw private,anon
+= ?
+p0 flags d0 1
+= ?
+p0 migrate_to_dev d0 200000000000 8
+= ?
+case device-tables-lost
+p0 mmap 200000000000 8 rw private,anon
+= ?
+p0 migrate_to_dev d0 200000000000 8
+= ?
+p0 mprotect 200000000000 4 r
+= ?
+p0 migrate_to_dev d0 200000000000 8
+= ?
+case read-only-on-the-device
+p0 mmap 200000000000 8 rw private,anon
+= ?
+p0 cpu_write 200000000000 8 1
+= ?
+p0 migrate_to_dev d0 200000004000 2
+= ?
+p0 fork p1
+= ?
+p1 migrate_to_dev d0 200000004000 2
+= ?
+p1 migrate_to_dev d0 200000000000 8
+= ?
+p0 migrate_to_dev d0 200000005000 3
+= ?
+p0 dev_write d0 200000000000 8 2
+= ?
+p1 cpu_read 200000000000 8
+= ?
+END
+conform 0 --differential twice.vec
+last "3 passed, 0 failed"
+
+# The checked variant, if it was built.
+if [ -x "$(dirname "$uhmm")/uhmm-checked" ]; then
+	conform 0 --check good.vec device.vec
+	last "3 passed, 0 failed"
+	conform 0 --check --differential good.vec device.vec twice.vec
+	last "6 passed, 0 failed"
+fi
+
 # "?" takes any answer.
 sed 's/^= .*/= ?/' "$tmp/device.vec" >"$tmp/any.vec"
 conform 0 any.vec

@@ -1,0 +1,733 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* migrate_vma_*() and migrate_device_*(), step by step. */
+#define _GNU_SOURCE
+#include "unit/inside.h"
+
+#define V UHMM_MIGRATE_PFN_VALID
+#define M UHMM_MIGRATE_PFN_MIGRATE
+#define W UHMM_MIGRATE_PFN_WRITE
+#define SYSTEM UHMM_MIGRATE_VMA_SELECT_SYSTEM
+#define PRIVATE UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
+#define COHERENT UHMM_MIGRATE_VMA_SELECT_DEVICE_COHERENT
+
+enum { N = 2048 };
+
+static uint64_t src[N], dst[N];
+static struct uhmm_migrate_vma args;
+
+static void prepare(uhmm_vaddr_t start, unsigned int npages, uint64_t flags)
+{
+	memset(src, 0xff, sizeof(src));
+	memset(dst, 0xff, sizeof(dst));
+	args = (struct uhmm_migrate_vma){
+		.size = sizeof(args),
+		.vma = uhmm_vma_lookup(f.mm, start),
+		.src = src,
+		.dst = dst,
+		.start = start,
+		.end = start + npages * PAGE,
+		.pgmap_owner = f.dev[0],
+		.flags = flags,
+	};
+}
+
+/* Ends with mmap_lock held for reading. */
+static void collect(uhmm_vaddr_t start, unsigned int npages, uint64_t flags)
+{
+	uhmm_mmap_read_lock(f.mm);
+	prepare(start, npages, flags);
+	expect_eq(uhmm_migrate_vma_setup(&args), 0);
+	expect_eq(args.npages, npages);
+}
+
+static void finish(void)
+{
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(f.mm);
+	fixture_verify(&f);
+}
+
+static uhmm_pfn_t device_page(unsigned int dev)
+{
+	uhmm_pfn_t pfn;
+
+	expect_eq(uhmm_devmem_alloc(uhmm_device_memory(f.dev[dev]), NULL, &pfn), 0);
+	return pfn;
+}
+
+static uhmm_pfn_t ram_page(void)
+{
+	uhmm_pfn_t pfn;
+
+	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+	return pfn;
+}
+
+/* A destination for src[i], with its contents. */
+static void give(unsigned int i, uhmm_pfn_t pfn)
+{
+	dst[i] = uhmm_migrate_pfn(pfn);
+	if (src[i] & V)
+		uhmm_copy_highpage(f.m, pfn, uhmm_migrate_pfn_to_pfn(src[i]));
+	else
+		uhmm_clear_highpage(f.m, pfn);
+}
+
+/* ---- arguments ---- */
+
+static int setup_with(struct uhmm_migrate_vma bad)
+{
+	args = bad;
+	return uhmm_migrate_vma_setup(&args);
+}
+
+START_TEST(argument_errors)
+{
+	struct uhmm_migrate_vma good, bad;
+
+	map_written(AT, 4);
+	uhmm_mmap_read_lock(f.mm);
+	prepare(AT, 4, SYSTEM);
+	good = args;
+#define BAD(what)                                                                                  \
+	do {                                                                                       \
+		bad = good;                                                                        \
+		bad.what;                                                                          \
+		expect_eq(setup_with(bad), -EINVAL);                                               \
+	} while (0)
+	BAD(size = 0);
+	BAD(vma = NULL);
+	BAD(src = NULL);
+	BAD(dst = NULL);
+	BAD(end = AT);
+	BAD(end = AT - PAGE);
+	BAD(start = AT - PAGE);
+	BAD(start = AT + 4 * PAGE);
+	BAD(end = AT + 5 * PAGE);
+	BAD(fault_page = pfn_at(f.mm, AT)); /* not of a device */
+#undef BAD
+	expect_eq(setup_with(good), 0);
+	expect_eq(args.cpages, 4);
+	finish();
+}
+END_TEST
+
+START_TEST(fault_page_must_be_locked)
+{
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	uhmm_mmap_read_lock(f.mm);
+	prepare(AT, 1, PRIVATE);
+	args.fault_page = pfn_at(f.mm, AT);
+	expect_eq(uhmm_migrate_vma_setup(&args), -EINVAL);
+	uhmm_mmap_read_unlock(f.mm);
+}
+END_TEST
+
+/* (q) The number of pages is taken from the ends as they are, which are then cut to pages. */
+START_TEST(ends_are_masked_after_pages_are_counted)
+{
+	map_written(AT, 2);
+	uhmm_mmap_read_lock(f.mm);
+	prepare(AT, 1, SYSTEM);
+	args.start = AT + 8;
+	args.end = AT + PAGE;
+	expect_eq(uhmm_migrate_vma_setup(&args), -EINVAL);
+	args.start = AT + 8;
+	args.end = AT + PAGE + 9;
+	expect_eq(uhmm_migrate_vma_setup(&args), 0);
+	expect_eq(args.start, AT);
+	expect_eq(args.end, AT + PAGE);
+	expect_eq(args.npages, 1);
+	finish();
+}
+END_TEST
+
+/* ---- what is collected ---- */
+
+START_TEST(nothing_to_collect_is_success)
+{
+	map_written(AT, 1);
+	collect(AT, 1, PRIVATE);
+	expect_eq(args.cpages, 0);
+	expect_eq(src[0], 0);
+	expect_eq(dst[0], 0);
+	finish();
+}
+END_TEST
+
+/* (q) Entries without a page may always be migrated, whatever is selected. */
+START_TEST(empty_entries_regardless_of_select_flags)
+{
+	static const uint64_t flags[] = { SYSTEM, PRIVATE, COHERENT, 0 };
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(flags); i++) {
+		map_written(AT, 3);
+		expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_DONTNEED), 0);
+		collect(AT, 2, flags[i]);
+		expect_eq(args.cpages, 2);
+		expect_eq(src[0], M);
+		expect_eq(src[1], M);
+		finish();
+	}
+}
+END_TEST
+
+START_TEST(hole_of_512_pages_and_more)
+{
+	map_fixed(f.mm, AT, 1024 + 512, RW);
+	put_word(f.mm, AT + 600 * PAGE, 1);
+	collect(AT, 1024 + 512, PRIVATE);
+	expect_eq(args.cpages, 1024 + 512 - 1);
+	for (unsigned int i = 0; i < 1024 + 512; i++)
+		expect_eq(src[i], i == 600 ? 0 : M);
+	expect(!ptep_at(f.mm, AT));
+	finish();
+}
+END_TEST
+
+START_TEST(zero_page_only_with_system)
+{
+	static const uint64_t flags[] = { SYSTEM, PRIVATE, COHERENT };
+
+	map_fixed(f.mm, AT, 1, RW);
+	touch(f.mm, AT);
+	for (unsigned int i = 0; i < 3; i++) {
+		collect(AT, 1, flags[i]);
+		expect_eq(src[0], flags[i] == SYSTEM ? M : 0);
+		finish();
+		expect(is_zero_page(f.mm, AT));
+	}
+}
+END_TEST
+
+START_TEST(present_pages_only_with_system)
+{
+	map_written(AT, 3);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ), 0);
+	collect(AT, 1, SYSTEM);
+	expect_eq(src[0], uhmm_migrate_pfn(pfn_at(f.mm, AT)) | M | W);
+	finish();
+	collect(AT + PAGE, 1, SYSTEM);
+	expect_eq(src[0], uhmm_migrate_pfn(pfn_at(f.mm, AT + PAGE)) | M);
+	finish();
+	collect(AT, 1, PRIVATE | COHERENT);
+	expect_eq(src[0], 0);
+	finish();
+}
+END_TEST
+
+/* (q) migrate_vma does not care whether anybody may read. */
+START_TEST(prot_none_counts_as_present)
+{
+	map_written(AT, 1);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
+	collect(AT, 1, SYSTEM);
+	expect_eq(args.cpages, 1);
+	expect_eq(src[0] & (V | M | W), V | M);
+	finish();
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), 0);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+START_TEST(device_pages_of_the_owner_only)
+{
+	struct uhmm_mm *child;
+
+	map_written(AT, 3);
+	to_device(0, AT, 2);
+	to_device(1, AT + 2 * PAGE, 1);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTFORK), 0);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DOFORK), 0);
+	collect(AT, 3, PRIVATE);
+	expect_eq(args.cpages, 2);
+	expect_eq(src[0], uhmm_migrate_pfn(pfn_at(f.mm, AT)) | M | W);
+	expect_eq(src[1], uhmm_migrate_pfn(pfn_at(f.mm, AT + PAGE)) | M);
+	expect_eq(src[2], 0);
+	finish();
+	collect(AT, 3, SYSTEM);
+	expect_eq(args.cpages, 0);
+	finish();
+	uhmm_mmput(child);
+}
+END_TEST
+
+START_TEST(other_entries_are_not_collected)
+{
+	const pte_t entries[] = {
+		leaf_make(LEAF_HWPOISON, 5),
+		leaf_make(LEAF_MARKER, MARKER_POISONED),
+		leaf_make(LEAF_MARKER, MARKER_UFFD_WP),
+		leaf_make(LEAF_SWAP, 77),
+		leaf_make(LEAF_MIGRATION_WRITE, 1),
+	};
+
+	map_fixed(f.mm, AT, 2, RW);
+	touch(f.mm, AT + PAGE);
+	for (unsigned int i = 0; i < ARRAY_SIZE(entries); i++) {
+		store_relaxed(ptep_at(f.mm, AT), entries[i].val);
+		collect(AT, 1, SYSTEM | PRIVATE);
+		expect_eq(src[0], 0);
+		expect_eq(pte_at(f.mm, AT).val, entries[i].val);
+		store_relaxed(ptep_at(f.mm, AT), 0);
+		finish();
+	}
+}
+END_TEST
+
+START_TEST(folio_locked_by_another)
+{
+	struct uhmm__frame *frame;
+
+	map_written(AT, 2);
+	frame = frame_at(f.mm, AT);
+	expect(folio_trylock(frame));
+	collect(AT, 2, SYSTEM);
+	expect_eq(src[0], 0);
+	expect(src[1] & M);
+	expect(in_ram(f.mm, AT));
+	folio_unlock(f.m, frame);
+	finish();
+	expect_eq(counted(f.m, UHMM_CNT_FAIL_LOCKED), 1);
+}
+END_TEST
+
+/* An exclusive page that may be pinned gets its entry back at once. */
+START_TEST(pinned_page)
+{
+	struct uhmm__frame *frame;
+	pte_t before;
+
+	map_written(AT, 1);
+	frame = frame_at(f.mm, AT);
+	before = pte_at(f.mm, AT);
+	atomic_fetch_add(&frame->refcount, UHMM_PIN_BIAS);
+	collect(AT, 1, SYSTEM);
+	expect_eq(src[0], 0);
+	expect_eq(pte_at(f.mm, AT).val, before.val);
+	expect(folio_test(frame, PG_ANON_EXCLUSIVE));
+	atomic_fetch_sub(&frame->refcount, UHMM_PIN_BIAS);
+	finish();
+}
+END_TEST
+
+START_TEST(one_migrate_event_with_owner)
+{
+	struct watcher w;
+
+	map_written(AT, 4);
+	watch(&w, f.mm, AT, 4);
+	collect(AT, 4, SYSTEM);
+	expect_eq(w.calls, 1);
+	expect_eq(w.events[UHMM_MMU_NOTIFY_MIGRATE], 1);
+	expect(w.owner == f.dev[0]);
+	expect_eq(w.start, AT);
+	expect_eq(w.end, AT + 4 * PAGE);
+	finish();
+	expect_eq(w.calls, 1);
+	unwatch(&w);
+}
+END_TEST
+
+/* ---- unmap ---- */
+
+START_TEST(fresh_pages_are_drained_onto_the_lru_once)
+{
+	map_written(AT, 4);
+	expect(!folio_test(frame_at(f.mm, AT), PG_LRU));
+	collect(AT, 4, SYSTEM);
+	expect_eq(args.cpages, 4);
+	expect(counted(f.m, UHMM_CNT_LRU_DRAIN_ALL) <= 1);
+	finish();
+}
+END_TEST
+
+/* Pages in another CPU's batch: only lru_add_drain_all() gets at them. */
+START_TEST(batch_of_another_cpu)
+{
+	struct uhmm_task *other;
+
+	expect_eq(uhmm_task_create(f.m, f.mm, 1, "other", &other), 0);
+	uhmm_task_leave();
+	uhmm_task_enter(other);
+	map_written(AT, 2);
+	uhmm_task_leave();
+	uhmm_task_destroy(other);
+	uhmm_task_enter(f.task);
+	collect(AT, 2, SYSTEM);
+	expect_eq(args.cpages, 2);
+	expect_eq(counted(f.m, UHMM_CNT_LRU_DRAIN_ALL), 1);
+	finish();
+}
+END_TEST
+
+START_TEST(extra_reference_is_put_back)
+{
+	struct uhmm__frame *frame;
+
+	map_written(AT, 2);
+	frame = frame_at(f.mm, AT);
+	folio_get(frame);
+	collect(AT, 2, SYSTEM);
+	/* VALID is gone as well. */
+	expect_eq(src[0], 0);
+	expect(in_ram(f.mm, AT));
+	expect(!folio_test(frame, PG_LOCKED));
+	expect_eq(args.cpages, 1);
+	folio_put(f.m, frame);
+	finish();
+	expect_eq(counted(f.m, UHMM_CNT_FAIL_REFERENCED), 1);
+}
+END_TEST
+
+START_TEST(shared_page_is_unmapped_everywhere)
+{
+	struct uhmm_mm *child;
+	struct watcher w;
+
+	map_written(AT, 1);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	watch(&w, child, AT, 1);
+	collect(AT, 1, SYSTEM);
+	expect_eq(args.cpages, 1);
+	expect(leaf_is_migration(pte_at(f.mm, AT)));
+	expect(leaf_is_migration(pte_at(child, AT)));
+	/* Told as somebody else's, not as the owner's migration. */
+	expect_eq(w.events[UHMM_MMU_NOTIFY_CLEAR], 1);
+	expect(!w.owner);
+	give(0, device_page(0));
+	uhmm_migrate_vma_pages(&args);
+	expect(src[0] & M);
+	finish();
+	expect_eq(pfn_at(f.mm, AT), pfn_at(child, AT));
+	expect(on_device(child, AT));
+	expect_eq(get_word(child, AT), 1);
+	unwatch(&w);
+	uhmm_mmput(child);
+}
+END_TEST
+
+/*
+ * (q) One reference too many of a device page gets by the check after unmapping, and is found only
+ * when the page's identity is to be moved.
+ */
+START_TEST(surplus_reference_of_a_device_page)
+{
+	struct uhmm__frame *frame;
+
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	frame = frame_at(f.mm, AT);
+	folio_get(frame);
+	collect(AT, 1, PRIVATE);
+	expect_eq(args.cpages, 1);
+	expect(src[0] & M);
+	give(0, ram_page());
+	uhmm_migrate_vma_pages(&args);
+	expect_eq(src[0] & (V | M), V);
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(f.mm);
+	expect(on_device(f.mm, AT));
+	expect(frame_at(f.mm, AT) == frame);
+	/* Two are seen at once. */
+	folio_get(frame);
+	collect(AT, 1, PRIVATE);
+	expect_eq(args.cpages, 0);
+	expect_eq(src[0], 0);
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(f.mm);
+	folio_put(f.m, frame);
+	folio_put(f.m, frame);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+/* ---- pages and finalize ---- */
+
+START_TEST(finalize_after_setup_undoes_it)
+{
+	uhmm_pfn_t pfn;
+
+	map_written(AT, 1);
+	pfn = pfn_at(f.mm, AT);
+	collect(AT, 1, SYSTEM);
+	finish();
+	expect_eq(pfn_at(f.mm, AT), pfn);
+	expect(pte_write(pte_at(f.mm, AT)));
+	expect(folio_test(frame_at(f.mm, AT), PG_ANON_EXCLUSIVE));
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+START_TEST(empty_destination_stays)
+{
+	map_written(AT, 2);
+	collect(AT, 2, SYSTEM);
+	give(1, device_page(0));
+	uhmm_migrate_vma_pages(&args);
+	expect_eq(src[0] & (V | M), V);
+	expect_eq(src[1] & (V | M), V | M);
+	finish();
+	expect(in_ram(f.mm, AT));
+	expect(on_device(f.mm, AT + PAGE));
+	expect_eq(get_word(f.mm, AT + PAGE), 2);
+}
+END_TEST
+
+START_TEST(ram_to_device_and_back)
+{
+	uhmm_pfn_t pfn;
+
+	map_written(AT, 1);
+	pfn = pfn_at(f.mm, AT);
+	collect(AT, 1, SYSTEM);
+	give(0, device_page(0));
+	uhmm_migrate_vma_pages(&args);
+	finish();
+	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_DEVICE_PRIVATE_WRITE);
+	expect_eq(folio_ref_count(frame_at(f.mm, AT)), 1);
+	expect_eq(folio_ref_count(pfn_to_frame(f.m, pfn)), 0);
+	collect(AT, 1, PRIVATE);
+	give(0, ram_page());
+	uhmm_migrate_vma_pages(&args);
+	finish();
+	expect(in_ram(f.mm, AT));
+	expect(pte_write(pte_at(f.mm, AT)));
+	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 0);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+START_TEST(device_to_device)
+{
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	collect(AT, 1, PRIVATE);
+	give(0, device_page(1));
+	uhmm_migrate_vma_pages(&args);
+	expect(src[0] & M);
+	finish();
+	expect(uhmm_pagemap_owner(f.m, pfn_at(f.mm, AT)) == f.dev[1]);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+/* A page where there was none: writable if the VMA is; one event for the rest of the range. */
+START_TEST(insert_where_nothing_was)
+{
+	struct watcher w;
+
+	map_fixed(f.mm, AT, 4, RW);
+	touch(f.mm, AT + 2 * PAGE);
+	expect_eq(uhmm_mprotect(f.mm, AT + 3 * PAGE, PAGE, PROT_READ), 0);
+	watch(&w, f.mm, AT, 4);
+	collect(AT, 3, SYSTEM);
+	expect_eq(w.calls, 1);
+	for (unsigned int i = 1; i < 3; i++)
+		give(i, device_page(0));
+	uhmm_migrate_vma_pages(&args);
+	expect_eq(w.events[UHMM_MMU_NOTIFY_MIGRATE], 2);
+	expect_eq(w.start, AT + PAGE);
+	expect_eq(w.end, AT + 3 * PAGE);
+	expect_eq(src[0], 0);
+	expect_eq(src[1], M);
+	expect_eq(src[2], M);
+	finish();
+	expect_eq(leaf_type(pte_at(f.mm, AT + PAGE)), LEAF_DEVICE_PRIVATE_WRITE);
+	expect_eq(leaf_type(pte_at(f.mm, AT + 2 * PAGE)), LEAF_DEVICE_PRIVATE_WRITE);
+	expect(folio_test(frame_at(f.mm, AT + PAGE), PG_ANON_EXCLUSIVE));
+	collect(AT + 3 * PAGE, 1, SYSTEM);
+	give(0, device_page(0));
+	uhmm_migrate_vma_pages(&args);
+	finish();
+	expect_eq(leaf_type(pte_at(f.mm, AT + 3 * PAGE)), LEAF_DEVICE_PRIVATE_READ);
+	expect_eq(get_word(f.mm, AT + 3 * PAGE), 0);
+	unwatch(&w);
+}
+END_TEST
+
+/* Nothing was there when it was collected; a fault was faster. */
+START_TEST(insert_race_with_a_fault)
+{
+	static const unsigned int flags[] = { 0, FAULT_FLAG_WRITE };
+
+	for (unsigned int i = 0; i < 2; i++) {
+		map_fixed(f.mm, AT, 1, RW);
+		collect(AT, 1, SYSTEM);
+		expect_eq(uhmm__handle_mm_fault(args.vma, AT, flags[i]), 0);
+		give(0, device_page(0));
+		uhmm_migrate_vma_pages(&args);
+		/* The zero page may be replaced, as when it had been there before. */
+		expect_eq(src[0], flags[i] ? 0 : M);
+		finish();
+		expect(flags[i] ? in_ram(f.mm, AT) : on_device(f.mm, AT));
+		expect_eq(get_word(f.mm, AT), 0);
+		expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 0);
+	}
+}
+END_TEST
+
+START_TEST(insert_without_memory_for_a_table)
+{
+	map_fixed(f.mm, AT, 1, RW);
+	collect(AT, 1, SYSTEM);
+	give(0, device_page(0));
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_META, 1, 100), 0);
+	uhmm_migrate_vma_pages(&args);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_META, 0, 0), 0);
+	expect_eq(src[0], 0);
+	finish();
+	expect_eq(get_word(f.mm, AT), 0);
+}
+END_TEST
+
+/* ---- device pages by number ---- */
+
+START_TEST(free_device_pages_are_not_collected)
+{
+	uhmm_pfn_t first;
+
+	map_written(AT, 3);
+	to_device(0, AT, 3);
+	first = pfn_at(f.mm, AT);
+	for (unsigned int i = 1; i < 3; i++)
+		first = MIN(first, pfn_at(f.mm, AT + i * PAGE));
+	expect_eq(uhmm_migrate_device_range(f.m, src, first, 5), 0);
+	for (unsigned int i = 0; i < 5; i++)
+		expect_eq(src[i], i < 3 ? uhmm_migrate_pfn(first + i) | M : 0);
+	for (unsigned int i = 0; i < 5; i++) {
+		dst[i] = 0;
+		if (src[i])
+			give(i, ram_page());
+	}
+	uhmm_migrate_device_pages(f.m, src, dst, 5);
+	uhmm_migrate_device_finalize(f.m, src, dst, 5);
+	fixture_verify(&f);
+	for (unsigned int i = 0; i < 3; i++) {
+		expect(in_ram(f.mm, AT + i * PAGE));
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+	}
+}
+END_TEST
+
+START_TEST(device_pfns_locked_or_free)
+{
+	struct uhmm__frame *frame;
+
+	map_written(AT, 2);
+	to_device(0, AT, 2);
+	frame = frame_at(f.mm, AT);
+	expect(folio_trylock(frame));
+	src[0] = pfn_at(f.mm, AT);
+	src[1] = pfn_at(f.mm, AT + PAGE);
+	expect_eq(uhmm_migrate_device_pfns(f.m, src, 2), 0);
+	expect_eq(src[0], 0);
+	expect(src[1] & M);
+	dst[0] = dst[1] = 0;
+	uhmm_migrate_device_pages(f.m, src, dst, 2);
+	expect_eq(src[1] & (V | M), V);
+	uhmm_migrate_device_finalize(f.m, src, dst, 2);
+	folio_unlock(f.m, frame);
+	fixture_verify(&f);
+	expect(on_device(f.mm, AT + PAGE));
+}
+END_TEST
+
+/* ---- a driver's own migrate_to_ram() ---- */
+
+static struct uhmm_devmem *pool;
+static unsigned int nr_faults;
+static bool locked_before, locked_after, referenced;
+
+static int own_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
+{
+	struct uhmm__frame *frame = pfn_to_frame(f.m, vmf->page);
+	struct uhmm_migrate_vma a = {
+		.size = sizeof(a),
+		.vma = vmf->vma,
+		.src = src,
+		.dst = dst,
+		.start = vmf->address,
+		.end = vmf->address + PAGE,
+		.pgmap_owner = data,
+		.flags = PRIVATE,
+		.fault_page = vmf->page,
+	};
+
+	nr_faults++;
+	locked_before = folio_test(frame, PG_LOCKED);
+	/* The mapping's, and one for the call. */
+	referenced = folio_ref_count(frame) == 2;
+	expect_eq(uhmm_migrate_vma_setup(&a), 0);
+	expect_eq(a.cpages, 1);
+	give(0, ram_page());
+	uhmm_migrate_vma_pages(&a);
+	expect(src[0] & M);
+	uhmm_migrate_vma_finalize(&a);
+	locked_after = folio_test(frame, PG_LOCKED);
+	return 0;
+}
+
+/* The page of the fault is locked by the fault, not by the migration, and stays so. */
+START_TEST(fault_page_belongs_to_the_fault)
+{
+	static const struct uhmm_dev_pagemap_ops ops = { .migrate_to_ram = own_migrate_to_ram };
+	struct uhmm_devmem_config config = { .size = sizeof(config), .bytes = 16 * PAGE };
+	uhmm_pfn_t pfn;
+
+	expect_eq(uhmm_devmem_create(f.m, &config, &pool, &ops, &pool, &pool), 0);
+	map_written(AT, 1);
+	collect(AT, 1, SYSTEM);
+	expect_eq(uhmm_devmem_alloc(pool, NULL, &pfn), 0);
+	give(0, pfn);
+	uhmm_migrate_vma_pages(&args);
+	finish();
+	expect(on_device(f.mm, AT));
+	expect_eq(get_word(f.mm, AT), 1);
+	expect_eq(nr_faults, 1);
+	expect(locked_before && locked_after && referenced);
+	expect_eq(uhmm_devmem_used(pool), 0);
+	uhmm_devmem_destroy(pool);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("migrate");
+	TCase *tc = tcase_create("migrate_vma");
+
+	tcase_add_checked_fixture(tc, setup_fixture, teardown_fixture);
+	tcase_add_test(tc, argument_errors);
+	tcase_add_test(tc, fault_page_must_be_locked);
+	tcase_add_test(tc, ends_are_masked_after_pages_are_counted);
+	tcase_add_test(tc, nothing_to_collect_is_success);
+	tcase_add_test(tc, empty_entries_regardless_of_select_flags);
+	tcase_add_test(tc, hole_of_512_pages_and_more);
+	tcase_add_test(tc, zero_page_only_with_system);
+	tcase_add_test(tc, present_pages_only_with_system);
+	tcase_add_test(tc, prot_none_counts_as_present);
+	tcase_add_test(tc, device_pages_of_the_owner_only);
+	tcase_add_test(tc, other_entries_are_not_collected);
+	tcase_add_test(tc, folio_locked_by_another);
+	tcase_add_test(tc, pinned_page);
+	tcase_add_test(tc, one_migrate_event_with_owner);
+	tcase_add_test(tc, fresh_pages_are_drained_onto_the_lru_once);
+	tcase_add_test(tc, batch_of_another_cpu);
+	tcase_add_test(tc, extra_reference_is_put_back);
+	tcase_add_test(tc, shared_page_is_unmapped_everywhere);
+	tcase_add_test(tc, surplus_reference_of_a_device_page);
+	tcase_add_test(tc, finalize_after_setup_undoes_it);
+	tcase_add_test(tc, empty_destination_stays);
+	tcase_add_test(tc, ram_to_device_and_back);
+	tcase_add_test(tc, device_to_device);
+	tcase_add_test(tc, insert_where_nothing_was);
+	tcase_add_test(tc, insert_race_with_a_fault);
+	tcase_add_test(tc, insert_without_memory_for_a_table);
+	tcase_add_test(tc, free_device_pages_are_not_collected);
+	tcase_add_test(tc, device_pfns_locked_or_free);
+	tcase_add_test(tc, fault_page_belongs_to_the_fault);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}
