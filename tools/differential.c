@@ -278,13 +278,14 @@ static bool is_access(const struct vec_op *op)
 static bool both(struct pair *p, const struct vec_op *op, const struct vec_op *at, bool print)
 {
 	struct vec_answer a, b;
-	bool ok;
+	bool ok, had_memory;
 
 	world_run(p->first, op, NULL, &a);
 	world_run(p->second, op, NULL, &b);
 	if (print && p->r->verbose)
 		conform_exchange(op, &a);
-	ok = same_but_faults(&a, &b) && done(&a);
+	had_memory = !no_memory(&a) && !no_memory(&b);
+	ok = (same_but_faults(&a, &b) || !had_memory) && done(&a) && done(&b);
 	if (!ok) {
 		const char *what = op == at		      ? ""
 				   : op->kind == VEC_SNAPSHOT ? "snapshot of the range, "
@@ -296,7 +297,7 @@ static bool both(struct pair *p, const struct vec_op *op, const struct vec_op *a
 		}
 	}
 	/* How much was done before such an error depends on what the device's tables held. */
-	if (ok && op == at && fails(&a) && (is_access(op) || no_memory(&a)))
+	if (ok && op == at && (!had_memory || (fails(&a) && is_access(op))))
 		ok = remake_second(p, op + 1);
 	vec_answer_free(&a);
 	vec_answer_free(&b);

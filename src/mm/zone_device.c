@@ -49,9 +49,11 @@ int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint
 
 	if (type == UHMM_MEMORY_DEVICE_COHERENT)
 		return -EOPNOTSUPP;
-	if (!npages || !ops || !ops->folio_free || !ops->migrate_to_ram ||
-	    npages > m->end_pfn - m->device_base)
-		return npages && ops && ops->folio_free && ops->migrate_to_ram ? -ENOSPC : -EINVAL;
+	if (type != UHMM_MEMORY_DEVICE_PRIVATE || !npages || !ops || !ops->folio_free ||
+	    !ops->migrate_to_ram)
+		return -EINVAL;
+	if (npages > m->end_pfn - m->device_base)
+		return -ENOSPC;
 	n = ALIGN_UP(npages, PGMAP_BLOCK_FRAMES);
 	pgmap = uhmm__alloc(m, sizeof(*pgmap));
 	if (!pgmap)

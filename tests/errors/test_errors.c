@@ -1,0 +1,1027 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Each errno that a public header documents, by public calls alone: one test for each. After an error
+ * outputs are untouched and the verifier finds nothing; the fixture looks at the end of each test.
+ *
+ * Not here: -EINTR, for nothing kills a task yet, and CHECK_EXCLUSIVE's -EPERM, which is not modelled.
+ */
+#define _GNU_SOURCE
+#include "fixture.h"
+
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+
+#define AT 0x40000000UL
+#define NOWHERE 0x50000000UL
+#define UNTOUCHED ((void *)0x5a5a)
+
+static struct fixture f;
+static uint64_t src[8], dst[8], pfns[8];
+static uint64_t buf[8 * PAGE / 8];
+
+/* Pages 0..3 hold words, 4..7 are empty. */
+static void setup(void)
+{
+	struct uhmm_machine_config config = { .content = UHMM_CONTENT_TAG };
+
+	fixture_create(&f, config);
+	fixture_add_devices(&f, 0);
+	map_fixed(f.mm, AT, 8, RW);
+	for (unsigned int i = 0; i < 4; i++)
+		put_word(f.mm, AT + i * PAGE, i + 1);
+}
+
+static void teardown(void)
+{
+	fixture_destroy(&f);
+}
+
+static void no_memory(void)
+{
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_META, 1, 1000), 0);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 1000), 0);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_DEVICE, 1, 1000), 0);
+}
+
+static void memory_again(void)
+{
+	for (int site = 0; site < UHMM_NR_INJECT; site++)
+		expect_eq(uhmm_machine_inject(f.m, (enum uhmm_inject)site, 0, 0), 0);
+}
+
+#define WITHOUT_MEMORY(call)                                                                       \
+	do {                                                                                       \
+		int64_t without_ret;                                                               \
+		no_memory();                                                                       \
+		without_ret = (call);                                                              \
+		memory_again();                                                                    \
+		expect_eq(without_ret, -ENOMEM);                                                   \
+	} while (0)
+
+/* ---- machine.h ---- */
+
+START_TEST(machine_create_einval)
+{
+	struct uhmm_machine_config good = { .size = sizeof(good) }, bad;
+	struct uhmm_machine *m = UNTOUCHED;
+
+#define BAD(what)                                                                                  \
+	do {                                                                                       \
+		bad = good;                                                                        \
+		bad.what;                                                                          \
+		expect_eq(uhmm_machine_create(&bad, &m), -EINVAL);                                 \
+	} while (0)
+	BAD(size = 0);
+	BAD(size = sizeof(bad) - 8);
+	BAD(nr_cpus = UHMM_MAX_CPUS + 1);
+	BAD(content = (enum uhmm_content)9);
+	BAD(combined_wait = (enum uhmm_combined_wait)9);
+	BAD(ram_bytes = PAGE);
+	BAD(ram_bytes = 1UL << 60);
+	BAD(device_bytes = 1UL << 60);
+#undef BAD
+	expect(m == UNTOUCHED);
+}
+END_TEST
+
+START_TEST(machine_inject_einval)
+{
+	expect_eq(uhmm_machine_inject(f.m, UHMM_NR_INJECT, 1, 1), -EINVAL);
+}
+END_TEST
+
+START_TEST(task_create_einval)
+{
+	struct uhmm_task *t = UNTOUCHED;
+	struct uhmm_machine *other;
+
+	expect_eq(uhmm_task_create(f.m, f.mm, 2, "t", &t), -EINVAL);
+	expect_eq(uhmm_machine_create(NULL, &other), 0);
+	expect_eq(uhmm_task_create(other, f.mm, 0, "t", &t), -EINVAL);
+	uhmm_machine_destroy(other);
+	expect(t == UNTOUCHED);
+}
+END_TEST
+
+START_TEST(task_create_enomem)
+{
+	struct uhmm_task *t = UNTOUCHED;
+
+	WITHOUT_MEMORY(uhmm_task_create(f.m, f.mm, 0, "t", &t));
+	expect(t == UNTOUCHED);
+}
+END_TEST
+
+/* Calls that need a task say so. */
+START_TEST(outside_any_task_einval)
+{
+	uhmm_vaddr_t at = 7;
+
+	uhmm_task_leave();
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, ANON, NULL, 0, &at), -EINVAL);
+	expect_eq(uhmm_munmap(f.mm, AT, PAGE), -EINVAL);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), -EINVAL);
+	expect_eq(uhmm_cpu_read(f.mm, AT, NULL, 1, NULL), -EINVAL);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT, 1, buf, NULL), -EINVAL);
+	uhmm_task_enter(f.task);
+	expect_eq(at, 7);
+}
+END_TEST
+
+/* ---- mm.h ---- */
+
+START_TEST(mm_create_enomem)
+{
+	struct uhmm_mm *mm = UNTOUCHED;
+
+	WITHOUT_MEMORY(uhmm_mm_create(f.m, &mm));
+	expect(mm == UNTOUCHED);
+}
+END_TEST
+
+START_TEST(mm_fork_enomem)
+{
+	struct uhmm_mm *mm = UNTOUCHED;
+
+	WITHOUT_MEMORY(uhmm_mm_fork(f.mm, &mm));
+	expect(mm == UNTOUCHED);
+}
+END_TEST
+
+START_TEST(mmap_einval)
+{
+	uhmm_vaddr_t at = 7;
+
+	expect_eq(uhmm_mmap(f.mm, 0, 0, RW, ANON, NULL, 0, &at), -EINVAL);
+	expect_eq(uhmm_mmap(f.mm, NOWHERE + 1, PAGE, RW, ANON | MAP_FIXED, NULL, 0, &at), -EINVAL);
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_ANONYMOUS, NULL, 0, &at), -EINVAL);
+	expect_eq(at, 7);
+}
+END_TEST
+
+START_TEST(mmap_enomem)
+{
+	uhmm_vaddr_t at = 7;
+
+	expect_eq(uhmm_mmap(f.mm, 0, UHMM_TASK_SIZE + PAGE, RW, ANON, NULL, 0, &at), -ENOMEM);
+	expect_eq(uhmm_mmap(f.mm, 0, UINT64_MAX - 5, RW, ANON, NULL, 0, &at), -ENOMEM);
+	expect_eq(uhmm_mmap(f.mm, UHMM_TASK_SIZE - PAGE, 2 * PAGE, RW, ANON | MAP_FIXED, NULL, 0,
+			    &at),
+		  -ENOMEM);
+	WITHOUT_MEMORY(uhmm_mmap(f.mm, NOWHERE, PAGE, PROT_READ, ANON | MAP_FIXED, NULL, 0, &at));
+	expect_eq(at, 7);
+}
+END_TEST
+
+START_TEST(mmap_eexist)
+{
+	uhmm_vaddr_t at = 7;
+
+	expect_eq(uhmm_mmap(f.mm, AT - PAGE, 2 * PAGE, RW, ANON | MAP_FIXED_NOREPLACE, NULL, 0,
+			    &at),
+		  -EEXIST);
+	expect_eq(at, 7);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+START_TEST(mmap_eopnotsupp)
+{
+	uhmm_vaddr_t at = 7;
+
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, NULL, 0, &at),
+		  -EOPNOTSUPP);
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_PRIVATE, NULL, 0, &at), -EOPNOTSUPP);
+	expect_eq(at, 7);
+}
+END_TEST
+
+START_TEST(munmap_einval)
+{
+	expect_eq(uhmm_munmap(f.mm, AT + 1, PAGE), -EINVAL);
+	expect_eq(uhmm_munmap(f.mm, AT, 0), -EINVAL);
+	expect_eq(uhmm_munmap(f.mm, UHMM_TASK_SIZE, PAGE), -EINVAL);
+	expect_eq(uhmm_munmap(f.mm, AT, UHMM_TASK_SIZE), -EINVAL);
+}
+END_TEST
+
+START_TEST(munmap_enomem)
+{
+	/* A hole in the middle makes two mappings of one. */
+	WITHOUT_MEMORY(uhmm_munmap(f.mm, AT + PAGE, PAGE));
+	expect_eq(get_word(f.mm, AT + PAGE), 2);
+}
+END_TEST
+
+START_TEST(mprotect_einval)
+{
+	expect_eq(uhmm_mprotect(f.mm, AT + 1, PAGE, RW), -EINVAL);
+}
+END_TEST
+
+START_TEST(mprotect_enomem)
+{
+	expect_eq(uhmm_mprotect(f.mm, NOWHERE, PAGE, RW), -ENOMEM);
+	/* What comes before the hole is changed. */
+	expect_eq(uhmm_mprotect(f.mm, AT + 7 * PAGE, 2 * PAGE, PROT_NONE), -ENOMEM);
+	expect_eq(uhmm_cpu_read(f.mm, AT + 7 * PAGE, NULL, 1, NULL), SIGSEGV);
+	WITHOUT_MEMORY(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ));
+	put_word(f.mm, AT + PAGE, 2);
+}
+END_TEST
+
+START_TEST(mremap_einval)
+{
+	const int move = MREMAP_MAYMOVE | MREMAP_FIXED;
+
+	expect_eq(uhmm_mremap(f.mm, AT + 1, PAGE, PAGE, 0, 0, NULL), -EINVAL);
+	expect_eq(uhmm_mremap(f.mm, AT, PAGE, 0, 0, 0, NULL), -EINVAL);
+	expect_eq(uhmm_mremap(f.mm, AT, PAGE, PAGE, 1 << 20, 0, NULL), -EINVAL);
+	expect_eq(uhmm_mremap(f.mm, AT, PAGE, PAGE, MREMAP_FIXED, NOWHERE, NULL), -EINVAL);
+	expect_eq(uhmm_mremap(f.mm, AT, PAGE, PAGE, move, NOWHERE + 1, NULL), -EINVAL);
+	expect_eq(uhmm_mremap(f.mm, AT, 2 * PAGE, 2 * PAGE, move, AT + PAGE, NULL), -EINVAL);
+	expect_eq(uhmm_mremap(f.mm, AT, PAGE, PAGE, move, UHMM_TASK_SIZE, NULL), -EINVAL);
+}
+END_TEST
+
+START_TEST(mremap_efault)
+{
+	uhmm_vaddr_t out = 7;
+
+	expect_eq(uhmm_mremap(f.mm, NOWHERE, PAGE, 2 * PAGE, MREMAP_MAYMOVE, 0, &out), -EFAULT);
+	expect_eq(uhmm_mremap(f.mm, AT + 7 * PAGE, 2 * PAGE, 3 * PAGE, MREMAP_MAYMOVE, 0, &out),
+		  -EFAULT);
+	expect_eq(out, 7);
+}
+END_TEST
+
+START_TEST(mremap_enomem)
+{
+	uhmm_vaddr_t out = 7;
+
+	map_fixed(f.mm, AT + 8 * PAGE, 1, PROT_READ);
+	/* No room, and it may not move. */
+	expect_eq(uhmm_mremap(f.mm, AT, 8 * PAGE, 9 * PAGE, 0, 0, &out), -ENOMEM);
+	WITHOUT_MEMORY(
+		uhmm_mremap(f.mm, AT, PAGE, PAGE, MREMAP_MAYMOVE | MREMAP_FIXED, NOWHERE, &out));
+	expect_eq(out, 7);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+START_TEST(madvise_einval)
+{
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, 12345), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, AT + 1, PAGE, MADV_DONTNEED), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, AT, UINT64_MAX - PAGE, MADV_DONTNEED), -EINVAL);
+}
+END_TEST
+
+START_TEST(madvise_enomem)
+{
+	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_DONTNEED), -ENOMEM);
+	/* The rest is done. */
+	expect_eq(uhmm_madvise(f.mm, AT - PAGE, 2 * PAGE, MADV_DONTNEED), -ENOMEM);
+	expect_eq(get_word(f.mm, AT), 0);
+	expect_eq(uhmm_madvise(f.mm, AT + 7 * PAGE, 2 * PAGE, MADV_POPULATE_READ), -ENOMEM);
+	WITHOUT_MEMORY(uhmm_madvise(f.mm, AT + PAGE, PAGE, MADV_DONTFORK));
+	WITHOUT_MEMORY(uhmm_madvise(f.mm, AT + 5 * PAGE, PAGE, MADV_POPULATE_WRITE));
+}
+END_TEST
+
+START_TEST(madvise_eopnotsupp)
+{
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_PAGEOUT), -EOPNOTSUPP);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_HWPOISON), -EOPNOTSUPP);
+}
+END_TEST
+
+START_TEST(brk_enomem)
+{
+	uhmm_vaddr_t end = 7;
+
+	uhmm_mm_set_brk(f.mm, NOWHERE);
+	WITHOUT_MEMORY(uhmm_brk(f.mm, NOWHERE + PAGE, &end));
+	expect_eq(end, NOWHERE); /* out: where it still is */
+}
+END_TEST
+
+START_TEST(cpu_access_signals_and_enomem)
+{
+	struct uhmm_access acc;
+
+	expect_eq(uhmm_cpu_read(f.mm, NOWHERE, buf, 1, &acc), SIGSEGV);
+	expect_eq(acc.fault_addr, NOWHERE);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	expect_eq(uhmm_cpu_write(f.mm, AT, buf, 1, &acc), SIGSEGV);
+	expect_eq(acc.done, 0);
+	WITHOUT_MEMORY(uhmm_cpu_write(f.mm, AT + 5 * PAGE, buf, 1, &acc));
+}
+END_TEST
+
+START_TEST(pagemap_einval)
+{
+	uint64_t entry = 7;
+
+	expect_eq(uhmm_pagemap(f.mm, AT + 1, 1, &entry), -EINVAL);
+	expect_eq(uhmm_pagemap(f.mm, UHMM_TASK_SIZE, 1, &entry), -EINVAL);
+	expect_eq(entry, 7);
+}
+END_TEST
+
+START_TEST(machine_compare_einval)
+{
+	struct uhmm_machine_config config = { .size = sizeof(config),
+					      .content = UHMM_CONTENT_BYTES };
+	struct uhmm_machine *other;
+
+	expect_eq(uhmm_machine_create(&config, &other), 0);
+	expect_eq(uhmm_machine_compare(f.m, other, UHMM_COMPARE_STATE, NULL, NULL), -EINVAL);
+	expect_eq(uhmm_machine_compare(f.m, f.m, (enum uhmm_compare)9, NULL, NULL), -EINVAL);
+	expect_eq(uhmm_machine_compare(f.m, f.m, UHMM_COMPARE_STATE, NULL, NULL), 0);
+	uhmm_machine_destroy(other);
+}
+END_TEST
+
+/* ---- notifier.h ---- */
+
+static bool invalidate(struct uhmm_mmu_interval_notifier *mni,
+		       const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
+{
+	(void)range;
+	uhmm_mmu_interval_set_seq(mni, cur_seq);
+	return true;
+}
+
+static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = invalidate };
+
+static int insert(uint64_t start, uint64_t length, const struct uhmm_mmu_interval_notifier_ops *o)
+{
+	struct uhmm_mmu_interval_notifier *mni = UNTOUCHED;
+	int err = uhmm_mmu_interval_notifier_insert(f.mm, start, length, o, NULL, &mni);
+
+	if (!err)
+		uhmm_mmu_interval_notifier_remove(mni);
+	else
+		expect(mni == UNTOUCHED);
+	return err;
+}
+
+START_TEST(notifier_insert_eoverflow)
+{
+	expect_eq(insert(AT, 0, &ops), -EOVERFLOW);
+	expect_eq(insert(AT, UINT64_MAX, &ops), -EOVERFLOW);
+	expect_eq(insert(AT, PAGE, &ops), 0);
+}
+END_TEST
+
+START_TEST(notifier_insert_einval)
+{
+	static const struct uhmm_mmu_interval_notifier_ops none;
+
+	expect_eq(insert(AT, PAGE, &none), -EINVAL);
+}
+END_TEST
+
+START_TEST(notifier_insert_enomem)
+{
+	WITHOUT_MEMORY(insert(AT, PAGE, &ops));
+}
+END_TEST
+
+/* ---- hmm.h ---- */
+
+static struct uhmm_migrate_vma migrate;
+
+static struct uhmm_hmm_range range_of(struct uhmm_mmu_interval_notifier *mni, uhmm_vaddr_t start,
+				      unsigned int npages, uint64_t flags)
+{
+	struct uhmm_hmm_range range = {
+		.size = sizeof(range),
+		.notifier = mni,
+		.start = start,
+		.end = start + npages * PAGE,
+		.hmm_pfns = pfns,
+		.default_flags = flags,
+	};
+
+	memset(pfns, 0, sizeof(pfns));
+	if (flags & UHMM_HMM_PFN_REQ_MIGRATE) {
+		migrate = (struct uhmm_migrate_vma){
+			.size = sizeof(migrate),
+			.src = src,
+			.dst = dst,
+			.pgmap_owner = f.dev[0],
+			.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
+		};
+		range.migrate = &migrate;
+	}
+	return range;
+}
+
+/* Of [start, +npages): with the locked form, or with the other. */
+static int range_fault_by(bool unlocked, uhmm_vaddr_t start, unsigned int npages, uint64_t flags)
+{
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_hmm_range range;
+	int err;
+
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, start, npages * PAGE, &ops, NULL, &mni),
+		  0);
+	range = range_of(mni, start, npages, flags);
+	if (unlocked) {
+		err = uhmm_range_fault_unlocked_timeout(&range, 0);
+	} else {
+		range.notifier_seq = uhmm_mmu_interval_read_begin(mni);
+		uhmm_mmap_read_lock(f.mm);
+		err = uhmm_range_fault(&range);
+		uhmm_mmap_read_unlock(f.mm);
+	}
+	uhmm_mmu_interval_notifier_remove(mni);
+	return err;
+}
+
+static void both_forms(uhmm_vaddr_t start, unsigned int npages, uint64_t flags, int err)
+{
+	for (int unlocked = 0; unlocked < 2; unlocked++)
+		expect_eq(range_fault_by(unlocked, start, npages, flags), err);
+}
+
+#define FAULT UHMM_HMM_PFN_REQ_FAULT
+#define WRITE UHMM_HMM_PFN_REQ_WRITE
+#define MIGRATE UHMM_HMM_PFN_REQ_MIGRATE
+
+START_TEST(range_fault_efault)
+{
+	both_forms(AT + 7 * PAGE, 2, FAULT, -EFAULT);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
+	both_forms(AT, 1, FAULT, -EFAULT);
+	both_forms(AT, 1, FAULT | MIGRATE, -EFAULT);
+}
+END_TEST
+
+START_TEST(range_fault_eperm)
+{
+	expect_eq(uhmm_mprotect(f.mm, AT, 8 * PAGE, PROT_READ), 0);
+	both_forms(AT, 1, FAULT | WRITE, -EPERM);
+	both_forms(AT + 5 * PAGE, 1, FAULT | WRITE, -EPERM);
+	both_forms(AT, 8, FAULT | WRITE | MIGRATE, -EPERM);
+}
+END_TEST
+
+static int migrate_in_need_of_a_page(void)
+{
+	return mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_ON_WRITE_FAULT_TO_DEV, AT, 1, buf, NULL);
+}
+
+START_TEST(range_fault_enomem)
+{
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_hmm_range range;
+	struct uhmm_mm *child;
+	int err;
+
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 8 * PAGE, &ops, NULL, &mni), 0);
+	range = range_of(mni, AT + 5 * PAGE, 1, FAULT | WRITE);
+	WITHOUT_MEMORY(uhmm_range_fault_unlocked_timeout(&range, 0));
+	/* The combined walker needs some only to copy. */
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	range = range_of(mni, AT, 1, FAULT | WRITE | MIGRATE);
+	no_memory();
+	err = uhmm_range_fault_unlocked_timeout(&range, 0);
+	memory_again();
+	expect_eq(err, -ENOMEM);
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect_eq(migrate_in_need_of_a_page(), 0);
+	uhmm_mmput(child);
+}
+END_TEST
+
+START_TEST(range_fault_ebusy)
+{
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_hmm_range range;
+
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 8 * PAGE, &ops, NULL, &mni), 0);
+	for (int combined = 0; combined < 2; combined++) {
+		range = range_of(mni, AT, 1, FAULT | (combined ? MIGRATE : 0));
+		range.notifier_seq = uhmm_mmu_interval_read_begin(mni);
+		put_word(f.mm, AT, 1);
+		expect_eq(uhmm_madvise(f.mm, AT + 5 * PAGE, PAGE, MADV_DONTNEED), 0);
+		uhmm_mmap_read_lock(f.mm);
+		expect_eq(uhmm_range_fault(&range), -EBUSY);
+		uhmm_mmap_read_unlock(f.mm);
+	}
+	uhmm_mmu_interval_notifier_remove(mni);
+}
+END_TEST
+
+/* Each walk of a driver that does not tell its own invalidations apart spoils itself. */
+START_TEST(range_fault_unlocked_ebusy_after_timeout)
+{
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_hmm_range range;
+
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, buf, NULL), 0);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 8 * PAGE, &ops, NULL, &mni), 0);
+	range = range_of(mni, AT, 2, FAULT | MIGRATE);
+	range.dev_private_owner = f.dev[0];
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 1000000), -EBUSY);
+	uhmm_mmu_interval_notifier_remove(mni);
+}
+END_TEST
+
+START_TEST(range_fault_einval)
+{
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_hmm_range good, bad;
+
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 8 * PAGE, &ops, NULL, &mni), 0);
+	good = range_of(mni, AT, 1, FAULT);
+	uhmm_mmap_read_lock(f.mm);
+#define BAD(what)                                                                                  \
+	do {                                                                                       \
+		bad = good;                                                                        \
+		bad.what;                                                                          \
+		expect_eq(uhmm_range_fault(&bad), -EINVAL);                                        \
+	} while (0)
+	BAD(size = 1);
+	BAD(hmm_pfns = NULL);
+	BAD(notifier = NULL);
+	BAD(start++);
+	BAD(end--);
+	BAD(end = bad.start);
+	BAD(end = UHMM_TASK_SIZE + PAGE);
+	BAD(default_flags = UHMM_HMM_PFN_ERROR);
+	BAD(default_flags = FAULT | MIGRATE); /* without range->migrate */
+	good = range_of(mni, AT, 1, FAULT | MIGRATE);
+	BAD(end = AT + 9 * PAGE); /* beyond the VMA */
+	BAD(start = AT - PAGE);
+#undef BAD
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm_mmu_interval_notifier_remove(mni);
+}
+END_TEST
+
+/* ---- migrate.h ---- */
+
+START_TEST(migrate_vma_setup_einval)
+{
+	struct uhmm_migrate_vma good = {
+		.size = sizeof(good),
+		.src = src,
+		.dst = dst,
+		.start = AT,
+		.end = AT + 4 * PAGE,
+		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
+	};
+	struct uhmm_migrate_vma bad;
+
+	uhmm_mmap_read_lock(f.mm);
+	good.vma = uhmm_vma_lookup(f.mm, AT);
+#define BAD(what)                                                                                  \
+	do {                                                                                       \
+		bad = good;                                                                        \
+		bad.what;                                                                          \
+		expect_eq(uhmm_migrate_vma_setup(&bad), -EINVAL);                                  \
+	} while (0)
+	BAD(size = 1);
+	BAD(vma = NULL);
+	BAD(src = NULL);
+	BAD(dst = NULL);
+	BAD(end = bad.start);
+	BAD(start = AT - PAGE);
+	BAD(end = AT + 9 * PAGE);
+	BAD(fault_page = pagemap_of(f.mm, AT) & UHMM_PM_PFN_MASK);
+#undef BAD
+	uhmm_mmap_read_unlock(f.mm);
+}
+END_TEST
+
+START_TEST(migrate_vma_setup_with_fault_errors)
+{
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.src = src,
+		.dst = dst,
+		.start = AT,
+		.end = AT + PAGE,
+		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_FAULT_WRITE,
+	};
+
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	uhmm_mmap_read_lock(f.mm);
+	args.vma = uhmm_vma_lookup(f.mm, AT);
+	expect_eq(uhmm_migrate_vma_setup(&args), -EPERM);
+	uhmm_mmap_read_unlock(f.mm);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
+	uhmm_mmap_read_lock(f.mm);
+	args.vma = uhmm_vma_lookup(f.mm, AT);
+	expect_eq(uhmm_migrate_vma_setup(&args), -EFAULT);
+	uhmm_mmap_read_unlock(f.mm);
+}
+END_TEST
+
+START_TEST(alloc_locked_page_enomem)
+{
+	uhmm_pfn_t pfn = 7;
+
+	WITHOUT_MEMORY(uhmm_alloc_locked_page(f.m, &pfn));
+	expect_eq(pfn, 7);
+	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+	uhmm_unlock_put_page(f.m, pfn);
+}
+END_TEST
+
+/* ---- devmem.h ---- */
+
+static int migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
+{
+	(void)data;
+	(void)vmf;
+	return 0;
+}
+
+static void folio_free(void *data, uhmm_pfn_t pfn)
+{
+	(void)data;
+	(void)pfn;
+}
+
+static const struct uhmm_dev_pagemap_ops pagemap_ops = {
+	.folio_free = folio_free,
+	.migrate_to_ram = migrate_to_ram,
+};
+
+static int memremap(enum uhmm_memory_type type, uint64_t npages,
+		    const struct uhmm_dev_pagemap_ops *o)
+{
+	struct uhmm_dev_pagemap *pgmap = UNTOUCHED;
+	int err = uhmm_memremap_pages(f.m, type, npages, &f, o, NULL, &pgmap);
+
+	if (!err)
+		uhmm_memunmap_pages(pgmap);
+	else
+		expect(pgmap == UNTOUCHED);
+	return err;
+}
+
+START_TEST(memremap_pages_einval)
+{
+	expect_eq(memremap(UHMM_MEMORY_DEVICE_PRIVATE, 0, &pagemap_ops), -EINVAL);
+	expect_eq(memremap(UHMM_MEMORY_DEVICE_PRIVATE, 512, NULL), -EINVAL);
+	expect_eq(memremap((enum uhmm_memory_type)9, 512, &pagemap_ops), -EINVAL);
+}
+END_TEST
+
+START_TEST(memremap_pages_enospc)
+{
+	expect_eq(memremap(UHMM_MEMORY_DEVICE_PRIVATE, 1UL << 40, &pagemap_ops), -ENOSPC);
+}
+END_TEST
+
+START_TEST(memremap_pages_eopnotsupp)
+{
+	expect_eq(memremap(UHMM_MEMORY_DEVICE_COHERENT, 512, &pagemap_ops), -EOPNOTSUPP);
+}
+END_TEST
+
+START_TEST(memremap_pages_enomem)
+{
+	WITHOUT_MEMORY(memremap(UHMM_MEMORY_DEVICE_PRIVATE, 512, &pagemap_ops));
+}
+END_TEST
+
+static int devmem(uint64_t size, uint64_t bytes, uint64_t chunk,
+		  const struct uhmm_dev_pagemap_ops *o)
+{
+	struct uhmm_devmem_config config = { .size = size, .bytes = bytes, .chunk_bytes = chunk };
+	struct uhmm_devmem *pool = UNTOUCHED;
+	int err = uhmm_devmem_create(f.m, &config, &f, o, NULL, &pool);
+
+	if (!err)
+		uhmm_devmem_destroy(pool);
+	else
+		expect(pool == UNTOUCHED);
+	return err;
+}
+
+START_TEST(devmem_create_einval)
+{
+	const size_t size = sizeof(struct uhmm_devmem_config);
+
+	expect_eq(devmem(1, 0, 0, &pagemap_ops), -EINVAL);
+	expect_eq(devmem(size, 1, 0, &pagemap_ops), -EINVAL);
+	expect_eq(devmem(size, 0, PAGE, &pagemap_ops), -EINVAL);
+	expect_eq(devmem(size, 0, 0, NULL), -EINVAL);
+	expect_eq(devmem(size, PAGE, 0, &pagemap_ops), 0);
+}
+END_TEST
+
+START_TEST(devmem_create_enomem)
+{
+	WITHOUT_MEMORY(devmem(sizeof(struct uhmm_devmem_config), 0, 0, &pagemap_ops));
+}
+END_TEST
+
+START_TEST(devmem_alloc_enospc_and_enomem)
+{
+	struct uhmm_devmem_config config = { .size = sizeof(config), .bytes = PAGE };
+	struct uhmm_devmem *pool;
+	uhmm_pfn_t pfn, other = 7;
+
+	expect_eq(uhmm_devmem_create(f.m, &config, &f, &pagemap_ops, NULL, &pool), 0);
+	WITHOUT_MEMORY(uhmm_devmem_alloc(pool, NULL, &other));
+	expect_eq(uhmm_devmem_alloc(pool, NULL, &pfn), 0);
+	expect_eq(uhmm_devmem_alloc(pool, NULL, &other), -ENOSPC);
+	expect_eq(other, 7);
+	uhmm_unlock_put_page(f.m, pfn);
+	expect_eq(uhmm_devmem_used(pool), 0);
+	uhmm_devmem_destroy(pool);
+}
+END_TEST
+
+START_TEST(devmem_evict_enomem)
+{
+	struct uhmm_devmem *pool = uhmm_device_memory(f.dev[0]);
+
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 4, buf, NULL), 0);
+	WITHOUT_MEMORY(uhmm_devmem_evict(pool, 1));
+	WITHOUT_MEMORY(uhmm_devmem_evict_all(pool, false));
+	expect_eq(uhmm_devmem_used(pool), 4);
+	expect_eq(uhmm_devmem_evict(pool, 1), 1);
+	expect_eq(uhmm_devmem_evict_all(pool, false), 0);
+}
+END_TEST
+
+/* ---- mirror.h ---- */
+
+START_TEST(device_create_errors)
+{
+	struct uhmm_device_config config = { .size = 1 };
+	struct uhmm_device *dev = UNTOUCHED;
+
+	expect_eq(uhmm_device_create(f.m, &config, &dev), -EINVAL);
+	config = (struct uhmm_device_config){ .size = sizeof(config),
+					      .type = UHMM_MEMORY_DEVICE_COHERENT };
+	expect_eq(uhmm_device_create(f.m, &config, &dev), -EOPNOTSUPP);
+	config.type = (enum uhmm_memory_type)9;
+	expect_eq(uhmm_device_create(f.m, &config, &dev), -EINVAL);
+	WITHOUT_MEMORY(uhmm_device_create(f.m, NULL, &dev));
+	expect(dev == UNTOUCHED);
+}
+END_TEST
+
+START_TEST(mirror_open_enomem)
+{
+	struct uhmm_mirror *mirror = UNTOUCHED;
+
+	WITHOUT_MEMORY(uhmm_mirror_open(f.dev[0], f.mm, &mirror));
+	expect(mirror == UNTOUCHED);
+}
+END_TEST
+
+/* An operation that must fail, and leave its outputs alone. */
+static void refused(enum uhmm_mirror_op op, uhmm_vaddr_t addr, uint64_t npages, void *ptr, int err)
+{
+	struct uhmm_mirror_cmd cmd = {
+		.addr = addr, .npages = npages, .ptr = ptr, .cpages = 77, .faults = 78
+	};
+
+	expect_eq(uhmm_mirror_ioctl(f.mirror[0], op, &cmd), err);
+	expect_eq(cmd.cpages, 77);
+	expect_eq(cmd.faults, 78);
+}
+
+START_TEST(ioctl_einval_arguments)
+{
+	static const enum uhmm_mirror_op ops_all[] = {
+		UHMM_MIRROR_READ,
+		UHMM_MIRROR_WRITE,
+		UHMM_MIRROR_MIGRATE_TO_DEV,
+		UHMM_MIRROR_MIGRATE_TO_SYS,
+		UHMM_MIRROR_SNAPSHOT,
+		UHMM_MIRROR_RELEASE,
+		UHMM_MIRROR_FLAGS,
+		UHMM_MIRROR_READ_UNLOCKED,
+		UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV,
+	};
+
+	for (unsigned int i = 0; i < sizeof(ops_all) / sizeof(ops_all[0]); i++) {
+		refused(ops_all[i], AT + 1, 1, buf, -EINVAL);
+		refused(ops_all[i], AT, 0, buf, -EINVAL);
+		refused(ops_all[i], UINT64_MAX - PAGE + 1, 1, buf, -EINVAL);
+	}
+	refused((enum uhmm_mirror_op)99, AT, 1, buf, -EINVAL);
+}
+END_TEST
+
+START_TEST(ioctl_einval_mm_gone)
+{
+	struct uhmm_mirror *mirror;
+	struct uhmm_mm *mm;
+
+	expect_eq(uhmm_mm_create(f.m, &mm), 0);
+	expect_eq(uhmm_mirror_open(f.dev[0], mm, &mirror), 0);
+	map_fixed(mm, AT, 1, RW);
+	uhmm_mmput(mm);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, buf, NULL), -EINVAL);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_MIGRATE_TO_SYS, AT, 1, NULL, NULL), -EINVAL);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_SNAPSHOT, AT, 1, buf, NULL), -EINVAL);
+	/* For these two it is a page that cannot be had. */
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_READ, AT, 1, buf, NULL), -EFAULT);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_WRITE, AT, 1, buf, NULL), -EFAULT);
+	expect_eq(uhmm_mirror_access(mirror, AT, false, NULL, UHMM_COMBINED, PAGE, NULL), -EFAULT);
+	uhmm_mirror_close(mirror);
+}
+END_TEST
+
+START_TEST(ioctl_einval_migration_without_readable_vma)
+{
+	refused(UHMM_MIRROR_MIGRATE_TO_DEV, NOWHERE, 1, buf, -EINVAL);
+	refused(UHMM_MIRROR_MIGRATE_TO_SYS, NOWHERE, 1, NULL, -EINVAL);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_WRITE), 0);
+	refused(UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, buf, -EINVAL);
+	refused(UHMM_MIRROR_MIGRATE_TO_SYS, AT, 1, NULL, -EINVAL);
+}
+END_TEST
+
+START_TEST(ioctl_efault)
+{
+	refused(UHMM_MIRROR_READ, NOWHERE, 1, buf, -EFAULT);
+	refused(UHMM_MIRROR_READ_UNLOCKED, NOWHERE, 1, buf, -EFAULT);
+	refused(UHMM_MIRROR_WRITE, NOWHERE, 1, buf, -EFAULT);
+	refused(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, NOWHERE, 1, buf, -EFAULT);
+	refused(UHMM_MIRROR_READ, AT, 1, NULL, -EFAULT);
+	refused(UHMM_MIRROR_WRITE, AT, 1, NULL, -EFAULT);
+	refused(UHMM_MIRROR_SNAPSHOT, AT, 1, NULL, -EFAULT);
+	refused(UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, NULL, -EFAULT);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
+	refused(UHMM_MIRROR_READ, AT, 1, buf, -EFAULT);
+}
+END_TEST
+
+START_TEST(ioctl_eperm)
+{
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	refused(UHMM_MIRROR_WRITE, AT, 1, buf, -EPERM);
+	refused(UHMM_MIRROR_MIGRATE_ON_WRITE_FAULT_TO_DEV, AT, 1, buf, -EPERM);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+/* A page on another device does not move, and was never mirrored. */
+START_TEST(ioctl_enoent)
+{
+	expect_eq(mirror_op(f.mirror[1], UHMM_MIRROR_MIGRATE_TO_DEV, AT + PAGE, 1, buf, NULL), 0);
+	refused(UHMM_MIRROR_MIGRATE_TO_DEV, AT, 2, buf, -ENOENT);
+	/* The other did. */
+	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 1);
+}
+END_TEST
+
+START_TEST(ioctl_enomem)
+{
+	no_memory();
+	refused(UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, buf, -ENOMEM);
+	refused(UHMM_MIRROR_MIGRATE_TO_SYS, AT, 1, NULL, -ENOMEM);
+	refused(UHMM_MIRROR_SNAPSHOT, AT, 1, buf, -ENOMEM);
+	refused(UHMM_MIRROR_READ, AT, 1, buf, -ENOMEM);
+	memory_again();
+}
+END_TEST
+
+START_TEST(ioctl_eopnotsupp)
+{
+	refused(UHMM_MIRROR_EXCLUSIVE, AT, 1, buf, -EOPNOTSUPP);
+	refused(UHMM_MIRROR_CHECK_EXCLUSIVE, AT, 1, buf, -EOPNOTSUPP);
+}
+END_TEST
+
+static int access_at(uhmm_vaddr_t addr, bool write, enum uhmm_strategy strategy,
+		     uint64_t granularity)
+{
+	uint64_t word = 7;
+	int err = uhmm_mirror_access(f.mirror[0], addr, write, &word, strategy, granularity, NULL);
+
+	if (err)
+		expect_eq(word, 7);
+	return err;
+}
+
+START_TEST(access_einval)
+{
+	expect_eq(access_at(AT, false, UHMM_NR_STRATEGIES, PAGE), -EINVAL);
+	expect_eq(access_at(AT, false, UHMM_COMBINED, PAGE / 2), -EINVAL);
+	expect_eq(access_at(AT, false, UHMM_COMBINED, 3 * PAGE), -EINVAL);
+	expect_eq(access_at(AT, false, UHMM_COMBINED, 2 * UHMM_PMD_SIZE), -EINVAL);
+}
+END_TEST
+
+START_TEST(access_efault_eperm_enomem)
+{
+	struct uhmm_mm *child;
+	enum uhmm_strategy s = (enum uhmm_strategy)_i;
+
+	expect_eq(access_at(NOWHERE, false, s, PAGE), -EFAULT);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
+	expect_eq(access_at(AT, false, s, 8 * PAGE), -EFAULT);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	expect_eq(access_at(AT, true, s, 8 * PAGE), -EPERM);
+	expect_eq(access_at(AT, false, s, 8 * PAGE), 0);
+	/* A page that must be copied. */
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	WITHOUT_MEMORY(access_at(AT + PAGE, true, s, PAGE));
+	expect_eq(access_at(AT + PAGE, true, s, PAGE), 0);
+	uhmm_mmput(child);
+}
+END_TEST
+
+START_TEST(serve_errors)
+{
+	struct uhmm_mirror *mirror = f.mirror[0];
+
+	expect_eq(uhmm_mirror_serve(mirror, AT, AT, false, UHMM_COMBINED, NULL), -EINVAL);
+	expect_eq(uhmm_mirror_serve(mirror, AT + 1, AT + PAGE, false, UHMM_COMBINED, NULL),
+		  -EINVAL);
+	expect_eq(uhmm_mirror_serve(mirror, AT, AT + 513 * PAGE, false, UHMM_COMBINED, NULL),
+		  -EINVAL);
+	expect_eq(uhmm_mirror_serve(mirror, AT, AT + PAGE, false, UHMM_NR_STRATEGIES, NULL),
+		  -EINVAL);
+	expect_eq(uhmm_mirror_serve(mirror, NOWHERE, NOWHERE + PAGE, false, UHMM_COMBINED, NULL),
+		  -EFAULT);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	expect_eq(uhmm_mirror_serve(mirror, AT, AT + PAGE, true, UHMM_COMBINED, NULL), -EPERM);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("errors");
+	TCase *tc = tcase_create("documented errors");
+
+	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_test(tc, machine_create_einval);
+	tcase_add_test(tc, machine_inject_einval);
+	tcase_add_test(tc, task_create_einval);
+	tcase_add_test(tc, task_create_enomem);
+	tcase_add_test(tc, outside_any_task_einval);
+	tcase_add_test(tc, mm_create_enomem);
+	tcase_add_test(tc, mm_fork_enomem);
+	tcase_add_test(tc, mmap_einval);
+	tcase_add_test(tc, mmap_enomem);
+	tcase_add_test(tc, mmap_eexist);
+	tcase_add_test(tc, mmap_eopnotsupp);
+	tcase_add_test(tc, munmap_einval);
+	tcase_add_test(tc, munmap_enomem);
+	tcase_add_test(tc, mprotect_einval);
+	tcase_add_test(tc, mprotect_enomem);
+	tcase_add_test(tc, mremap_einval);
+	tcase_add_test(tc, mremap_efault);
+	tcase_add_test(tc, mremap_enomem);
+	tcase_add_test(tc, madvise_einval);
+	tcase_add_test(tc, madvise_enomem);
+	tcase_add_test(tc, madvise_eopnotsupp);
+	tcase_add_test(tc, brk_enomem);
+	tcase_add_test(tc, cpu_access_signals_and_enomem);
+	tcase_add_test(tc, pagemap_einval);
+	tcase_add_test(tc, machine_compare_einval);
+	tcase_add_test(tc, notifier_insert_eoverflow);
+	tcase_add_test(tc, notifier_insert_einval);
+	tcase_add_test(tc, notifier_insert_enomem);
+	tcase_add_test(tc, range_fault_efault);
+	tcase_add_test(tc, range_fault_eperm);
+	tcase_add_test(tc, range_fault_enomem);
+	tcase_add_test(tc, range_fault_ebusy);
+	tcase_add_test(tc, range_fault_unlocked_ebusy_after_timeout);
+	tcase_add_test(tc, range_fault_einval);
+	tcase_add_test(tc, migrate_vma_setup_einval);
+	tcase_add_test(tc, migrate_vma_setup_with_fault_errors);
+	tcase_add_test(tc, alloc_locked_page_enomem);
+	tcase_add_test(tc, memremap_pages_einval);
+	tcase_add_test(tc, memremap_pages_enospc);
+	tcase_add_test(tc, memremap_pages_eopnotsupp);
+	tcase_add_test(tc, memremap_pages_enomem);
+	tcase_add_test(tc, devmem_create_einval);
+	tcase_add_test(tc, devmem_create_enomem);
+	tcase_add_test(tc, devmem_alloc_enospc_and_enomem);
+	tcase_add_test(tc, devmem_evict_enomem);
+	tcase_add_test(tc, device_create_errors);
+	tcase_add_test(tc, mirror_open_enomem);
+	tcase_add_test(tc, ioctl_einval_arguments);
+	tcase_add_test(tc, ioctl_einval_mm_gone);
+	tcase_add_test(tc, ioctl_einval_migration_without_readable_vma);
+	tcase_add_test(tc, ioctl_efault);
+	tcase_add_test(tc, ioctl_eperm);
+	tcase_add_test(tc, ioctl_enoent);
+	tcase_add_test(tc, ioctl_enomem);
+	tcase_add_test(tc, ioctl_eopnotsupp);
+	tcase_add_test(tc, access_einval);
+	tcase_add_loop_test(tc, access_efault_eperm_enomem, 0, UHMM_NR_STRATEGIES);
+	tcase_add_test(tc, serve_errors);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}
