@@ -162,47 +162,88 @@ static void emit(void *data, const char *line)
 	snprintf(r->dump + n, sizeof(r->dump) - n, "%s\n", line);
 }
 
-/* Returns what uhmm_sched_run() says; @r is filled in if it is 0. */
-static int run_fibers(const struct uhmm_sched_config *config, const char *schedule, struct run *r)
+static const struct uhmm_sched_config fixed = { .size = sizeof(fixed), .policy = UHMM_SCHED_FIXED };
+
+static void spawn(struct uhmm_sched *s, unsigned int i)
+{
+	expect_eq(uhmm_sched_spawn(s, "fiber", i, f.mm, tasks[i], NULL), 0);
+}
+
+static void must_end(struct uhmm_sched *s, const char *schedule)
+{
+	int ret;
+
+	expect_eq(uhmm_sched_set_schedule(s, schedule), 0);
+	ret = uhmm_sched_run(s);
+	if (ret)
+		ck_abort_msg("scenario %d, schedule '%s': %d, %s", (int)scenario,
+			     schedule ? schedule : "", ret, f.text);
+}
+
+static void must_run(const struct uhmm_sched_config *config, const char *schedule, struct run *r)
 {
 	struct uhmm_sched *s;
-	int ret;
 
 	memset(r, 0, sizeof(*r));
 	setup();
 	expect_eq(uhmm_sched_create(f.m, config, &s), 0);
 	for (unsigned int i = 0; i < nr_tasks(); i++)
-		expect_eq(uhmm_sched_spawn(s, "fiber", i, f.mm, tasks[i], NULL), 0);
-	expect_eq(uhmm_sched_set_schedule(s, schedule), 0);
-	ret = uhmm_sched_run(s);
-	if (!ret) {
-		expect_eq(finished, nr_tasks());
-		r->trace = strdup(uhmm_sched_trace(s));
-		r->steps = uhmm_sched_steps(s);
-		uhmm_counters_read(f.m, &r->counted);
-	}
+		spawn(s, i);
+	must_end(s, schedule);
+	expect_eq(finished, nr_tasks());
+	r->trace = strdup(uhmm_sched_trace(s));
+	r->steps = uhmm_sched_steps(s);
+	uhmm_counters_read(f.m, &r->counted);
 	uhmm_sched_destroy(s);
-	if (ret) {
-		/* Tasks were dropped where they stood. */
-		for (int i = 0; i < FIXTURE_DEVICES; i++)
-			f.mirror[i] = NULL;
-		uhmm_machine_destroy(f.m);
-		return ret;
-	}
 	uhmm_mm_dump(f.mm, emit, r);
 	teardown();
-	return 0;
 }
 
-static const struct uhmm_sched_config fixed = { .size = sizeof(fixed), .policy = UHMM_SCHED_FIXED };
-
-static void must_run(const struct uhmm_sched_config *config, const char *schedule, struct run *r)
+/* The first of two tasks, and only then the other. Returns what the first did. */
+static char *run_in_order(unsigned int first)
 {
-	int ret = run_fibers(config, schedule, r);
+	struct uhmm_sched *s;
+	struct uhmm_counters c;
+	char *trace;
 
-	if (ret)
-		ck_abort_msg("scenario %d, schedule '%s': %d, %s", (int)scenario,
-			     schedule ? schedule : "", ret, f.text);
+	setup();
+	expect_eq(uhmm_sched_create(f.m, &fixed, &s), 0);
+	spawn(s, first);
+	must_end(s, NULL);
+	trace = strdup(uhmm_sched_trace(s));
+	spawn(s, !first);
+	must_end(s, NULL);
+	uhmm_sched_destroy(s);
+	/* Nobody was in anybody's way. */
+	uhmm_counters_read(f.m, &c);
+	expect_eq(c.v[UHMM_CNT_FAULT_MIGRATION_WAIT] + c.v[UHMM_CNT_FAULT_DEVICE_WAIT], 0);
+	teardown();
+	return trace;
+}
+
+/* The first @n choices of a trace. Returns: false if it has no more than that. */
+static bool cut(const char *trace, unsigned int n, char *out, size_t size)
+{
+	unsigned int left = 0;
+	size_t len = 0;
+
+	out[0] = '\0';
+	while (*trace) {
+		unsigned int id, times = 1, take;
+		char kind;
+		int used = 0;
+
+		if (sscanf(trace, " %c%u%n*%u%n", &kind, &id, &used, &times, &used) < 2)
+			break;
+		trace += used;
+		take = times < n ? times : n;
+		left += times - take;
+		n -= take;
+		if (take)
+			len += (size_t)snprintf(out + len, size - len, "%c%u*%u ", kind, id, take);
+		expect(len < size);
+	}
+	return left;
 }
 
 static uint64_t waits(const struct run *r)
@@ -211,45 +252,11 @@ static uint64_t waits(const struct run *r)
 	       r->counted.v[UHMM_CNT_FAULT_DEVICE_WAIT];
 }
 
-/* How many choices task @t took in a run where it came first. */
-static unsigned int length_alone(unsigned int t)
-{
-	unsigned int most = 0;
-	char schedule[32];
-	struct run r;
-
-	for (unsigned int n = 1; n; n *= 2) {
-		snprintf(schedule, sizeof(schedule), "T%u*%u", t, n);
-		if (run_fibers(&fixed, schedule, &r))
-			break;
-		free(r.trace);
-		most = n;
-	}
-	/* It ended, or slept for good, before n more choices. */
-	for (unsigned int bit = most / 2; bit; bit /= 2) {
-		snprintf(schedule, sizeof(schedule), "T%u*%u", t, most + bit);
-		if (run_fibers(&fixed, schedule, &r))
-			continue;
-		free(r.trace);
-		most += bit;
-	}
-	return most;
-}
-
-/* Both orders, one after the other. */
 START_TEST(one_after_the_other)
 {
-	char schedule[32];
-	struct run r;
-
 	scenario = (enum scenario)_i;
-	for (unsigned int first = 0; first < 2; first++) {
-		snprintf(schedule, sizeof(schedule), "T%u*%u", first, length_alone(first));
-		must_run(&fixed, schedule, &r);
-		/* Nobody was in anybody's way. */
-		expect_eq(waits(&r), 0);
-		free(r.trace);
-	}
+	free(run_in_order(0));
+	free(run_in_order(1));
 }
 END_TEST
 
@@ -259,16 +266,18 @@ END_TEST
  */
 START_TEST(fault_at_each_step)
 {
-	unsigned int n, nr_waits = 0;
-	char schedule[48];
+	unsigned int n = 0, nr_waits = 0;
+	char *alone, schedule[4096];
 	struct run r, again;
 
 	scenario = (enum scenario)_i;
-	n = length_alone(0);
-	expect(n > 20);
-	for (unsigned int at = 0; at < n; at++) {
-		snprintf(schedule, sizeof(schedule), "T0*%u", at);
+	alone = run_in_order(0);
+	for (; cut(alone, n, schedule, sizeof(schedule)); n++) {
 		must_run(&fixed, schedule, &r);
+		/* Whoever waits must not be in the way of what it waits for. */
+		expect_eq(r.counted.v[scenario == TO_DEVICE ? UHMM_CNT_MIGRATED_TO_DEVICE
+							    : UHMM_CNT_MIGRATED_TO_RAM],
+			  1);
 		if (waits(&r) && !nr_waits++) {
 			/* The first of them once more, by its trace: the same to the bit. */
 			must_run(&fixed, r.trace, &again);
@@ -281,7 +290,9 @@ START_TEST(fault_at_each_step)
 		}
 		free(r.trace);
 	}
+	free(alone);
 	printf("scenario %d: %u steps, waited in %u schedules\n", (int)scenario, n, nr_waits);
+	expect(n > 20);
 	expect(nr_waits);
 }
 END_TEST
