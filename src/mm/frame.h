@@ -57,6 +57,28 @@ uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhm
 	return (uhmm_pfn_t)(f - m->vmemmap);
 }
 
+/* ---- pages and folios ---- */
+
+/*
+ * A descriptor is a page's; its folio is named by the descriptor of the head. What is counted or
+ * flagged for each page (map count, PG_ANON_EXCLUSIVE) is at the page, everything else at the head.
+ * All folios have one page so far.
+ */
+uhmm_always_inline struct uhmm__frame *page_folio(struct uhmm__frame *page)
+{
+	return page;
+}
+
+uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f uhmm_unused)
+{
+	return 0;
+}
+
+uhmm_always_inline uint64_t folio_nr_pages(struct uhmm__frame *f)
+{
+	return 1UL << folio_order(f);
+}
+
 /* ---- flags ---- */
 
 uhmm_always_inline bool folio_test(struct uhmm__frame *f, unsigned int bit)
