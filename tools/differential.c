@@ -234,6 +234,12 @@ static void no_emit(void *data, const char *line)
 	(void)line;
 }
 
+static bool same_machines(const struct pair *p, enum uhmm_compare what)
+{
+	return !uhmm_machine_compare(world_machine(p->first), world_machine(p->second), what,
+				     no_emit, NULL);
+}
+
 /* A difference is found first and printed after: its heading must come before the details. */
 static bool compare_machines(struct pair *p, const struct vec_op *op, enum uhmm_compare what)
 {
@@ -327,7 +333,17 @@ static bool same_look(struct pair *p, const struct vec_op *op)
 	if (!both(p, &look, op, false))
 		return false;
 	look.kind = VEC_PAGEMAP;
-	return both(p, &look, op, false) && compare_machines(p, op, UHMM_COMPARE_STATE);
+	if (!both(p, &look, op, false))
+		return false;
+	if (same_machines(p, UHMM_COMPARE_STATE))
+		return true;
+	/*
+	 * Where there are huge pages the access faults in what lies around the range, and the walk
+	 * does not: all the rest must be the same.
+	 */
+	if (same_machines(p, UHMM_COMPARE_STATE_BUT_HOLES))
+		return remake_second(p, op + 1);
+	return compare_machines(p, op, UHMM_COMPARE_STATE);
 }
 
 static bool migrate_both(struct pair *p, const struct vec_op *op)

@@ -23,6 +23,7 @@ struct world {
 	struct uhmm_device *device[VEC_MAX_DEVICES];
 	struct uhmm_task *reaper; /* without an address space: ends processes */
 	struct process process[VEC_MAX_PROCS];
+	bool as_recorded;
 	bool violated;
 	char *reports, *shown; /* since the last question; of the last answer */
 	size_t len;
@@ -116,6 +117,11 @@ int world_new(enum uhmm_content content, struct world **out)
 fail:
 	world_free(w);
 	return err;
+}
+
+void world_as_recorded(struct world *w)
+{
+	w->as_recorded = true;
 }
 
 void world_end(struct world *w)
@@ -374,6 +380,7 @@ static int open_mirror(struct world *w, const struct vec_op *op, struct uhmm_mir
 			.size = sizeof(config),
 			.type = op->dev < 2 ? UHMM_MEMORY_DEVICE_PRIVATE
 					    : UHMM_MEMORY_DEVICE_COHERENT,
+			.huge_by_head = w->as_recorded,
 		};
 
 		err = uhmm_device_create(w->machine, &config, &w->device[op->dev]);

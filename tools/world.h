@@ -20,6 +20,9 @@ struct world;
  */
 int world_new(enum uhmm_content content, struct world **out);
 
+/* The devices of this world have the faults of the driver that answers were recorded with. */
+void world_as_recorded(struct world *w);
+
 /** world_free() - end all processes and the machine; NULL allowed. */
 void world_free(struct world *w);
 

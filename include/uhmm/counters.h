@@ -38,6 +38,8 @@ struct uhmm_machine;
 	X(FAULT_ANON_WRITE, "fault_anon_write", "faults that mapped a new anonymous folio")        \
 	X(FAULT_COW_COPY, "fault_cow_copy", "write-protect faults that copied")                    \
 	X(FAULT_COW_REUSE, "fault_cow_reuse", "write-protect faults that reused the folio")        \
+	X(FAULT_HUGE, "fault_huge", "faults that mapped a huge page, or the huge zero page")       \
+	X(FAULT_HUGE_FALLBACK, "fault_huge_fallback", "faults that found no memory for one")       \
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \
@@ -71,6 +73,10 @@ struct uhmm_machine;
 	X(FAIL_REFERENCED, "fail_referenced", "pages put back: extra references")                  \
 	X(FAIL_NO_DST, "fail_no_dst", "pages not moved: no destination page")                      \
 	X(FAIL_RACED, "fail_raced", "pages not moved: the entry or a reference changed")           \
+	X(SPLIT_PMD, "split_pmd", "huge leaves replaced by page tables")                           \
+	X(SPLIT_FOLIO, "split_folio", "large folios split into pages")                             \
+	X(SPLIT_FAILED, "split_failed", "large folios that could not be split")                    \
+	X(COLLAPSE, "collapse", "page tables replaced by a huge leaf")                             \
 	X(BACK_OFF, "back_off", "combined walks that put everything back before waiting")          \
 	X(COPY_TO_DEVICE, "copy_to_device", "pages copied from RAM to device memory")              \
 	X(COPY_TO_RAM, "copy_to_ram", "pages copied from device memory to RAM")                    \

@@ -132,6 +132,15 @@ UHMM_API void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src
  */
 UHMM_API int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out) UHMM_MUST_CHECK;
 
+/**
+ * uhmm_alloc_locked_folio() - the same for 2^order pages
+ * @order: UHMM_PMD_ORDER at most
+ * @out: (out) pfn of the first; put it into dst[] with UHMM_MIGRATE_PFN_COMPOUND
+ * Returns: 0, or -ENOMEM, also when memory is there but not in one piece; -EINVAL @order.
+ */
+UHMM_API int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order,
+				     uhmm_pfn_t *out) UHMM_MUST_CHECK;
+
 /** uhmm_unlock_put_page() - give a destination back that was not used. */
 UHMM_API void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 

@@ -317,6 +317,11 @@ enum uhmm_compare {
 	 * one may access, the other must; how VMAs are cut does not matter.
 	 */
 	UHMM_COMPARE_CONTENTS,
+	/*
+	 * As STATE, but where faults map huge pages an empty entry and the zero page are the same: a
+	 * fault maps what lies around it, so it shows how wide a range was faulted.
+	 */
+	UHMM_COMPARE_STATE_BUT_HOLES,
 };
 
 /**

@@ -35,9 +35,11 @@ struct uhmm_machine {
 	_Atomic uint64_t *tags;	     /* [const] tag contents, or NULL */
 	uint8_t *bytes;		     /* [const] byte contents, or NULL */
 	uhmm_pfn_t zero_pfn;	     /* [const] the zero page */
-	uhmm_pfn_t ram_frames;	     /* [const] pfns [0, ram_frames) are RAM */
-	uhmm_pfn_t device_base;	     /* [const] pfns from here on are device memory */
-	uhmm_pfn_t end_pfn;	     /* [const] end of the pfn space */
+	/* The huge zero page, 0 until it is first mapped. [atomic] set once */
+	_Atomic uhmm_pfn_t huge_zero_pfn;
+	uhmm_pfn_t ram_frames;	/* [const] pfns [0, ram_frames) are RAM */
+	uhmm_pfn_t device_base; /* [const] pfns from here on are device memory */
+	uhmm_pfn_t end_pfn;	/* [const] end of the pfn space */
 	struct uhmm_machine_config config;
 
 	/* Each layer's own. */

@@ -14,6 +14,7 @@ enum { WINDOW_PAGES = UHMM_PTRS_PER_TABLE };
 struct uhmm_device {
 	struct uhmm_machine *machine; /* [const] */
 	bool exact_invalidation;      /* [const] */
+	bool huge_by_head;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
 	struct list_head mirrors; /* [lock] */
@@ -65,6 +66,7 @@ struct uhmm__window {
 	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
 	struct list_head list;	      /* [mutex] in mirror->windows */
 	bool stale;		      /* [mutex] CPU entries of the window may have changed */
+	struct uhmm_task *mover;      /* [mutex] in uhmm_migrate_vma_pages(), else NULL */
 	uint64_t moved;		      /* pages that are on the device now */
 	uint64_t evicted;
 };

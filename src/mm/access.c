@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 enum {
 	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
@@ -159,6 +159,31 @@ static void touch_frame(const struct access *a, uhmm_pfn_t pfn, size_t off, uint
 		uhmm__read_frame(a->mm->machine, pfn, off, a->buf + at, len);
 }
 
+/* The same by a huge leaf, whose lock is that of the PMD table. Context: RCU. */
+static bool access_huge(const struct access *a, ptent_t *pmdp, uhmm_vaddr_t addr, uint64_t at,
+			size_t len)
+{
+	uint64_t bits = PTE_ACCESSED | (a->write ? PTE_DIRTY : 0);
+	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
+	pte_t pmd, pte;
+	bool ok;
+
+	uhmm__spin_lock(ptl);
+	pmd = pte_make(load_relaxed(pmdp));
+	ok = pmd_trans_huge(pmd) && pte_permits(pmd, a->flags);
+	if (ok) {
+		if ((pmd.val & bits) != bits) {
+			pmd = pte_set(pmd, bits);
+			store_relaxed(pmdp, pmd.val);
+		}
+		pte = pmd_page_entry(pmd, table_index(addr, 1));
+		touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, at, len);
+		uhmm__tlb_insert(&a->mm->pgt, addr, pte);
+	}
+	uhmm__spin_unlock(ptl);
+	return ok;
+}
+
 /*
  * One access within one page. False: it faults.
  */
@@ -187,8 +212,10 @@ static bool access_page(const struct access *a, uhmm_vaddr_t addr, uint64_t at, 
 	uhmm__rcu_read_lock();
 	pmdp = uhmm__pmd_offset(pgt, addr, &level);
 	pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
-	if (unlikely(!entry_is_table(pmd)))
+	if (unlikely(!entry_is_table(pmd))) {
+		ok = pmd_trans_huge(pmd) && access_huge(a, pmdp, addr, at, len);
 		goto out;
+	}
 	ptep = &entry_table(pmd)->e[table_index(addr, 1)];
 	/* What does not permit the access needs no lock to fault: the fault looks again. */
 	if (!pte_permits(ptep_get(ptep), a->flags))

@@ -199,12 +199,29 @@ static bool same_access(struct compare *c, uhmm_vaddr_t addr)
 	       access_class(uhmm__vma_lookup(c->b.mm, addr));
 }
 
+/* Nothing there, or the zero page. */
+static bool is_hole(const struct page *p)
+{
+	return p->entry.kind == ENTRY_NONE || p->entry.kind == ENTRY_ZERO;
+}
+
+/* Whether a fault there may map a huge page. */
+static bool maps_huge(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	const struct uhmm_vma *vma = uhmm__vma_lookup(mm, addr);
+
+	return vma && (vma->flags & UHMM_VM_HUGEPAGE || mm->machine->config.thp == UHMM_THP_ALWAYS);
+}
+
 static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
 			const struct page *a, const struct page *b)
 {
 	int out_a = outcome(pa, a), out_b = outcome(pb, b);
 
-	if (c->what == UHMM_COMPARE_STATE)
+	if (c->what == UHMM_COMPARE_STATE_BUT_HOLES && is_hole(a) && is_hole(b) &&
+	    maps_huge(c->a.mm, addr) && maps_huge(c->b.mm, addr))
+		return true;
+	if (c->what != UHMM_COMPARE_CONTENTS)
 		return same_state(a, b) && out_a == out_b && (out_a || same_content(c, a, b));
 	if (out_a == out_b && (out_a || same_content(c, a, b)))
 		return true;
@@ -348,7 +365,7 @@ static void compare_mms(struct compare *c)
 		}
 		c->a.mm = a;
 		c->b.mm = b;
-		if (c->what == UHMM_COMPARE_STATE)
+		if (c->what != UHMM_COMPARE_CONTENTS)
 			compare_vmas(c);
 		else
 			compare_access(c);
@@ -364,7 +381,8 @@ int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enu
 	struct compare c = { .what = what, .emit = emit, .data = data };
 	int err;
 
-	if ((unsigned int)what > UHMM_COMPARE_CONTENTS || a->config.content != b->config.content)
+	if ((unsigned int)what > UHMM_COMPARE_STATE_BUT_HOLES ||
+	    a->config.content != b->config.content)
 		return -EINVAL;
 	err = side_init(&c.a, a);
 	if (!err)

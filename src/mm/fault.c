@@ -6,8 +6,7 @@
  * may sleep or allocate, then take the PTL, see that the entry is still the same, and install. If it
  * is not, somebody else was faster: the access is tried again.
  */
-#include "mm/large.h"
-#include "mm/mm.h"
+#include "mm/huge.h"
 #include "mm/zone_device.h"
 
 int uhmm__vm_fault_to_errno(int fault)
@@ -23,7 +22,7 @@ int uhmm__vm_fault_to_errno(int fault)
  * An anon_vma for the VMA. Under the per-VMA lock mmap_lock is only tried: whoever waits for the VMA
  * may hold it. Models: vmf_anon_prepare().
  */
-static int anon_prepare(struct uhmm__fault *vmf)
+int uhmm__anon_prepare(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_mm *mm = vma->mm;
@@ -65,6 +64,16 @@ static pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
 	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
 }
 
+/* A page; when RAM is used up, the parts of huge pages that nobody maps any more are given back. */
+static struct uhmm__frame *alloc_page(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__frame *f = uhmm__folio_alloc(m, zero);
+
+	if (unlikely(!f) && uhmm__deferred_split_scan(m))
+		f = uhmm__folio_alloc(m, zero);
+	return f;
+}
+
 /* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none. */
 static int do_anonymous_page(struct uhmm__fault *vmf)
 {
@@ -84,10 +93,10 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
 		return 0;
 	}
-	ret = anon_prepare(vmf);
+	ret = uhmm__anon_prepare(vmf);
 	if (unlikely(ret))
 		return ret;
-	f = uhmm__folio_alloc(m, true);
+	f = alloc_page(m, true);
 	if (unlikely(!f))
 		return VM_FAULT_OOM;
 	entry = maybe_mkwrite(pte_set(pte_mk(frame_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
@@ -152,10 +161,10 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	pte_t entry;
 	int ret;
 
-	ret = anon_prepare(vmf);
+	ret = uhmm__anon_prepare(vmf);
 	if (unlikely(ret))
 		goto out;
-	new = uhmm__folio_alloc(m, !old);
+	new = alloc_page(m, !old);
 	if (unlikely(!new)) {
 		ret = VM_FAULT_OOM;
 		goto out;
@@ -220,12 +229,27 @@ static void spurious(struct uhmm__fault *vmf)
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
 }
 
+static int handle_pte_fault(struct uhmm__fault *vmf);
+
+/* No page table: a huge page is there, or may come there; else one page as usual. */
+static int pmd_fault(struct uhmm__fault *vmf, pte_t pmd)
+{
+	int ret = uhmm__huge_fault(vmf, pmd);
+
+	if (ret != VM_FAULT_FALLBACK)
+		return ret;
+	/* A leaf that was split: the entry of the page has to be looked at. */
+	return pte_none(pmd) ? do_anonymous_page(vmf) : handle_pte_fault(vmf);
+}
+
 /* Models: handle_pte_fault(). */
 static int handle_pte_fault(struct uhmm__fault *vmf)
 {
-	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, NULL);
-	if (!vmf->pte)
-		return do_anonymous_page(vmf);
+	pte_t pmd;
+
+	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
+	if (unlikely(!vmf->pte))
+		return pmd_fault(vmf, pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (pte_none(vmf->orig_pte)) {

@@ -78,7 +78,8 @@ static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
 	nr = load_relaxed(&b->nr);
 	b->pfn[nr++] = frame_pfn(m, f);
 	store_relaxed(&b->nr, nr);
-	if (unlikely(nr == BATCH))
+	/* A large folio does not wait, nor do those before it. */
+	if (unlikely(nr == BATCH || folio_test_large(f)))
 		nr_dead = batch_move(m, b, dead);
 	uhmm__spin_unlock(&cpu->local);
 	if (unlikely(nr_dead))

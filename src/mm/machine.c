@@ -25,7 +25,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	if (!c->nr_cpus)
 		c->nr_cpus = 2;
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
-	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE)
+	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
+	    (unsigned int)c->thp > UHMM_THP_NEVER)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)

@@ -2,7 +2,7 @@
 /* madvise and populating. Models: mm/madvise.c, and mm/gup.c:faultin_page_range(). */
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -41,6 +41,11 @@ static int populate_page(struct uhmm_mm *mm, struct uhmm_vma **vmap, uhmm_vaddr_
 		if (ptep) {
 			pte = ptep_get(ptep);
 			uhmm__pte_unmap(ptep);
+		} else if (pmdp) {
+			/* Rights are the same for all of a huge leaf. */
+			pte = pmdp_get(pmdp);
+			if (!pmd_trans_huge(pte))
+				pte = pte_make(0);
 		}
 		if (pte_present(pte) && !pte_protnone(pte) && (!write || pte_write(pte)))
 			return 0;
@@ -194,11 +199,9 @@ static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 
 static bool not_modelled(int advice)
 {
-	static const int list[] = {
-		MADV_COLD,	  MADV_PAGEOUT,	     MADV_COLLAPSE,	   MADV_REMOVE,
-		MADV_HWPOISON,	  MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL,
-		MADV_GUARD_REMOVE
-	};
+	static const int list[] = { MADV_COLD,		MADV_PAGEOUT,	   MADV_REMOVE,
+				    MADV_HWPOISON,	MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED,
+				    MADV_GUARD_INSTALL, MADV_GUARD_REMOVE };
 
 	for (size_t i = 0; i < ARRAY_SIZE(list); i++) {
 		if (list[i] == advice)
@@ -227,6 +230,8 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 		err = advise_dontneed(mm, addr, end);
 	else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
 		err = populate(mm, addr, end, advice == MADV_POPULATE_WRITE);
+	else if (advice == MADV_COLLAPSE)
+		err = uhmm__madvise_collapse(mm, addr, end);
 	else if (not_modelled(advice))
 		err = -EOPNOTSUPP;
 	else

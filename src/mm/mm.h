@@ -239,6 +239,7 @@ struct uhmm__gather_batch;
 struct uhmm__gather {
 	struct uhmm_mm *mm;
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
+	bool reclaim_pt;	 /* free the tables of whole parts as well */
 	unsigned int nr_batches;
 	struct uhmm__gather_batch *batches;
 	unsigned int nr;
@@ -338,6 +339,14 @@ static inline bool folio_try_share_anon_rmap(struct uhmm__frame *page)
  * stays. Context: folio locked, no PTL. Models: try_to_migrate().
  */
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
+/* The same before a split of the folio: huge leaves become tables. @held: as below. */
+void uhmm__try_to_migrate_split(struct uhmm_machine *m, struct uhmm__frame *f,
+				struct uhmm__anon_vma **held);
+/* After a split: map a page again where the folio was, if it holds zeroes by the zero page. */
+void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page,
+			    struct uhmm__anon_vma **held);
+/* Tables of migration entries for each PMD entry that stands for a folio. Context: folio locked. */
+void uhmm__split_pmd_migration_entries(struct uhmm__frame *f);
 /*
  * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
  * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
@@ -379,6 +388,7 @@ enum {
 	VM_FAULT_RETRY = 1 << 4,     /* the lock was dropped */
 	VM_FAULT_COMPLETED = 1 << 5, /* done, and the lock was dropped */
 	VM_FAULT_WOULD_WAIT = 1 << 6,
+	VM_FAULT_FALLBACK = 1 << 7, /* no huge page: go on with pages; inside mm only */
 	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
 };
 
@@ -399,6 +409,10 @@ struct uhmm__fault {
 int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags);
 /* 0 or -ENOMEM, -EFAULT as vm_fault_to_errno(). */
 int uhmm__vm_fault_to_errno(int fault);
+/* An anon_vma for the VMA: 0 or VM_FAULT_*. Models: vmf_anon_prepare(). */
+int uhmm__anon_prepare(struct uhmm__fault *vmf);
+/* Call the owner of a device page; its folio is locked and referenced. @pte: mapped by a PTE. */
+int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
 /* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
 /* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */

@@ -2,7 +2,7 @@
 /* mprotect. Models: mm/mprotect.c. */
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 /*
  * Whether a page may be mapped writable at once rather than at the next fault: only if no copy would
@@ -64,6 +64,25 @@ static void change_pte_range(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t a
 	uhmm__pte_unmap_unlock(start_pte, ptl);
 }
 
+/* A huge leaf. False: there is a table now. Models: the PMD part of change_pmd_range(). */
+static bool change_pmd(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr, uhmm_vaddr_t next,
+		       uhmm_vaddr_t *from, uhmm_vaddr_t *to)
+{
+	bool flush = false;
+
+	if (next - addr != UHMM_PMD_SIZE) {
+		uhmm__split_huge_pmd(vma, pmdp, addr, false);
+		return false;
+	}
+	if (!uhmm__change_huge_pmd(vma, pmdp, &flush))
+		return false;
+	if (flush) {
+		*from = MIN(*from, addr);
+		*to = MAX(*to, next);
+	}
+	return true;
+}
+
 /* Models: change_protection(). Notified once for what has tables. */
 static void change_protection(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
@@ -83,7 +102,9 @@ static void change_protection(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vad
 			notified = true;
 			uhmm__invalidate_start(&range);
 		}
-		change_pte_range(vma, pmdp, addr, next, &from, &to);
+		if (likely(!pmd_is_leaf(pte_make(load_acquire(pmdp)))) ||
+		    !change_pmd(vma, pmdp, addr, next, &from, &to))
+			change_pte_range(vma, pmdp, addr, next, &from, &to);
 		uhmm__cond_resched();
 	}
 	if (from < to)

@@ -39,7 +39,7 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 }
 
 /* Call the owner's migrate_to_ram() with the page's folio locked and referenced. */
-static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page)
+int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
 	uhmm_pfn_t pfn = frame_pfn(m, page);
@@ -48,7 +48,7 @@ static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page)
 		.vma = vmf->vma,
 		.address = vmf->address,
 		.page = pfn,
-		.pte = true,
+		.pte = pte,
 	};
 	int ret;
 
@@ -92,7 +92,7 @@ static int device_private_fault(struct uhmm__fault *vmf)
 	}
 	folio_get(f);
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return migrate_to_ram(vmf, page);
+	return uhmm__migrate_to_ram(vmf, page, true);
 }
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)
