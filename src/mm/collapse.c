@@ -227,18 +227,47 @@ static int collapse_one(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	return err < 0 ? err : 0;
 }
 
-int uhmm__madvise_collapse(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
+/* The part of a range in one VMA, whose end is *@next. 0 or -errno. */
+static int collapse_vma(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			uhmm_vaddr_t *next)
 {
-	uhmm_vaddr_t addr = ALIGN_UP(start, UHMM_PMD_SIZE), last = end & UHMM_PMD_MASK;
+	struct uhmm_vma *vma;
 	int err = 0;
 
+	mmap_read_lock(mm);
+	vma = uhmm__find_vma(mm, start);
+	*next = vma && vma->start < end ? MIN(end, vma->start > start ? vma->start : vma->end)
+					: end;
+	if (!vma || vma->start > start)
+		err = -ENOMEM;
+	else if (vma->flags & (UHMM_VM_NOHUGEPAGE | UHMM__VM_SPECIAL) || !vma_is_anonymous(vma))
+		err = -EINVAL;
+	mmap_read_unlock(mm);
+	if (err)
+		return err;
 	/* Only whole ones; a range without any is no error. */
-	uhmm__lru_add_drain_all(mm->machine);
-	for (; addr < last; addr += UHMM_PMD_SIZE) {
+	for (uhmm_vaddr_t addr = ALIGN_UP(start, UHMM_PMD_SIZE); addr + UHMM_PMD_SIZE <= *next;
+	     addr += UHMM_PMD_SIZE) {
 		int ret = collapse_one(mm, addr);
 
 		if (ret)
 			err = ret;
 	}
 	return err;
+}
+
+int uhmm__madvise_collapse(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	int unmapped = 0;
+
+	uhmm__lru_add_drain_all(mm->machine);
+	for (uhmm_vaddr_t next; start < end; start = next) {
+		int err = collapse_vma(mm, start, end, &next);
+
+		if (err && err != -ENOMEM)
+			return err;
+		if (err)
+			unmapped = err;
+	}
+	return unmapped;
 }

@@ -160,6 +160,10 @@ static bool run_continues(struct dump *d, const struct run *r, uhmm_vaddr_t addr
 	if (!e->has_frame || e->pfn != first->pfn + r->npages ||
 	    uhmm__owners_device(&d->owners, e->pfn) != uhmm__owners_device(&d->owners, first->pfn))
 		return false;
+	/* What is exclusive of a huge leaf is the whole. */
+	if (huge)
+		return page_folio(pfn_to_frame(d->m, first->pfn)) ==
+		       page_folio(pfn_to_frame(d->m, e->pfn));
 	return same_frame_state(pfn_to_frame(d->m, first->pfn), pfn_to_frame(d->m, e->pfn),
 				r->npages);
 }

@@ -399,16 +399,17 @@ static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 /* ---- freeing ---- */
 
 /* What must hold of a folio whose last reference is gone. */
-static void check_free(struct uhmm_machine *m, struct uhmm__frame *f)
+static void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
 	const uint32_t bad =
 		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
-	if (likely(!(load_relaxed(&f->flags) & bad) && !folio_mapcount(f) &&
-		   !load_relaxed(&f->mapcount)))
+	if (likely(!(flags & (bad | FOLIO_ORDER_MASK)) && !load_relaxed(&f->mapcount)))
+		return;
+	if (!(flags & bad) && !folio_mapcount(f) && !load_relaxed(&f->mapcount))
 		return;
 	uhmm__report(m, UHMM_REPORT_BUG, "bad folio freed: pfn %#lx flags %#x mapcount %d",
-		     (unsigned long)frame_pfn(m, f), load_relaxed(&f->flags), folio_mapcount(f));
+		     (unsigned long)frame_pfn(m, f), flags, folio_mapcount(f));
 }
 
 /* The tails of a folio that is about to be free. */
@@ -432,13 +433,15 @@ static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
 /* Forget whose it was. True: RAM, which goes to a free list. */
 static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	check_free(m, f);
+	uint32_t flags = load_relaxed(&f->flags);
+
+	check_free(m, f, flags);
 	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
-	if (unlikely(folio_test_large(f)))
+	if (unlikely(flags & FOLIO_ORDER_MASK))
 		retire_tails(m, f);
-	if (folio_is_zone_device(f)) {
+	if (flags & FOLIO_TAIL_FLAGS) {
 		uhmm__free_zone_device_folio(m, f);
 		return false;
 	}

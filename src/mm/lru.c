@@ -67,7 +67,7 @@ static void free_dead(struct uhmm_machine *m, const uint32_t *dead, unsigned int
 	uhmm__folios_free(m, dead, nr);
 }
 
-static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
+uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool at_once)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct lru_batch *b = cpu->lru;
@@ -78,8 +78,8 @@ static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
 	nr = load_relaxed(&b->nr);
 	b->pfn[nr++] = frame_pfn(m, f);
 	store_relaxed(&b->nr, nr);
-	/* A large folio does not wait, nor do those before it. */
-	if (unlikely(nr == BATCH || folio_test_large(f)))
+	/* @at_once: a large folio does not wait, nor do those before it. */
+	if (unlikely(nr == BATCH || at_once))
 		nr_dead = batch_move(m, b, dead);
 	uhmm__spin_unlock(&cpu->local);
 	if (unlikely(nr_dead))
@@ -89,13 +89,13 @@ static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	folio_get(f);
-	batch_add(m, f);
+	batch_add(m, f, folio_test_large(f));
 }
 
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	store_relaxed(&f->refcount, 2);
-	batch_add(m, f);
+	batch_add(m, f, false);
 }
 
 void uhmm__lru_add_drain(struct uhmm_machine *m)

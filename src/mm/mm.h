@@ -292,29 +292,26 @@ void uhmm__folio_add_new_anon_rmap_ptes(struct uhmm__frame *f, struct uhmm_vma *
 					uhmm_vaddr_t addr);
 
 void uhmm__large_add_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
-void uhmm__large_remove_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
+struct uhmm__frame *uhmm__large_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm);
 
 /* One more PTE of @mm maps a page of an anonymous folio, and one less. Context: PTL. */
 static inline void folio_add_anon_rmap(struct uhmm__frame *page, struct uhmm_mm *mm, bool exclusive)
 {
-	struct uhmm__frame *f = page_folio(page);
-
-	if (unlikely(folio_test_large(f)))
-		uhmm__large_add_rmap(f, page, mm);
+	if (unlikely(page_in_large(page)))
+		uhmm__large_add_rmap(page_folio(page), page, mm);
 	else
-		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&page->mapcount, 1, memory_order_relaxed);
 	if (exclusive)
 		folio_set(page, PG_ANON_EXCLUSIVE);
 }
 
-static inline void folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
+/* Returns: the folio. */
+static inline struct uhmm__frame *folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
-	struct uhmm__frame *f = page_folio(page);
-
-	if (unlikely(folio_test_large(f)))
-		uhmm__large_remove_rmap(f, page, mm);
-	else
-		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
+	if (unlikely(page_in_large(page)))
+		return uhmm__large_remove_rmap(page, mm);
+	atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed);
+	return page;
 }
 
 /* One more PMD entry maps a folio, and one less. Context: PMD lock. */

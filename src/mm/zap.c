@@ -102,15 +102,13 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		page = vm_normal_page(m, pte);
 		if (!page)
 			return;
-		folio_remove_rmap(page, g->mm);
-		gather_page(g, frame_pfn(m, page_folio(page)));
+		gather_page(g, frame_pfn(m, folio_remove_rmap(page, g->mm)));
 		return;
 	}
 	ptep_get_and_clear(ptep);
 	if (leaf_is_device_private(pte)) {
 		page = pfn_to_frame(m, leaf_pfn(pte));
-		folio_remove_rmap(page, g->mm);
-		gather_page(g, frame_pfn(m, page_folio(page)));
+		gather_page(g, frame_pfn(m, folio_remove_rmap(page, g->mm)));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
 }

@@ -13,6 +13,9 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -125,6 +128,7 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 		.size = sizeof(config),
 		.nr_cpus = FIXTURE_CPUS,
 		.content = l->config.content,
+		.thp = l->config.huge ? UHMM_THP_ALWAYS : UHMM_THP_NEVER,
 		.report = report,
 		.report_data = m,
 	};
@@ -244,7 +248,9 @@ static int do_advise(struct proc *p, const struct op *op)
 {
 	static const int advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
 				      MADV_KEEPONFORK };
-	int what = op->kind == OP_DONTNEED ? MADV_DONTNEED
+	static const int huge[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE, MADV_COLLAPSE, MADV_HUGEPAGE };
+	int what = op->kind == OP_ADVISE_HUGE ? huge[op->variant]
+		   : op->kind == OP_DONTNEED  ? MADV_DONTNEED
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
 			   : advice[op->variant];
@@ -346,6 +352,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_DONTNEED:
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
+	case OP_ADVISE_HUGE:
 		r->ret = do_advise(p, op);
 		break;
 	case OP_MREMAP:
@@ -424,6 +431,10 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			       : 0;
 	case OP_DONTNEED:
 	case OP_ADVISE_FORK:
+		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+	case OP_ADVISE_HUGE:
+		if (op->variant == 2)
+			return NOT_PREDICTED;
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
 	case OP_POPULATE:
 		return flat_populate(mm, op->page, op->npages, op->write);
@@ -575,7 +586,7 @@ static bool same_course(const struct lockstep *l, int i)
 
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
-	return !l->config.device_bytes &&
+	return !l->config.device_bytes && !l->config.huge &&
 	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS];
 }
 

@@ -29,6 +29,7 @@
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \
 	X(ADVISE_FORK, 3)                                                                          \
+	X(ADVISE_HUGE, 4)                                                                          \
 	X(POPULATE, 4)                                                                             \
 	X(MREMAP, 4)                                                                               \
 	X(FORK, 4)                                                                                 \
@@ -56,6 +57,11 @@ struct op {
 struct run_config {
 	enum uhmm_content content;
 	uint64_t device_bytes; /* 0: unlimited, and the three must end in the same state */
+	/*
+	 * Faults map huge pages wherever they fit. How wide a range was faulted then shows in what is
+	 * mapped around it, so the three agree only in what can be read.
+	 */
+	bool huge;
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };

@@ -16,7 +16,8 @@ static void complain(const struct run_config *config, struct op *ops, unsigned i
 	const char *why;
 
 	n = shrink(config, ops, n);
-	printf("seed %llu, content %s, device memory %llu:\n", (unsigned long long)seed,
+	printf("seed %llu%s, content %s, device memory %llu:\n", (unsigned long long)seed,
+	       config->huge ? ", huge pages" : "",
 	       config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
 	       (unsigned long long)config->device_bytes);
 	for (unsigned int i = 0; i < n; i++) {
@@ -34,11 +35,16 @@ static void one_run(uint64_t seed)
 {
 	static struct op ops[MAX_OPS];
 	static const uint64_t limits[] = { 0, 0, 64 * PAGE, 0, 0, 9 * PAGE };
+	static const uint64_t huge_limits[] = { 0, 0, 1200 * PAGE, 64 * PAGE };
 	struct run_config config = {
 		.content = seed & 1 ? UHMM_CONTENT_BYTES : UHMM_CONTENT_TAG,
 		.device_bytes = limits[seed / 2 % 6],
 	};
 	struct rng rng = { seed };
+
+	config.huge = seed % 3 == 0;
+	if (config.huge)
+		config.device_bytes = huge_limits[seed / 3 % 4];
 
 	for (unsigned int i = 0; i < OPS_A_RUN; i++)
 		op_random(&rng, &config, &ops[i]);
