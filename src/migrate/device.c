@@ -322,23 +322,17 @@ static bool split_unmapped(struct move *mv, uint64_t i, struct uhmm__frame *f)
 	return true;
 }
 
-/* One folio. Returns: entries that are done. */
-static uint64_t move_page(struct move *mv, uint64_t i, uint64_t nr)
+/* One folio for another. */
+static void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
+		       struct uhmm__frame *old)
 {
-	for (uint64_t k = i; k < i + nr && k < mv->npages; k++) {
-		struct uhmm__frame *page = migrate_pfn_to_page(mv->m, mv->src[k]);
-		struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[k]);
-		bool fault = mv->mig && mv->mig->fault_page &&
-			     mv->mig->fault_page == frame_pfn(mv->m, page);
+	bool fault = mv->mig && mv->mig->fault_page &&
+		     mv->mig->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
 
-		if (!new)
-			refuse(mv, k, UHMM_CNT_FAIL_NO_DST);
-		else if (migrate_mapping(new, page_folio(page), fault))
-			count_moved(new, page_folio(page));
-		else
-			refuse(mv, k, UHMM_CNT_FAIL_RACED);
-	}
-	return nr;
+	if (migrate_mapping(new, old, fault))
+		count_moved(new, old);
+	else
+		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 }
 
 /* What is at entry @i. Returns: entries that are done. */
@@ -346,9 +340,10 @@ static uint64_t move_entry(struct move *mv, uint64_t i)
 {
 	const uint64_t compound = UHMM_MIGRATE_PFN_COMPOUND;
 	struct uhmm__frame *old = migrate_pfn_to_folio(mv->m, mv->src[i]);
+	struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[i]);
 	bool large = mv->src[i] & compound;
 
-	if (!migrate_pfn_to_page(mv->m, mv->dst[i])) {
+	if (!new) {
 		if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
 		return 1;
@@ -366,7 +361,9 @@ static uint64_t move_entry(struct move *mv, uint64_t i)
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 		return 1;
 	}
-	return move_page(mv, i, 1);
+	/* After a split the folio is that of the first page. */
+	move_folio(mv, i, new, old);
+	return 1;
 }
 
 /* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */

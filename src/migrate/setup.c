@@ -73,32 +73,20 @@ static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, 
 	return page;
 }
 
-/* The large folio that an entry would select, which must be split first; else NULL. */
-static struct uhmm__frame *must_split(struct uhmm_migrate_vma *mig, pte_t pte)
-{
-	struct uhmm_machine *m = mig->vma->mm->machine;
-	struct uhmm__frame *page = NULL, *f;
-
-	if (pte_present(pte)) {
-		if (mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
-			page = vm_normal_page(m, pte);
-	} else if (leaf_is_device_private(pte) &&
-		   mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
-		   page_pgmap(m, leaf_pfn(pte))->owner == mig->pgmap_owner) {
-		page = pfn_to_frame(m, leaf_pfn(pte));
-	}
-	if (likely(!page))
-		return NULL;
-	f = page_folio(page);
-	return folio_test_large(f) ? f : NULL;
-}
+/* The part of the range under one PTE table; its entries so far. */
+struct table_walk {
+	uhmm_vaddr_t start, addr, end;
+	struct uhmm__frame *fault_folio;
+	struct uhmm__frame *split; /* a large folio in the way, with a reference */
+	bool unmapped;
+};
 
 /*
  * One entry. Only a trylock: the PTL is held, and so are other folios, whose owners may want this
  * one. Returns what src[] says. Context: PTL.
  */
 static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, ptent_t *ptep,
-			    pte_t pte, struct uhmm__frame *fault_folio, bool *unmapped)
+			    pte_t pte, struct table_walk *w)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page, *f;
@@ -112,17 +100,23 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 	if (!page)
 		return 0;
 	f = page_folio(page);
-	if (f != fault_folio && !folio_trylock(f)) {
+	if (unlikely(folio_test_large(f))) {
+		w->split = f;
+		if (f != w->fault_folio)
+			folio_get(f);
+		return 0;
+	}
+	if (f != w->fault_folio && !folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return 0;
 	}
 	if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
-		if (f != fault_folio)
+		if (f != w->fault_folio)
 			folio_unlock(m, f);
 		return 0;
 	}
-	*unmapped |= pte_present(pte);
+	w->unmapped |= pte_present(pte);
 	uhmm__count(UHMM_CNT_COLLECTED);
 	return mpfn;
 }
@@ -161,13 +155,6 @@ static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 	return 0;
 }
 
-/* The part of the range under one PTE table; its entries so far. */
-struct table_walk {
-	uhmm_vaddr_t start, addr, end;
-	struct uhmm__frame *fault_folio, *split;
-	bool unmapped;
-};
-
 /*
  * Entries from w->addr on, until one needs a split: w->split, with a reference. False: there is no
  * table any more. Models: the loop of migrate_vma_collect_pmd().
@@ -178,19 +165,15 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 	struct uhmm__spinlock *ptl;
 	ptent_t *first = uhmm__pte_offset_map_lock(pmdp, w->addr, &ptl), *ptep = first;
 
+	w->split = NULL;
 	if (!first)
 		return false;
 	for (; w->addr < w->end; w->addr += UHMM_PAGE_SIZE, ptep++) {
 		pte_t pte = ptep_get(ptep);
-		uint64_t mpfn;
+		uint64_t mpfn = collect_pte(mig, w->addr, ptep, pte, w);
 
-		w->split = must_split(mig, pte);
-		if (unlikely(w->split)) {
-			if (w->split != w->fault_folio)
-				folio_get(w->split);
+		if (unlikely(w->split))
 			break;
-		}
-		mpfn = collect_pte(mig, w->addr, ptep, pte, w->fault_folio, &w->unmapped);
 		mig->cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
 		mig->dst[mig->npages] = 0;
 		mig->src[mig->npages++] = mpfn;

@@ -222,7 +222,11 @@ static void pcp_give(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 		struct block *b = &fr->blocks[i];
 
 		b->free[pcp->pfn[k] % BLOCK_FRAMES / 64] |= BIT(pcp->pfn[k] % 64);
-		block_set_free(fr, i, b->nr_free + 1);
+		/* Most frames do not change the list that their block is on. */
+		if (likely(b->nr_free && b->nr_free < BLOCK_FRAMES - 1))
+			b->nr_free++;
+		else
+			block_set_free(fr, i, b->nr_free + 1);
 	}
 	uhmm__spin_unlock(&fr->zone);
 	memmove(pcp->pfn, pcp->pfn + n, (pcp->nr - n) * sizeof(*pcp->pfn));
@@ -431,10 +435,8 @@ static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
 }
 
 /* Forget whose it was. True: RAM, which goes to a free list. */
-static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
+uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
-	uint32_t flags = load_relaxed(&f->flags);
-
 	check_free(m, f, flags);
 	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
 	store_relaxed(&f->mapping, 0);
@@ -462,7 +464,7 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	unsigned int order = folio_order(f);
 	struct uhmm__cpu *cpu;
 
-	if (!folio_retire(m, f))
+	if (!folio_retire(m, f, load_relaxed(&f->flags)))
 		return;
 	if (unlikely(order)) {
 		run_free(m, frame_pfn(m, f), order);
@@ -485,10 +487,11 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 
 		for (unsigned int i = 0; i < n; i++) {
 			struct uhmm__frame *f = pfn_to_frame(m, pfns[i]);
+			uint32_t flags = load_relaxed(&f->flags);
 
-			if (unlikely(folio_test_large(f)))
+			if (unlikely(flags & FOLIO_ORDER_MASK))
 				uhmm__folio_free(m, f);
-			else if (folio_retire(m, f))
+			else if (folio_retire(m, f, flags))
 				ram[nr_ram++] = pfns[i];
 		}
 		uhmm__spin_lock(&cpu->local);
