@@ -274,7 +274,7 @@ static void insert_one(struct move *mv, uint64_t i)
 }
 
 /* A hole, which may be one entry for many pages. Returns: entries that are done. */
-static uint64_t move_hole(struct move *mv, uint64_t i)
+static uhmm_noinline uint64_t move_hole(struct move *mv, uint64_t i)
 {
 	uint64_t n = 1;
 
@@ -306,7 +306,7 @@ static uint64_t move_hole(struct move *mv, uint64_t i)
  * it stays whole. Models: migrate_vma_split_unmapped_folio(). Linux splits the PMD entry of this VMA
  * only; those of other address spaces would be left behind as migration entries of the whole folio.
  */
-static bool split_unmapped(struct move *mv, uint64_t i, struct uhmm__frame *f)
+static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhmm__frame *f)
 {
 	uint64_t n = folio_nr_pages(f), flags, pfn;
 

@@ -223,8 +223,8 @@ static bool migrate_pmd(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t haddr,
 }
 
 /* Models: try_to_migrate_one() for a large folio. @split: leaves become tables. */
-static bool try_to_migrate_large(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
-				 bool split)
+static uhmm_noinline bool try_to_migrate_large(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					       struct uhmm__frame *f, bool split)
 {
 	uhmm_vaddr_t end = folio_end_address(vma, f), next;
 	struct uhmm_mmu_notifier_range range =
@@ -338,8 +338,8 @@ static pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
  * Huge pages are often used in part. Models: try_to_map_unused_to_zeropage(). Context: PTL. True:
  * the zero page is mapped instead.
  */
-static bool map_unused_to_zeropage(struct remove_arg *a, struct uhmm_vma *vma, ptent_t *ptep,
-				   pte_t swp)
+static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg *a, struct uhmm_vma *vma,
+						 ptent_t *ptep, pte_t swp)
 {
 	struct uhmm_machine *m = a->machine;
 	pte_t pte;
@@ -369,7 +369,8 @@ static void restore_pte(struct remove_arg *a, struct uhmm_vma *vma, ptent_t *pte
 }
 
 /* Models: remove_migration_pte() for a large folio. */
-static void remove_large(struct remove_arg *a, struct uhmm_vma *vma, uhmm_vaddr_t addr)
+static uhmm_noinline void remove_large(struct remove_arg *a, struct uhmm_vma *vma,
+				       uhmm_vaddr_t addr)
 {
 	uhmm_vaddr_t end = folio_end_address(vma, a->dst), next;
 	uint64_t n = folio_nr_pages(a->dst);
