@@ -23,7 +23,7 @@ struct uhmm_vm_fault {
 	struct uhmm_vma *vma;
 	uhmm_vaddr_t address; /* page-aligned */
 	uhmm_pfn_t page;      /* the page: locked, with a reference for the call */
-	bool pte;	      /* the entry is a PTE (not a PMD) */
+	bool pte;	      /* the entry is a PTE (not a PMD), though the folio may be large */
 };
 
 /* Results of migrate_to_ram(). */

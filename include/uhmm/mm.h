@@ -183,8 +183,11 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
 /**
  * uhmm_madvise() - advise
  * @advice: MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
- * MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, and those that change no page
- * Returns: 0; -EINVAL unknown advice or bad range; -ENOMEM a hole in the range (the rest is done);
+ * MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_NOHUGEPAGE,
+ * MADV_COLLAPSE, and those that change no page
+ * Returns: 0; -EINVAL unknown advice or bad range, or COLLAPSE of what cannot be a huge page (not
+ * anonymous, advised against, nothing there, device pages); -ENOMEM a hole in the range (the rest is
+ * done), or no memory; -EAGAIN COLLAPSE found a page that is locked or referenced by others;
  * -EFAULT populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
  * Models: madvise(2).
  */
