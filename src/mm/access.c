@@ -95,7 +95,7 @@ static int fault_result(int fault)
 	if (likely(!(fault & VM_FAULT_ERROR)))
 		return 0;
 	if (fault & VM_FAULT_OOM)
-		return -ENOMEM;
+		return fault & VM_FAULT_DRIVER_OOM ? UHMM__FAULT_AGAIN : -ENOMEM;
 	if (fault & VM_FAULT_SIGSEGV)
 		return sigsegv();
 	uhmm__count(UHMM_CNT_FAULT_SIGBUS);
@@ -241,6 +241,7 @@ out:
 static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			struct uhmm_access *acc)
 {
+	uhmm_vaddr_t oom_at = UINT64_MAX;
 	struct uhmm_access local;
 	uint64_t at = 0;
 	int ret = 0;
@@ -263,6 +264,14 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 		acc->faults++;
 		acc->fault_addr = addr;
 		ret = uhmm__user_fault(a->mm, addr, a->flags | FAULT_FLAG_USER);
+		/*
+		 * Linux lets the process run into the fault again, for as long as it takes or until
+		 * somebody is killed. Here once: a driver that was told to fail does so once.
+		 */
+		if (unlikely(ret == UHMM__FAULT_AGAIN)) {
+			ret = oom_at == addr ? -ENOMEM : 0;
+			oom_at = addr;
+		}
 		if (ret)
 			break;
 	}

@@ -385,7 +385,8 @@ enum {
 	VM_FAULT_RETRY = 1 << 4,     /* the lock was dropped */
 	VM_FAULT_COMPLETED = 1 << 5, /* done, and the lock was dropped */
 	VM_FAULT_WOULD_WAIT = 1 << 6,
-	VM_FAULT_FALLBACK = 1 << 7, /* no huge page: go on with pages; inside mm only */
+	VM_FAULT_DRIVER_OOM = 1 << 8, /* with OOM: the owner of a device page had no memory */
+	VM_FAULT_FALLBACK = 1 << 7,   /* no huge page: go on with pages; inside mm only */
 	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
 };
 
@@ -412,7 +413,12 @@ int uhmm__anon_prepare(struct uhmm__fault *vmf);
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
 /* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
-/* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */
+/* From uhmm__user_fault(): a device's driver had no memory, and the access may come again. */
+enum { UHMM__FAULT_AGAIN = -10000 };
+/*
+ * A fault by a running process. 0, a signal, -ENOMEM, or UHMM__FAULT_AGAIN.
+ * Models: do_user_addr_fault().
+ */
 int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */
 static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t pte)

@@ -58,7 +58,7 @@ int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool
 	folio_unlock(m, page_folio(page));
 	folio_put(m, page_folio(page));
 	if (ret == UHMM_VM_FAULT_OOM)
-		return VM_FAULT_OOM;
+		return VM_FAULT_OOM | VM_FAULT_DRIVER_OOM;
 	return ret ? VM_FAULT_SIGBUS : 0;
 }
 

@@ -519,6 +519,22 @@ START_TEST(driver_falls_back_to_pages)
 }
 END_TEST
 
+/* A process whose fault fails for the driver's lack of memory faults again. */
+START_TEST(fault_without_memory_comes_again)
+{
+	map_written(AT, 4);
+	to_device(0, AT, 4);
+	fail_alloc();
+	expect_eq(get_word(f.mm, AT + PAGE), 2);
+	expect(in_ram(f.mm, AT + PAGE));
+	/* For good: there is no memory at all. */
+	expect_eq(uhmm_machine_inject(m, UHMM_INJECT_FRAME, 1, 1000), 0);
+	expect_eq(uhmm_cpu_read(f.mm, AT, NULL, 1, NULL), -ENOMEM);
+	expect_eq(uhmm_machine_inject(m, UHMM_INJECT_FRAME, 0, 0), 0);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
 /* A CPU fault on a device folio of which a part is not mapped any more brings one page. */
 START_TEST(fault_after_partial_unmap)
 {
@@ -709,6 +725,7 @@ int main(void)
 	tcase_add_loop_test(tc, by_pfn_of_any_order, 0, FOLIO_MAX_ORDER + 1);
 	tcase_add_test(tc, driver_moves_huge_pages);
 	tcase_add_test(tc, driver_falls_back_to_pages);
+	tcase_add_test(tc, fault_without_memory_comes_again);
 	tcase_add_test(tc, fault_after_partial_unmap);
 	tcase_add_test(tc, fork_of_a_device_leaf);
 	tcase_add_test(tc, pool_of_two_sizes);
