@@ -100,6 +100,21 @@ void uhmm__perf_settle_slow(struct uhmm_trace_reader *r, struct trace_task *task
 	}
 }
 
+/*
+ * Behind the fields of a tracepoint `-F +addr` prints the address of its sample, "               0",
+ * which means nothing here. Is that, or nothing, what follows?
+ */
+static bool own_address(char *p)
+{
+	char *word = skip_blanks(p);
+	uint64_t addr;
+
+	if (!*word)
+		return true;
+	p = word > p ? scan_hex(word, &addr) : NULL;
+	return p && (!*p || is_blank(*p));
+}
+
 /* "address=0x7fd9e4498000 ip=0x55a46a28a20e error_code=0x4", kernel addresses as symbols */
 static int parse_tracepoint(struct uhmm_trace_reader *r, struct trace_fault *tp, char *p)
 {
@@ -128,7 +143,7 @@ static int parse_tracepoint(struct uhmm_trace_reader *r, struct trace_fault *tp,
 	}
 	p = scan_text(skip_blanks(q), "error_code=");
 	p = p ? scan_number(p, &code) : NULL;
-	if (!p || *skip_blanks(p) || code > UINT32_MAX)
+	if (!p || !own_address(p) || code > UINT32_MAX)
 		goto bad;
 	tp->code = (uint32_t)code;
 	return 0;
