@@ -152,6 +152,9 @@ json_t *replay_json(const struct replay_result *r)
 	set(o, "costs", json_string(uhmm_costs_name(r->costs)));
 	set(o, "lines", integer(st->lines));
 	set(o, "malformed", integer(st->malformed));
+	set(o, "lost", integer(st->lost));
+	set(o, "unsampled", integer(st->unsampled));
+	set(o, "time_reversed", integer(st->time_reversed));
 	set(o, "trace_has", trace_has(r));
 	ok = set(o, "strategies", strategies);
 	ok = set(o, "played", played(r)) && ok;

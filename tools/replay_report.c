@@ -323,6 +323,15 @@ static void print_trace(const struct replay_result *r, FILE *f)
 		fprintf(f, "    %s\n", uhmm_trace_malformed(reader, i));
 	if (st->lost)
 		fprintf(f, "  the recorder lost %s records\n", tool_fmt_count(a, st->lost));
+	if (st->unsampled)
+		fprintf(f,
+			"  %s more faults were counted but not recorded: record with "
+			"'perf record -c 1'\n",
+			tool_fmt_count(a, st->unsampled));
+	if (st->time_reversed)
+		fprintf(f,
+			"  %s lines are older than the line before, and were taken as they come\n",
+			tool_fmt_count(a, st->time_reversed));
 }
 
 static void print_agreement(const struct replay_result *r, FILE *f)
@@ -357,9 +366,12 @@ static void print_agreement(const struct replay_result *r, FILE *f)
 			fprintf(f, "  %6.2f %%  %s do not: %s\n",
 				100.0 * (double)g.missed[i] / (double)compared,
 				tool_fmt_count(a, g.missed[i]), uhmm_replay_miss_text(i));
-	if (g.extra_again)
-		fprintf(f, "  %s faults of the model that the trace lacks: the same access again\n",
-			tool_fmt_count(a, g.extra_again));
+	if (!g.faults)
+		fprintf(f, "  the trace has no faults\n");
+	if (compared || g.extra_again)
+		fprintf(f, "  %s faults of the model that the trace lacks%s\n",
+			tool_fmt_count(a, g.extra_again),
+			g.extra_again ? ": the same access again" : "");
 	if (g.extra_touch)
 		fprintf(f, "  %s faults of recorded accesses\n", tool_fmt_count(a, g.extra_touch));
 }

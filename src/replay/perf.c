@@ -86,6 +86,7 @@ bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
 	}
 	l->rest = colon + 1;
 	l->cpu = -1;
+	l->period = 0;
 	l->has_tgid = false;
 	p = back_blanks(s, p);
 	if (p > s && p[-1] == ']') {
@@ -404,6 +405,8 @@ static int perf_event(struct uhmm_trace_reader *r, struct perf_line *l)
 	size_t len;
 
 	if (is_digit(*name)) { /* the period */
+		if (!scan_dec(name, &l->period))
+			l->period = 0;
 		p = skip_word(name);
 		name = skip_blanks(p);
 	}

@@ -284,6 +284,9 @@ int uhmm__perf_sample(struct uhmm_trace_reader *r, const struct perf_line *l,
 		if (!has_addr)
 			ip = addr;
 	}
+	/* Of faults that show twice the first counts. */
+	if (l->period > 1 && (major == UHMM_TRACE_UNKNOWN || !ps->seen_sample))
+		r->stats.unsampled += l->period - 1;
 	if (l->chain && !ip) {
 		task = uhmm__trace_task_find(r, l->tid);
 		if (!has_addr && !(task && task->fault.pending && task->fault.has_addr))

@@ -431,6 +431,25 @@ START_TEST(test_major)
 }
 END_TEST
 
+/* A sample that stands for several faults: which the others were is not told. */
+START_TEST(test_period)
+{
+	static const char text[] = A "  1 page-faults:     7f0000001000     55a46a28a20e\n" A
+				     "  4 page-faults:     7f0000002000     55a46a28a20e\n" A
+				     "  4 minor-faults:     7f0000002000     55a46a28a20e\n" A
+				     "page-faults:     7f0000003000     55a46a28a20e\n";
+	char path[64];
+	int fd = text_file(text, sizeof(text) - 1, path);
+	struct uhmm_trace_reader *r = open_path(path, false);
+
+	ck_assert_int_eq(drain(r, NULL), 0);
+	ck_assert_uint_eq(uhmm_trace_stats(r)->events[UHMM_TRACE_FAULT], 3);
+	ck_assert_uint_eq(uhmm_trace_stats(r)->unsampled, 3);
+	uhmm_trace_close(r);
+	close(fd);
+}
+END_TEST
+
 START_TEST(test_lost)
 {
 	expect(A EXEC A "PERF_RECORD_LOST lost 42\n", STARTED "LOST 0/0 mm0 42\n");
@@ -507,6 +526,7 @@ int main(void)
 	tcase_add_test(tc, test_reuse);
 	tcase_add_test(tc, test_pairs);
 	tcase_add_test(tc, test_major);
+	tcase_add_test(tc, test_period);
 	tcase_add_test(tc, test_lost);
 	tcase_add_test(tc, test_unmap_race);
 	tcase_add_test(tc, test_dontneed_race);
