@@ -412,9 +412,19 @@ static void print_treated(const struct replay_result *r, FILE *f)
 	}
 }
 
+static const char *verdict(const struct replay_result *r)
+{
+	bool same = replay_result_same(r);
+
+	if (r->device_bytes)
+		return same ? "contents of every address space are the same"
+			    : "contents of every address space are NOT the same";
+	return same ? "state of every address space is the same"
+		    : "state of every address space is NOT the same";
+}
+
 static void print_verdict(const struct replay_result *r, FILE *f)
 {
-	const char *what = r->device_bytes ? "contents" : "state";
 	int64_t violations = 0;
 	uint64_t reports = 0;
 
@@ -435,8 +445,7 @@ static void print_verdict(const struct replay_result *r, FILE *f)
 				uhmm_strategy_name(r->column[0].run->strategy));
 	}
 	if (r->nr_runs > 1)
-		fprintf(f, "Final state: %s of every address space %s\n", what,
-			replay_result_same(r) ? "is the same with all strategies" : "DIFFERS");
+		fprintf(f, "Final state: %s with all strategies\n", verdict(r));
 	if (violations || reports)
 		fprintf(f, "Verifier: %lld violations, %llu reports\n", (long long)violations,
 			(unsigned long long)reports);

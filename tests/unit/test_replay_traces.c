@@ -274,6 +274,7 @@ static const struct {
 	{ 0, "--offload range=7f0000000000-7fffffffffff --seed 3 --cpus 4 " T1, "4 CPUs, seed 3" },
 	{ 0, "--costs " UHMM_TEST_DATA "/../data/costs/pcie3.costs " T1, "costs: pcie3" },
 	{ 0, "--granularity 2m --offload all --device-memory 64K " T1, "evicted" },
+	{ 0, "--strategy all --offload all --device-memory 64K " T1, "are the same with all" },
 	{ 0, XZ_PLAIN, "no read/write bit" },
 };
 
