@@ -390,6 +390,16 @@ static void print_treated(const struct replay_result *r, FILE *f)
 	};
 	const struct uhmm_trace_caps *caps = uhmm_trace_caps(uhmm_replay_reader(r->replay));
 	const struct uhmm_player *p = r->column[0].run->player;
+	const struct uhmm_trace_stats *st = uhmm_trace_stats(uhmm_replay_reader(r->replay));
+	const struct {
+		uint64_t n;
+		const char *text;
+	} unread[] = {
+		{ st->opaque_calls, "calls whose effect the trace does not show" },
+		{ st->unpaired_calls, "calls without their beginning or their end" },
+		{ st->skipped_ranges, "ranges that no process can have, left out" },
+	};
+	bool any = !caps->has_data_maps || !caps->has_unmap || !caps->has_rw;
 	char a[TOOL_NUMBER];
 
 	fprintf(f, "Not as recorded\n");
@@ -409,7 +419,15 @@ static void print_treated(const struct replay_result *r, FILE *f)
 		if (n)
 			fprintf(f, "  %s %s\n", tool_fmt_count(a, n),
 				uhmm_replay_count_text(notes[i]));
+		any |= n != 0;
 	}
+	for (size_t i = 0; i < sizeof(unread) / sizeof(unread[0]); i++) {
+		if (unread[i].n)
+			fprintf(f, "  %s %s\n", tool_fmt_count(a, unread[i].n), unread[i].text);
+		any |= unread[i].n != 0;
+	}
+	if (!any)
+		fprintf(f, "  nothing\n");
 }
 
 static const char *verdict(const struct replay_result *r)

@@ -256,7 +256,7 @@ static int no_address(struct uhmm_trace_reader *r)
 {
 	r->stats.no_address++;
 	return uhmm__trace_bad(r, "a fault without address: record with 'perf record -d' and print "
-				  "with 'perf script -F +addr'");
+				  "with 'perf script -F +pid,+addr'");
 }
 
 int uhmm__perf_sample(struct uhmm_trace_reader *r, const struct perf_line *l,

@@ -276,6 +276,11 @@ static const struct {
 	{ 0, "--granularity 2m --offload all --device-memory 64K " T1, "evicted" },
 	{ 0, "--strategy all --offload all --device-memory 64K " T1, "are the same with all" },
 	{ 0, XZ_PLAIN, "no read/write bit" },
+	{ 0,
+	  "- <<E\nt 1/1 1.000000: PERF_RECORD_MMAP2 1/1: [0x1000(0xfffffffffffffffe) @ 0 00:00 0 0]: rw-p x\nE\n",
+	  "1 ranges that no process can have" },
+	{ 0, "- <<E\nt 1/1 1.000000: PERF_RECORD_COMM exec: t:1/1\nE\n",
+	  "the trace has no faults" },
 };
 
 START_TEST(test_calls)
