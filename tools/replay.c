@@ -186,7 +186,7 @@ static bool parse_option(struct options *o, int c, const char *arg)
 		o->json_file = arg;
 		return true;
 	case OPT_SEED:
-		return tool_parse_u64("--seed", arg, 0, UINT64_MAX, &o->seed);
+		return tool_parse_u64("--seed", arg, 0, INT64_MAX, &o->seed); /* fit for JSON */
 	case OPT_CHECK:
 		return o->check = true;
 	default:

@@ -253,7 +253,7 @@ bool tool_parse_size(const char *option, const char *text, uint64_t *out)
 	}
 	if (end[shift ? 1 : 0])
 		return bad_argument(option, text, "not a size; sizes are numbers, with K, M or G");
-	if (overflow || n > UINT64_MAX >> shift)
+	if (overflow || n > (uint64_t)INT64_MAX >> shift) /* JSON's numbers have a sign */
 		return bad_argument(option, text, "too large for a size");
 	*out = n << shift;
 	return true;
