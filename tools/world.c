@@ -338,6 +338,11 @@ static void do_mapping(struct world *w, const struct vec_op *op, struct vec_answ
 	case VEC_MADVISE:
 		what = "this advice";
 		err = uhmm_madvise(mm, op->va, len, op->advice);
+		/* The library takes it for a hint; what a vector asks next is about huge pages. */
+		if (!err && op->advice == MADV_HUGEPAGE) {
+			what = "huge pages";
+			err = -EOPNOTSUPP;
+		}
 		break;
 	case VEC_MREMAP:
 		err = uhmm_mremap(mm, op->va, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, op->new_va,

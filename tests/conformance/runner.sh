@@ -237,6 +237,18 @@ last "2 passed, 4 failed"
 conform 1 --differential lacking.vec
 said "not modelled yet"
 last "2 passed, 4 failed"
+{
+	printf 'case huge\np0 mmap 200000000000 512 rw private,anon\n= ok\n'
+	printf 'p0 madvise 200000000000 512 hugepage\n= ok\n'
+	printf 'case not\np0 mmap 200000000000 512 rw private,anon\n= ok\n'
+	printf 'p0 madvise 200000000000 512 nohugepage\n= ok\n'
+} | vector huge.vec
+for mode in '' --differential; do
+	# shellcheck disable=SC2086 # no word, or one
+	conform 1 $mode huge.vec
+	said "huge.vec:4: case huge: " "not modelled yet: huge pages"
+	last "1 passed, 1 failed"
+done
 
 # No cases.
 vector none.vec <<'END'
