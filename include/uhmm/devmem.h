@@ -32,7 +32,7 @@ struct uhmm_vm_fault {
 
 struct uhmm_dev_pagemap_ops {
 	/**
-	 * folio_free() - a page's last reference is gone
+	 * folio_free() - a folio's last reference is gone; uhmm_page_order() says how large it was
 	 * Context: any lock but the driver's own for its free list; must not sleep.
 	 */
 	void (*folio_free)(void *data, uhmm_pfn_t pfn);
@@ -92,6 +92,33 @@ UHMM_API void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn);
  * Models: zone_device_page_init(), order 0.
  */
 UHMM_API void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
+/**
+ * uhmm_zone_device_folio_init() - the same for 2^order free device pages as one folio
+ * @m: machine
+ * @pfn: the first, a multiple of 2^@order
+ * @order: UHMM_PMD_ORDER at most
+ * Models: zone_device_folio_init().
+ */
+UHMM_API void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn,
+					  unsigned int order);
+
+/**
+ * uhmm_page_order() - the order of the folio that a page belongs to
+ * @m: machine
+ * @pfn: a page in use, or in folio_free() the one that it is called for
+ * Returns: the order; 0 for a page by itself.
+ * Context: the page is locked or referenced. Models: folio_order(page_folio()).
+ */
+UHMM_API unsigned int uhmm_page_order(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
+/**
+ * uhmm_page_head() - the first page of the folio that a page belongs to
+ * @m: machine
+ * @pfn: a page in use
+ * Returns: its pfn. Context: the page is locked or referenced. Models: page_folio().
+ */
+UHMM_API uhmm_pfn_t uhmm_page_head(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
 /* ---- pools ---- */
 

@@ -47,6 +47,7 @@ struct uhmm_machine {
 	struct uhmm__pgmaps *pgmaps;
 	struct uhmm__mms *mms;
 	struct uhmm__tlbs *tlbs;
+	struct uhmm__deferred *deferred; /* large folios that are mapped in part */
 
 	/* core */
 	struct uhmm__allocator allocator; /* [const] for the containers */

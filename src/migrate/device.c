@@ -63,7 +63,7 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 
 	uhmm__lru_add_drain(m);
 	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
 		if (!f) {
 			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
@@ -77,7 +77,7 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 		restore++;
 	}
 	for (uint64_t i = 0; i < npages && restore; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
 		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 			continue;
@@ -172,8 +172,8 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 	bool notified = false;
 
 	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
 		uhmm_vaddr_t addr;
 
 		if (!new) {
@@ -247,8 +247,8 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 
 	dead.nr = 0;
 	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
 
 		if (!old) {
 			if (new)

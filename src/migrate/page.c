@@ -15,7 +15,7 @@ int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 
 void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
 
 	folio_unlock(m, f);
 	folio_put(m, f);
@@ -46,6 +46,16 @@ bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	return pfn >= m->device_base && pfn < m->end_pfn &&
 	       folio_is_device_private(pfn_to_frame(m, pfn));
+}
+
+unsigned int uhmm_page_order(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return folio_order(pfn_to_frame(m, pfn));
+}
+
+uhmm_pfn_t uhmm_page_head(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return frame_pfn(m, page_folio(pfn_to_frame(m, pfn)));
 }
 
 bool uhmm_is_zero_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)

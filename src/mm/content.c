@@ -38,6 +38,12 @@ void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
 	}
 }
 
+void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		uhmm__copy_page(m, dst + i, src + i);
+}
+
 void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);

@@ -15,8 +15,8 @@
  *   PERM   what the entry permits: r, w, x; --- for PROT_NONE; what it did, for a migration entry
  *   device which device: the owners of device memory in the order of registration, from 0
  *   BITS   accessed, dirty, exclusive (a migration entry of an exclusive page)
- *   FOLIO  ref N map N flags NAME,NAME [anon index 0xN] content 0xN[..0xM]: the same for all pages
- *          of the run, but for the index, which counts up, and the content: the first 8 bytes of the
+ *   FOLIO  ref N map N [order N] flags NAME,NAME [anon index 0xN] content 0xN[..0xM]: of the folio
+ *          that the pages belong to if it is a large one, else the same for all pages of the run, but for the index, which counts up, and the content: the first 8 bytes of the
  *          first page, and of the last if they differ. ref counts UHMM_PIN_BIAS for each pin.
  */
 #include <inttypes.h>
@@ -129,6 +129,13 @@ static void dump_run(struct dump *d, const struct run *r)
 
 static bool same_frame_state(struct uhmm__frame *a, struct uhmm__frame *b, uint64_t distance)
 {
+	const uint32_t of_page = (uint32_t)BIT(PG_ANON_EXCLUSIVE);
+	struct uhmm__frame *folio = page_folio(a);
+
+	if (folio_test_large(folio) || folio_test_large(page_folio(b)))
+		return folio == page_folio(b) &&
+		       load_relaxed(&a->mapcount) == load_relaxed(&b->mapcount) &&
+		       !((load_relaxed(&a->flags) ^ load_relaxed(&b->flags)) & of_page);
 	return folio_ref_count(a) == folio_ref_count(b) && folio_mapcount(a) == folio_mapcount(b) &&
 	       load_relaxed(&a->flags) == load_relaxed(&b->flags) &&
 	       load_relaxed(&a->mapping) == load_relaxed(&b->mapping) &&

@@ -6,6 +6,7 @@
  * may sleep or allocate, then take the PTL, see that the entry is still the same, and install. If it
  * is not, somebody else was faster: the access is tried again.
  */
+#include "mm/large.h"
 #include "mm/mm.h"
 #include "mm/zone_device.h"
 
@@ -106,6 +107,8 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 /* Models: wp_can_reuse_anon_folio(). Context: PTL. */
 static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
 {
+	if (unlikely(folio_test_large(f)))
+		return uhmm__large_can_reuse(f);
 	/* A batch may hold one reference, and whoever isolates or migrates another. */
 	if (folio_ref_count(f) > 3)
 		return false;
@@ -135,8 +138,8 @@ static void wp_reuse(struct uhmm__fault *vmf)
 }
 
 /*
- * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, with a
- * reference, or NULL for the zero page.
+ * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, its
+ * folio with a reference, or NULL for the zero page.
  */
 static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 {
@@ -170,19 +173,19 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		uhmm__folio_add_lru_new(m, new);
 		set_pte(vmf->pte, entry);
 		if (old)
-			folio_remove_rmap(old);
+			folio_remove_rmap(old, vma->mm);
 		unlock(vmf);
 		copied = true;
 		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
 	}
 	uhmm__invalidate_end(&range);
 	if (copied && old)
-		folio_put(m, old); /* the mapping's */
+		folio_put(m, page_folio(old)); /* the mapping's */
 	if (!copied)
 		folio_put(m, new);
 out:
 	if (old)
-		folio_put(m, old);
+		folio_put(m, page_folio(old));
 	return ret;
 }
 
@@ -191,17 +194,17 @@ static int do_wp_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__frame *f = vm_normal_page(m, vmf->orig_pte);
+	struct uhmm__frame *page = vm_normal_page(m, vmf->orig_pte);
 
-	if (f && (folio_test(f, PG_ANON_EXCLUSIVE) || can_reuse(m, f, vma))) {
-		folio_set(f, PG_ANON_EXCLUSIVE);
+	if (page && (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
+		folio_set(page, PG_ANON_EXCLUSIVE);
 		wp_reuse(vmf);
 		return 0;
 	}
-	if (f)
-		folio_get(f);
+	if (page)
+		folio_get(page_folio(page));
 	unlock(vmf);
-	return wp_copy(vmf, f);
+	return wp_copy(vmf, page);
 }
 
 /*

@@ -16,11 +16,11 @@ static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t 
 			set_pte(src_pte, pte);
 		}
 	} else if (leaf_is_device_private(pte)) {
-		struct uhmm__frame *f = pfn_to_frame(m, leaf_pfn(pte));
+		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte));
 
-		folio_get(f);
-		folio_add_anon_rmap(f, false);
-		folio_clear(f, PG_ANON_EXCLUSIVE);
+		folio_get(page_folio(page));
+		folio_add_anon_rmap(page, dst->mm, false);
+		folio_clear(page, PG_ANON_EXCLUSIVE);
 		if (cow && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			pte = leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ);
 			/* Nobody can save and restore a device's state: soft-dirty is not kept. */
@@ -30,7 +30,6 @@ static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t 
 	} else if (leaf_is_marker(pte, MARKER_UFFD_WP)) {
 		return; /* userfaultfd does not follow into the child */
 	}
-	(void)dst;
 	set_pte(dst_pte, pte_clear_bits(pte, LEAF_UFFD_WP));
 }
 
@@ -43,14 +42,15 @@ static int copy_present(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst
 			struct uhmm__frame **prealloc)
 {
 	struct uhmm_machine *m = src->mm->machine;
-	struct uhmm__frame *f = vm_normal_page(m, pte), *new;
+	struct uhmm__frame *page = vm_normal_page(m, pte), *new;
 
-	if (f && folio_test(f, PG_ANON_EXCLUSIVE) && unlikely(folio_maybe_dma_pinned(f))) {
+	if (page && folio_test(page, PG_ANON_EXCLUSIVE) &&
+	    unlikely(folio_maybe_dma_pinned(page_folio(page)))) {
 		new = *prealloc;
 		if (!new)
 			return -EAGAIN;
 		*prealloc = NULL;
-		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, f));
+		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, page));
 		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
 		folio_add_new_anon_rmap(new, dst, addr);
 		uhmm__folio_add_lru_new(m, new);
@@ -60,11 +60,11 @@ static int copy_present(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst
 		set_pte(dst_pte, pte);
 		return 0;
 	}
-	if (f) {
-		folio_get(f);
-		folio_add_anon_rmap(f, false);
-		if (folio_test(f, PG_ANON_EXCLUSIVE))
-			folio_clear(f, PG_ANON_EXCLUSIVE);
+	if (page) {
+		folio_get(page_folio(page));
+		folio_add_anon_rmap(page, dst->mm, false);
+		if (folio_test(page, PG_ANON_EXCLUSIVE))
+			folio_clear(page, PG_ANON_EXCLUSIVE);
 	}
 	if (vma_is_cow_mapping(src) && pte_write(pte)) {
 		pte = pte_clear_bits(pte, PTE_RW);

@@ -31,7 +31,15 @@ enum {
 	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
+	PG_TAIL,	    /* [const] a page of a large folio, but not the first */
 };
+
+/* The order of a folio, in the flags of each of its pages. [const] but for splits */
+#define FOLIO_ORDER_SHIFT 28
+#define FOLIO_ORDER_MASK (0xfU << FOLIO_ORDER_SHIFT)
+#define FOLIO_MAX_ORDER UHMM_PMD_ORDER
+/* What tails show as well, so that a page tells what memory it is. */
+#define FOLIO_TAIL_FLAGS ((uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT)))
 
 #define MAPPING_ANON 1UL
 #define UHMM_PIN_BIAS 1024U
@@ -60,23 +68,53 @@ uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhm
 /* ---- pages and folios ---- */
 
 /*
- * A descriptor is a page's; its folio is named by the descriptor of the head. What is counted or
- * flagged for each page (map count, PG_ANON_EXCLUSIVE) is at the page, everything else at the head.
- * All folios have one page so far.
+ * A descriptor is a page's; its folio is named by the descriptor of the first page, the head. Per
+ * page are only the count of PTEs that map it and PG_ANON_EXCLUSIVE (a PMD mapping's is the head's);
+ * all else is the head's: flags, references, mapping, index, aux.
+ *
+ * A large folio has 2^order pages and starts at a multiple of that, so a tail finds its head by
+ * masking: vmemmap is aligned to the descriptors of the largest folio. A tail has no references, so
+ * that taking one by pfn fails, and lends its unused words to the folio: see below.
  */
-uhmm_always_inline struct uhmm__frame *page_folio(struct uhmm__frame *page)
+uhmm_always_inline unsigned int flags_order(uint32_t flags)
 {
-	return page;
+	return flags >> FOLIO_ORDER_SHIFT;
 }
 
-uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f uhmm_unused)
+/* Context: the page cannot be split or freed: an entry maps it and its lock is held, or a reference. */
+uhmm_always_inline struct uhmm__frame *page_folio(struct uhmm__frame *page)
 {
-	return 0;
+	uint32_t flags = load_relaxed(&page->flags);
+
+	if (likely(!(flags & BIT(PG_TAIL))))
+		return page;
+	return (struct uhmm__frame *)((uintptr_t)page & -(sizeof(*page) << flags_order(flags)));
+}
+
+uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f)
+{
+	return flags_order(load_relaxed(&f->flags));
+}
+
+uhmm_always_inline bool folio_test_large(struct uhmm__frame *f)
+{
+	return load_relaxed(&f->flags) & FOLIO_ORDER_MASK;
 }
 
 uhmm_always_inline uint64_t folio_nr_pages(struct uhmm__frame *f)
 {
 	return 1UL << folio_order(f);
+}
+
+/* Mappings of any of its pages, a PMD entry counting once; and PMD entries alone. Large folios only. */
+uhmm_always_inline _Atomic uintptr_t *folio_large_mapcountp(struct uhmm__frame *f)
+{
+	return &f[1].mapping;
+}
+
+uhmm_always_inline _Atomic uint64_t *folio_entire_mapcountp(struct uhmm__frame *f)
+{
+	return &f[1].index;
 }
 
 /* ---- flags ---- */
@@ -154,7 +192,22 @@ uhmm_always_inline uint32_t folio_ref_count(struct uhmm__frame *f)
 
 uhmm_always_inline int32_t folio_mapcount(struct uhmm__frame *f)
 {
+	if (unlikely(folio_test_large(f)))
+		return (int32_t)load_relaxed(folio_large_mapcountp(f));
 	return load_relaxed(&f->mapcount);
+}
+
+/* PMD entries that map it. */
+uhmm_always_inline int32_t folio_entire_mapcount(struct uhmm__frame *f)
+{
+	return folio_test_large(f) ? (int32_t)load_relaxed(folio_entire_mapcountp(f)) : 0;
+}
+
+/* Entries of both kinds that map one page. Models: folio_precise_page_mapcount(). */
+uhmm_always_inline int32_t folio_precise_page_mapcount(struct uhmm__frame *f,
+						       struct uhmm__frame *page)
+{
+	return load_relaxed(&page->mapcount) + folio_entire_mapcount(f);
 }
 
 uhmm_always_inline bool folio_mapped(struct uhmm__frame *f)
@@ -174,7 +227,13 @@ uhmm_always_inline void folio_get(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->refcount, 1, memory_order_relaxed);
 }
 
-/* A reference by pfn, where the folio may be free. */
+uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
+}
+
+/* A reference by pfn, where the folio may be free; never one by way of a tail. */
 static inline bool folio_try_get(struct uhmm__frame *f)
 {
 	uint32_t ref = load_relaxed(&f->refcount);
@@ -240,6 +299,15 @@ void uhmm__frames_exit(struct uhmm_machine *m);
  */
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero);
 
+/* The same for 2^@order pages that start at a multiple of that; FOLIO_MAX_ORDER at most. */
+struct uhmm__frame *uhmm__folio_alloc_order(struct uhmm_machine *m, unsigned int order, bool zero);
+
+/*
+ * Make free frames one folio: the head's flags are @flags and the order, its count of references
+ * stays for the caller to set. Models: prep_compound_page().
+ */
+void uhmm__prep_folio(struct uhmm__frame *f, unsigned int order, uint32_t flags);
+
 uint64_t uhmm__frames_used(struct uhmm_machine *m);
 
 /* ---- for the verifier; context: no task inside the library ---- */
@@ -271,6 +339,8 @@ bool uhmm__folio_isolate_lru(struct uhmm__frame *f);
 
 /* Copies a whole page between frames; counted by kind. */
 void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
+/* The same for @n frames that lie side by side. */
+void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 /* @off + @len within the page. */
 void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len);

@@ -161,15 +161,21 @@ static const char *const flag_names[] = {
 	[PG_DEVICE_PRIVATE] = "device-private",
 	[PG_DEVICE_COHERENT] = "device-coherent",
 	[PG_FREE] = "free",
+	[PG_TAIL] = "tail",
 };
 
-const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT])
+const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT])
 {
+	struct uhmm__frame *f = page_folio(page);
 	uint32_t flags = load_relaxed(&f->flags);
 	const char *sep = " flags ";
 	int n;
 
 	n = snprintf(buf, UHMM__FRAME_TEXT, "ref %u map %d", folio_ref_count(f), folio_mapcount(f));
+	if (folio_test_large(f)) {
+		n += snprintf(buf + n, UHMM__FRAME_TEXT - n, " order %u", folio_order(f));
+		flags |= load_relaxed(&page->flags) & ~FOLIO_ORDER_MASK & ~(uint32_t)BIT(PG_TAIL);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++) {
 		if (!(flags & BIT(i)))
 			continue;

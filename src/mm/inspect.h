@@ -58,8 +58,8 @@ const char *uhmm__entry_perm(const struct uhmm__entry *e, char buf[4]);
 /* ---- frames ---- */
 
 #define UHMM__FRAME_TEXT 160
-/* "ref 1 map 1 flags uptodate,lru anon index 0x10", into @buf. */
-const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT]);
+/* "ref 1 map 1 flags uptodate,lru anon index 0x10" of the folio of a page, into @buf. */
+const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT]);
 
 /*
  * Devices are told apart by the owner of their pagemaps and numbered in the order in which the

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "mm/large.h"
 #include "mm/mm.h"
 #include "mm/zone_device.h"
 
@@ -74,13 +75,10 @@ static const struct layer {
 	int (*init)(struct uhmm_machine *m);
 	void (*exit)(struct uhmm_machine *m);
 } layers[] = {
-	{ uhmm__alloc_init, uhmm__alloc_exit },
-	{ uhmm__sync_init, uhmm__sync_exit },
-	{ uhmm__tables_init, uhmm__tables_exit },
-	{ uhmm__tlb_init, uhmm__tlb_exit },
-	{ uhmm__frames_init, uhmm__frames_exit },
-	{ uhmm__lru_init, uhmm__lru_exit },
-	{ mms_init, mms_exit },
+	{ uhmm__alloc_init, uhmm__alloc_exit },	  { uhmm__sync_init, uhmm__sync_exit },
+	{ uhmm__tables_init, uhmm__tables_exit }, { uhmm__tlb_init, uhmm__tlb_exit },
+	{ uhmm__frames_init, uhmm__frames_exit }, { uhmm__deferred_init, uhmm__deferred_exit },
+	{ uhmm__lru_init, uhmm__lru_exit },	  { mms_init, mms_exit },
 	{ uhmm__pgmaps_init, uhmm__pgmaps_exit },
 };
 

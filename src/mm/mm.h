@@ -284,28 +284,52 @@ static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vm
 	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
 }
 
-static inline void folio_add_anon_rmap(struct uhmm__frame *f, bool exclusive)
+/* The same for a large folio: by a PMD entry, or by a PTE for each page. @addr: of the first page. */
+void uhmm__folio_add_new_anon_rmap_pmd(struct uhmm__frame *f, struct uhmm_vma *vma,
+				       uhmm_vaddr_t addr);
+void uhmm__folio_add_new_anon_rmap_ptes(struct uhmm__frame *f, struct uhmm_vma *vma,
+					uhmm_vaddr_t addr);
+
+void uhmm__large_add_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
+void uhmm__large_remove_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
+
+/* One more PTE of @mm maps a page of an anonymous folio, and one less. Context: PTL. */
+static inline void folio_add_anon_rmap(struct uhmm__frame *page, struct uhmm_mm *mm, bool exclusive)
 {
-	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+	struct uhmm__frame *f = page_folio(page);
+
+	if (unlikely(folio_test_large(f)))
+		uhmm__large_add_rmap(f, page, mm);
+	else
+		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 	if (exclusive)
-		folio_set(f, PG_ANON_EXCLUSIVE);
+		folio_set(page, PG_ANON_EXCLUSIVE);
 }
 
-static inline void folio_remove_rmap(struct uhmm__frame *f)
+static inline void folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
-	atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
+	struct uhmm__frame *f = page_folio(page);
+
+	if (unlikely(folio_test_large(f)))
+		uhmm__large_remove_rmap(f, page, mm);
+	else
+		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
+
+/* One more PMD entry maps a folio, and one less. Context: PMD lock. */
+void uhmm__folio_add_anon_rmap_pmd(struct uhmm__frame *f, struct uhmm_mm *mm, bool exclusive);
+void uhmm__folio_remove_rmap_pmd(struct uhmm__frame *f, struct uhmm_mm *mm);
 
 /*
  * Share a page that was exclusive, with the entry already cleared by ptep_xchg_clear(), whose
  * exchange orders the two. False if it may be pinned.
  * Context: PTL. Models: folio_try_share_anon_rmap_pte().
  */
-static inline bool folio_try_share_anon_rmap(struct uhmm__frame *f)
+static inline bool folio_try_share_anon_rmap(struct uhmm__frame *page)
 {
-	if (unlikely(folio_maybe_dma_pinned(f)))
+	if (unlikely(folio_maybe_dma_pinned(page_folio(page))))
 		return false;
-	folio_clear(f, PG_ANON_EXCLUSIVE);
+	folio_clear(page, PG_ANON_EXCLUSIVE);
 	return true;
 }
 
@@ -324,14 +348,14 @@ void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old
 void uhmm__rmap_release(struct uhmm__anon_vma **held);
 /*
  * Replace one entry by a migration entry under its PTL, as the collectors do.
- * @pte: the entry, present or device-private, of the locked folio @f
+ * @pte: the entry, present or device-private, that maps @page of a locked folio
  * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
  * flushed here, at once, and others are the caller's to flush if the entry was present
  * Returns: false if the page may be pinned: the entry is as it was.
  * The mapping's reference is now the caller's.
  */
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *f, bool *flush);
+				   pte_t pte, struct uhmm__frame *page, bool *flush);
 
 /* ---- faults (fault.c) ---- */
 

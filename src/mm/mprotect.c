@@ -10,12 +10,12 @@
  */
 static bool can_change_writable(struct uhmm_vma *vma, pte_t pte)
 {
-	struct uhmm__frame *f;
+	struct uhmm__frame *page;
 
 	if (!(vma->flags & UHMM_VM_WRITE) || pte_protnone(pte) || pte.val & PTE_UFFD_WP)
 		return false;
-	f = vm_normal_page(vma->mm->machine, pte);
-	return f && folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
+	page = vm_normal_page(vma->mm->machine, pte);
+	return page && folio_test_anon(page_folio(page)) && folio_test(page, PG_ANON_EXCLUSIVE);
 }
 
 /* Models: change_softleaf_pte(). */

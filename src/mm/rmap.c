@@ -67,12 +67,13 @@ static ptent_t *rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm
 }
 
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *f, bool *flush)
+				   pte_t pte, struct uhmm__frame *page, bool *flush)
 {
 	struct uhmm_machine *m = vma->mm->machine;
 	bool present = pte_present(pte);
-	bool exclusive = folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
-	uint64_t offset = frame_pfn(m, f);
+	struct uhmm__frame *f = page_folio(page);
+	bool exclusive = folio_test_anon(f) && folio_test(page, PG_ANON_EXCLUSIVE);
+	uint64_t offset = frame_pfn(m, page);
 	enum leaf_type type;
 	pte_t swp;
 
@@ -83,7 +84,7 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	pte = exclusive ? ptep_xchg_clear(ptep) : ptep_get_and_clear(ptep);
 	if (exclusive && present && !flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
-	if (exclusive && !folio_try_share_anon_rmap(f)) {
+	if (exclusive && !folio_try_share_anon_rmap(page)) {
 		set_pte(ptep, pte);
 		return false;
 	}
@@ -109,7 +110,7 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	if (present ? pte.val & PTE_UFFD_WP : pte.val & LEAF_UFFD_WP)
 		swp = pte_set(swp, LEAF_UFFD_WP);
 	set_pte(ptep, swp);
-	folio_remove_rmap(f);
+	folio_remove_rmap(page, vma->mm);
 	return true;
 }
 
@@ -208,7 +209,7 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 		bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
 
 		folio_get(a->dst);
-		folio_add_anon_rmap(a->dst, exclusive && folio_test_anon(a->dst));
+		folio_add_anon_rmap(a->dst, vma->mm, exclusive && folio_test_anon(a->dst));
 		set_pte(ptep, mapping_of(a->machine, vma, swp, a->dst));
 	}
 	uhmm__pte_unmap_unlock(ptep, ptl);

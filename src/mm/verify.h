@@ -7,7 +7,8 @@
 
 /* What was seen of a frame. */
 struct uhmm__seen {
-	uint32_t maps;	  /* entries that map it, or stand for a mapping */
+	uint32_t maps;	  /* PTEs that map the page, or stand for a mapping */
+	uint32_t entire;  /* PMD entries that map the folio, at its head */
 	uint16_t batched; /* times in an LRU batch */
 	uint16_t free;	  /* times on a free list */
 };

@@ -290,15 +290,17 @@ static void bad_entry(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte, cons
 }
 
 /* The rmap must lead from the folio back to this entry. */
-static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte, struct uhmm__frame *f)
+static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
+		       struct uhmm__frame *page)
 {
+	struct uhmm__frame *f = page_folio(page);
 	struct uhmm__anon_vma *av = folio_anon_vma(f);
 	const struct uhmm_vma *vma = v->vma;
-	uint64_t index = load_relaxed(&f->index);
+	uint64_t index = load_relaxed(&f->index) + (uint64_t)(page - f);
 	struct uhmm__itree_node *node;
 
 	if (vma_address(vma, index) != addr) {
-		bad_frame(v, frame_pfn(v->m, f), "mm %lu: page at %#lx has the index of %#lx",
+		bad_frame(v, frame_pfn(v->m, page), "mm %lu: page at %#lx has the index of %#lx",
 			  id_of(v->mm), (unsigned long)addr,
 			  (unsigned long)vma_address(vma, index));
 		return;
@@ -325,19 +327,19 @@ static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte, str
 static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			const struct uhmm__entry *e)
 {
-	struct uhmm__frame *f = pfn_to_frame(v->m, e->pfn);
+	struct uhmm__frame *page = pfn_to_frame(v->m, e->pfn), *f = page_folio(page);
 
 	v->seen[e->pfn].maps++;
 	if (!v->vma || !folio_ref_count(f))
 		return; /* told already, or when the frame's turn comes */
 	if (!vma_is_cow_mapping(v->vma))
 		return;
-	if (e->write && !folio_test(f, PG_ANON_EXCLUSIVE))
+	if (e->write && !folio_test(page, PG_ANON_EXCLUSIVE))
 		bad_entry(v, addr, pte, "is writable, but its page is not anon-exclusive");
 	if (!vma_is_anonymous(v->vma))
 		return;
 	if (folio_test_anon(f))
-		check_rmap(v, addr, pte, f);
+		check_rmap(v, addr, pte, page);
 	else
 		bad_entry(v, addr, pte, "maps a page that is not anonymous");
 }

@@ -91,25 +91,25 @@ static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
 static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
 {
 	struct uhmm_machine *m = g->mm->machine;
-	struct uhmm__frame *f;
+	struct uhmm__frame *page;
 
 	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
 	if (pte_present(pte)) {
 		pte = ptep_get_and_clear(ptep);
 		g->start = MIN(g->start, addr);
 		g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
-		f = vm_normal_page(m, pte);
-		if (!f)
+		page = vm_normal_page(m, pte);
+		if (!page)
 			return;
-		folio_remove_rmap(f);
-		gather_page(g, frame_pfn(m, f));
+		folio_remove_rmap(page, g->mm);
+		gather_page(g, frame_pfn(m, page_folio(page)));
 		return;
 	}
 	ptep_get_and_clear(ptep);
 	if (leaf_is_device_private(pte)) {
-		f = pfn_to_frame(m, leaf_pfn(pte));
-		folio_remove_rmap(f);
-		gather_page(g, frame_pfn(m, f));
+		page = pfn_to_frame(m, leaf_pfn(pte));
+		folio_remove_rmap(page, g->mm);
+		gather_page(g, frame_pfn(m, page_folio(page)));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
 }

@@ -120,8 +120,9 @@ void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	return pgmap ? pgmap->owner : NULL;
 }
 
-static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
+static void folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 {
+	const uint32_t flags = (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_SWAPBACKED));
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
 
 	UHMM_VM_BUG_ON(m, folio_ref_count(f) != 0);
@@ -129,7 +130,10 @@ static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	store_relaxed(&f->mapcount, 0);
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_SWAPBACKED)));
+	if (unlikely(order))
+		uhmm__prep_folio(f, order, flags);
+	else
+		store_relaxed(&f->flags, flags);
 	/* Locked before it is live: whoever goes through pages by number must not be first. */
 	folio_lock_new(f);
 	store_release(&f->refcount, 1);
@@ -149,7 +153,7 @@ void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns
 		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
 	}
 	for (unsigned int i = 0; i < nr; i++)
-		page_init(m, pfns[i]);
+		folio_init(m, pfns[i], 0);
 }
 
 void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -157,14 +161,25 @@ void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	uhmm__zone_device_pages_init(m, &pfn, 1);
 }
 
+void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
+{
+	UHMM_VM_BUG_ON(m, order > FOLIO_MAX_ORDER || pfn & ((1UL << order) - 1));
+	atomic_fetch_add_explicit(&m->pgmaps->used, 1UL << order, memory_order_relaxed);
+	atomic_fetch_add_explicit(&page_pgmap(m, pfn)->refs, 1UL << order, memory_order_relaxed);
+	folio_init(m, pfn, order);
+}
+
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	uhmm_pfn_t pfn = frame_pfn(m, f);
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
+	uint64_t n = folio_nr_pages(f);
 
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE)));
-	atomic_fetch_sub_explicit(&m->pgmaps->used, 1, memory_order_relaxed);
+	/* The order stays until the frame is used again: the driver asks for it. */
+	store_relaxed(&f->flags, (load_relaxed(&f->flags) & FOLIO_ORDER_MASK) |
+					 (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE)));
+	atomic_fetch_sub_explicit(&m->pgmaps->used, n, memory_order_relaxed);
 	pgmap->ops->folio_free(pgmap->data, pfn);
-	if (atomic_fetch_sub_explicit(&pgmap->refs, 1, memory_order_acq_rel) == 1)
+	if (atomic_fetch_sub_explicit(&pgmap->refs, n, memory_order_acq_rel) == n)
 		uhmm__wake_up_all(&m->pgmaps->drained);
 }
