@@ -158,7 +158,6 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
 	prev = uhmm__vma_prev(mm, vma);
 	next = uhmm__find_vma(mm, end);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end) vma_start_write(r.value);
-	uhmm__lru_add_drain(mm->machine);
 	uhmm__gather_init(&g, mm);
 	uhmm__invalidate_start(&range);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)

@@ -125,6 +125,13 @@ static void saw_batched(void *arg, uhmm_pfn_t pfn)
 	v->seen[pfn].batched++;
 }
 
+static void saw_lazyfree(void *arg, uhmm_pfn_t pfn)
+{
+	struct uhmm__verify *v = arg;
+
+	v->seen[pfn].lazyfree++;
+}
+
 /* What must not be set on any folio while nobody works on it. */
 static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
@@ -145,14 +152,15 @@ static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
-	uint32_t held = s->maps + s->batched, ref = folio_ref_count(f);
+	uint32_t batches = s->batched + s->lazyfree;
+	uint32_t held = s->maps + batches, ref = folio_ref_count(f);
 
 	if (folio_mapcount(f) != (int64_t)s->maps)
 		bad_frame(v, pfn, "mapcount is %d, but %u entries map the folio", folio_mapcount(f),
 			  s->maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
 		bad_frame(v, pfn, "refcount is %u, but %u entries and %u batches hold the folio",
-			  ref, s->maps, s->batched);
+			  ref, s->maps, batches);
 	if (s->maps > 1 && folio_test(f, PG_ANON_EXCLUSIVE))
 		bad_frame(v, pfn, "anon-exclusive folio is mapped %u times", s->maps);
 	if (s->maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
@@ -168,7 +176,7 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "frame is %u times on the free lists", s->free);
 	if (s->maps)
 		bad_frame(v, pfn, "free frame is mapped by %u entries", s->maps);
-	if (s->batched)
+	if (s->batched || s->lazyfree)
 		bad_frame(v, pfn, "free frame is in an LRU batch");
 	if (folio_ref_count(f))
 		bad_frame(v, pfn, "free frame has a reference");
@@ -274,7 +282,7 @@ static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
 
-	if (s->batched || folio_test(f, PG_LRU))
+	if (s->batched || s->lazyfree || folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
 	if (!folio_ref_count(f)) {
 		const uint32_t may = (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE));
@@ -349,6 +357,7 @@ static int verify_all(struct uhmm__verify *v)
 	uhmm__frames_range(m, &v->ram_first, &v->ram_end);
 	uhmm__frames_for_each_free(m, saw_free, v);
 	uhmm__lru_for_each_batched(m, saw_batched, v);
+	uhmm__lru_for_each_lazyfree(m, saw_lazyfree, v);
 	err = uhmm__verify_mms(v);
 	if (err)
 		goto out;

@@ -8,7 +8,8 @@
 /* What was seen of a frame. */
 struct uhmm__seen {
 	uint32_t maps;	  /* entries that map it, or stand for a mapping */
-	uint16_t batched; /* times in an LRU batch */
+	uint8_t batched;  /* times in a batch on its way to the LRU */
+	uint8_t lazyfree; /* times in a batch of MADV_FREE */
 	uint16_t free;	  /* times on a free list */
 };
 
