@@ -233,6 +233,11 @@ void uhmm__populate_vma(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t e
 /* Fault everything in, as MAP_POPULATE; takes mmap_lock for reading. Models: mm_populate(). */
 void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
+/* Kept free below a stack. Models: stack_guard_gap. */
+#define STACK_GUARD_GAP (256 * UHMM_PAGE_SIZE)
+/* Nothing is put below, unless somebody insists. Models: vm.mmap_min_addr. */
+#define MMAP_MIN_ADDR 0x10000UL
+
 /* VMAs that cannot migrate. Models: VM_SPECIAL. */
 #define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
 

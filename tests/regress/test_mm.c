@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Answers of system calls that once were not Linux's. */
+#define _GNU_SOURCE
 #include "fixture.h"
 
 #define AT 0x40200000UL
@@ -239,6 +240,150 @@ START_TEST(map_populate)
 }
 END_TEST
 
+/* With MAP_NONBLOCK it does nothing. */
+START_TEST(map_populate_nonblock)
+{
+	expect_eq(uhmm_mmap(f.mm, AT, PAGE, RW, ANON | MAP_FIXED | MAP_POPULATE | MAP_NONBLOCK,
+			    NULL, 0, NULL),
+		  0);
+	expect(!(pagemap_of(f.mm, AT) & UHMM_PM_PRESENT));
+}
+END_TEST
+
+/* ---- mprotect ---- */
+
+static uint64_t faults_of_read(uhmm_vaddr_t addr)
+{
+	struct uhmm_mirror_cmd cmd;
+	uint64_t buf[PAGE / 8];
+
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, addr, 1, buf, &cmd), 0);
+	return cmd.faults;
+}
+
+/*
+ * Devices are told if there is a table for the 1 GiB around, even if there is none for the pages; a
+ * driver may lose the page behind the range.
+ */
+START_TEST(mprotect_notifies_without_pages)
+{
+	map_written(1);
+	map_fixed(f.mm, AT - 2 * PAGE, 2, RW);
+	expect_eq(faults_of_read(AT), 1);
+	expect_eq(faults_of_read(AT), 0);
+	expect_eq(uhmm_mprotect(f.mm, AT - 2 * PAGE, 2 * PAGE, PROT_READ), 0);
+	expect_eq(faults_of_read(AT), 1);
+}
+END_TEST
+
+START_TEST(mprotect_flushes_once_and_only_what_is_used)
+{
+	uint64_t before;
+
+	map_written(4);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_NONE), 0);
+	before = counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ), 0);
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE), before);
+	expect_eq(uhmm_mprotect(f.mm, AT, 4 * PAGE, PROT_NONE), 0);
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE), before + 1);
+}
+END_TEST
+
+/* Memory that was writable stays accounted for if it was used, and so is not like its neighbour. */
+START_TEST(mprotect_and_accounting)
+{
+	map_fixed(f.mm, AT, 2, PROT_READ);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, RW), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 2);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 1);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, RW), 0);
+	put_word(f.mm, AT + PAGE, 1);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 2);
+	expect_eq(uhmm_mprotect(f.mm, AT, 2 * PAGE, RW), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 1);
+}
+END_TEST
+
+START_TEST(mprotect_arguments)
+{
+	const int sem = 8; /* PROT_SEM */
+
+	map_fixed(f.mm, AT, 4, RW);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW | sem), 0);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW | 0x100), -EINVAL);
+	expect_eq(uhmm_mprotect(f.mm, AT, 0, 0x100), 0);
+	expect_eq(uhmm_mprotect(f.mm, AT, UINT64_MAX, 0x100), -ENOMEM);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ | PROT_GROWSDOWN), -EINVAL);
+	expect_eq(uhmm_mprotect(f.mm, AT, 0, PROT_GROWSDOWN | PROT_GROWSUP), -EINVAL);
+	expect_eq(uhmm_mmap(f.mm, AT, 4 * PAGE, RW, ANON | MAP_FIXED | MAP_GROWSDOWN, NULL, 0,
+			    NULL),
+		  0);
+	expect_eq(uhmm_mprotect(f.mm, AT + 2 * PAGE, PAGE, PROT_READ | PROT_GROWSDOWN), 0);
+	expect_eq(uhmm_cpu_write(f.mm, AT, NULL, 1, NULL), SIGSEGV);
+	expect_eq(uhmm_cpu_write(f.mm, AT + 3 * PAGE, NULL, 1, NULL), 0);
+}
+END_TEST
+
+/* Locked memory that becomes writable is copied at once. */
+START_TEST(mprotect_of_locked_memory)
+{
+	expect_eq(uhmm_mmap(f.mm, AT, PAGE, PROT_READ, ANON | MAP_FIXED | MAP_LOCKED, NULL, 0,
+			    NULL),
+		  0);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), 0);
+	/* Not the zero page, which is nobody's alone. */
+	expect(pagemap_of(f.mm, AT) & UHMM_PM_MMAP_EXCLUSIVE);
+}
+END_TEST
+
+/* ---- mmap, brk, stacks ---- */
+
+START_TEST(mmap_order_of_errors)
+{
+	expect_eq(uhmm_mmap(f.mm, UHMM_TASK_SIZE - PAGE + 1, PAGE, RW, ANON | MAP_FIXED, NULL, 0,
+			    NULL),
+		  -ENOMEM);
+	expect_eq(uhmm_mmap(f.mm, AT + 1, PAGE, RW, ANON | MAP_FIXED, NULL, 0, NULL), -EINVAL);
+}
+END_TEST
+
+START_TEST(brk_over_a_hole_and_below_a_stack)
+{
+	uhmm_vaddr_t end;
+
+	uhmm_mm_set_brk(f.mm, AT);
+	expect_eq(uhmm_brk(f.mm, AT + 4 * PAGE, &end), 0);
+	expect_eq(end, AT + 4 * PAGE);
+	expect_eq(uhmm_munmap(f.mm, AT + 2 * PAGE, 2 * PAGE), 0);
+	expect_eq(uhmm_brk(f.mm, AT + 2 * PAGE, &end), 0);
+	expect_eq(end, AT + 4 * PAGE);
+	expect_eq(uhmm_mmap(f.mm, AT + 300 * PAGE, PAGE, RW, ANON | MAP_FIXED | MAP_GROWSDOWN, NULL,
+			    0, NULL),
+		  0);
+	expect_eq(uhmm_brk(f.mm, AT + 44 * PAGE, &end), 0);
+	expect_eq(end, AT + 4 * PAGE);
+	expect_eq(uhmm_brk(f.mm, AT + 43 * PAGE, &end), 0);
+	expect_eq(end, AT + 43 * PAGE);
+}
+END_TEST
+
+START_TEST(stack_grows_towards_a_stack)
+{
+	const int flags = ANON | MAP_FIXED | MAP_GROWSDOWN;
+
+	expect_eq(uhmm_mmap(f.mm, AT, PAGE, RW, flags, NULL, 0, NULL), 0);
+	expect_eq(uhmm_mmap(f.mm, AT + 9 * PAGE, PAGE, RW, flags, NULL, 0, NULL), 0);
+	put_word(f.mm, AT + PAGE, 1);
+	expect_eq(uhmm_munmap(f.mm, AT, 10 * PAGE), 0);
+	map_fixed(f.mm, AT, 1, RW);
+	expect_eq(uhmm_mmap(f.mm, AT + 9 * PAGE, PAGE, RW, flags, NULL, 0, NULL), 0);
+	expect_eq(uhmm_cpu_write(f.mm, AT + PAGE, NULL, 1, NULL), SIGSEGV);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mm");
@@ -255,6 +400,15 @@ int main(void)
 	tcase_add_test(tc, advice_on_reading_ahead_cuts);
 	tcase_add_test(tc, dontneed_flushes_once);
 	tcase_add_test(tc, map_populate);
+	tcase_add_test(tc, map_populate_nonblock);
+	tcase_add_test(tc, mprotect_notifies_without_pages);
+	tcase_add_test(tc, mprotect_flushes_once_and_only_what_is_used);
+	tcase_add_test(tc, mprotect_and_accounting);
+	tcase_add_test(tc, mprotect_arguments);
+	tcase_add_test(tc, mprotect_of_locked_memory);
+	tcase_add_test(tc, mmap_order_of_errors);
+	tcase_add_test(tc, brk_over_a_hole_and_below_a_stack);
+	tcase_add_test(tc, stack_grows_towards_a_stack);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
