@@ -216,6 +216,8 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 int uhmm__vma_isolate(struct uhmm_vma **vmap, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Join with the neighbours where they agree; returns the VMA that covers it now. */
 struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma);
+/* The same, but not with that one. */
+struct uhmm_vma *uhmm__vma_merge_apart(struct uhmm_vma *vma, const struct uhmm_vma *apart);
 /* Grow or shrink in place; the room must be free. 0 or -ENOMEM. */
 int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags);

@@ -339,6 +339,85 @@ START_TEST(mprotect_of_locked_memory)
 }
 END_TEST
 
+/* ---- mremap ---- */
+
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+#define ELSEWHERE (AT + 0x10000000UL)
+
+static int remap(uhmm_vaddr_t old, uint64_t old_pages, uint64_t new_pages, int flags,
+		 uhmm_vaddr_t new)
+{
+	return uhmm_mremap(f.mm, old, old_pages * PAGE, new_pages * PAGE, flags, new, NULL);
+}
+
+START_TEST(mremap_arguments)
+{
+	const int move = MREMAP_MAYMOVE, fixed = MREMAP_MAYMOVE | MREMAP_FIXED;
+
+	map_written(4);
+	expect_eq(remap(AT - PAGE, 0, 1, move, 0), -EFAULT);
+	expect_eq(remap(AT, 0, 1, move, 0), -EINVAL);
+	expect_eq(remap(AT, 1UL << 30, 1UL << 30, 0, 0), 0);
+	expect_eq(remap(AT, 1UL << 40, 1, 0, 0), -EINVAL);
+	expect_eq(remap(AT, 5, 6, move, 0), -EFAULT);
+	expect_eq(remap(AT, 1UL << 40, 1UL << 40, fixed, 0), -EINVAL);
+	expect_eq(remap(AT - PAGE, 2, 2, fixed, ELSEWHERE), -EFAULT);
+	expect_eq(remap(AT, 1, 1, MREMAP_DONTUNMAP, 0), -EINVAL);
+	expect_eq(remap(AT, 1, 1, move | MREMAP_DONTUNMAP, 1), -EINVAL);
+	expect_eq(remap(AT, 2, 2, move | MREMAP_DONTUNMAP, AT + PAGE), -EINVAL);
+	expect_eq(remap(AT, 1, 1, move | MREMAP_DONTUNMAP, UHMM_TASK_SIZE), -EINVAL);
+	expect_eq(get_word(f.mm, AT + 3 * PAGE), 4);
+}
+END_TEST
+
+/* The source stays one VMA, and if all of it moved it is as new: it merges where a new one would. */
+START_TEST(mremap_dontunmap)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+
+	map_written(4);
+	expect_eq(remap(AT + PAGE, 2, 2, flags, ELSEWHERE), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 2);
+	expect_eq(get_word(f.mm, AT), 1);
+	expect_eq(get_word(f.mm, AT + PAGE), 0);
+	expect_eq(get_word(f.mm, ELSEWHERE), 2);
+	expect_eq(remap(ELSEWHERE, 2, 2, flags, 2 * ELSEWHERE), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 3);
+	map_fixed(f.mm, ELSEWHERE + 2 * PAGE, 1, RW);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 3);
+	expect_eq(get_word(f.mm, 2 * ELSEWHERE + PAGE), 3);
+}
+END_TEST
+
+/* One without pages could merge with the place that it moves to, but is to stay. */
+START_TEST(mremap_dontunmap_stays_apart)
+{
+	map_fixed(f.mm, AT, 2, RW);
+	expect_eq(remap(AT, 2, 2, MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP, AT + 2 * PAGE),
+		  0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 2);
+}
+END_TEST
+
+START_TEST(mremap_of_locked_memory)
+{
+	const int flags = MREMAP_MAYMOVE | MREMAP_FIXED | MREMAP_DONTUNMAP;
+
+	expect_eq(uhmm_mmap(f.mm, AT, 2 * PAGE, RW, ANON | MAP_FIXED | MAP_LOCKED, NULL, 0, NULL),
+		  0);
+	expect_eq(remap(AT, 2, 4, 0, 0), 0);
+	expect(pagemap_of(f.mm, AT + 3 * PAGE) & UHMM_PM_PRESENT);
+	expect_eq(remap(AT + PAGE, 1, 1, flags, ELSEWHERE), 0);
+	/* What stays is unlocked, and cut off for that. */
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 4);
+	expect_eq(uhmm_madvise(f.mm, AT + PAGE, PAGE, MADV_DONTNEED), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, ELSEWHERE, PAGE, MADV_DONTNEED), -EINVAL);
+}
+END_TEST
+
 /* ---- mmap, brk, stacks ---- */
 
 START_TEST(mmap_order_of_errors)
@@ -406,6 +485,10 @@ int main(void)
 	tcase_add_test(tc, mprotect_and_accounting);
 	tcase_add_test(tc, mprotect_arguments);
 	tcase_add_test(tc, mprotect_of_locked_memory);
+	tcase_add_test(tc, mremap_arguments);
+	tcase_add_test(tc, mremap_dontunmap);
+	tcase_add_test(tc, mremap_dontunmap_stays_apart);
+	tcase_add_test(tc, mremap_of_locked_memory);
 	tcase_add_test(tc, mmap_order_of_errors);
 	tcase_add_test(tc, brk_over_a_hole_and_below_a_stack);
 	tcase_add_test(tc, stack_grows_towards_a_stack);
