@@ -92,10 +92,14 @@ UHMM_API void uhmm_mmap_write_unlock(struct uhmm_mm *mm);
 #define UHMM_VM_PFNMAP 0x400UL
 #define UHMM_VM_LOCKED 0x2000UL
 #define UHMM_VM_IO 0x4000UL
+#define UHMM_VM_SEQ_READ 0x8000UL
+#define UHMM_VM_RAND_READ 0x10000UL
 #define UHMM_VM_DONTCOPY 0x20000UL
 #define UHMM_VM_DONTEXPAND 0x40000UL
+#define UHMM_VM_ACCOUNT 0x100000UL /* counts as committed memory; decides what merges */
 #define UHMM_VM_NORESERVE 0x200000UL
 #define UHMM_VM_WIPEONFORK 0x2000000UL
+#define UHMM_VM_DONTDUMP 0x4000000UL
 #define UHMM_VM_MIXEDMAP 0x10000000UL
 #define UHMM_VM_HUGEPAGE 0x20000000UL
 #define UHMM_VM_NOHUGEPAGE 0x40000000UL
@@ -184,8 +188,9 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * uhmm_madvise() - advise
  * @advice: MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
  * MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, and those that change no page
- * Returns: 0; -EINVAL unknown advice or bad range; -ENOMEM a hole in the range (the rest is done);
- * -EFAULT populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping; -ENOMEM a hole in
+ * the range (the rest is done; populate stops there); -EAGAIN no memory to cut a VMA; -EFAULT
+ * populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
  * Models: madvise(2).
  */
 UHMM_API int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice);

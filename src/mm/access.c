@@ -16,7 +16,6 @@
 
 enum {
 	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
-	STACK_GUARD_GAP = 256 * 4096,
 };
 
 struct access {
@@ -44,9 +43,12 @@ static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
 	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
 
 	addr &= UHMM_PAGE_MASK;
-	if (!(vma->flags & UHMM_VM_GROWSDOWN) || vma->end - addr > STACK_LIMIT)
+	if (!(vma->flags & UHMM_VM_GROWSDOWN) || addr < MMAP_MIN_ADDR ||
+	    vma->end - addr > STACK_LIMIT)
 		return false;
-	if (prev && prev->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) &&
+	/* Another stack need not be kept at a distance. */
+	if (prev && !(prev->flags & UHMM_VM_GROWSDOWN) &&
+	    prev->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) &&
 	    addr < prev->end + STACK_GUARD_GAP)
 		return false;
 	if (load_relaxed(&vma->anon_vma) == NULL && uhmm__anon_vma_prepare(vma))

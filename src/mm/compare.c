@@ -87,12 +87,14 @@ static int side_init(struct side *s, struct uhmm_machine *m)
 {
 	*s = (struct side){ .m = m };
 	uhmm__lru_for_each_batched(m, count_batched, s);
+	uhmm__lru_for_each_lazyfree(m, count_batched, s);
 	s->batched_bytes = (s->nr_batched + 1) * sizeof(*s->batched);
 	s->batched = uhmm__reserve(s->batched_bytes);
 	if (!s->batched || uhmm__owners_init(&s->owners, m))
 		return -ENOMEM;
 	s->nr_batched = 0;
 	uhmm__lru_for_each_batched(m, add_batched, s);
+	uhmm__lru_for_each_lazyfree(m, add_batched, s);
 	qsort(s->batched, s->nr_batched, sizeof(*s->batched), cmp_pfn);
 	return 0;
 }
@@ -103,10 +105,25 @@ static void side_exit(struct side *s)
 	uhmm__unreserve(s->batched, s->batched_bytes);
 }
 
+/* References of LRU batches to a folio: MADV_FREE adds more. */
+static uint32_t batch_refs(const struct side *s, uint32_t pfn)
+{
+	const uint32_t *hit = bsearch(&pfn, s->batched, s->nr_batched, sizeof(pfn), cmp_pfn);
+	const uint32_t *first = hit, *end = s->batched + s->nr_batched;
+
+	if (!hit)
+		return 0;
+	while (first > s->batched && first[-1] == pfn)
+		first--;
+	while (hit < end && *hit == pfn)
+		hit++;
+	return (uint32_t)(hit - first);
+}
+
 static void look(struct side *s, pte_t pte, struct page *p)
 {
 	struct uhmm__frame *f;
-	uint32_t pfn, ref;
+	uint32_t ref, pfn;
 
 	memset(p, 0, sizeof(*p));
 	p->device = -1;
@@ -116,10 +133,9 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	f = page_folio(pfn_to_frame(s->m, p->entry.pfn));
 	pfn = (uint32_t)frame_pfn(s->m, f);
 	ref = folio_ref_count(f);
-	/* On the LRU it is in no batch: most folios need no search. */
-	if (!folio_test(f, PG_LRU) &&
-	    bsearch(&pfn, s->batched, s->nr_batched, sizeof(pfn), cmp_pfn))
-		ref--;
+	/* Most folios are on the LRU and have no reference but their mappings': no search. */
+	if (!folio_test(f, PG_LRU) || ref != (uint32_t)folio_mapcount(f))
+		ref -= batch_refs(s, pfn);
 	p->device = uhmm__owners_device(&s->owners, p->entry.pfn);
 	p->pins = ref / UHMM_PIN_BIAS;
 	p->ref = ref % UHMM_PIN_BIAS;

@@ -69,9 +69,11 @@ static const char *vma_flags_text(uint64_t flags, char *buf, size_t size)
 		{ UHMM_VM_GROWSDOWN, "growsdown" },   { UHMM_VM_PFNMAP, "pfnmap" },
 		{ UHMM_VM_LOCKED, "locked" },	      { UHMM_VM_IO, "io" },
 		{ UHMM_VM_DONTCOPY, "dontcopy" },     { UHMM_VM_DONTEXPAND, "dontexpand" },
-		{ UHMM_VM_NORESERVE, "noreserve" },   { UHMM_VM_WIPEONFORK, "wipeonfork" },
-		{ UHMM_VM_MIXEDMAP, "mixedmap" },     { UHMM_VM_HUGEPAGE, "hugepage" },
-		{ UHMM_VM_NOHUGEPAGE, "nohugepage" }, { UHMM_VM_MERGEABLE, "mergeable" },
+		{ UHMM_VM_SEQ_READ, "seq" },	      { UHMM_VM_RAND_READ, "rand" },
+		{ UHMM_VM_DONTDUMP, "dontdump" },     { UHMM_VM_NORESERVE, "noreserve" },
+		{ UHMM_VM_WIPEONFORK, "wipeonfork" }, { UHMM_VM_MIXEDMAP, "mixedmap" },
+		{ UHMM_VM_HUGEPAGE, "hugepage" },     { UHMM_VM_NOHUGEPAGE, "nohugepage" },
+		{ UHMM_VM_MERGEABLE, "mergeable" },
 	};
 	size_t n = 0;
 

@@ -236,23 +236,35 @@ static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp)
 
 /* ---- allocation ---- */
 
+/* A frame number of this CPU's list, or 0. */
+uhmm_always_inline uhmm_pfn_t pcp_pop(struct uhmm_machine *m)
+{
+	struct uhmm__cpu *cpu = uhmm__this_cpu();
+	struct pcp *pcp = &m->frames->pcp[cpu->id];
+	uhmm_pfn_t pfn = 0;
+
+	uhmm__spin_lock(&cpu->local);
+	if (likely(pcp->nr) || pcp_refill(m, pcp))
+		pfn = pcp->pfn[--pcp->nr];
+	uhmm__spin_unlock(&cpu->local);
+	return pfn;
+}
+
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 {
-	struct uhmm__frames *fr = m->frames;
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct pcp *pcp = &fr->pcp[cpu->id];
 	struct uhmm__frame *f;
 	uhmm_pfn_t pfn;
 
 	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
 		return NULL;
-	uhmm__spin_lock(&cpu->local);
-	if (unlikely(!pcp->nr) && !pcp_refill(m, pcp)) {
-		uhmm__spin_unlock(&cpu->local);
-		return NULL;
+	pfn = pcp_pop(m);
+	if (unlikely(!pfn)) {
+		/* Frames that nobody maps any more may sit in LRU batches: reclaim drains them. */
+		uhmm__lru_add_drain_all(m);
+		pfn = pcp_pop(m);
+		if (!pfn)
+			return NULL;
 	}
-	pfn = pcp->pfn[--pcp->nr];
-	uhmm__spin_unlock(&cpu->local);
 
 	f = pfn_to_frame(m, pfn);
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);

@@ -26,7 +26,7 @@ enum {
 	PG_UPTODATE,	    /* [folio] */
 	PG_LRU,		    /* on the LRU; whoever clears it has isolated the folio */
 	PG_ANON_EXCLUSIVE,  /* [ptl] this page is mapped once and writable without a copy */
-	PG_SWAPBACKED,	    /* [const] */
+	PG_SWAPBACKED,	    /* [LRU] clear: MADV_FREE, its contents may be dropped */
 	PG_RESERVED,	    /* [const] not allocatable: the zero page */
 	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
@@ -318,8 +318,9 @@ typedef void uhmm__pfn_fn(void *arg, uhmm_pfn_t pfn);
 void uhmm__frames_range(struct uhmm_machine *m, uhmm_pfn_t *first, uhmm_pfn_t *end);
 /* Each frame of that range that is on a free list. */
 void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
-/* Each folio that an LRU batch holds. */
+/* Each folio in a batch on its way to the LRU, and in one of MADV_FREE, perhaps more than once. */
 void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
+void uhmm__lru_for_each_lazyfree(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
 
 /* ---- LRU batches (lru.c) ---- */
 
@@ -327,6 +328,12 @@ void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f);
 /* The same for a folio that nobody else can see yet and that has one reference. */
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f);
+/*
+ * MADV_FREE: into another batch of this CPU, with a reference, unless the folio is not on the LRU.
+ * Models: folio_mark_lazyfree().
+ */
+void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Empties the batches of this CPU, or of all. */
 void uhmm__lru_add_drain(struct uhmm_machine *m);
 void uhmm__lru_add_drain_all(struct uhmm_machine *m);
 /*

@@ -127,7 +127,6 @@ static void exit_mmap(struct uhmm_mm *mm)
 
 	uhmm__notifiers_release(mm);
 	mmap_write_lock(mm);
-	uhmm__lru_add_drain(m);
 	uhmm__gather_init(&g, mm);
 	uhmm__invalidate_start(&range);
 	for (vma = uhmm__find_vma(mm, 0); vma; vma = uhmm__vma_next(mm, vma))

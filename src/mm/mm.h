@@ -216,6 +216,8 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 int uhmm__vma_isolate(struct uhmm_vma **vmap, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Join with the neighbours where they agree; returns the VMA that covers it now. */
 struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma);
+/* The same, but not with that one. */
+struct uhmm_vma *uhmm__vma_merge_apart(struct uhmm_vma *vma, const struct uhmm_vma *apart);
 /* Grow or shrink in place; the room must be free. 0 or -ENOMEM. */
 int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags);
@@ -225,8 +227,18 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 /* Free room of @len bytes, at @hint if that is free. 0 or -ENOMEM. */
 int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_vaddr_t *out);
+/*
+ * Fault in what a VMA permits, for writing if it does. Context: mmap_lock held.
+ * Models: populate_vma_page_range().
+ */
+void uhmm__populate_vma(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Fault everything in, as MAP_POPULATE; takes mmap_lock for reading. Models: mm_populate(). */
 void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
+/* Kept free below a stack. Models: stack_guard_gap. */
+#define STACK_GUARD_GAP (256 * UHMM_PAGE_SIZE)
+/* Nothing is put below, unless somebody insists. Models: vm.mmap_min_addr. */
+#define MMAP_MIN_ADDR 0x10000UL
 
 /* VMAs that cannot migrate. Models: VM_SPECIAL. */
 #define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
@@ -250,8 +262,16 @@ void uhmm__gather_finish(struct uhmm__gather *g);
 /* Remove the entries of [start, end). Models: unmap_page_range(). */
 void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
 		       uhmm_vaddr_t end);
-/* The same with notifier and flush of its own. Models: zap_page_range_single(). */
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+/* The same with a notification of its own. Models: zap_vma_range_batched(). */
+void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end);
+
+/* The entry of a page has changed: CPUs must forget it by the end of the gather. */
+static inline void gather_widen(struct uhmm__gather *g, uhmm_vaddr_t addr)
+{
+	g->start = MIN(g->start, addr);
+	g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+}
 
 /* ---- rmap (rmap.c, anon_vma.c) ---- */
 

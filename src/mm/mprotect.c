@@ -4,6 +4,12 @@
 
 #include "mm/mm.h"
 
+#ifndef PROT_SEM
+#define PROT_SEM 0x8
+#endif
+
+enum { PGD_LEVEL = 4 };
+
 /*
  * Whether a page may be mapped writable at once rather than at the next fault: only if no copy would
  * be needed. Models: can_change_private_pte_writable().
@@ -31,9 +37,19 @@ static pte_t change_leaf(pte_t pte)
 	}
 }
 
-/* Entries under one PTE table; widens [*from, *to) to what must be flushed. */
-static void change_pte_range(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
-			     uhmm_vaddr_t end, uhmm_vaddr_t *from, uhmm_vaddr_t *to)
+/* Whether a CPU may still use what the old entry permits. Models: x86's pte_needs_flush(). */
+static bool needs_flush(pte_t old, pte_t new)
+{
+	const uint64_t on_clear = PTE_PRESENT | PTE_DIRTY;
+	const uint64_t on_change = PTE_RW | PTE_USER | PTE_NX;
+	uint64_t diff = old.val ^ new.val;
+
+	return old.val & PTE_PRESENT && (diff & old.val & on_clear || diff & on_change);
+}
+
+/* Entries under one PTE table. */
+static void change_pte_range(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *pmdp,
+			     uhmm_vaddr_t addr, uhmm_vaddr_t end)
 {
 	struct uhmm__spinlock *ptl;
 	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl), *ptep = start_pte;
@@ -58,97 +74,148 @@ static void change_pte_range(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t a
 		if (pte_same(old, new))
 			continue;
 		set_pte(ptep, new);
-		*from = MIN(*from, addr);
-		*to = MAX(*to, addr + UHMM_PAGE_SIZE);
+		if (needs_flush(old, new))
+			gather_widen(g, addr);
 	}
 	uhmm__pte_unmap_unlock(start_pte, ptl);
 }
 
-/* Models: change_protection(). Notified once for what has tables. */
-static void change_protection(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+/*
+ * What is below one PGD entry. Notified from the first PUD entry that has a table on, whether there
+ * are pages or not. Models: change_pud_range().
+ */
+static void change_pud_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t addr,
+			     uhmm_vaddr_t end)
 {
-	struct uhmm_mmu_notifier_range range =
-		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_PROTECTION_VMA, start, end, NULL);
-	uhmm_vaddr_t addr, next, from = UINT64_MAX, to = 0;
+	struct uhmm_mmu_notifier_range range;
 	bool notified = false;
+	uhmm_vaddr_t next;
 
-	for (addr = start; addr < end; addr = next) {
+	for (; addr < end; addr = next) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(&vma->mm->pgt, addr, &level);
 
 		next = level_addr_end(addr, end, level);
-		if (!pmdp || pte_none(pmdp_get(pmdp)))
+		if (!pmdp)
 			continue;
 		if (!notified) {
 			notified = true;
+			range = UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_PROTECTION_VMA, addr,
+						     end, NULL);
 			uhmm__invalidate_start(&range);
 		}
-		change_pte_range(vma, pmdp, addr, next, &from, &to);
+		if (!pte_none(pmdp_get(pmdp)))
+			change_pte_range(g, vma, pmdp, addr, next);
 		uhmm__cond_resched();
 	}
-	if (from < to)
-		uhmm__flush_tlb_range(&vma->mm->pgt, from, to);
 	if (notified)
 		uhmm__invalidate_end(&range);
 }
 
+/* Models: change_protection(). */
+static void change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+			      uhmm_vaddr_t end)
+{
+	uhmm_vaddr_t addr, next;
+
+	for (addr = start; addr < end; addr = next) {
+		next = level_addr_end(addr, end, PGD_LEVEL);
+		change_pud_range(g, vma, addr, next);
+	}
+}
+
+/* A private mapping counts as committed memory from when it is writable until nobody can tell. */
+static uint64_t account(const struct uhmm_vma *vma, uint64_t flags)
+{
+	const uint64_t counted = UHMM_VM_ACCOUNT | UHMM_VM_WRITE | UHMM_VM_SHARED |
+				 UHMM_VM_NORESERVE;
+
+	if (flags & UHMM_VM_WRITE)
+		return vma->flags & counted ? flags : flags | UHMM_VM_ACCOUNT;
+	if (vma_is_anonymous(vma) && !load_relaxed(&vma->anon_vma))
+		return flags & ~UHMM_VM_ACCOUNT;
+	return flags;
+}
+
 /* Models: mprotect_fixup(). */
-static int mprotect_fixup(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t prot)
+static int mprotect_fixup(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+			  uhmm_vaddr_t end, uint64_t prot)
 {
 	const uint64_t all = UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
-	uint64_t flags = (vma->flags & ~all) | prot;
+	uint64_t flags = (vma->flags & ~all) | prot, old = vma->flags;
 	int err;
 
-	if (flags == vma->flags)
+	if (flags == old)
 		return 0;
+	flags = account(vma, flags);
 	err = uhmm__vma_isolate(&vma, start, end);
 	if (err)
 		return err;
 	uhmm__vma_set_flags(vma, flags);
-	change_protection(vma, start, end);
+	change_protection(g, vma, start, end);
+	/* Locked memory does not fault: break COW now. */
+	if (flags & UHMM_VM_WRITE && old & UHMM_VM_LOCKED &&
+	    !(old & (UHMM_VM_WRITE | UHMM_VM_SHARED)))
+		uhmm__populate_vma(vma, start, end);
 	uhmm__vma_merge(vma);
 	return 0;
 }
 
-static int do_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t prot)
+/* Where PROT_GROWSDOWN begins: at the start of the stack. 0 or -errno. */
+static int start_of_stack(struct uhmm_mm *mm, uhmm_vaddr_t *start, uhmm_vaddr_t end)
+{
+	struct uhmm_vma *vma = uhmm__find_vma(mm, *start);
+
+	if (!vma || vma->start >= end)
+		return -ENOMEM;
+	*start = vma->start;
+	return vma->flags & UHMM_VM_GROWSDOWN ? 0 : -EINVAL;
+}
+
+static int do_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t prot,
+		       bool growsdown)
 {
 	uhmm_vaddr_t addr, next;
+	struct uhmm__gather g;
+	int err = growsdown ? start_of_stack(mm, &start, end) : 0;
 
-	if (!uhmm__vma_lookup(mm, start))
-		return -ENOMEM;
-	for (addr = start; addr < end; addr = next) {
-		struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
-		int err;
+	/* One flush for all. */
+	uhmm__gather_init(&g, mm);
+	for (addr = start; addr < end && !err; addr = next) {
+		struct uhmm_vma *vma = uhmm__vma_lookup(mm, addr);
 
-		if (!vma || vma->start > addr)
-			return -ENOMEM;
+		if (!vma) {
+			err = -ENOMEM;
+			break;
+		}
 		next = MIN(vma->end, end);
-		err = mprotect_fixup(vma, addr, next, prot);
-		if (err)
-			return err;
+		err = mprotect_fixup(&g, vma, addr, next, prot);
 	}
-	return 0;
+	uhmm__gather_finish(&g);
+	return err;
 }
 
 int uhmm_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot)
 {
+	const int grows = prot & (PROT_GROWSDOWN | PROT_GROWSUP);
 	uint64_t flags = (prot & PROT_READ ? UHMM_VM_READ : 0) |
 			 (prot & PROT_WRITE ? UHMM_VM_WRITE : 0) |
 			 (prot & PROT_EXEC ? UHMM_VM_EXEC : 0);
 	uhmm_vaddr_t end;
 	int err;
 
-	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK)
+	if (!uhmm__current() || grows == (PROT_GROWSDOWN | PROT_GROWSUP) || addr & ~UHMM_PAGE_MASK)
 		return -EINVAL;
 	if (!len)
 		return 0;
-	end = ALIGN_UP(addr + len, UHMM_PAGE_SIZE);
+	end = addr + ALIGN_UP(len, UHMM_PAGE_SIZE);
 	if (end <= addr)
 		return -ENOMEM;
-	if (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC))
+	/* No stack grows upwards here. */
+	if (prot & ~(PROT_READ | PROT_WRITE | PROT_EXEC | PROT_SEM | PROT_GROWSDOWN))
 		return -EINVAL;
 	mmap_write_lock(mm);
-	err = do_mprotect(mm, addr, end, flags);
+	err = do_mprotect(mm, addr, end, flags, grows);
 	mmap_write_unlock(mm);
 	uhmm__exit_to_user();
 	return err;

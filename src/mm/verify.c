@@ -125,6 +125,13 @@ static void saw_batched(void *arg, uhmm_pfn_t pfn)
 	v->seen[pfn].batched++;
 }
 
+static void saw_lazyfree(void *arg, uhmm_pfn_t pfn)
+{
+	struct uhmm__verify *v = arg;
+
+	v->seen[pfn].lazyfree++;
+}
+
 /* What must not be set on any folio while nobody works on it. */
 static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
@@ -196,7 +203,8 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
-	uint64_t maps = check_pages(v, pfn), held = maps + s->batched, ref = folio_ref_count(f);
+	uint32_t batches = s->batched + s->lazyfree;
+	uint64_t maps = check_pages(v, pfn), held = maps + batches, ref = folio_ref_count(f);
 
 	if (folio_test_large(f))
 		check_tails(v, pfn);
@@ -207,7 +215,7 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 			  folio_mapcount(f), (unsigned long)maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
 		bad_frame(v, pfn, "refcount is %lu, but %lu entries and %u batches hold the folio",
-			  (unsigned long)ref, (unsigned long)maps, s->batched);
+			  (unsigned long)ref, (unsigned long)maps, batches);
 	if (maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
 		bad_frame(v, pfn, "mapped folio is not uptodate");
 	return maps;
@@ -222,7 +230,7 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "frame is %u times on the free lists", s->free);
 	if (s->maps)
 		bad_frame(v, pfn, "free frame is mapped by %u entries", s->maps);
-	if (s->batched)
+	if (s->batched || s->lazyfree)
 		bad_frame(v, pfn, "free frame is in an LRU batch");
 	if (folio_ref_count(f))
 		bad_frame(v, pfn, "free frame has a reference");
@@ -349,7 +357,7 @@ static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
 
-	if (s->batched || folio_test(f, PG_LRU))
+	if (s->batched || s->lazyfree || folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
 	if (!folio_ref_count(f)) {
 		/* The order of its last life may stay. */
@@ -429,6 +437,7 @@ static int verify_all(struct uhmm__verify *v)
 	uhmm__frames_range(m, &v->ram_first, &v->ram_end);
 	uhmm__frames_for_each_free(m, saw_free, v);
 	uhmm__lru_for_each_batched(m, saw_batched, v);
+	uhmm__lru_for_each_lazyfree(m, saw_lazyfree, v);
 	err = uhmm__verify_mms(v);
 	if (err)
 		goto out;

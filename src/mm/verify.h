@@ -9,7 +9,8 @@
 struct uhmm__seen {
 	uint32_t maps;	  /* PTEs that map the page, or stand for a mapping */
 	uint32_t entire;  /* PMD entries that map the folio, at its head */
-	uint16_t batched; /* times in an LRU batch */
+	uint8_t batched;  /* times in a batch on its way to the LRU */
+	uint8_t lazyfree; /* times in a batch of MADV_FREE */
 	uint16_t free;	  /* times on a free list */
 };
 

@@ -320,17 +320,22 @@ static bool merge(struct uhmm_vma *a, struct uhmm_vma *b)
 	return true;
 }
 
-struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma)
+struct uhmm_vma *uhmm__vma_merge_apart(struct uhmm_vma *vma, const struct uhmm_vma *apart)
 {
 	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
 	struct uhmm_vma *next;
 
-	if (prev && can_merge(prev, vma) && merge(prev, vma))
+	if (prev && prev != apart && can_merge(prev, vma) && merge(prev, vma))
 		vma = prev;
 	next = uhmm__vma_next(vma->mm, vma);
-	if (next && can_merge(vma, next))
+	if (next && next != apart && can_merge(vma, next))
 		merge(vma, next);
 	return vma;
+}
+
+struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma)
+{
+	return uhmm__vma_merge_apart(vma, NULL);
 }
 
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags)

@@ -96,8 +96,7 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
 	if (pte_present(pte)) {
 		pte = ptep_get_and_clear(ptep);
-		g->start = MIN(g->start, addr);
-		g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+		gather_widen(g, addr);
 		page = vm_normal_page(m, pte);
 		if (!page)
 			return;
@@ -107,9 +106,10 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 	}
 	ptep_get_and_clear(ptep);
 	if (leaf_is_device_private(pte)) {
+		/* No CPU can have a translation of it: it may be freed at once. */
 		page = pfn_to_frame(m, leaf_pfn(pte));
 		folio_remove_rmap(page, g->mm);
-		gather_page(g, frame_pfn(m, page_folio(page)));
+		folio_put(m, page_folio(page));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
 }
@@ -162,17 +162,13 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	}
 }
 
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end)
 {
 	struct uhmm_mmu_notifier_range range =
 		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, start, end, NULL);
-	struct uhmm__gather g;
 
-	/* Pages in this CPU's batch would outlive their mapping by the batch's reference. */
-	uhmm__lru_add_drain(vma->mm->machine);
-	uhmm__gather_init(&g, vma->mm);
 	uhmm__invalidate_start(&range);
-	uhmm__unmap_range(&g, vma, start, end);
+	uhmm__unmap_range(g, vma, start, end);
 	uhmm__invalidate_end(&range);
-	uhmm__gather_finish(&g);
 }

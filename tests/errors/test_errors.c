@@ -287,8 +287,15 @@ START_TEST(madvise_enomem)
 	expect_eq(uhmm_madvise(f.mm, AT - PAGE, 2 * PAGE, MADV_DONTNEED), -ENOMEM);
 	expect_eq(get_word(f.mm, AT), 0);
 	expect_eq(uhmm_madvise(f.mm, AT + 7 * PAGE, 2 * PAGE, MADV_POPULATE_READ), -ENOMEM);
-	WITHOUT_MEMORY(uhmm_madvise(f.mm, AT + PAGE, PAGE, MADV_DONTFORK));
 	WITHOUT_MEMORY(uhmm_madvise(f.mm, AT + 5 * PAGE, PAGE, MADV_POPULATE_WRITE));
+}
+END_TEST
+
+START_TEST(madvise_eagain)
+{
+	no_memory();
+	expect_eq(uhmm_madvise(f.mm, AT + PAGE, PAGE, MADV_DONTFORK), -EAGAIN);
+	memory_again();
 }
 END_TEST
 
@@ -984,6 +991,7 @@ int main(void)
 	tcase_add_test(tc, mremap_enomem);
 	tcase_add_test(tc, madvise_einval);
 	tcase_add_test(tc, madvise_enomem);
+	tcase_add_test(tc, madvise_eagain);
 	tcase_add_test(tc, madvise_eopnotsupp);
 	tcase_add_test(tc, brk_enomem);
 	tcase_add_test(tc, cpu_access_signals_and_enomem);
