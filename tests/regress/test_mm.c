@@ -463,6 +463,40 @@ START_TEST(stack_grows_towards_a_stack)
 }
 END_TEST
 
+/* ---- others ---- */
+
+/* Only a page can say that it is not for executing. */
+START_TEST(fetch_maps_first)
+{
+	struct uhmm_access acc;
+
+	map_fixed(f.mm, AT, 1, RW);
+	expect_eq(uhmm_cpu_exec(f.mm, AT, &acc), SIGSEGV);
+	expect_eq(acc.faults, 2);
+	expect(pagemap_of(f.mm, AT) & UHMM_PM_PRESENT);
+	map_fixed(f.mm, AT, 1, RW | PROT_EXEC);
+	expect_eq(uhmm_cpu_exec(f.mm, AT, &acc), 0);
+	expect_eq(acc.faults, 1);
+	map_fixed(f.mm, AT, 1, PROT_NONE);
+	expect_eq(uhmm_cpu_exec(f.mm, AT, &acc), SIGSEGV);
+	expect_eq(acc.faults, 1);
+}
+END_TEST
+
+/* Nobody can watch an address space that has no users any more. */
+START_TEST(mirror_of_a_dead_process)
+{
+	struct uhmm_mirror *mirror;
+	struct uhmm_mm *mm;
+
+	expect_eq(uhmm_mm_create(f.m, &mm), 0);
+	uhmm_mmgrab(mm);
+	uhmm_mmput(mm);
+	expect_eq(uhmm_mirror_open(f.dev[0], mm, &mirror), -EINVAL);
+	uhmm_mmdrop(mm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mm");
@@ -492,6 +526,8 @@ int main(void)
 	tcase_add_test(tc, mmap_order_of_errors);
 	tcase_add_test(tc, brk_over_a_hole_and_below_a_stack);
 	tcase_add_test(tc, stack_grows_towards_a_stack);
+	tcase_add_test(tc, fetch_maps_first);
+	tcase_add_test(tc, mirror_of_a_dead_process);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
