@@ -228,6 +228,21 @@ START_TEST(dontneed_flushes_once)
 }
 END_TEST
 
+/* Other threads may change other mappings meanwhile. */
+START_TEST(dontneed_takes_one_vma)
+{
+	uint64_t before;
+
+	map_written(2);
+	before = counted(f.m, UHMM_CNT_MMAP_READ);
+	expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_DONTNEED), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_FREE), 0);
+	expect_eq(counted(f.m, UHMM_CNT_MMAP_READ), before);
+	expect_eq(uhmm_madvise(f.mm, AT, 3 * PAGE, MADV_DONTNEED), -ENOMEM);
+	expect_eq(counted(f.m, UHMM_CNT_MMAP_READ), before + 1);
+}
+END_TEST
+
 /* ---- populating ---- */
 
 /* MAP_POPULATE reads what it cannot write, even what only can be executed. */
@@ -512,6 +527,7 @@ int main(void)
 	tcase_add_test(tc, advice_on_files_and_locked_memory);
 	tcase_add_test(tc, advice_on_reading_ahead_cuts);
 	tcase_add_test(tc, dontneed_flushes_once);
+	tcase_add_test(tc, dontneed_takes_one_vma);
 	tcase_add_test(tc, map_populate);
 	tcase_add_test(tc, map_populate_nonblock);
 	tcase_add_test(tc, mprotect_notifies_without_pages);
