@@ -60,7 +60,8 @@ UHMM_API struct uhmm_devmem *uhmm_device_memory(struct uhmm_device *dev);
 
 /**
  * uhmm_mirror_open() - open the device for a process
- * Returns: 0, or -ENOMEM. Lifetime: uhmm_mirror_close(); keeps the mm's structure, not its users.
+ * Returns: 0; -EINVAL no current task, or the last user of @mm is gone; -ENOMEM.
+ * Lifetime: uhmm_mirror_close(); keeps the mm's structure, not its users.
  * Models: dmirror_fops_open().
  */
 UHMM_API int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm,

@@ -182,7 +182,7 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
 			continue;
 		}
-		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
+		if (!old && !(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
 			continue;
 		if (!old && !mig) {
 			/* Device pages by pfn have no place to put a new page at. */
@@ -209,7 +209,9 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 		if (migrate_mapping(new, old,
 				    mig && mig->fault_page &&
 					    mig->fault_page == frame_pfn(m, old))) {
-			count_moved(new, old);
+			/* Without MIGRATE the driver drops the new one again. */
+			if (src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+				count_moved(new, old);
 		} else {
 			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
 			uhmm__count(UHMM_CNT_FAIL_RACED);

@@ -160,7 +160,8 @@ int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vad
 /* ---- READ and WRITE ---- */
 
 /*
- * Access pages by the device's tables until one is missing. Returns: pages done.
+ * Access pages by the device's tables until one is missing. Returns: pages done. Without a buffer
+ * nothing is copied: that it cannot be is known only at the end.
  * Models: dmirror_do_read(), dmirror_do_write().
  */
 static uint64_t access_mirror(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uint64_t npages,
@@ -172,12 +173,14 @@ static uint64_t access_mirror(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uin
 	uhmm__mutex_lock(&mirror->mutex);
 	for (i = 0; i < npages; i++) {
 		uint64_t entry = uhmm__radix_load(&mirror->pt, index + i);
-		uint8_t *page = buf + (i << UHMM_PAGE_SHIFT);
+		uint8_t *page = buf ? buf + (i << UHMM_PAGE_SHIFT) : NULL;
 
 		if (!dpt_permits(entry, write))
 			break;
 		if (dpt_pfn(entry) >= m->device_base)
 			uhmm_devmem_touch(mirror->dev->pool, dpt_pfn(entry));
+		if (!page)
+			continue;
 		if (write)
 			uhmm_page_write(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
 		else
@@ -201,12 +204,11 @@ static int op_access(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd, bo
 		uhmm_vaddr_t at = cmd->addr + (cmd->cpages << UHMM_PAGE_SHIFT);
 		int err;
 
-		if (!buf)
-			return -EFAULT;
 		cmd->cpages += access_mirror(mirror, at, cmd->npages - cmd->cpages,
-					     buf + (cmd->cpages << UHMM_PAGE_SHIFT), write);
+					     buf ? buf + (cmd->cpages << UHMM_PAGE_SHIFT) : NULL,
+					     write);
 		if (cmd->cpages == cmd->npages)
-			return 0;
+			return buf ? 0 : -EFAULT;
 		at = cmd->addr + (cmd->cpages << UHMM_PAGE_SHIFT);
 		uhmm__count(UHMM_CNT_DEVICE_FAULTS);
 		err = uhmm__mirror_fault(mirror, at, end, write, unlocked);
@@ -477,10 +479,10 @@ static int op_to_device(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd,
 	uhmm_mmput(mirror->mm);
 	if (err)
 		return err;
-	if (!cmd->ptr)
-		return -EFAULT;
 	cmd->cpages = access_mirror(mirror, cmd->addr, cmd->npages, cmd->ptr, false);
-	return cmd->cpages == cmd->npages ? 0 : -ENOENT;
+	if (cmd->cpages != cmd->npages)
+		return -ENOENT;
+	return cmd->ptr ? 0 : -EFAULT;
 }
 
 int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end,

@@ -32,7 +32,8 @@ static bool access_error(const struct uhmm_vma *vma, unsigned int flags)
 {
 	if (flags & FAULT_FLAG_WRITE)
 		return !(vma->flags & UHMM_VM_WRITE);
-	if (flags & FAULT_FLAG_INSTRUCTION)
+	/* An instruction fetch is a read, until there is a page that says no. */
+	if (flags & FAULT_FLAG_PROT)
 		return !(vma->flags & UHMM_VM_EXEC);
 	return !(vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
 }
@@ -213,6 +214,23 @@ out:
 	return ok;
 }
 
+/* Whether the CPU found an entry that does not permit the access. Models: X86_PF_PROT. */
+static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	unsigned int level, ret = 0;
+	ptent_t *pmdp, *ptep;
+
+	uhmm__rcu_read_lock();
+	pmdp = addr < UHMM_TASK_SIZE ? uhmm__pmd_offset(&mm->pgt, addr, &level) : NULL;
+	ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+	if (ptep) {
+		ret = ptep_get(ptep).val & PTE_PRESENT ? FAULT_FLAG_PROT : 0;
+		uhmm__pte_unmap(ptep);
+	}
+	uhmm__rcu_read_unlock();
+	return ret;
+}
+
 static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			struct uhmm_access *acc)
 {
@@ -227,6 +245,7 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 		return -EINVAL;
 	while (at < len) {
 		size_t n = MIN(len - at, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
+		unsigned int flags = a->flags | FAULT_FLAG_USER;
 
 		if (likely(access_page(a, addr, at, n))) {
 			uhmm__count(UHMM_CNT_CPU_ACCESSES);
@@ -237,7 +256,9 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 		}
 		acc->faults++;
 		acc->fault_addr = addr;
-		ret = uhmm__user_fault(a->mm, addr, a->flags | FAULT_FLAG_USER);
+		if (flags & FAULT_FLAG_INSTRUCTION)
+			flags |= fault_prot(a->mm, addr);
+		ret = uhmm__user_fault(a->mm, addr, flags);
 		if (ret)
 			break;
 	}

@@ -287,12 +287,40 @@ static int advise_vmas(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end,
 	return err ? err : unmapped;
 }
 
+/*
+ * What removes pages of one VMA needs only that VMA's lock. False: another lock must be taken.
+ * Models: try_vma_read_lock().
+ */
+static bool advise_one_vma(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice,
+			   int *err)
+{
+	struct uhmm__gather g;
+	struct uhmm_vma *vma;
+
+	if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED && advice != MADV_FREE)
+		return false;
+	vma = uhmm__lock_vma_under_rcu(mm, start);
+	if (!vma)
+		return false;
+	if (end > vma->end) {
+		vma_end_read(vma);
+		return false;
+	}
+	uhmm__gather_init(&g, mm);
+	*err = advise_vma(&g, vma, start, end, advice);
+	uhmm__gather_finish(&g);
+	vma_end_read(vma);
+	return true;
+}
+
 /* Advice that changes VMAs needs the lock for writing. Models: madvise_lock(). */
 static int advise_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice)
 {
 	uint64_t set, clear;
 	int err;
 
+	if (advise_one_vma(mm, start, end, advice, &err))
+		return err;
 	if (advice_flags(advice, &set, &clear)) {
 		mmap_write_lock(mm);
 		err = advise_vmas(mm, start, end, advice);

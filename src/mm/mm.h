@@ -387,6 +387,7 @@ enum {
 	FAULT_FLAG_REMOTE = 1 << 4,
 	FAULT_FLAG_INSTRUCTION = 1 << 5,
 	FAULT_FLAG_USER = 1 << 6,
+	FAULT_FLAG_PROT = 1 << 8, /* an instruction fetch met a present entry */
 	/* The caller holds folio locks: never wait on others', answer VM_FAULT_WOULD_WAIT. */
 	FAULT_FLAG_NO_FOLIO_WAIT = 1 << 7,
 };

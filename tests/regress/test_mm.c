@@ -228,6 +228,21 @@ START_TEST(dontneed_flushes_once)
 }
 END_TEST
 
+/* Other threads may change other mappings meanwhile. */
+START_TEST(dontneed_takes_one_vma)
+{
+	uint64_t before;
+
+	map_written(2);
+	before = counted(f.m, UHMM_CNT_MMAP_READ);
+	expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_DONTNEED), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_FREE), 0);
+	expect_eq(counted(f.m, UHMM_CNT_MMAP_READ), before);
+	expect_eq(uhmm_madvise(f.mm, AT, 3 * PAGE, MADV_DONTNEED), -ENOMEM);
+	expect_eq(counted(f.m, UHMM_CNT_MMAP_READ), before + 1);
+}
+END_TEST
+
 /* ---- populating ---- */
 
 /* MAP_POPULATE reads what it cannot write, even what only can be executed. */
@@ -463,6 +478,40 @@ START_TEST(stack_grows_towards_a_stack)
 }
 END_TEST
 
+/* ---- others ---- */
+
+/* Only a page can say that it is not for executing. */
+START_TEST(fetch_maps_first)
+{
+	struct uhmm_access acc;
+
+	map_fixed(f.mm, AT, 1, RW);
+	expect_eq(uhmm_cpu_exec(f.mm, AT, &acc), SIGSEGV);
+	expect_eq(acc.faults, 2);
+	expect(pagemap_of(f.mm, AT) & UHMM_PM_PRESENT);
+	map_fixed(f.mm, AT, 1, RW | PROT_EXEC);
+	expect_eq(uhmm_cpu_exec(f.mm, AT, &acc), 0);
+	expect_eq(acc.faults, 1);
+	map_fixed(f.mm, AT, 1, PROT_NONE);
+	expect_eq(uhmm_cpu_exec(f.mm, AT, &acc), SIGSEGV);
+	expect_eq(acc.faults, 1);
+}
+END_TEST
+
+/* Nobody can watch an address space that has no users any more. */
+START_TEST(mirror_of_a_dead_process)
+{
+	struct uhmm_mirror *mirror;
+	struct uhmm_mm *mm;
+
+	expect_eq(uhmm_mm_create(f.m, &mm), 0);
+	uhmm_mmgrab(mm);
+	uhmm_mmput(mm);
+	expect_eq(uhmm_mirror_open(f.dev[0], mm, &mirror), -EINVAL);
+	uhmm_mmdrop(mm);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mm");
@@ -478,6 +527,7 @@ int main(void)
 	tcase_add_test(tc, advice_on_files_and_locked_memory);
 	tcase_add_test(tc, advice_on_reading_ahead_cuts);
 	tcase_add_test(tc, dontneed_flushes_once);
+	tcase_add_test(tc, dontneed_takes_one_vma);
 	tcase_add_test(tc, map_populate);
 	tcase_add_test(tc, map_populate_nonblock);
 	tcase_add_test(tc, mprotect_notifies_without_pages);
@@ -492,6 +542,8 @@ int main(void)
 	tcase_add_test(tc, mmap_order_of_errors);
 	tcase_add_test(tc, brk_over_a_hole_and_below_a_stack);
 	tcase_add_test(tc, stack_grows_towards_a_stack);
+	tcase_add_test(tc, fetch_maps_first);
+	tcase_add_test(tc, mirror_of_a_dead_process);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
