@@ -82,7 +82,7 @@ static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *f)
 	struct uhmm_machine *m = c->w.mm->machine;
 
 	if (pte_present(pte))
-		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM && load_relaxed(&f->mapping);
+		return uhmm__select_present(mig, f) && load_relaxed(&f->mapping);
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
 	       page_pgmap(m, frame_pfn(m, f))->owner == mig->pgmap_owner;
 }

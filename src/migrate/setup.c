@@ -39,7 +39,7 @@ static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, 
 
 	if (pte_present(pte)) {
 		f = vm_normal_page(m, pte);
-		if (!f || !(mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM))
+		if (!f || !uhmm__select_present(mig, f))
 			return NULL;
 		*mpfn = pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0;
 	} else {

@@ -107,6 +107,11 @@ uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
 	return folio_test(f, PG_DEVICE_PRIVATE);
 }
 
+uhmm_always_inline bool folio_is_device_coherent(struct uhmm__frame *f)
+{
+	return folio_test(f, PG_DEVICE_COHERENT);
+}
+
 uhmm_always_inline bool folio_is_zone_device(struct uhmm__frame *f)
 {
 	return load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT));
@@ -203,6 +208,20 @@ uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
 static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	if (folio_put_testzero(f))
+		uhmm__folio_free(m, f);
+}
+
+/* Several references. Models: folio_ref_add(), folio_put_refs(). */
+uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
+}
+
+static inline void folio_put_refs(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	if (atomic_fetch_sub_explicit(&f->refcount, n, memory_order_acq_rel) == n)
 		uhmm__folio_free(m, f);
 }
 

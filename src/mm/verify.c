@@ -269,7 +269,7 @@ static void check_unmapped_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 }
 
 /* Returns: whether it is in use. */
-static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
+static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32_t flag)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
@@ -277,7 +277,7 @@ static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	if (s->batched || folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
 	if (!folio_ref_count(f)) {
-		const uint32_t may = (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE));
+		const uint32_t may = flag | (uint32_t)BIT(PG_FREE);
 
 		if (s->maps)
 			bad_frame(v, pfn, "free device page is mapped by %u entries", s->maps);
@@ -287,8 +287,8 @@ static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 			bad_frame(v, pfn, "free device page has flags");
 		return false;
 	}
-	if (!folio_is_device_private(f))
-		bad_frame(v, pfn, "device page is not marked device-private");
+	if ((load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT))) != flag)
+		bad_frame(v, pfn, "device page is not marked as its memory's kind");
 	if (!s->maps) {
 		check_unmapped_device_page(v, pfn);
 		return true;
@@ -320,7 +320,7 @@ static void check_device_memory(struct uhmm__verify *v)
 		/* Without pages in use its descriptors need not be touched. */
 		if (load_relaxed(&pgmap->refs) != 1) {
 			for (uint64_t i = 0; i < pgmap->npages; i++)
-				used += check_device_page(v, pfn + i);
+				used += check_device_page(v, pfn + i, pgmap_page_flag(pgmap));
 		}
 		if (load_relaxed(&pgmap->refs) != used + 1)
 			bad(v, "pagemap at pfn %#lx has %lu references, but %lu pages in use",

@@ -47,10 +47,10 @@ int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint
 	struct uhmm_dev_pagemap *pgmap;
 	uint64_t n;
 
-	if (type == UHMM_MEMORY_DEVICE_COHERENT)
-		return -EOPNOTSUPP;
-	if (type != UHMM_MEMORY_DEVICE_PRIVATE || !npages || !ops || !ops->folio_free ||
-	    !ops->migrate_to_ram)
+	if ((unsigned int)type > UHMM_MEMORY_DEVICE_COHERENT || !npages || !ops || !ops->folio_free)
+		return -EINVAL;
+	/* The CPU never faults on coherent memory. */
+	if (type == UHMM_MEMORY_DEVICE_PRIVATE && !ops->migrate_to_ram)
 		return -EINVAL;
 	if (npages > m->end_pfn - m->device_base)
 		return -ENOSPC;
@@ -120,7 +120,7 @@ void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	return pgmap ? pgmap->owner : NULL;
 }
 
-static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
+static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn, uint32_t flag)
 {
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
 
@@ -129,7 +129,7 @@ static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	store_relaxed(&f->mapcount, 0);
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_SWAPBACKED)));
+	store_relaxed(&f->flags, flag | (uint32_t)BIT(PG_SWAPBACKED));
 	/* Locked before it is live: whoever goes through pages by number must not be first. */
 	folio_lock_new(f);
 	store_release(&f->refcount, 1);
@@ -147,9 +147,9 @@ void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns
 		for (n = 1; i + n < nr && page_pgmap(m, pfns[i + n]) == pgmap; n++)
 			;
 		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
+		for (unsigned int k = i; k < i + n; k++)
+			page_init(m, pfns[k], pgmap_page_flag(pgmap));
 	}
-	for (unsigned int i = 0; i < nr; i++)
-		page_init(m, pfns[i]);
 }
 
 void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -162,7 +162,7 @@ void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)
 	uhmm_pfn_t pfn = frame_pfn(m, f);
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
 
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE)));
+	store_relaxed(&f->flags, pgmap_page_flag(pgmap) | (uint32_t)BIT(PG_FREE));
 	atomic_fetch_sub_explicit(&m->pgmaps->used, 1, memory_order_relaxed);
 	pgmap->ops->folio_free(pgmap->data, pfn);
 	if (atomic_fetch_sub_explicit(&pgmap->refs, 1, memory_order_acq_rel) == 1)
