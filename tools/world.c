@@ -204,12 +204,12 @@ static void answer_not_run(struct vec_answer *a, const char *why)
 }
 
 /*
- * -EOPNOTSUPP is how the library says that it does not model something. The kernel answers it too,
- * for an operation (exclusive) that is itself not modelled: nothing is lost by this reading.
+ * -EOPNOTSUPP is how the library says that it does not model something, here @what; NULL: then it
+ * is the kernel's own answer.
  */
 static void answer_error(struct vec_answer *a, int err, const char *what)
 {
-	if (err == -EOPNOTSUPP)
+	if (err == -EOPNOTSUPP && what)
 		*a = (struct vec_answer){ .status = VEC_NOT_MODELLED, .why = what };
 	else
 		*a = (struct vec_answer){ .status = err ? VEC_ERR : VEC_OK,
@@ -485,7 +485,7 @@ static void do_device(struct world *w, const struct vec_op *op, const uint64_t *
 				       values ? values[i] : seed_value(op->value, i));
 
 	err = uhmm_mirror_ioctl(mirror, mirror_op(op), &cmd);
-	answer_error(a, err, "this operation of the device");
+	answer_error(a, err, op->kind == VEC_EXCLUSIVE ? NULL : "this operation of the device");
 	if (!err)
 		answer_cmd(w, op, &cmd, a);
 	free(cmd.ptr);

@@ -41,6 +41,7 @@ struct uhmm_machine;
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \
+	X(FAULT_EXCLUSIVE, "fault_exclusive", "faults on a device-exclusive entry")                \
 	X(FAULT_SPURIOUS, "fault_spurious", "faults that found the entry already good")            \
 	X(FAULT_SIGSEGV, "fault_sigsegv", "faults answered by SIGSEGV")                            \
 	X(FAULT_SIGBUS, "fault_sigbus", "faults answered by SIGBUS")                               \
@@ -78,6 +79,12 @@ struct uhmm_machine;
 	X(COPY_DEVICE, "copy_device", "pages copied between device pages")                         \
 	X(CLEAR_RAM, "clear_ram", "RAM pages cleared")                                             \
 	X(CLEAR_DEVICE, "clear_device", "device pages cleared")                                    \
+	X(GUP, "gup", "pages referenced or pinned under the page-table lock")                      \
+	X(GUP_FAST, "gup_fast", "pages referenced or pinned without a lock")                       \
+	X(PIN_MIGRATED, "pin_migrated", "coherent pages moved to RAM for a long-term pin")         \
+	X(MADE_EXCLUSIVE, "made_exclusive", "pages made device-exclusive")                         \
+	X(RESTORED_EXCLUSIVE, "restored_exclusive",                                                \
+	  "device-exclusive pages given back to the CPU")                                          \
 	X(EVICTED, "evicted", "device pages evicted to make room")                                 \
 	X(DEVICE_FAULTS, "device_faults", "faults raised by a device")                             \
 	X(DEVICE_ACCESSES, "device_accesses", "pages accessed by a device")                        \

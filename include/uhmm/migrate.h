@@ -155,6 +155,9 @@ UHMM_API void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off
 /** uhmm_is_device_private_page() - whether a pfn is a device-private page. */
 UHMM_API bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
+/** uhmm_is_device_coherent_page() - whether a pfn is a device-coherent page. */
+UHMM_API bool uhmm_is_device_coherent_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
 /** uhmm_is_zero_pfn() - whether a pfn is the zero page. */
 UHMM_API bool uhmm_is_zero_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn);
 

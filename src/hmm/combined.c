@@ -82,8 +82,7 @@ static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 	struct uhmm_machine *m = c->w.mm->machine;
 
 	if (pte_present(pte))
-		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM &&
-		       load_relaxed(&page_folio(page)->mapping);
+		return uhmm__select_present(mig, page) && load_relaxed(&page_folio(page)->mapping);
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
 	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
 }

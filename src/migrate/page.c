@@ -48,6 +48,12 @@ bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	       folio_is_device_private(pfn_to_frame(m, pfn));
 }
 
+bool uhmm_is_device_coherent_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return pfn >= m->device_base && pfn < m->end_pfn &&
+	       folio_is_device_coherent(pfn_to_frame(m, pfn));
+}
+
 unsigned int uhmm_page_order(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	return folio_order(pfn_to_frame(m, pfn));

@@ -134,6 +134,7 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 			return sigsegv();
 		}
 		fault = uhmm__handle_mm_fault(vma, addr, flags);
+		flags |= FAULT_FLAG_TRIED;
 	} while (fault & VM_FAULT_RETRY);
 	if (!(fault & VM_FAULT_COMPLETED))
 		mmap_read_unlock(mm);

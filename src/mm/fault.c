@@ -165,7 +165,10 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	uhmm__invalidate_start(&range);
 	if (relock(vmf)) {
 		entry = pte_mk(frame_pfn(m, new), vma->page_prot);
-		entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
+		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
+			entry = pte_set(entry, vmf->orig_pte.val & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
+		else
+			entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
 		/* Cleared before the new one is set: no CPU may see the two at a time. */
 		uhmm__ptep_clear_flush(&vma->mm->pgt, vmf->address, vmf->pte);
 		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
@@ -198,7 +201,10 @@ static int do_wp_page(struct uhmm__fault *vmf)
 
 	if (page && (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
 		folio_set(page, PG_ANON_EXCLUSIVE);
-		wp_reuse(vmf);
+		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
+			unlock(vmf); /* whoever asked may have it now, and only to read */
+		else
+			wp_reuse(vmf);
 		return 0;
 	}
 	if (page)
@@ -237,7 +243,7 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 	uhmm__pte_unmap(vmf->pte);
 	if (!relock(vmf))
 		return 0;
-	if (vmf->flags & FAULT_FLAG_WRITE && !pte_write(vmf->orig_pte))
+	if (vmf->flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE) && !pte_write(vmf->orig_pte))
 		return do_wp_page(vmf);
 	spurious(vmf);
 	return 0;

@@ -2,9 +2,12 @@
 /* fork: VMAs and page tables. Models: dup_mmap() and mm/memory.c:copy_page_range(). */
 #include "mm/mm.h"
 
-/* One entry that is not present. Context: both PTLs. Models: copy_nonpresent_pte(). */
-static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst_pte,
-			    ptent_t *src_pte, pte_t pte)
+/*
+ * One entry that is not present. Context: both PTLs. Returns: 0; -ENOENT it is present now, copy
+ * that; -EBUSY its folio is locked. Models: copy_nonpresent_pte().
+ */
+static int copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst_pte,
+			   ptent_t *src_pte, pte_t pte)
 {
 	struct uhmm_machine *m = src->mm->machine;
 	bool cow = vma_is_cow_mapping(src);
@@ -27,10 +30,14 @@ static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t 
 			pte = pte_clear_bits(pte, LEAF_SOFT_DIRTY);
 			set_pte(src_pte, pte);
 		}
+	} else if (leaf_is_device_exclusive(pte)) {
+		/* Only the CPU's own pages can be shared. */
+		return uhmm__try_restore_exclusive_pte(src, src_pte, pte) ? -ENOENT : -EBUSY;
 	} else if (leaf_is_marker(pte, MARKER_UFFD_WP)) {
-		return; /* userfaultfd does not follow into the child */
+		return 0; /* userfaultfd does not follow into the child */
 	}
 	set_pte(dst_pte, pte_clear_bits(pte, LEAF_UFFD_WP));
+	return 0;
 }
 
 /*
@@ -106,8 +113,12 @@ again:
 			continue;
 		uhmm__count(UHMM_CNT_FORKED_PAGES);
 		if (!pte_present(pte)) {
-			copy_nonpresent(dst, src, d, s, pte);
-			continue;
+			err = copy_nonpresent(dst, src, d, s, pte);
+			if (!err)
+				continue;
+			if (err == -EBUSY)
+				break;
+			pte = ptep_get(s);
 		}
 		err = copy_present(dst, src, d, s, pte, addr, &prealloc);
 		if (err)
@@ -117,6 +128,8 @@ again:
 	uhmm__pte_unmap(src_start);
 	uhmm__pte_unmap_unlock(dst_start, dst_ptl);
 	uhmm__count_n(UHMM_CNT_READ_PTE, s - src_start);
+	if (err == -EBUSY)
+		err = -ENOMEM; /* all that callers in Linux ever say */
 	if (err == -EAGAIN) {
 		prealloc = uhmm__folio_alloc(m, false);
 		if (!prealloc)
@@ -128,6 +141,12 @@ out:
 	if (prealloc)
 		folio_put(m, prealloc);
 	return err;
+}
+
+/* Lockless pinning goes another way while the sequence is odd, and starts anew if it has moved. */
+static void write_protect_seq_step(struct uhmm_mm *mm)
+{
+	atomic_fetch_add_explicit(&mm->write_protect_seq, 1, memory_order_seq_cst);
 }
 
 /* Models: copy_page_range(). */
@@ -142,8 +161,10 @@ static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 	/* Without an anon_vma there is no anonymous page: the child faults for itself. */
 	if (!load_relaxed(&src->anon_vma))
 		return 0;
-	if (cow)
+	if (cow) {
 		uhmm__invalidate_start(&range);
+		write_protect_seq_step(src->mm);
+	}
 	for (addr = src->start; addr < src->end && !err; addr = next) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(&src->mm->pgt, addr, &level);
@@ -153,8 +174,10 @@ static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 			err = copy_pte_range(dst, src, pmdp, addr, next);
 		uhmm__cond_resched();
 	}
-	if (cow)
+	if (cow) {
+		write_protect_seq_step(src->mm);
 		uhmm__invalidate_end(&range);
+	}
 	return err;
 }
 

@@ -145,6 +145,11 @@ uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
 	return folio_test(f, PG_DEVICE_PRIVATE);
 }
 
+uhmm_always_inline bool folio_is_device_coherent(struct uhmm__frame *f)
+{
+	return folio_test(f, PG_DEVICE_COHERENT);
+}
+
 uhmm_always_inline bool folio_is_zone_device(struct uhmm__frame *f)
 {
 	return load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT));
@@ -227,12 +232,6 @@ uhmm_always_inline void folio_get(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->refcount, 1, memory_order_relaxed);
 }
 
-uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
-{
-	uhmm__sched_point(UHMM__PT_ATOMIC, f);
-	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
-}
-
 /* A reference by pfn, where the folio may be free; never one by way of a tail. */
 static inline bool folio_try_get(struct uhmm__frame *f)
 {
@@ -262,6 +261,20 @@ uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
 static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	if (folio_put_testzero(f))
+		uhmm__folio_free(m, f);
+}
+
+/* Several references. Models: folio_ref_add(), folio_put_refs(). */
+uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
+}
+
+static inline void folio_put_refs(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	if (atomic_fetch_sub_explicit(&f->refcount, n, memory_order_acq_rel) == n)
 		uhmm__folio_free(m, f);
 }
 

@@ -84,6 +84,8 @@ struct uhmm_mm {
 	size_t nr_vmas;			/* [mmap:w] */
 	uhmm_vaddr_t brk_start, brk;	/* [mmap:w] */
 	struct uhmm__notifiers notifiers;
+	/* [mmap:w] odd while fork write-protects pages */
+	_Atomic uint32_t write_protect_seq;
 	struct list_head list; /* [mms lock] */
 };
 
@@ -390,6 +392,8 @@ enum {
 	FAULT_FLAG_PROT = 1 << 8, /* an instruction fetch met a present entry */
 	/* The caller holds folio locks: never wait on others', answer VM_FAULT_WOULD_WAIT. */
 	FAULT_FLAG_NO_FOLIO_WAIT = 1 << 7,
+	FAULT_FLAG_TRIED = 1 << 8,   /* the lock was dropped before */
+	FAULT_FLAG_UNSHARE = 1 << 9, /* a read that must not see others' page: copy it */
 };
 
 enum {
@@ -422,6 +426,16 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 int uhmm__vm_fault_to_errno(int fault);
 /* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/*
+ * Device-exclusive entries (exclusive.c). Context of the two that restore: PTL; the folio locked.
+ * Models: remove_device_exclusive_entry(), restore_exclusive_pte(), try_restore_exclusive_pte().
+ */
+int uhmm__remove_device_exclusive_entry(struct uhmm__fault *vmf);
+void uhmm__restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* With the folio lock taken here; false if it is not free. */
+bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
+bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
 /* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */
 int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */
@@ -429,6 +443,8 @@ static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t p
 {
 	uhmm_pfn_t pfn = pte_pfn(pte);
 
+	if (unlikely(pte.val & PTE_SPECIAL))
+		return NULL;
 	return pfn == m->zero_pfn ? NULL : pfn_to_frame(m, pfn);
 }
 /* Sleep until a migration entry is gone. Models: migration_entry_wait(). */

@@ -14,7 +14,7 @@ enum { PGD_LEVEL = 4 };
  * Whether a page may be mapped writable at once rather than at the next fault: only if no copy would
  * be needed. Models: can_change_private_pte_writable().
  */
-static bool can_change_writable(struct uhmm_vma *vma, pte_t pte)
+bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte)
 {
 	struct uhmm__frame *page;
 
@@ -69,7 +69,7 @@ static void change_pte_range(struct uhmm__gather *g, struct uhmm_vma *vma, ptent
 			continue;
 		}
 		new = pte_modify(old, vma->page_prot);
-		if (can_change_writable(vma, new))
+		if (uhmm__can_change_writable(vma, new))
 			new = pte_set(new, PTE_RW);
 		if (pte_same(old, new))
 			continue;

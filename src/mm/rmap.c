@@ -114,12 +114,13 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	return true;
 }
 
-/* Whether an entry maps the folio, present or device-private. */
+/* Whether an entry maps the folio: present, device-private or device-exclusive. */
 static bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
 {
 	if (pte_present(pte))
 		return pte_pfn(pte) == pfn;
-	return leaf_is_device_private(pte) && leaf_pfn(pte) == pfn;
+	return (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) &&
+	       leaf_pfn(pte) == pfn;
 }
 
 /* Models: try_to_migrate_one(). */

@@ -108,6 +108,8 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 	}
 	if (leaf_is_device_private(entry))
 		return device_private_fault(vmf);
+	if (leaf_is_device_exclusive(entry))
+		return uhmm__remove_device_exclusive_entry(vmf);
 	if (leaf_type(entry) == LEAF_HWPOISON || leaf_is_marker(entry, MARKER_POISONED))
 		return VM_FAULT_HWPOISON;
 	if (leaf_is_marker(entry, MARKER_GUARD))

@@ -352,7 +352,7 @@ static bool device_folio_mapped(struct uhmm__verify *v, uhmm_pfn_t pfn)
 }
 
 /* Returns: pages of the folio if it is in use, else 0. */
-static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
+static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32_t flag)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
@@ -361,8 +361,7 @@ static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
 	if (!folio_ref_count(f)) {
 		/* The order of its last life may stay. */
-		const uint32_t may = (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE)) |
-				     FOLIO_ORDER_MASK;
+		const uint32_t may = flag | (uint32_t)BIT(PG_FREE) | FOLIO_ORDER_MASK;
 
 		if (s->maps || s->entire)
 			bad_frame(v, pfn, "free device page is mapped by %u entries",
@@ -373,8 +372,8 @@ static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 			bad_frame(v, pfn, "free device page has flags");
 		return 0;
 	}
-	if (!folio_is_device_private(f))
-		bad_frame(v, pfn, "device page is not marked device-private");
+	if ((load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT))) != flag)
+		bad_frame(v, pfn, "device page is not marked as its memory's kind");
 	if (!device_folio_mapped(v, pfn)) {
 		check_unmapped_device_page(v, pfn);
 	} else {
@@ -406,7 +405,7 @@ static void check_device_memory(struct uhmm__verify *v)
 		/* Without pages in use its descriptors need not be touched. */
 		if (load_relaxed(&pgmap->refs) != 1) {
 			for (uint64_t i = 0, n; i < pgmap->npages; i += MAX(n, 1UL)) {
-				n = check_device_page(v, pfn + i);
+				n = check_device_page(v, pfn + i, pgmap_page_flag(pgmap));
 				used += n;
 			}
 		}

@@ -338,10 +338,25 @@ static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 		bad_entry(v, addr, pte, "is writable, but its page is not anon-exclusive");
 	if (!vma_is_anonymous(v->vma))
 		return;
+	if (e->kind == ENTRY_DEVICE_EXCLUSIVE && !folio_test(f, PG_ANON_EXCLUSIVE))
+		bad_entry(v, addr, pte, "is exclusive, but its page is not anon-exclusive");
 	if (folio_test_anon(f))
 		check_rmap(v, addr, pte, page);
 	else
 		bad_entry(v, addr, pte, "maps a page that is not anonymous");
+}
+
+/* A frame that a present or a device-exclusive entry maps: RAM in use, or device-coherent. */
+static bool is_accessible(struct uhmm__verify *v, uhmm_pfn_t pfn)
+{
+	struct uhmm_dev_pagemap *pgmap;
+
+	if (pfn < v->m->device_base)
+		return pfn >= v->ram_first && pfn < v->ram_end;
+	pgmap = pfn < v->m->pgmaps->next ? page_pgmap(v->m, pfn) : NULL;
+	/* The frames of a pagemap without pages in use are not gone over. */
+	return pgmap && pgmap->type == UHMM_MEMORY_DEVICE_COHERENT &&
+	       load_relaxed(&pgmap->refs) > 1;
 }
 
 static void check_present(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
@@ -360,10 +375,10 @@ static void check_present(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			bad_entry(v, addr, pte, "makes the zero page writable");
 		return;
 	}
-	if (e->pfn < v->ram_first || e->pfn >= v->ram_end)
-		bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
-	else
+	if (is_accessible(v, e->pfn))
 		check_folio(v, addr, pte, e);
+	else
+		bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
 }
 
 static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
@@ -379,10 +394,10 @@ static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pt
 		bad_entry(v, addr, pte, "is a swap entry, and nothing swaps");
 		return;
 	case ENTRY_DEVICE_EXCLUSIVE:
-		if (e->pfn < v->ram_first || e->pfn >= v->ram_end)
-			bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
-		else
+		if (is_accessible(v, e->pfn))
 			check_folio(v, addr, pte, e);
+		else
+			bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
 		return;
 	case ENTRY_DEVICE_PRIVATE:
 		break;
@@ -396,6 +411,10 @@ static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pt
 	pgmap = page_pgmap(v->m, e->pfn);
 	if (!pgmap) {
 		bad_entry(v, addr, pte, "maps device memory that is not registered");
+		return;
+	}
+	if (pgmap->type != UHMM_MEMORY_DEVICE_PRIVATE) {
+		bad_entry(v, addr, pte, "is not present, but its memory is device-coherent");
 		return;
 	}
 	/* The frames of a pagemap without pages in use are not gone over. */

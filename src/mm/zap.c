@@ -105,7 +105,7 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		return;
 	}
 	ptep_get_and_clear(ptep);
-	if (leaf_is_device_private(pte)) {
+	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
 		/* No CPU can have a translation of it: it may be freed at once. */
 		page = pfn_to_frame(m, leaf_pfn(pte));
 		folio_remove_rmap(page, g->mm);

@@ -46,6 +46,13 @@ static inline struct uhmm_dev_pagemap *page_pgmap(struct uhmm_machine *m, uhmm_p
 	return load_acquire(&m->pgmaps->by_block[i]);
 }
 
+/* The flag that every page of a pagemap has, in use or not. */
+static inline uint32_t pgmap_page_flag(const struct uhmm_dev_pagemap *pgmap)
+{
+	return (uint32_t)(pgmap->type == UHMM_MEMORY_DEVICE_COHERENT ? BIT(PG_DEVICE_COHERENT)
+								     : BIT(PG_DEVICE_PRIVATE));
+}
+
 /* uhmm_zone_device_page_init() for several. */
 void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns, unsigned int nr);
 
