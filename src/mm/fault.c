@@ -107,12 +107,14 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 /* Models: wp_can_reuse_anon_folio(). Context: PTL. */
 static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
 {
+	bool in_batch = !folio_test(f, PG_LRU);
+
 	if (unlikely(folio_test_large(f)))
 		return uhmm__large_can_reuse(f);
-	/* A batch may hold one reference, and whoever isolates or migrates another. */
-	if (folio_ref_count(f) > 3)
+	/* Another CPU's batch is not looked at, and this one's only if that can help. */
+	if (folio_ref_count(f) > 1U + in_batch)
 		return false;
-	if (!folio_test(f, PG_LRU))
+	if (in_batch)
 		uhmm__lru_add_drain(m);
 	if (folio_ref_count(f) > 1)
 		return false;

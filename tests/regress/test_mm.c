@@ -98,6 +98,29 @@ START_TEST(batch_of_a_dead_process_forces_a_copy)
 }
 END_TEST
 
+/*
+ * A write to a page that others map copies it and leaves the batch alone, so that the other CPU has to
+ * copy as well.
+ */
+START_TEST(copying_drains_nothing)
+{
+	struct uhmm_mm *child;
+	struct uhmm_task *task;
+	uint64_t before;
+
+	map_written(1);
+	before = LRU_DRAINS;
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	put_word(f.mm, AT, 5);
+	expect_eq(LRU_DRAINS, before);
+	task = enter_other(child);
+	put_word(child, AT, 6);
+	expect_eq(counted(f.m, UHMM_CNT_FAULT_COW_COPY), 2);
+	leave_other(task);
+	uhmm_mmput(child);
+}
+END_TEST
+
 /* Frames that only a batch holds are no reason to run out of memory. */
 START_TEST(batches_are_drained_for_memory)
 {
@@ -520,6 +543,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, unmapping_drains_nothing);
 	tcase_add_test(tc, batch_of_a_dead_process_forces_a_copy);
+	tcase_add_test(tc, copying_drains_nothing);
 	tcase_add_test(tc, batches_are_drained_for_memory);
 	tcase_add_test(tc, populating_drains);
 	tcase_add_test(tc, free_keeps_contents);
