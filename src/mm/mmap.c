@@ -57,7 +57,7 @@ int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_v
 	return -ENOMEM;
 }
 
-static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags)
+static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags, bool merge)
 {
 	struct uhmm_vma *vma = uhmm__vma_alloc(mm);
 	int err;
@@ -74,7 +74,8 @@ static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t
 		uhmm__vma_free(vma);
 		return err;
 	}
-	uhmm__vma_merge(vma);
+	if (merge)
+		uhmm__vma_merge(vma);
 	return 0;
 }
 
@@ -94,7 +95,7 @@ static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_
 		err = uhmm__find_place(mm, *addr, len, addr);
 	if (err)
 		return err;
-	return map_new(mm, *addr, len, vm_flags);
+	return map_new(mm, *addr, len, vm_flags, true);
 }
 
 /* What a mapping is at first. Models: do_mmap(), mmap_region(). */
@@ -237,7 +238,9 @@ static int do_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 		next = uhmm__find_vma(mm, old);
 		if (next && new + UHMM_PAGE_SIZE > start_with_gap(next))
 			return 0;
-		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_ACCOUNT);
+		/* The heap is joined to nothing that lies before it. */
+		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_ACCOUNT,
+			      old > mm->brk_start);
 	}
 	if (!err)
 		mm->brk = addr;

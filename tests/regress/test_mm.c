@@ -471,9 +471,13 @@ START_TEST(brk_over_a_hole_and_below_a_stack)
 {
 	uhmm_vaddr_t end;
 
+	map_fixed(f.mm, AT - PAGE, 1, RW);
 	uhmm_mm_set_brk(f.mm, AT);
+	expect_eq(uhmm_brk(f.mm, AT + PAGE, NULL), 0);
 	expect_eq(uhmm_brk(f.mm, AT + 4 * PAGE, &end), 0);
 	expect_eq(end, AT + 4 * PAGE);
+	/* Joined to itself, but not to what lies before. */
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 2);
 	expect_eq(uhmm_munmap(f.mm, AT + 2 * PAGE, 2 * PAGE), 0);
 	expect_eq(uhmm_brk(f.mm, AT + 2 * PAGE, &end), 0);
 	expect_eq(end, AT + 4 * PAGE);
