@@ -31,6 +31,7 @@ enum {
 	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
+	PG_HWPOISON,	    /* broken; has a reference that never goes */
 };
 
 #define MAPPING_ANON 1UL

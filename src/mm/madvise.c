@@ -192,12 +192,37 @@ static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 	return unmapped;
 }
 
+/* Guard regions, VMA by VMA. Models: madvise_walk_vmas() with madvise_guard_install(), _remove(). */
+static int advise_guard(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool install)
+{
+	uhmm_vaddr_t addr = start;
+	int unmapped = 0, err = 0;
+
+	mmap_read_lock(mm);
+	while (addr < end && !err) {
+		struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+		uhmm_vaddr_t next;
+
+		if (!vma || vma->start > addr) {
+			unmapped = -ENOMEM;
+			if (!vma || vma->start >= end)
+				break;
+			addr = vma->start;
+		}
+		next = MIN(vma->end, end);
+		err = install ? uhmm__guard_install(vma, addr, next)
+			      : uhmm__guard_remove(vma, addr, next);
+		addr = next;
+	}
+	mmap_read_unlock(mm);
+	return err ? err : unmapped;
+}
+
 static bool not_modelled(int advice)
 {
 	static const int list[] = {
-		MADV_COLD,	  MADV_PAGEOUT,	     MADV_COLLAPSE,	   MADV_REMOVE,
-		MADV_HWPOISON,	  MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL,
-		MADV_GUARD_REMOVE
+		MADV_COLD,     MADV_PAGEOUT,	  MADV_COLLAPSE,	MADV_REMOVE,
+		MADV_HWPOISON, MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED,
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(list); i++) {
@@ -227,6 +252,8 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 		err = advise_dontneed(mm, addr, end);
 	else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
 		err = populate(mm, addr, end, advice == MADV_POPULATE_WRITE);
+	else if (advice == MADV_GUARD_INSTALL || advice == MADV_GUARD_REMOVE)
+		err = advise_guard(mm, addr, end, advice == MADV_GUARD_INSTALL);
 	else if (not_modelled(advice))
 		err = -EOPNOTSUPP;
 	else

@@ -129,6 +129,7 @@ static void exit_mmap(struct uhmm_mm *mm)
 	mmap_write_lock(mm);
 	uhmm__lru_add_drain(m);
 	uhmm__gather_init(&g, mm);
+	g.drop_markers = true;
 	uhmm__invalidate_start(&range);
 	for (vma = uhmm__find_vma(mm, 0); vma; vma = uhmm__vma_next(mm, vma))
 		uhmm__unmap_range(&g, vma, vma->start, vma->end);

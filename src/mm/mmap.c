@@ -160,6 +160,7 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end) vma_start_write(r.value);
 	uhmm__lru_add_drain(mm->machine);
 	uhmm__gather_init(&g, mm);
+	g.drop_markers = true;
 	uhmm__invalidate_start(&range);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)
 		uhmm__unmap_range(&g, r.value, r.start, r.end);

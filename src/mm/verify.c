@@ -147,6 +147,10 @@ static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	const struct uhmm__seen *s = &v->seen[pfn];
 	uint32_t held = s->maps + s->batched, ref = folio_ref_count(f);
 
+	/* Nobody's, so that it is never used again. */
+	if (folio_test(f, PG_HWPOISON))
+		held++;
+
 	if (folio_mapcount(f) != (int64_t)s->maps)
 		bad_frame(v, pfn, "mapcount is %d, but %u entries map the folio", folio_mapcount(f),
 			  s->maps);
