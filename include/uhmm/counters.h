@@ -41,6 +41,8 @@ struct uhmm_machine;
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \
+	X(FAULT_NUMA, "fault_numa", "faults on a NUMA hint")                                       \
+	X(FAULT_UFFD, "fault_uffd", "faults that are userfaultfd's")                               \
 	X(FAULT_EXCLUSIVE, "fault_exclusive", "faults on a device-exclusive entry")                \
 	X(FAULT_SPURIOUS, "fault_spurious", "faults that found the entry already good")            \
 	X(FAULT_SIGSEGV, "fault_sigsegv", "faults answered by SIGSEGV")                            \

@@ -14,7 +14,7 @@ UHMM_BEGIN_DECLS
  * @owner: owner of the MMU_NOTIFY_EXCLUSIVE invalidation that tells the others, NULL allowed
  * @out: (out) the page: locked, with a reference
  * Returns: 0; -EFAULT no VMA, not writable, or a page that cannot be had; -EOPNOTSUPP not an
- * anonymous page; -ENOMEM; -EINVAL no current task.
+ * anonymous page; -EEXIST a driver's frame, without a page; -ENOMEM; -EINVAL no current task.
  * Context: mmap_lock for reading; sleeps, faults the page in for writing, runs notifier callbacks.
  * The caller's own callback must know its owner, or the call may go on for ever.
  * Lifetime: enter the page into the device's tables, then uhmm_unlock_put_page(). While it is

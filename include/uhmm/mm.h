@@ -89,7 +89,9 @@ UHMM_API void uhmm_mmap_write_unlock(struct uhmm_mm *mm);
 #define UHMM_VM_EXEC 0x4UL
 #define UHMM_VM_SHARED 0x8UL
 #define UHMM_VM_GROWSDOWN 0x100UL
+#define UHMM_VM_UFFD_MISSING 0x200UL
 #define UHMM_VM_PFNMAP 0x400UL
+#define UHMM_VM_UFFD_WP 0x1000UL
 #define UHMM_VM_LOCKED 0x2000UL
 #define UHMM_VM_IO 0x4000UL
 #define UHMM_VM_SEQ_READ 0x8000UL
@@ -104,6 +106,7 @@ UHMM_API void uhmm_mmap_write_unlock(struct uhmm_mm *mm);
 #define UHMM_VM_HUGEPAGE 0x20000000UL
 #define UHMM_VM_NOHUGEPAGE 0x40000000UL
 #define UHMM_VM_MERGEABLE 0x80000000UL
+#define UHMM_VM_UFFD_WP_UNPOPULATED 0x100000000UL /* of the context, in Linux */
 
 /* What a caller may know of a VMA. */
 struct uhmm_vma_info {
@@ -187,10 +190,12 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
 /**
  * uhmm_madvise() - advise
  * @advice: MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
- * MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, and those that change no page
- * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping; -ENOMEM a hole in
- * the range (the rest is done; populate stops there); -EAGAIN no memory to cut a VMA; -EFAULT
- * populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_GUARD_INSTALL,
+ * MADV_GUARD_REMOVE, and those that change no page
+ * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (guard regions: a
+ * driver's, or a locked one for INSTALL); -ENOMEM a hole in the range (the rest is done; populate
+ * stops there); -EAGAIN no memory to cut a VMA; -EFAULT populate found a page that cannot be
+ * accessed; -EOPNOTSUPP not modelled yet.
  * Models: madvise(2).
  */
 UHMM_API int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice);

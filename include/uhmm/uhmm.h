@@ -20,6 +20,7 @@
 #include <uhmm/pin.h>
 #include <uhmm/replay.h>
 #include <uhmm/sched.h>
+#include <uhmm/special.h>
 #include <uhmm/trace.h>
 #include <uhmm/types.h>
 

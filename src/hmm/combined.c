@@ -158,7 +158,8 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	uint64_t flags = hmm_pte_flags(pte);
 	unsigned int need;
 
-	if (!page && vma_is_anonymous(c->vma) && c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
+	if (!page && pte_pfn(pte) == c->w.mm->machine->zero_pfn && vma_is_anonymous(c->vma) &&
+	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
 		return collect_empty(c, addr, hmm_pfn);
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)

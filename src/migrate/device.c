@@ -124,7 +124,8 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 		return false;
 	uhmm__count(UHMM_CNT_READ_PTE);
 	old = ptep_get(ptep);
-	if (pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) {
+	if ((pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) ||
+	    unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
 		uhmm__pte_unmap_unlock(ptep, ptl);
 		return false;
 	}

@@ -181,14 +181,16 @@ static bool same_state(const struct page *a, const struct page *b)
 /* The frame whose content a page shows: the zero page's for one that is not there. */
 static uhmm_pfn_t content_pfn(struct side *s, const struct page *p)
 {
-	return p->entry.has_frame ? p->entry.pfn : s->m->zero_pfn;
+	return p->entry.has_frame || p->entry.kind == ENTRY_SPECIAL ? p->entry.pfn : s->m->zero_pfn;
 }
 
 static bool same_content(struct compare *c, const struct page *a, const struct page *b)
 {
-	if (!a->entry.has_frame && !b->entry.has_frame)
+	uhmm_pfn_t pa = content_pfn(&c->a, a), pb = content_pfn(&c->b, b);
+
+	if (pa == c->a.m->zero_pfn && pb == c->b.m->zero_pfn)
 		return true;
-	return uhmm__same_content(c->a.m, content_pfn(&c->a, a), c->b.m, content_pfn(&c->b, b));
+	return uhmm__same_content(c->a.m, pa, c->b.m, pb);
 }
 
 /* What an access gets: 0 for what the page holds, a signal, or -1 for what only swap knows. */

@@ -143,6 +143,16 @@ out:
 	return err;
 }
 
+/*
+ * Without an anon_vma there is no anonymous page: the child faults for itself. What a driver mapped
+ * and guard regions it cannot. Models: vma_needs_copy().
+ */
+static bool vma_needs_copy(const struct uhmm_vma *src)
+{
+	return load_relaxed(&src->anon_vma) || load_relaxed(&src->maybe_guard) ||
+	       src->flags & (UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP);
+}
+
 /* Lockless pinning goes another way while the sequence is odd, and starts anew if it has moved. */
 static void write_protect_seq_step(struct uhmm_mm *mm)
 {
@@ -158,8 +168,7 @@ static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 	uhmm_vaddr_t addr, next;
 	int err = 0;
 
-	/* Without an anon_vma there is no anonymous page: the child faults for itself. */
-	if (!load_relaxed(&src->anon_vma))
+	if (!vma_needs_copy(src))
 		return 0;
 	if (cow) {
 		uhmm__invalidate_start(&range);
@@ -190,7 +199,8 @@ static int dup_vma(struct uhmm_mm *mm, struct uhmm_vma *src)
 		return -ENOMEM;
 	vma->start = src->start;
 	vma->end = src->end;
-	vma->flags = src->flags & ~UHMM_VM_LOCKED;
+	vma->flags = src->flags & ~(UHMM_VM_LOCKED | UHMM__VM_UFFD);
+	store_relaxed(&vma->maybe_guard, load_relaxed(&src->maybe_guard));
 	vma->page_prot = src->page_prot;
 	vma->pgoff = src->pgoff;
 	vma->file = src->file;

@@ -32,6 +32,7 @@ enum {
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
 	PG_TAIL,	    /* [const] a page of a large folio, but not the first */
+	PG_HWPOISON,	    /* broken; has a reference that never goes */
 };
 
 /* The order of a folio, in the flags of each of its pages. [const] but for splits */

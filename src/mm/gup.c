@@ -22,7 +22,7 @@ enum follow {
 	FOLLOW_OK,
 	FOLLOW_FAULT,	/* must be faulted in */
 	FOLLOW_UNSHARE, /* is not this VMA's alone: must be copied for a pin that only reads */
-	FOLLOW_ERROR,	/* there is no page to be had */
+	FOLLOW_NO_PAGE, /* a driver's frame, without a page */
 };
 
 /* ---- counting ---- */
@@ -89,7 +89,7 @@ static enum follow follow_present(struct uhmm_vma *vma, pte_t pte, unsigned int 
 	if (flags & FOLL_WRITE && !pte_write(pte))
 		return FOLLOW_FAULT;
 	if (!page && pte_pfn(pte) != m->zero_pfn)
-		return FOLLOW_ERROR;
+		return FOLLOW_NO_PAGE;
 	*pfn = pte_pfn(pte);
 	if (!pte_write(pte) && must_unshare(vma, flags, pfn_to_frame(m, *pfn)))
 		return FOLLOW_UNSHARE;
@@ -168,8 +168,8 @@ int64_t uhmm__get_user_pages(struct uhmm_mm *mm, uhmm_vaddr_t start, uint64_t np
 			i++;
 			continue;
 		}
-		if (ret == FOLLOW_ERROR)
-			err = -EFAULT;
+		if (ret == FOLLOW_NO_PAGE)
+			err = -EEXIST;
 		else
 			err = faultin_page(vma, addr, flags, ret == FOLLOW_UNSHARE, locked);
 		if (locked && !*locked)

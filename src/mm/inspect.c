@@ -110,6 +110,8 @@ void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e
 	}
 	e->pfn = pte_pfn(pte);
 	e->kind = e->pfn == m->zero_pfn ? ENTRY_ZERO : ENTRY_PAGE;
+	if (pte.val & PTE_SPECIAL)
+		e->kind = ENTRY_SPECIAL;
 	e->has_frame = e->kind == ENTRY_PAGE;
 	e->write = pte_write(pte);
 	e->protnone = pte_protnone(pte);
@@ -124,6 +126,7 @@ const char *uhmm__entry_kind_name(enum uhmm__entry_kind kind)
 		[ENTRY_NONE] = "none",
 		[ENTRY_ZERO] = "zero",
 		[ENTRY_PAGE] = "ram",
+		[ENTRY_SPECIAL] = "special",
 		[ENTRY_DEVICE_PRIVATE] = "device-private",
 		[ENTRY_DEVICE_EXCLUSIVE] = "device-exclusive",
 		[ENTRY_MIGRATION] = "migration",
@@ -137,7 +140,8 @@ const char *uhmm__entry_kind_name(enum uhmm__entry_kind kind)
 
 const char *uhmm__entry_perm(const struct uhmm__entry *e, char buf[4])
 {
-	bool read = !e->protnone && (e->kind == ENTRY_ZERO || e->has_frame) &&
+	bool read = !e->protnone &&
+		    (e->kind == ENTRY_ZERO || e->kind == ENTRY_SPECIAL || e->has_frame) &&
 		    e->kind != ENTRY_HWPOISON;
 
 	buf[0] = read ? 'r' : '-';
@@ -162,6 +166,7 @@ static const char *const flag_names[] = {
 	[PG_DEVICE_COHERENT] = "device-coherent",
 	[PG_FREE] = "free",
 	[PG_TAIL] = "tail",
+	[PG_HWPOISON] = "hwpoison",
 };
 
 const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT])

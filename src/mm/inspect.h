@@ -28,8 +28,9 @@ bool uhmm__scan_next(struct uhmm__scan *s);
 
 enum uhmm__entry_kind {
 	ENTRY_NONE,
-	ENTRY_ZERO, /* the zero page */
-	ENTRY_PAGE, /* any other present page */
+	ENTRY_ZERO,    /* the zero page */
+	ENTRY_PAGE,    /* any other present page */
+	ENTRY_SPECIAL, /* a driver's frame, without a page */
 	ENTRY_DEVICE_PRIVATE,
 	ENTRY_DEVICE_EXCLUSIVE,
 	ENTRY_MIGRATION,

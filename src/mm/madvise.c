@@ -257,6 +257,10 @@ static int advise_vma(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t
 		/* There is nothing to read in, but Linux pushes new pages onto the LRU. */
 		uhmm__lru_add_drain(vma->mm->machine);
 		return 0;
+	case MADV_GUARD_INSTALL:
+		return uhmm__guard_install(vma, start, end);
+	case MADV_GUARD_REMOVE:
+		return uhmm__guard_remove(vma, start, end);
 	default:
 		return -EINVAL; /* MADV_REMOVE: for files only */
 	}
@@ -336,12 +340,11 @@ static int advise_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end
 /* 0, -EOPNOTSUPP or, for what Linux does not know either, -EINVAL. */
 static int check_advice(int advice)
 {
-	static const int known[] = { MADV_DONTNEED,	 MADV_DONTNEED_LOCKED, MADV_FREE,
-				     MADV_WILLNEED,	 MADV_REMOVE,	       MADV_POPULATE_READ,
-				     MADV_POPULATE_WRITE };
-	static const int not_modelled[] = { MADV_COLD,	      MADV_PAGEOUT,	 MADV_COLLAPSE,
-					    MADV_HWPOISON,    MADV_SOFT_OFFLINE, MADV_GUARD_INSTALL,
-					    MADV_GUARD_REMOVE };
+	static const int known[] = { MADV_DONTNEED,	  MADV_DONTNEED_LOCKED, MADV_FREE,
+				     MADV_WILLNEED,	  MADV_REMOVE,		MADV_POPULATE_READ,
+				     MADV_POPULATE_WRITE, MADV_GUARD_INSTALL,	MADV_GUARD_REMOVE };
+	static const int not_modelled[] = { MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE, MADV_HWPOISON,
+					    MADV_SOFT_OFFLINE };
 	uint64_t set, clear;
 
 	if (advice_flags(advice, &set, &clear))

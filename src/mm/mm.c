@@ -130,6 +130,7 @@ static void exit_mmap(struct uhmm_mm *mm)
 	vma = uhmm__find_vma(mm, 0);
 	if (vma) {
 		uhmm__gather_init(&g, mm);
+		g.drop_markers = true;
 		uhmm__invalidate_start(&range);
 		for (; vma; vma = uhmm__vma_next(mm, vma))
 			uhmm__unmap_range(&g, vma, vma->start, vma->end);

@@ -62,7 +62,8 @@ struct uhmm_vma {
 	uint64_t pgoff;				 /* [mmap:w + vma:w] */
 	struct uhmm_file *file;			 /* [const] */
 	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
-	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	struct list_head chain;	  /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	_Atomic bool maybe_guard; /* set under mmap:r; guard regions were made in it once */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
 	_Atomic uint32_t lock_seq; /* [mmap:w] */
 	_Atomic bool attached;	   /* [mmap:w] in the tree */
@@ -84,6 +85,9 @@ struct uhmm_mm {
 	size_t nr_vmas;			/* [mmap:w] */
 	uhmm_vaddr_t brk_start, brk;	/* [mmap:w] */
 	struct uhmm__notifiers notifiers;
+	bool (*uffd_fn)(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+			unsigned int reason); /* [mmap:w] */
+	void *uffd_data;		      /* [mmap:w] */
 	/* [mmap:w] odd while fork write-protects pages */
 	_Atomic uint32_t write_protect_seq;
 	struct list_head list; /* [mms lock] */
@@ -175,7 +179,7 @@ static inline void vma_end_read(struct uhmm_vma *vma)
 
 static inline bool vma_is_anonymous(const struct uhmm_vma *vma)
 {
-	return !vma->file;
+	return !vma->file && !(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP));
 }
 
 /* Private and possibly writable: pages are copied on write. Models: vma_is_cow_mapping(). */
@@ -245,6 +249,32 @@ void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* VMAs that cannot migrate. Models: VM_SPECIAL. */
 #define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
 
+#define UHMM__VM_UFFD (UHMM_VM_UFFD_MISSING | UHMM_VM_UFFD_WP | UHMM_VM_UFFD_WP_UNPOPULATED)
+
+/* ---- changing protection (mprotect.c) ---- */
+
+enum {
+	CP_MPROTECT = 0,	     /* to what the VMA says now */
+	CP_UFFD_WP = 1 << 0,	     /* write-protect for userfaultfd */
+	CP_UFFD_WP_RESOLVE = 1 << 1, /* end that */
+	CP_PROT_NUMA = 1 << 2,	     /* make NUMA hints */
+};
+
+struct uhmm__gather;
+
+/*
+ * @g: gathers what must be flushed. Returns: entries changed, or -ENOMEM. Context: mmap_lock.
+ * Models: change_protection().
+ */
+int64_t uhmm__change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+				uhmm_vaddr_t end, unsigned int cp);
+
+/* ---- guard regions (guard.c) ---- */
+
+/* 0; -EINVAL not in such a VMA; -ENOMEM. Context: mmap_lock for reading. */
+int uhmm__guard_install(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+int uhmm__guard_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
 /* ---- zapping (zap.c) ---- */
 
 struct uhmm__gather_batch;
@@ -253,6 +283,7 @@ struct uhmm__gather_batch;
 struct uhmm__gather {
 	struct uhmm_mm *mm;
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
+	bool drop_markers;	 /* guard regions go, too: the VMA does */
 	unsigned int nr_batches;
 	struct uhmm__gather_batch *batches;
 	unsigned int nr;
@@ -360,6 +391,8 @@ static inline bool folio_try_share_anon_rmap(struct uhmm__frame *page)
  * stays. Context: folio locked, no PTL. Models: try_to_migrate().
  */
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Replace every mapping of a locked, broken folio by a hardware-poison entry. Models: try_to_unmap(). */
+void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
  * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
  * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
@@ -389,11 +422,11 @@ enum {
 	FAULT_FLAG_REMOTE = 1 << 4,
 	FAULT_FLAG_INSTRUCTION = 1 << 5,
 	FAULT_FLAG_USER = 1 << 6,
-	FAULT_FLAG_PROT = 1 << 8, /* an instruction fetch met a present entry */
 	/* The caller holds folio locks: never wait on others', answer VM_FAULT_WOULD_WAIT. */
 	FAULT_FLAG_NO_FOLIO_WAIT = 1 << 7,
 	FAULT_FLAG_TRIED = 1 << 8,   /* the lock was dropped before */
 	FAULT_FLAG_UNSHARE = 1 << 9, /* a read that must not see others' page: copy it */
+	FAULT_FLAG_PROT = 1 << 10,   /* an instruction fetch met a present entry */
 };
 
 enum {
@@ -434,6 +467,8 @@ int uhmm__remove_device_exclusive_entry(struct uhmm__fault *vmf);
 void uhmm__restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
 /* With the folio lock taken here; false if it is not free. */
 bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* A fault that is userfaultfd's; VM_FAULT_*. Context: no PTL. Models: handle_userfault(). */
+int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason);
 /* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
 bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
 /* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */

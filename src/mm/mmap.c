@@ -175,6 +175,7 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
 	next = uhmm__find_vma(mm, end);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end) vma_start_write(r.value);
 	uhmm__gather_init(&g, mm);
+	g.drop_markers = true;
 	uhmm__invalidate_start(&range);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)
 		uhmm__unmap_range(&g, r.value, r.start, r.end);

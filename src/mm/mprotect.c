@@ -25,16 +25,61 @@ bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte)
 }
 
 /* Models: change_softleaf_pte(). */
-static pte_t change_leaf(pte_t pte)
+static pte_t change_leaf(pte_t pte, unsigned int cp)
 {
 	switch (leaf_type(pte)) {
 	case LEAF_MIGRATION_WRITE:
-		return leaf_retype(pte, LEAF_MIGRATION_READ_EXCLUSIVE);
+		pte = leaf_retype(pte, LEAF_MIGRATION_READ_EXCLUSIVE);
+		break;
 	case LEAF_DEVICE_PRIVATE_WRITE:
-		return pte_clear_bits(leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ), LEAF_SOFT_DIRTY);
-	default:
+		pte = pte_clear_bits(leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ), LEAF_SOFT_DIRTY);
+		break;
+	case LEAF_MARKER:
+		/* Write-protection of what is not there ends with its marker; others stay. */
+		if (leaf_is_marker(pte, MARKER_UFFD_WP) && cp & CP_UFFD_WP_RESOLVE)
+			return pte_make(0);
 		return pte;
+	default:
+		break;
 	}
+	if (cp & CP_UFFD_WP)
+		return pte_set(pte, LEAF_UFFD_WP);
+	return cp & CP_UFFD_WP_RESOLVE ? pte_clear_bits(pte, LEAF_UFFD_WP) : pte;
+}
+
+/*
+ * Whether a page is worth a NUMA hint. Models: folio_can_map_prot_numa(), without the question on
+ * which node it is.
+ */
+static bool can_map_prot_numa(struct uhmm_vma *vma, pte_t pte)
+{
+	struct uhmm__frame *f = vm_normal_page(vma->mm->machine, pte);
+
+	if (!f || pte_protnone(pte))
+		return false;
+	f = page_folio(f);
+	return !folio_is_zone_device(f) && !folio_maybe_dma_pinned(f) &&
+	       !(vma_is_cow_mapping(vma) && folio_mapcount(f) > 1);
+}
+
+/* Models: change_present_ptes(). */
+static pte_t change_present(struct uhmm_vma *vma, pte_t old, unsigned int cp)
+{
+	pte_t new;
+
+	if (unlikely(cp & CP_PROT_NUMA))
+		return can_map_prot_numa(vma, old) ? pte_modify(old, uhmm__vm_page_prot(0)) : old;
+	new = pte_modify(old, vma->page_prot);
+	if (cp & CP_UFFD_WP)
+		return pte_clear_bits(pte_set(new, PTE_UFFD_WP), PTE_RW);
+	if (cp & CP_UFFD_WP_RESOLVE)
+		new = pte_clear_bits(new, PTE_UFFD_WP);
+	return uhmm__can_change_writable(vma, new) ? pte_set(new, PTE_RW) : new;
+}
+
+static bool makes_markers(const struct uhmm_vma *vma, unsigned int cp)
+{
+	return cp & CP_UFFD_WP && vma->flags & UHMM_VM_UFFD_WP_UNPOPULATED;
 }
 
 /* Whether a CPU may still use what the old entry permits. Models: x86's pte_needs_flush(). */
@@ -47,48 +92,63 @@ static bool needs_flush(pte_t old, pte_t new)
 	return old.val & PTE_PRESENT && (diff & old.val & on_clear || diff & on_change);
 }
 
-/* Entries under one PTE table. */
-static void change_pte_range(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *pmdp,
-			     uhmm_vaddr_t addr, uhmm_vaddr_t end)
+/* Entries under one PTE table. Returns: changed. */
+static uint64_t change_pte_range(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *pmdp,
+				 uhmm_vaddr_t addr, uhmm_vaddr_t end, unsigned int cp)
 {
 	struct uhmm__spinlock *ptl;
 	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl), *ptep = start_pte;
+	bool markers = makes_markers(vma, cp);
+	uint64_t changed = 0;
 
 	if (!start_pte)
-		return;
+		return 0;
 	uhmm__count_n(UHMM_CNT_READ_PTE, (end - addr) >> UHMM_PAGE_SHIFT);
 	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++) {
 		pte_t old = ptep_get(ptep), new;
 
-		if (pte_none(old))
-			continue;
-		if (!pte_present(old)) {
-			new = change_leaf(old);
-			if (!pte_same(old, new))
-				set_pte(ptep, new);
-			continue;
+		if (pte_none(old)) {
+			if (likely(!markers))
+				continue;
+			new = leaf_make(LEAF_MARKER, MARKER_UFFD_WP);
+		} else if (pte_present(old)) {
+			new = change_present(vma, old, cp);
+		} else {
+			new = change_leaf(old, cp);
 		}
-		new = pte_modify(old, vma->page_prot);
-		if (uhmm__can_change_writable(vma, new))
-			new = pte_set(new, PTE_RW);
 		if (pte_same(old, new))
 			continue;
 		set_pte(ptep, new);
+		changed++;
 		if (needs_flush(old, new))
 			gather_widen(g, addr);
 	}
 	uhmm__pte_unmap_unlock(start_pte, ptl);
+	return changed;
+}
+
+/* Tables for markers. 0 or -ENOMEM. Models: change_pmd_prepare() and its like. */
+static int change_prepare(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	for (uhmm_vaddr_t addr = start; addr < end; addr = level_addr_end(addr, end, 2)) {
+		ptent_t *pmdp = uhmm__pmd_alloc(&vma->mm->pgt, addr);
+
+		if (!pmdp || uhmm__pte_alloc(&vma->mm->pgt, pmdp))
+			return -ENOMEM;
+	}
+	return 0;
 }
 
 /*
  * What is below one PGD entry. Notified from the first PUD entry that has a table on, whether there
- * are pages or not. Models: change_pud_range().
+ * are pages or not. Returns: changed. Models: change_pud_range().
  */
-static void change_pud_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t addr,
-			     uhmm_vaddr_t end)
+static uint64_t change_pud_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t addr,
+				 uhmm_vaddr_t end, unsigned int cp)
 {
 	struct uhmm_mmu_notifier_range range;
 	bool notified = false;
+	uint64_t changed = 0;
 	uhmm_vaddr_t next;
 
 	for (; addr < end; addr = next) {
@@ -105,23 +165,27 @@ static void change_pud_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_
 			uhmm__invalidate_start(&range);
 		}
 		if (!pte_none(pmdp_get(pmdp)))
-			change_pte_range(g, vma, pmdp, addr, next);
+			changed += change_pte_range(g, vma, pmdp, addr, next, cp);
 		uhmm__cond_resched();
 	}
 	if (notified)
 		uhmm__invalidate_end(&range);
+	return changed;
 }
 
-/* Models: change_protection(). */
-static void change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
-			      uhmm_vaddr_t end)
+int64_t uhmm__change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+				uhmm_vaddr_t end, unsigned int cp)
 {
 	uhmm_vaddr_t addr, next;
+	int64_t changed = 0;
 
+	if (makes_markers(vma, cp) && change_prepare(vma, start, end))
+		return -ENOMEM;
 	for (addr = start; addr < end; addr = next) {
 		next = level_addr_end(addr, end, PGD_LEVEL);
-		change_pud_range(g, vma, addr, next);
+		changed += (int64_t)change_pud_range(g, vma, addr, next, cp);
 	}
+	return changed;
 }
 
 /* A private mapping counts as committed memory from when it is writable until nobody can tell. */
@@ -152,7 +216,7 @@ static int mprotect_fixup(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vad
 	if (err)
 		return err;
 	uhmm__vma_set_flags(vma, flags);
-	change_protection(g, vma, start, end);
+	(void)uhmm__change_protection(g, vma, start, end, CP_MPROTECT);
 	/* Locked memory does not fault: break COW now. */
 	if (flags & UHMM_VM_WRITE && old & UHMM_VM_LOCKED &&
 	    !(old & (UHMM_VM_WRITE | UHMM_VM_SHARED)))

@@ -41,7 +41,10 @@ static void move_ptes(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old, pt
 			continue;
 		pte = ptep_get_and_clear(o);
 		flush |= pte_present(pte);
-		set_pte(n, pte);
+		/* userfaultfd does not follow to the new place. */
+		if (leaf_is_marker(pte, MARKER_UFFD_WP))
+			continue;
+		set_pte(n, pte_clear_bits(pte, pte_present(pte) ? PTE_UFFD_WP : LEAF_UFFD_WP));
 	}
 	/* Before the locks go: a CPU could still write by the old address. */
 	if (flush)
@@ -105,8 +108,9 @@ static struct uhmm_vma *copy_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uhmm_va
 		return NULL;
 	n->start = new;
 	n->end = new + len;
-	n->flags = vma->flags;
+	n->flags = vma->flags & ~UHMM__VM_UFFD;
 	n->page_prot = vma->page_prot;
+	store_relaxed(&n->maybe_guard, load_relaxed(&vma->maybe_guard));
 	n->file = vma->file;
 	/* Pages keep their index, so the offset stays; one without pages starts anew. */
 	n->pgoff = load_relaxed(&vma->anon_vma) ? vma_pgoff(vma, old) : new >> UHMM_PAGE_SHIFT;
@@ -228,6 +232,10 @@ static int check_vma(const struct remap *r, const struct uhmm_vma *vma)
 	/* It would double a shared mapping; these are private. */
 	if (!r->old_len)
 		return -EINVAL;
+	if (r->flags & MREMAP_DONTUNMAP && vma->flags & (UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP))
+		return -EINVAL;
+	if (r->new_len > r->old_len && vma->flags & (UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP))
+		return -EFAULT;
 	/* Only what is cut off may lie in other VMAs. */
 	return MIN(r->old_len, r->new_len) > vma->end - r->old ? -EFAULT : 0;
 }

@@ -161,6 +161,39 @@ void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f)
 	rmap_walk(f, try_to_migrate_one, m, NULL);
 }
 
+static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg)
+{
+	struct uhmm_machine *m = arg;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__spinlock *ptl;
+	bool put = false;
+	ptent_t *ptep;
+
+	uhmm__invalidate_start(&range);
+	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	if (ptep) {
+		put = entry_maps(ptep_get(ptep), frame_pfn(m, f));
+		if (put) {
+			uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
+			set_pte(ptep, leaf_make(LEAF_HWPOISON, frame_pfn(m, f)));
+			folio_remove_rmap(f, vma->mm);
+		}
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__invalidate_end(&range);
+	/* Not the last: the caller has one. */
+	if (put)
+		folio_put(m, f);
+	return folio_mapped(f);
+}
+
+void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	rmap_walk(f, unmap_poisoned_one, m, NULL);
+}
+
 struct remove_arg {
 	struct uhmm_machine *machine;
 	uhmm_pfn_t old;

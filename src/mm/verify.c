@@ -206,6 +206,9 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	uint32_t batches = s->batched + s->lazyfree;
 	uint64_t maps = check_pages(v, pfn), held = maps + batches, ref = folio_ref_count(f);
 
+	/* Nobody's, so that it is never used again. */
+	if (folio_test(f, PG_HWPOISON))
+		held++;
 	if (folio_test_large(f))
 		check_tails(v, pfn);
 	else if (s->entire)

@@ -363,18 +363,28 @@ static void check_present(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			  const struct uhmm__entry *e)
 {
 	const uint64_t known = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY |
-			       PTE_PROTNONE | PTE_UFFD_WP | PTE_SOFT_DIRTY | PTE_NX | PTE_PFN_MASK;
+			       PTE_PROTNONE | PTE_SPECIAL | PTE_UFFD_WP | PTE_SOFT_DIRTY | PTE_NX |
+			       PTE_PFN_MASK;
 	const uint64_t vma_says = PTE_PRESENT | PTE_USER | PTE_PROTNONE | PTE_NX;
+	/* A NUMA hint is as a page that nobody may access. */
+	const uint64_t prot = e->protnone || !v->vma ? uhmm__vm_page_prot(0) : v->vma->page_prot;
 
 	if (pte.val & ~known)
 		bad_entry(v, addr, pte, "has reserved bits");
-	if (v->vma && (pte.val ^ v->vma->page_prot) & vma_says)
+	if (v->vma && (pte.val ^ prot) & vma_says)
 		bad_entry(v, addr, pte, "has not the protection of its VMA");
 	if (e->kind == ENTRY_ZERO) {
 		if (e->write)
 			bad_entry(v, addr, pte, "makes the zero page writable");
 		return;
 	}
+	if (e->kind == ENTRY_SPECIAL) {
+		if (v->vma && !(v->vma->flags & UHMM__VM_SPECIAL))
+			bad_entry(v, addr, pte, "is a driver's, but its VMA is not");
+		return;
+	}
+	if (e->protnone && e->write)
+		bad_entry(v, addr, pte, "is writable, but cannot be accessed");
 	if (is_accessible(v, e->pfn))
 		check_folio(v, addr, pte, e);
 	else
@@ -401,6 +411,11 @@ static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pt
 		return;
 	case ENTRY_DEVICE_PRIVATE:
 		break;
+	case ENTRY_HWPOISON:
+		if (leaf_pfn(pte) >= v->ram_end ||
+		    !folio_test(pfn_to_frame(v->m, leaf_pfn(pte)), PG_HWPOISON))
+			bad_entry(v, addr, pte, "is hardware-poisoned, but its page is not");
+		return;
 	default:
 		return;
 	}

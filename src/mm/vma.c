@@ -250,6 +250,7 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 	new->page_prot = vma->page_prot;
 	new->pgoff = vma_pgoff(vma, addr);
 	new->file = vma->file;
+	store_relaxed(&new->maybe_guard, load_relaxed(&vma->maybe_guard));
 	err = uhmm__anon_vma_clone(new, vma);
 	if (err) {
 		uhmm__vma_free(new);
@@ -302,7 +303,8 @@ static bool chains_agree(struct uhmm_vma *a, struct uhmm_vma *b)
 static bool can_merge(struct uhmm_vma *a, struct uhmm_vma *b)
 {
 	return a->end == b->start && a->flags == b->flags && a->file == b->file &&
-	       vma_pgoff(a, b->start) == b->pgoff && chains_agree(a, b);
+	       !(a->flags & UHMM__VM_SPECIAL) && vma_pgoff(a, b->start) == b->pgoff &&
+	       chains_agree(a, b);
 }
 
 /* @a takes over the range of @b. Failure, which only memory can cause, leaves two VMAs. */
@@ -312,6 +314,8 @@ static bool merge(struct uhmm_vma *a, struct uhmm_vma *b)
 
 	if (!load_relaxed(&a->anon_vma) && load_relaxed(&b->anon_vma) && uhmm__anon_vma_clone(a, b))
 		return false;
+	if (load_relaxed(&b->maybe_guard))
+		store_relaxed(&a->maybe_guard, true);
 	uhmm__rangetree_write_begin(&a->mm->vmas);
 	uhmm__vma_unlink(b);
 	UHMM_BUG_ON(a->mm->machine, uhmm__vma_resize(a, a->start, end));

@@ -25,6 +25,7 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->nr_batches = 0;
 	g->batches = NULL;
 	g->nr = 0;
+	g->drop_markers = false;
 }
 
 /* Flush, then free what was gathered. The last batch is kept for reuse. */
@@ -104,6 +105,8 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		gather_page(g, frame_pfn(m, page_folio(page)));
 		return;
 	}
+	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)
+		return;
 	ptep_get_and_clear(ptep);
 	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
 		/* No CPU can have a translation of it: it may be freed at once. */
