@@ -86,6 +86,7 @@ int world_new(enum uhmm_content content, struct world **out)
 		.size = sizeof(config),
 		.nr_cpus = 2,
 		.content = content,
+		.swap_bytes = 256UL << 20,
 		.report = take_report,
 		.report_data = w,
 	};

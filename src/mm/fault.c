@@ -7,6 +7,7 @@
  * is not, somebody else was faster: the access is tried again.
  */
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 int uhmm__vm_fault_to_errno(int fault)
@@ -106,15 +107,20 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 /* Models: wp_can_reuse_anon_folio(). Context: PTL. */
 static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
 {
-	/* A batch may hold one reference, and whoever isolates or migrates another. */
-	if (folio_ref_count(f) > 3)
+	const bool maybe_in_batch = !folio_test(f, PG_LRU);
+	const bool in_swapcache = folio_test(f, PG_SWAPCACHE);
+
+	/* A look without the lock, not to do in vain what follows. */
+	if (folio_ref_count(f) > 1U + maybe_in_batch + in_swapcache)
 		return false;
-	if (!folio_test(f, PG_LRU))
+	if (maybe_in_batch)
 		uhmm__lru_add_drain(m);
-	if (folio_ref_count(f) > 1)
+	if (folio_ref_count(f) > 1U + in_swapcache)
 		return false;
 	if (!folio_trylock(f))
 		return false;
+	if (folio_test(f, PG_SWAPCACHE))
+		uhmm__folio_free_swap(m, f);
 	if (folio_ref_count(f) != 1) {
 		folio_unlock(m, f);
 		return false;
@@ -176,8 +182,10 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
 	}
 	uhmm__invalidate_end(&range);
-	if (copied && old)
+	if (copied && old) {
+		free_swap_cache(m, old);
 		folio_put(m, old); /* the mapping's */
+	}
 	if (!copied)
 		folio_put(m, new);
 out:
@@ -186,8 +194,7 @@ out:
 	return ret;
 }
 
-/* Models: do_wp_page(). Entered with the entry mapped and locked. */
-static int do_wp_page(struct uhmm__fault *vmf)
+int uhmm__do_wp_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_machine *m = vma->mm->machine;
@@ -235,7 +242,7 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 	if (!relock(vmf))
 		return 0;
 	if (vmf->flags & FAULT_FLAG_WRITE && !pte_write(vmf->orig_pte))
-		return do_wp_page(vmf);
+		return uhmm__do_wp_page(vmf);
 	spurious(vmf);
 	return 0;
 }

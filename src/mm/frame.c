@@ -10,6 +10,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 #include "pgtable/tlb.h"
 
@@ -195,16 +196,14 @@ static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp)
 	pcp->nr -= n;
 }
 
-struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+/* A frame, or NULL if RAM is used up. Models: get_page_from_freelist(). */
+uhmm_always_inline struct uhmm__frame *frame_get(struct uhmm_machine *m)
 {
 	struct uhmm__frames *fr = m->frames;
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct pcp *pcp = &fr->pcp[cpu->id];
-	struct uhmm__frame *f;
 	uhmm_pfn_t pfn;
 
-	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
-		return NULL;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr) && !pcp_refill(m, pcp)) {
 		uhmm__spin_unlock(&cpu->local);
@@ -212,13 +211,37 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 	}
 	pfn = pcp->pfn[--pcp->nr];
 	uhmm__spin_unlock(&cpu->local);
+	return pfn_to_frame(m, pfn);
+}
 
-	f = pfn_to_frame(m, pfn);
+/* Models: __alloc_pages_slowpath(). */
+static struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
+{
+	struct uhmm__frame *f = NULL;
+
+	/* Others may take what was freed: as long as there is progress it is tried again. */
+	while (!f && uhmm__try_to_free_pages(m))
+		f = frame_get(m);
+	return f;
+}
+
+struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__frame *f;
+
+	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
+		return NULL;
+	f = frame_get(m);
+	if (unlikely(!f)) {
+		f = frame_reclaim(m);
+		if (!f)
+			return NULL;
+	}
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
 	if (zero)
-		uhmm__clear_page(m, pfn);
+		uhmm__clear_page(m, frame_pfn(m, f));
 	return f;
 }
 

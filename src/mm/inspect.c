@@ -161,6 +161,11 @@ static const char *const flag_names[] = {
 	[PG_DEVICE_PRIVATE] = "device-private",
 	[PG_DEVICE_COHERENT] = "device-coherent",
 	[PG_FREE] = "free",
+	[PG_TAIL] = "tail",
+	[PG_SWAPCACHE] = "swapcache",
+	[PG_HWPOISON] = "hwpoison",
+	[PG_ACTIVE] = "active",
+	[PG_REFERENCED] = "referenced",
 };
 
 const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT])

@@ -57,7 +57,7 @@ const char *uhmm__entry_perm(const struct uhmm__entry *e, char buf[4]);
 
 /* ---- frames ---- */
 
-#define UHMM__FRAME_TEXT 160
+#define UHMM__FRAME_TEXT 224
 /* "ref 1 map 1 flags uptodate,lru anon index 0x10", into @buf. */
 const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT]);
 

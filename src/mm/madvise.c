@@ -2,7 +2,7 @@
 /* madvise and populating. Models: mm/madvise.c, and mm/gup.c:faultin_page_range(). */
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/swap.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -163,11 +163,22 @@ static int advise_flags(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end
 	return err ? err : unmapped;
 }
 
+typedef int advise_fn(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
 /* MADV_DONTNEED: drop the pages, keep the mapping. */
-static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
+static int advise_dontneed(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	if (vma->flags & (UHMM_VM_LOCKED | UHMM_VM_PFNMAP))
+		return -EINVAL;
+	uhmm__zap_range(vma, start, end);
+	return 0;
+}
+
+/* Advice about pages, VMA by VMA, with the read lock. Models: madvise_walk_vmas(). */
+static int advise_pages(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, advise_fn *fn)
 {
 	uhmm_vaddr_t addr = start;
-	int unmapped = 0;
+	int unmapped = 0, err = 0;
 
 	mmap_read_lock(mm);
 	while (addr < end) {
@@ -180,25 +191,21 @@ static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 				break;
 			addr = vma->start;
 		}
-		if (vma->flags & (UHMM_VM_LOCKED | UHMM_VM_PFNMAP)) {
-			unmapped = -EINVAL;
-			break;
-		}
 		next = MIN(vma->end, end);
-		uhmm__zap_range(vma, addr, next);
+		err = fn(vma, addr, next);
+		if (err)
+			break;
 		addr = next;
 	}
 	mmap_read_unlock(mm);
-	return unmapped;
+	return err ? err : unmapped;
 }
 
 static bool not_modelled(int advice)
 {
-	static const int list[] = {
-		MADV_COLD,	  MADV_PAGEOUT,	     MADV_COLLAPSE,	   MADV_REMOVE,
-		MADV_HWPOISON,	  MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL,
-		MADV_GUARD_REMOVE
-	};
+	static const int list[] = { MADV_COLLAPSE,     MADV_REMOVE,	     MADV_HWPOISON,
+				    MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL,
+				    MADV_GUARD_REMOVE };
 
 	for (size_t i = 0; i < ARRAY_SIZE(list); i++) {
 		if (list[i] == advice)
@@ -207,8 +214,25 @@ static bool not_modelled(int advice)
 	return false;
 }
 
+static advise_fn *page_advice(int advice)
+{
+	switch (advice) {
+	case MADV_DONTNEED:
+		return advise_dontneed;
+	case MADV_FREE:
+		return uhmm__madvise_free;
+	case MADV_COLD:
+		return uhmm__madvise_cold;
+	case MADV_PAGEOUT:
+		return uhmm__madvise_pageout;
+	default:
+		return NULL;
+	}
+}
+
 int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice)
 {
+	advise_fn *fn = page_advice(advice);
 	uint64_t set, clear;
 	uhmm_vaddr_t end;
 	bool flags;
@@ -222,9 +246,8 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 		return -EINVAL;
 	if (flags)
 		err = advise_flags(mm, addr, end, set, clear);
-	else if (advice == MADV_DONTNEED || advice == MADV_FREE)
-		/* Freed lazily in Linux, when memory gets short; a process may rely on neither. */
-		err = advise_dontneed(mm, addr, end);
+	else if (fn)
+		err = advise_pages(mm, addr, end, fn);
 	else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
 		err = populate(mm, addr, end, advice == MADV_POPULATE_WRITE);
 	else if (not_modelled(advice))

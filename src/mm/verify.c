@@ -140,19 +140,20 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is reserved");
 }
 
-/* References: one per mapping and per batch; what is left must be pins. */
+/* References: one per mapping, per batch and for the swap cache; what is left must be pins. */
 static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
-	uint32_t held = s->maps + s->batched, ref = folio_ref_count(f);
+	uint32_t cached = uhmm__verify_in_swap_cache(v, pfn);
+	uint32_t held = s->maps + s->batched + cached, ref = folio_ref_count(f);
 
 	if (folio_mapcount(f) != (int64_t)s->maps)
 		bad_frame(v, pfn, "mapcount is %d, but %u entries map the folio", folio_mapcount(f),
 			  s->maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
-		bad_frame(v, pfn, "refcount is %u, but %u entries and %u batches hold the folio",
-			  ref, s->maps, s->batched);
+		bad_frame(v, pfn, "refcount is %u, but %u entries and %u batches%s hold the folio",
+			  ref, s->maps, s->batched, cached ? " and the swap cache" : "");
 	if (s->maps > 1 && folio_test(f, PG_ANON_EXCLUSIVE))
 		bad_frame(v, pfn, "anon-exclusive folio is mapped %u times", s->maps);
 	if (s->maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
@@ -199,6 +200,8 @@ static void check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
 	else if (s->maps && !s->batched && !folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "mapped folio is neither on the LRU nor in a batch");
+	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_SWAPCACHE))
+		bad_frame(v, pfn, "lazily freed folio is in the swap cache");
 }
 
 static void check_zero_page(struct uhmm__verify *v)
@@ -344,7 +347,7 @@ static int verify_all(struct uhmm__verify *v)
 	int err = -ENOMEM;
 
 	v->seen = uhmm__reserve(seen_bytes);
-	if (!v->seen || chunks_init(v))
+	if (!v->seen || chunks_init(v) || uhmm__verify_swap_init(v))
 		goto out;
 	uhmm__frames_range(m, &v->ram_first, &v->ram_end);
 	uhmm__frames_for_each_free(m, saw_free, v);
@@ -356,7 +359,9 @@ static int verify_all(struct uhmm__verify *v)
 	check_tables(v);
 	check_ram(v);
 	check_device_memory(v);
+	uhmm__verify_swap(v);
 out:
+	uhmm__verify_swap_exit(v);
 	uhmm__unreserve(v->avs, v->avs_bytes);
 	uhmm__unreserve(v->chunks, chunks_bytes);
 	uhmm__unreserve(v->seen, seen_bytes);
