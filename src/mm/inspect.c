@@ -68,6 +68,8 @@ static void decode_leaf(pte_t pte, struct uhmm__entry *e)
 	switch (leaf_type(pte)) {
 	case LEAF_SWAP:
 		e->kind = ENTRY_SWAP;
+		e->exclusive = pte.val & LEAF_EXCLUSIVE;
+		e->slot = offset;
 		return;
 	case LEAF_MARKER:
 		e->kind = ENTRY_MARKER;

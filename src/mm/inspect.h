@@ -45,9 +45,10 @@ struct uhmm__entry {
 	bool protnone; /* of a present page */
 	bool exec;     /* of a present page */
 	bool young, dirty;
-	bool exclusive; /* of a migration entry: readable and exclusive */
+	bool exclusive; /* of a migration entry: readable and exclusive; of a swap entry */
 	bool has_frame; /* .pfn names a folio; not for the zero page */
 	uhmm_pfn_t pfn;
+	uint64_t slot; /* of a swap entry */
 };
 
 void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e);

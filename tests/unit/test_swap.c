@@ -726,6 +726,64 @@ START_TEST(no_swap)
 }
 END_TEST
 
+/* ---- seen from outside ---- */
+
+static void keep_line(void *data, const char *text)
+{
+	char *all = data;
+	size_t n = strlen(all);
+
+	snprintf(all + n, 8192 - n, "%s\n", text);
+}
+
+START_TEST(dumped)
+{
+	static char text[8192], want[128];
+	uint64_t slot;
+
+	text[0] = '\0';
+	map_written(AT, 2);
+	pageout(f.mm, AT, 2);
+	slot = leaf_offset(pte_at(f.mm, AT));
+	fork_child();
+	touch(child, AT);
+	uhmm_mm_dump(f.mm, keep_line, text);
+	snprintf(want, sizeof(want), "swap slot %llu count 1 cached 0x%llx content 0x1\n",
+		 (unsigned long long)slot, (unsigned long long)pfn_at(child, AT));
+	ck_assert_msg(strstr(text, want), "no \"%s\" in: %s", want, text);
+	snprintf(want, sizeof(want), "swap slot %llu count 2 content 0x2\n",
+		 (unsigned long long)slot + 1);
+	ck_assert_msg(strstr(text, want), "no \"%s\" in: %s", want, text);
+}
+END_TEST
+
+static int64_t compare_with(struct uhmm_machine *other, enum uhmm_compare what)
+{
+	return uhmm_machine_compare(f.m, other, what, NULL, NULL);
+}
+
+/* Where a page is makes a different state, but not different contents. */
+START_TEST(compared)
+{
+	struct fixture first;
+
+	map_written(AT, 4);
+	uhmm_task_leave();
+	first = f;
+	setup_ram_disk();
+	map_written(AT, 4);
+	expect_eq(compare_with(first.m, UHMM_COMPARE_STATE), 0);
+	pageout(f.mm, AT, 2);
+	expect_eq(compare_with(first.m, UHMM_COMPARE_STATE), 2);
+	expect_eq(compare_with(first.m, UHMM_COMPARE_CONTENTS), 0);
+	store_relaxed(&f.m->swap->tags[leaf_offset(pte_at(f.mm, AT))], 9);
+	expect_eq(compare_with(first.m, UHMM_COMPARE_CONTENTS), 1);
+	teardown();
+	f = first;
+	uhmm_task_enter(f.task);
+}
+END_TEST
+
 /* ---- the verifier sees what is wrong ---- */
 
 static void expect_violation(const char *text)
@@ -792,6 +850,7 @@ static void add_common(TCase *tc)
 	tcase_add_test(tc, cached_page_to_device);
 	tcase_add_test(tc, cached_page_to_ram);
 	tcase_add_test(tc, combined_walk_swaps_in);
+	tcase_add_test(tc, dumped);
 	tcase_add_test(tc, cold);
 	tcase_add_test(tc, lazyfree);
 	tcase_add_test(tc, lazyfree_migrates);
@@ -807,6 +866,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, ram_disk_gives_slots_up);
 	tcase_add_test(tc, swap_is_full);
 	tcase_add_test(tc, fork_shares_slots);
+	tcase_add_test(tc, compared);
 	tcase_add_test(tc, device_reads_and_writes);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("disk");
