@@ -152,6 +152,16 @@ UHMM_API void uhmm_page_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off,
 UHMM_API void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
 			      size_t len);
 
+/**
+ * uhmm_set_page_dirty() - a device has written to a page of RAM
+ * @pfn: a page that hmm_range_fault() found writable and that no invalidation has taken away since
+ * A page that is writable need not be dirty: it may have come back from swap by a read, with its copy
+ * there still good. Then nothing but this call tells reclaim that the copy is old. A driver calls it
+ * after its device wrote, at the latest from the invalidation callback.
+ * Context: the driver's lock, which keeps the page mapped. Models: set_page_dirty().
+ */
+UHMM_API void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
 /** uhmm_is_device_private_page() - whether a pfn is a device-private page. */
 UHMM_API bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 

@@ -20,6 +20,7 @@ enum {
 	PCP_BATCH = 64,
 	PCP_MAX = 4 * PCP_BATCH,
 	POPULATE_BLOCKS = 16, /* 32 MiB of RAM: 256 KiB of descriptors, 64 KiB of tags */
+	MAX_FUTILE = 4,	      /* attempts to reclaim that free nothing, before giving up */
 	FIRST_BLOCK = 1,      /* block 0 holds the zero page and no other frame in use */
 };
 
@@ -173,11 +174,9 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 	return true;
 }
 
-/* Give the oldest half of a full list back to the blocks. */
-static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp)
+/* Give the @n oldest frames of a list back to the blocks. Context: the CPU's local lock. */
+static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 {
-	const uint32_t n = PCP_MAX / 2;
-
 	uhmm__spin_lock(&fr->zone);
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = pcp->pfn[k] / BLOCK_FRAMES;
@@ -214,15 +213,43 @@ uhmm_always_inline struct uhmm__frame *frame_get(struct uhmm_machine *m)
 	return pfn_to_frame(m, pfn);
 }
 
-/* Models: __alloc_pages_slowpath(). */
+/* What other CPUs keep for themselves is for all. Models: drain_all_pages(). */
+static void drain_all(struct uhmm_machine *m)
+{
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
+		struct pcp *pcp = &m->frames->pcp[c];
+
+		uhmm__spin_lock(&cpu->local);
+		if (pcp->nr)
+			pcp_spill(m->frames, pcp, pcp->nr);
+		uhmm__spin_unlock(&cpu->local);
+	}
+}
+
+/*
+ * RAM is used up. Others may take what was freed: as long as there is progress it is tried again,
+ * and a few times without, for what others work on cannot be reclaimed for the moment.
+ * Models: __alloc_pages_slowpath().
+ */
 static struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
 {
-	struct uhmm__frame *f = NULL;
+	unsigned int futile = 0;
 
-	/* Others may take what was freed: as long as there is progress it is tried again. */
-	while (!f && uhmm__try_to_free_pages(m))
-		f = frame_get(m);
-	return f;
+	while (futile < MAX_FUTILE) {
+		unsigned int freed = uhmm__try_to_free_pages(m);
+		struct uhmm__frame *f = frame_get(m);
+
+		if (f)
+			return f;
+		if (freed) {
+			futile = 0;
+			continue;
+		}
+		if (!futile++)
+			drain_all(m);
+	}
+	return NULL;
 }
 
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
@@ -276,7 +303,7 @@ static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
 static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, uint32_t pfn)
 {
 	if (unlikely(pcp->nr == PCP_MAX))
-		pcp_spill(m->frames, pcp);
+		pcp_spill(m->frames, pcp, PCP_MAX / 2);
 	pcp->pfn[pcp->nr++] = pfn;
 }
 
