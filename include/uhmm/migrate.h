@@ -153,11 +153,13 @@ UHMM_API void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off
 			      size_t len);
 
 /**
- * uhmm_set_page_dirty() - a device has written to a page of RAM
- * @pfn: a page that hmm_range_fault() found writable and that no invalidation has taken away since
+ * uhmm_set_page_dirty() - a device has written to a page
+ * @pfn: a page of RAM that hmm_range_fault() found writable and that no invalidation has taken away
+ * since, or a device page of the driver's own
  * A page that is writable need not be dirty: it may have come back from swap by a read, with its copy
- * there still good. Then nothing but this call tells reclaim that the copy is old. A driver calls it
- * after its device wrote, at the latest from the invalidation callback.
+ * there still good, or have been given up by MADV_FREE. Then nothing but this call tells reclaim what
+ * the device did. A driver calls it after its device wrote, at the latest from the invalidation
+ * callback or before a device page goes home.
  * Context: the driver's lock, which keeps the page mapped. Models: set_page_dirty().
  */
 UHMM_API void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn);

@@ -53,8 +53,7 @@ static inline void write_page(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off
 			      size_t len)
 {
 	uhmm_page_write(m, pfn, off, buf, len);
-	if (pfn < m->device_base)
-		uhmm_set_page_dirty(m, pfn);
+	uhmm_set_page_dirty(m, pfn);
 }
 
 struct uhmm_mirror {

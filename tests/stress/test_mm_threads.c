@@ -156,6 +156,25 @@ static void own_drop(struct thread *t, unsigned int i)
 	memset(&t->word[i], 0, n * sizeof(t->word[0]));
 }
 
+/* Given up: until it is written to again, a page holds what it held, or nothing. */
+static void own_free(struct thread *t, unsigned int i)
+{
+	unsigned int n = 1 + pick(t, OWN_PAGES - i);
+
+	must(uhmm_madvise(t->mm, own_page(t, i), n * PAGE, MADV_FREE));
+	for (unsigned int j = i; j < i + n; j++) {
+		uint64_t word = ~0UL;
+
+		must(uhmm_cpu_read(t->mm, word_at(own_page(t, j)), &word, 8, NULL));
+		if (word)
+			own_expect(t, j, word, "read after MADV_FREE");
+		if (one_in(t, 2))
+			own_write(t, j);
+		else
+			own_device(t, j, true);
+	}
+}
+
 /* There and back again between the two halves of the thread's part. */
 static void own_move(struct thread *t)
 {
@@ -214,7 +233,10 @@ static void own_op(struct thread *t)
 		own_protect(t, i);
 		break;
 	case 13:
-		own_drop(t, i);
+		if (one_in(t, 3))
+			own_free(t, i);
+		else
+			own_drop(t, i);
 		break;
 	default:
 		if (one_in(t, 4))
