@@ -128,7 +128,9 @@ UHMM_API void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src
 /**
  * uhmm_alloc_locked_page() - a RAM page as destination: one reference, locked, contents undefined
  * @out: (out) its pfn
- * Returns: 0, or -ENOMEM.
+ * Returns: 0, or -ENOMEM: RAM is used up and nothing can be reclaimed.
+ * Context: folio locks may be held, a lock that invalidation callbacks take may not: reclaim calls
+ * them.
  */
 UHMM_API int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out) UHMM_MUST_CHECK;
 

@@ -31,7 +31,7 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 /* Models: free_pages_and_caches(). */
 static void put_page(struct uhmm_machine *m, uint32_t pfn, struct uhmm__free_batch *dead)
 {
-	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
 
 	free_swap_cache(m, f);
 	folio_put_batched(m, f, dead);
