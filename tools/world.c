@@ -90,6 +90,7 @@ int world_new(enum uhmm_content content, struct world **out)
 		.size = sizeof(config),
 		.nr_cpus = NR_CPUS,
 		.content = content,
+		.swap_bytes = 256UL << 20,
 		.report = take_report,
 		.report_data = w,
 	};

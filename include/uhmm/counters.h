@@ -88,6 +88,15 @@ struct uhmm_machine;
 	X(RESTORED_EXCLUSIVE, "restored_exclusive",                                                \
 	  "device-exclusive pages given back to the CPU")                                          \
 	X(EVICTED, "evicted", "device pages evicted to make room")                                 \
+	X(FAULT_SWAP, "fault_swap", "faults on a swap entry")                                      \
+	X(FAULT_SWAP_CACHED, "fault_swap_cached", "of these, that found the swap cache")           \
+	X(SWAP_IN, "swap_in", "pages read from swap")                                              \
+	X(SWAP_OUT, "swap_out", "pages written to swap")                                           \
+	X(SWAP_DROP, "swap_drop", "pages dropped unwritten: swap had them already")                \
+	X(LAZYFREED, "lazyfreed", "clean pages discarded after MADV_FREE")                         \
+	X(RECLAIM, "reclaim", "allocations that found RAM used up and reclaimed")                  \
+	X(RECLAIM_SCANNED, "reclaim_scanned", "pages that reclaim looked at")                      \
+	X(RECLAIM_FREED, "reclaim_freed", "pages that reclaim freed")                              \
 	X(DEVICE_FAULTS, "device_faults", "faults raised by a device")                             \
 	X(DEVICE_ACCESSES, "device_accesses", "pages accessed by a device")                        \
 	X(CPU_ACCESSES, "cpu_accesses", "pages accessed by a CPU")                                 \

@@ -189,14 +189,17 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
 
 /**
  * uhmm_madvise() - advise
- * @advice: MADV_DONTNEED, MADV_FREE, MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
- * MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_GUARD_INSTALL,
+ * @advice: MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_DONTFORK, MADV_DOFORK,
+ * MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_GUARD_INSTALL,
  * MADV_GUARD_REMOVE, and those that change no page
- * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (guard regions: a
- * driver's, or a locked one for INSTALL); -ENOMEM a hole in the range (the rest is done; populate
- * stops there); -EAGAIN no memory to cut a VMA; -EFAULT populate found a page that cannot be
- * accessed; -EOPNOTSUPP not modelled yet.
- * Models: madvise(2).
+ * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (the first four:
+ * locked memory; guard regions: a driver's, or a locked one for INSTALL); -ENOMEM a hole in the range
+ * (the rest is done; populate stops there); -EAGAIN no memory to cut a VMA; -EFAULT populate found a
+ * page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, and all do
+ * without a swap device or when it is full. Pages that MADV_FREE gave up keep their contents until
+ * RAM is used up, and for good once they are written to.
+ * Context: takes mmap_lock; MADV_PAGEOUT and MADV_FREE call notifiers. Models: madvise(2).
  */
 UHMM_API int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice);
 

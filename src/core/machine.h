@@ -22,6 +22,8 @@ struct uhmm__sync;
 struct uhmm__tables;
 struct uhmm__pgmaps;
 struct uhmm__mms;
+struct uhmm__swap;
+struct uhmm__reclaim;
 struct uhmm__tlbs;
 
 struct uhmm__inject {
@@ -46,6 +48,8 @@ struct uhmm_machine {
 	struct uhmm__frames *frames;
 	struct uhmm__pgmaps *pgmaps;
 	struct uhmm__mms *mms;
+	struct uhmm__swap *swap; /* NULL: there is none */
+	struct uhmm__reclaim *reclaim;
 	struct uhmm__tlbs *tlbs;
 	struct uhmm__deferred *deferred; /* large folios that are mapped in part */
 

@@ -4,6 +4,7 @@
  * Models: mm/migrate_device.c from migrate_device_unmap() on.
  */
 #include "migrate/migrate.h"
+#include "mm/swap.h"
 
 /* ---- unmap ---- */
 
@@ -15,7 +16,7 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 {
 	int64_t extra = 1 + is_fault_page;
 
-	if (folio_is_zone_device(f))
+	if (folio_is_zone_device(f) || folio_test(f, PG_SWAPCACHE))
 		extra++;
 	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
 }
@@ -142,18 +143,32 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 
 /*
  * Give the new folio the old one's place, if the caller has the only references to the old.
- * Models: folio_migrate_mapping() without a mapping, folio_migrate_flags().
+ * Models: folio_migrate_mapping() for anonymous folios, folio_migrate_flags().
  */
-static bool migrate_mapping(struct uhmm__frame *dst, struct uhmm__frame *src, unsigned int extra)
+static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
+			    struct uhmm__frame *src, unsigned int extra)
 {
-	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE) | BIT(PG_SWAPBACKED));
+	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
+	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
 
-	if (folio_ref_count(src) != (uint32_t)folio_mapcount(src) + 1 + extra)
+	if (folio_test(src, PG_SWAPCACHE)) {
+		/* A device has no place in the swap cache. */
+		if (folio_is_zone_device(dst) && !uhmm__folio_free_swap(m, src))
+			return false;
+	}
+	if (folio_test(src, PG_SWAPCACHE)) {
+		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
+			return false;
+	} else if (folio_ref_count(src) != expected) {
 		return false;
+	}
 	store_relaxed(&dst->index, load_relaxed(&src->index));
 	store_release(&dst->mapping, load_relaxed(&src->mapping));
 	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
 				 memory_order_release);
+	/* What MADV_FREE gave up stays given up. */
+	if (!folio_test(src, PG_SWAPBACKED))
+		folio_clear(dst, PG_SWAPBACKED);
 	return true;
 }
 
@@ -207,7 +222,7 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 			}
 			continue;
 		}
-		if (migrate_mapping(new, old,
+		if (migrate_mapping(m, new, old,
 				    mig && mig->fault_page &&
 					    mig->fault_page == frame_pfn(m, old))) {
 			/* Without MIGRATE the driver drops the new one again. */

@@ -42,6 +42,14 @@ void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const v
 	uhmm__write_frame(m, pfn, off, buf, len);
 }
 
+void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
+
+	if (!folio_test(f, PG_DIRTY))
+		folio_set(f, PG_DIRTY);
+}
+
 bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	return pfn >= m->device_base && pfn < m->end_pfn &&

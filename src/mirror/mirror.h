@@ -69,6 +69,17 @@ static inline uint64_t uhmm__device_select(const struct uhmm_device *dev)
 							: UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
 }
 
+/*
+ * A device writes. The kernel's test driver, and most drivers, forget to tell; what that costs is in
+ * tests/unit/test_swap.c.
+ */
+static inline void write_page(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+			      size_t len)
+{
+	uhmm_page_write(m, pfn, off, buf, len);
+	uhmm_set_page_dirty(m, pfn);
+}
+
 struct uhmm_mirror {
 	struct uhmm_device *dev; /* [const] */
 	struct uhmm_mm *mm;	 /* [const] grabbed */

@@ -182,7 +182,7 @@ static uint64_t access_mirror(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uin
 		if (!page)
 			continue;
 		if (write)
-			uhmm_page_write(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
+			write_page(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
 		else
 			uhmm_page_read(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
 	}

@@ -38,7 +38,7 @@ static bool try_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 		if (!*remote)
 			uhmm_devmem_touch(mirror->dev->pool, pfn);
 		if (buf && write)
-			uhmm_page_write(m, pfn, off, buf, sizeof(*buf));
+			write_page(m, pfn, off, buf, sizeof(*buf));
 		else if (buf)
 			uhmm_page_read(m, pfn, off, buf, sizeof(*buf));
 	}

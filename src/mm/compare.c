@@ -14,6 +14,7 @@
 
 #include "core/alloc.h"
 #include "mm/inspect.h"
+#include "mm/swap.h"
 
 enum { MAX_LINES = 16 };
 
@@ -142,6 +143,12 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	p->map = folio_mapcount(f);
 }
 
+/* Whether swap has the page; a slot that is none is for the verifier to tell. */
+static bool is_swapped(struct side *s, const struct page *p)
+{
+	return p->entry.kind == ENTRY_SWAP && s->m->swap && p->entry.slot < s->m->swap->nr_slots;
+}
+
 /* First 8 bytes of what a page holds. */
 static uint64_t first_word(struct side *s, const struct page *p)
 {
@@ -149,6 +156,8 @@ static uint64_t first_word(struct side *s, const struct page *p)
 
 	if (p->entry.has_frame)
 		uhmm__read_frame(s->m, p->entry.pfn, 0, &w, sizeof(w));
+	else if (is_swapped(s, p))
+		uhmm__swap_peek(s->m, p->entry.slot, 0, &w, sizeof(w));
 	return w;
 }
 
@@ -160,6 +169,11 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 		snprintf(node, sizeof(node), " device %d", p->device);
 	snprintf(buf, size, "%s%s%s %s", uhmm__entry_kind_name(p->entry.kind), node,
 		 p->entry.exclusive ? " exclusive" : "", uhmm__entry_perm(&p->entry, perm));
+	if (is_swapped(s, p)) {
+		size_t n = strlen(buf);
+
+		snprintf(buf + n, size - n, " content 0x%" PRIx64, first_word(s, p));
+	}
 	if (p->entry.has_frame) {
 		size_t n = strlen(buf);
 
@@ -184,20 +198,34 @@ static uhmm_pfn_t content_pfn(struct side *s, const struct page *p)
 	return p->entry.has_frame || p->entry.kind == ENTRY_SPECIAL ? p->entry.pfn : s->m->zero_pfn;
 }
 
+static void whole_page(struct side *s, const struct page *p, uint8_t buf[UHMM_PAGE_SIZE])
+{
+	if (is_swapped(s, p))
+		uhmm__swap_peek(s->m, p->entry.slot, 0, buf, UHMM_PAGE_SIZE);
+	else
+		uhmm__read_frame(s->m, content_pfn(s, p), 0, buf, UHMM_PAGE_SIZE);
+}
+
 static bool same_content(struct compare *c, const struct page *a, const struct page *b)
 {
-	uhmm_pfn_t pa = content_pfn(&c->a, a), pb = content_pfn(&c->b, b);
+	uint8_t buf_a[UHMM_PAGE_SIZE], buf_b[UHMM_PAGE_SIZE];
+	uhmm_pfn_t pa, pb;
 
+	if (is_swapped(&c->a, a) || is_swapped(&c->b, b)) {
+		whole_page(&c->a, a, buf_a);
+		whole_page(&c->b, b, buf_b);
+		return !memcmp(buf_a, buf_b, UHMM_PAGE_SIZE);
+	}
+	pa = content_pfn(&c->a, a);
+	pb = content_pfn(&c->b, b);
 	if (pa == c->a.m->zero_pfn && pb == c->b.m->zero_pfn)
 		return true;
 	return uhmm__same_content(c->a.m, pa, c->b.m, pb);
 }
 
-/* What an access gets: 0 for what the page holds, a signal, or -1 for what only swap knows. */
+/* What an access gets: 0 for what the page holds, or a signal. */
 static int outcome(pte_t pte, const struct page *p)
 {
-	if (p->entry.kind == ENTRY_SWAP)
-		return -1;
 	if (p->entry.kind == ENTRY_HWPOISON || leaf_is_marker(pte, MARKER_POISONED))
 		return SIGBUS;
 	return leaf_is_marker(pte, MARKER_GUARD) ? SIGSEGV : 0;

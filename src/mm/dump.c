@@ -6,7 +6,8 @@
  *   mm ID users N count N vmas N heap 0xSTART-0xEND
  *   vma 0xSTART-0xEND PERM pgoff 0xN anon_vma yes|no flags NAME,NAME|-
  *   pte 0xADDR npages N KIND PERM [device N] pfn 0xN [BITS] [FOLIO]
- *   pte 0xADDR npages 1 swap|hwpoison|marker raw 0xENTRY
+ *   pte 0xADDR npages 1 swap slot N count N [exclusive] [cached 0xPFN] content 0xN
+ *   pte 0xADDR npages 1 hwpoison|marker raw 0xENTRY
  *   tables pgd 1 pud N pmd N pte N
  *
  * vma    PERM is as in /proc/PID/maps: r, w, x and p (private) or s (shared).
@@ -24,6 +25,7 @@
 #include <string.h>
 
 #include "mm/inspect.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 enum { LINE = 512 };
@@ -99,6 +101,21 @@ static void dump_vma(struct dump *d, struct uhmm_vma *vma)
 
 /* ---- entries ---- */
 
+static void dump_swapped(struct dump *d, const struct run *r)
+{
+	struct uhmm__swap *s = d->m->swap;
+	uint64_t slot = r->entry.slot, content = 0;
+	uint32_t pfn = load_relaxed(&s->cache[slot]);
+	char cached[32] = "";
+
+	if (pfn)
+		snprintf(cached, sizeof(cached), " cached 0x%x", pfn);
+	uhmm__swap_peek(d->m, slot, 0, &content, sizeof(content));
+	line(d, "pte 0x%" PRIx64 " npages 1 swap slot %" PRIu64 " count %u%s%s content 0x%" PRIx64,
+	     r->addr, slot, load_relaxed(&s->count[slot]), r->entry.exclusive ? " exclusive" : "",
+	     cached, content);
+}
+
 static void dump_run(struct dump *d, const struct run *r)
 {
 	const struct uhmm__entry *e = &r->entry;
@@ -107,6 +124,10 @@ static void dump_run(struct dump *d, const struct run *r)
 
 	if (!r->npages)
 		return;
+	if (e->kind == ENTRY_SWAP && d->m->swap && e->slot < d->m->swap->nr_slots) {
+		dump_swapped(d, r);
+		return;
+	}
 	if (!e->has_frame && e->kind != ENTRY_ZERO) {
 		line(d, "pte 0x%" PRIx64 " npages 1 %s raw 0x%" PRIx64, r->addr,
 		     uhmm__entry_kind_name(e->kind), r->pte.val);

@@ -10,6 +10,7 @@
 
 #include "mm/large.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 int uhmm__vm_fault_to_errno(int fault)
@@ -136,19 +137,22 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 /* Models: wp_can_reuse_anon_folio(). Context: PTL. */
 static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
 {
-	bool in_batch = !folio_test(f, PG_LRU);
+	const bool maybe_in_batch = !folio_test(f, PG_LRU);
+	const bool in_swapcache = folio_test(f, PG_SWAPCACHE);
 
 	if (unlikely(folio_test_large(f)))
 		return uhmm__large_can_reuse(f);
 	/* Another CPU's batch is not looked at, and this one's only if that can help. */
-	if (folio_ref_count(f) > 1U + in_batch)
+	if (folio_ref_count(f) > 1U + maybe_in_batch + in_swapcache)
 		return false;
-	if (in_batch)
+	if (maybe_in_batch)
 		uhmm__lru_add_drain(m);
-	if (folio_ref_count(f) > 1)
+	if (folio_ref_count(f) > 1U + in_swapcache)
 		return false;
 	if (!folio_trylock(f))
 		return false;
+	if (folio_test(f, PG_SWAPCACHE))
+		uhmm__folio_free_swap(m, f);
 	if (folio_ref_count(f) != 1) {
 		folio_unlock(m, f);
 		return false;
@@ -213,8 +217,10 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
 	}
 	uhmm__invalidate_end(&range);
-	if (copied && old)
+	if (copied && old) {
+		free_swap_cache(m, page_folio(old));
 		folio_put(m, page_folio(old)); /* the mapping's */
+	}
 	if (!copied)
 		folio_put(m, new);
 out:
@@ -223,8 +229,7 @@ out:
 	return ret;
 }
 
-/* Models: do_wp_page(). Entered with the entry mapped and locked. */
-static int do_wp_page(struct uhmm__fault *vmf)
+int uhmm__do_wp_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_machine *m = vma->mm->machine;
@@ -315,7 +320,7 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 	if (unlikely(pte_protnone(vmf->orig_pte)) && is_accessible(vmf->vma))
 		return do_numa_page(vmf);
 	if (vmf->flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE) && !pte_write(vmf->orig_pte))
-		return do_wp_page(vmf);
+		return uhmm__do_wp_page(vmf);
 	spurious(vmf);
 	return 0;
 }

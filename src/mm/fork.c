@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fork: VMAs and page tables. Models: dup_mmap() and mm/memory.c:copy_page_range(). */
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 /*
  * One entry that is not present. Context: both PTLs. Returns: 0; -ENOENT it is present now, copy
@@ -12,7 +13,13 @@ static int copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *
 	struct uhmm_machine *m = src->mm->machine;
 	bool cow = vma_is_cow_mapping(src);
 
-	if (leaf_is_migration(pte)) {
+	if (leaf_type(pte) == LEAF_SWAP) {
+		uhmm__swap_dup_entry(m, leaf_offset(pte));
+		if (pte.val & LEAF_EXCLUSIVE) {
+			pte = pte_clear_bits(pte, LEAF_EXCLUSIVE);
+			set_pte(src_pte, pte);
+		}
+	} else if (leaf_is_migration(pte)) {
 		if (cow && leaf_type(pte) != LEAF_MIGRATION_READ) {
 			/* What was exclusive is now shared: both must copy on write. */
 			pte = leaf_retype(pte, LEAF_MIGRATION_READ);

@@ -6,8 +6,8 @@
  * the descriptor of its first frame, as in the kernel. A descriptor is 32 bytes: with 8 bytes of
  * tag and 8 of page-table entry a populated page costs 48.
  *
- * References of a folio: one per mapping, one while it sits in an LRU batch, one per caller that
- * holds it (migration, fault, a user of the API). Free frames have none, device pages included.
+ * References of a folio: one per mapping, one while it sits in an LRU batch, one while it is in the
+ * swap cache, one per caller that holds it (migration, fault, a user of the API). Free frames have none, device pages included.
  * Pins count as UHMM_PIN_BIAS references each, as in the kernel.
  */
 #ifndef UHMM_MM_FRAME_H
@@ -20,19 +20,22 @@ struct uhmm__anon_vma;
 
 /* Bits of frame->flags. */
 enum {
-	PG_LOCKED,	    /* folio lock; waited on with PG_WAITERS */
-	PG_WAITERS,	    /* somebody sleeps on PG_LOCKED */
-	PG_DIRTY,	    /* [folio] */
-	PG_UPTODATE,	    /* [folio] */
-	PG_LRU,		    /* on the LRU; whoever clears it has isolated the folio */
-	PG_ANON_EXCLUSIVE,  /* [ptl] this page is mapped once and writable without a copy */
-	PG_SWAPBACKED,	    /* [LRU] clear: MADV_FREE, its contents may be dropped */
-	PG_RESERVED,	    /* [const] not allocatable: the zero page */
+	PG_LOCKED,	   /* folio lock; waited on with PG_WAITERS */
+	PG_WAITERS,	   /* somebody sleeps on PG_LOCKED */
+	PG_DIRTY,	   /* [folio] */
+	PG_UPTODATE,	   /* [folio] */
+	PG_LRU,		   /* on the LRU; whoever clears it has isolated the folio */
+	PG_ANON_EXCLUSIVE, /* [ptl] this page is mapped once and writable without a copy */
+	PG_SWAPBACKED, /* [LRU] clear on an anonymous folio: MADV_FREE, discarded if it is clean */
+	PG_RESERVED,   /* [const] not allocatable: the zero page */
 	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
 	PG_TAIL,	    /* [const] a page of a large folio, but not the first */
+	PG_SWAPCACHE,	    /* [folio, swap lock] in the swap cache; aux is the slot */
 	PG_HWPOISON,	    /* broken; has a reference that never goes */
+	PG_ACTIVE,	    /* second chance: reclaim goes by it once */
+	PG_REFERENCED,	    /* reclaim saw it used once */
 };
 
 /* The order of a folio, in the flags of each of its pages. [const] but for splits */
@@ -49,7 +52,7 @@ struct uhmm__frame {
 	_Atomic uint32_t flags;	   /* [atomic] */
 	_Atomic uint32_t refcount; /* [atomic] */
 	_Atomic int32_t mapcount;  /* [atomic] page-table entries that map it */
-	uint32_t aux;		   /* owner's: see the user */
+	uint32_t aux;		   /* of a device page the pool's, in the swap cache the slot */
 	_Atomic uintptr_t mapping; /* [folio] anon_vma | MAPPING_ANON, or 0 */
 	_Atomic uint64_t index;	   /* [folio] page offset in the mapping */
 };
@@ -308,8 +311,10 @@ void uhmm__frames_exit(struct uhmm_machine *m);
  * @m: machine
  * @zero: contents must be zero; else they are left over
  * Returns: the folio with one reference, no flag but PG_SWAPBACKED, no mapping; NULL if RAM is
- * used up.
- * Context: takes the CPU's local lock. Models: folio_alloc(GFP_HIGHUSER_MOVABLE), order 0.
+ * used up and nothing can be reclaimed.
+ * Context: takes the CPU's local lock; reclaims when RAM is used up, so it may sleep on rmap locks
+ * and calls notifiers, but only tries folio locks. Models: folio_alloc(GFP_HIGHUSER_MOVABLE),
+ * order 0.
  */
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero);
 

@@ -68,6 +68,8 @@ static void decode_leaf(pte_t pte, struct uhmm__entry *e)
 	switch (leaf_type(pte)) {
 	case LEAF_SWAP:
 		e->kind = ENTRY_SWAP;
+		e->exclusive = pte.val & LEAF_EXCLUSIVE;
+		e->slot = offset;
 		return;
 	case LEAF_MARKER:
 		e->kind = ENTRY_MARKER;
@@ -166,7 +168,10 @@ static const char *const flag_names[] = {
 	[PG_DEVICE_COHERENT] = "device-coherent",
 	[PG_FREE] = "free",
 	[PG_TAIL] = "tail",
+	[PG_SWAPCACHE] = "swapcache",
 	[PG_HWPOISON] = "hwpoison",
+	[PG_ACTIVE] = "active",
+	[PG_REFERENCED] = "referenced",
 };
 
 const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT])

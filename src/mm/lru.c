@@ -9,6 +9,7 @@
 #include "core/alloc.h"
 #include "mm/frame.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 enum { BATCH = 31 };
 
@@ -53,13 +54,17 @@ static bool batches_empty(const struct lru_batches *b)
 }
 
 /* Nobody needs its contents unless it is written again. Models: lru_lazyfree(). */
-static void make_lazyfree(struct uhmm__frame *f)
+static void make_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	/* Somebody has isolated it meanwhile: then it stays as it is. */
 	if (!folio_test_clear(f, PG_LRU))
 		return;
-	if (folio_test_anon(f) && folio_test(f, PG_SWAPBACKED))
+	if (folio_test_anon(f) && folio_test(f, PG_SWAPBACKED) && !folio_test(f, PG_SWAPCACHE)) {
 		folio_clear(f, PG_SWAPBACKED);
+		folio_clear(f, PG_ACTIVE);
+		folio_clear(f, PG_REFERENCED);
+		atomic_fetch_add_explicit(&m->reclaim->lazyfree, 1, memory_order_relaxed);
+	}
 	folio_set(f, PG_LRU);
 }
 
@@ -80,7 +85,7 @@ static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, bool
 		struct uhmm__frame *f = pfn_to_frame(m, b->pfn[i]);
 
 		if (lazyfree)
-			make_lazyfree(f);
+			make_lazyfree(m, f);
 		else
 			folio_set(f, PG_LRU);
 		if (folio_put_testzero(f))

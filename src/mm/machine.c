@@ -6,6 +6,7 @@
 #include "core/alloc.h"
 #include "mm/large.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 static const uint64_t default_tag_bytes = 1UL << 40;
@@ -25,7 +26,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	if (!c->nr_cpus)
 		c->nr_cpus = 2;
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
-	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE)
+	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
+	    (unsigned int)c->swap > UHMM_SWAP_DISK)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)
@@ -34,7 +36,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 		c->device_bytes = def;
 	/* One block is the zero page's. */
 	if (c->ram_bytes < 2 * UHMM_PMD_SIZE || c->ram_bytes > max_bytes ||
-	    c->device_bytes > max_bytes)
+	    c->device_bytes > max_bytes || c->swap_bytes > max_bytes ||
+	    c->swap_bytes & ~UHMM_PAGE_MASK)
 		return -EINVAL;
 	c->ram_bytes = ALIGN_DOWN(c->ram_bytes, UHMM_PMD_SIZE);
 	c->device_bytes = ALIGN_UP(c->device_bytes, UHMM_PMD_SIZE);
@@ -75,10 +78,11 @@ static const struct layer {
 	int (*init)(struct uhmm_machine *m);
 	void (*exit)(struct uhmm_machine *m);
 } layers[] = {
-	{ uhmm__alloc_init, uhmm__alloc_exit },	  { uhmm__sync_init, uhmm__sync_exit },
-	{ uhmm__tables_init, uhmm__tables_exit }, { uhmm__tlb_init, uhmm__tlb_exit },
-	{ uhmm__frames_init, uhmm__frames_exit }, { uhmm__deferred_init, uhmm__deferred_exit },
-	{ uhmm__lru_init, uhmm__lru_exit },	  { mms_init, mms_exit },
+	{ uhmm__alloc_init, uhmm__alloc_exit },	    { uhmm__sync_init, uhmm__sync_exit },
+	{ uhmm__tables_init, uhmm__tables_exit },   { uhmm__tlb_init, uhmm__tlb_exit },
+	{ uhmm__frames_init, uhmm__frames_exit },   { uhmm__deferred_init, uhmm__deferred_exit },
+	{ uhmm__lru_init, uhmm__lru_exit },	    { uhmm__swap_init, uhmm__swap_exit },
+	{ uhmm__reclaim_init, uhmm__reclaim_exit }, { mms_init, mms_exit },
 	{ uhmm__pgmaps_init, uhmm__pgmaps_exit },
 };
 
@@ -157,6 +161,8 @@ void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out)
 		.nr_ram_used = uhmm__frames_used(m),
 		.nr_device_used = load_relaxed(&m->pgmaps->used),
 		.nr_tables = load_relaxed(&m->tables->nr_tables),
+		.swap = uhmm__swap_resident(m),
+		.nr_swap_used = uhmm__swap_used(m),
 	};
 	if (m->tags)
 		out->contents = uhmm__reserve_resident((void *)m->tags, nr * sizeof(*m->tags));

@@ -2,7 +2,7 @@
 /* madvise and populating. Models: mm/madvise.c, and mm/gup.c:faultin_page_range(). */
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/swap.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -153,26 +153,46 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	return 0;
 }
 
+/*
+ * Neither in swap nor dirty any more; false: let it alone. Models: the middle of
+ * madvise_free_pte_range().
+ */
+static bool forget_copies(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	bool ok;
+
+	if (!folio_test(f, PG_SWAPCACHE) && !folio_test(f, PG_DIRTY))
+		return true;
+	if (!folio_trylock(f))
+		return false;
+	ok = folio_mapcount(f) == 1 &&
+	     (!folio_test(f, PG_SWAPCACHE) || uhmm__folio_free_swap(m, f));
+	if (ok)
+		folio_clear(f, PG_DIRTY);
+	folio_unlock(m, f);
+	return ok;
+}
+
 /* One entry of MADV_FREE: what is on a device stays. Context: PTL. */
 static void free_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep)
 {
 	struct uhmm_machine *m = g->mm->machine;
 	pte_t pte = ptep_get(ptep);
 	struct uhmm__frame *f = pte_present(pte) ? vm_normal_page(m, pte) : NULL;
-	bool shared;
 
-	if (!f || folio_is_zone_device(f))
+	if (leaf_is_swap(pte)) {
+		ptep_get_and_clear(ptep);
+		uhmm__swap_put_entry(m, leaf_offset(pte));
 		return;
-	if (folio_test(f, PG_DIRTY)) {
-		if (!folio_trylock(f))
-			return;
-		shared = folio_mapcount(f) != 1;
-		if (!shared)
-			folio_clear(f, PG_DIRTY);
-		folio_unlock(m, f);
-		if (shared)
-			return;
 	}
+	if (pte_is_leaf_entry(pte) &&
+	    (leaf_type(pte) == LEAF_HWPOISON || leaf_is_marker(pte, MARKER_POISONED))) {
+		ptep_get_and_clear(ptep);
+		return;
+	}
+	if (!f || folio_is_zone_device(f) || folio_test_large(page_folio(f)) ||
+	    !forget_copies(m, f))
+		return;
 	if (pte_young(pte) || pte_dirty(pte)) {
 		set_pte(ptep, pte_clear_bits(pte, PTE_ACCESSED | PTE_DIRTY));
 		gather_widen(g, addr);
@@ -196,8 +216,7 @@ static void free_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t a
 }
 
 /*
- * MADV_FREE: the pages may be dropped when memory gets short, which it never does here, unless they
- * are written before. Models: madvise_free_single_vma().
+ * MADV_FREE: the pages may be dropped when memory gets short, unless they are written before. Models: madvise_free_single_vma().
  */
 static void advise_free(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
 			uhmm_vaddr_t end)
@@ -257,6 +276,10 @@ static int advise_vma(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t
 		/* There is nothing to read in, but Linux pushes new pages onto the LRU. */
 		uhmm__lru_add_drain(vma->mm->machine);
 		return 0;
+	case MADV_COLD:
+		return uhmm__madvise_cold(vma, start, end);
+	case MADV_PAGEOUT:
+		return uhmm__madvise_pageout(vma, start, end);
 	case MADV_GUARD_INSTALL:
 		return uhmm__guard_install(vma, start, end);
 	case MADV_GUARD_REMOVE:
@@ -340,11 +363,12 @@ static int advise_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end
 /* 0, -EOPNOTSUPP or, for what Linux does not know either, -EINVAL. */
 static int check_advice(int advice)
 {
-	static const int known[] = { MADV_DONTNEED,	  MADV_DONTNEED_LOCKED, MADV_FREE,
-				     MADV_WILLNEED,	  MADV_REMOVE,		MADV_POPULATE_READ,
-				     MADV_POPULATE_WRITE, MADV_GUARD_INSTALL,	MADV_GUARD_REMOVE };
-	static const int not_modelled[] = { MADV_COLD, MADV_PAGEOUT, MADV_COLLAPSE, MADV_HWPOISON,
-					    MADV_SOFT_OFFLINE };
+	static const int known[] = {
+		MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE,		  MADV_WILLNEED,
+		MADV_REMOVE,   MADV_POPULATE_READ,   MADV_POPULATE_WRITE, MADV_COLD,
+		MADV_PAGEOUT,  MADV_GUARD_INSTALL,   MADV_GUARD_REMOVE
+	};
+	static const int not_modelled[] = { MADV_COLLAPSE, MADV_HWPOISON, MADV_SOFT_OFFLINE };
 	uint64_t set, clear;
 
 	if (advice_flags(advice, &set, &clear))

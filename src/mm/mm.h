@@ -412,6 +412,14 @@ void uhmm__rmap_release(struct uhmm__anon_vma **held);
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
 				   pte_t pte, struct uhmm__frame *page, bool *flush);
 
+/* Called for each VMA that may map a folio. Returns: false ends the walk. */
+typedef bool uhmm__rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg);
+/* Context: folio locked, no PTL. Models: rmap_walk(). */
+void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg);
+/* The entry at @addr, mapped and locked, or NULL if there is no table. Context: in an rmap walk. */
+ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl);
+
 /* ---- faults (fault.c) ---- */
 
 enum {
@@ -457,8 +465,13 @@ struct uhmm__fault {
 int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags);
 /* 0 or -ENOMEM, -EFAULT as vm_fault_to_errno(). */
 int uhmm__vm_fault_to_errno(int fault);
-/* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
+/* Fault on an entry that is not present; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/*
+ * A write to a page that is mapped read-only. Entered with the entry mapped and locked, and the same
+ * as orig_pte; ends with it unmapped and unlocked.
+ */
+int uhmm__do_wp_page(struct uhmm__fault *vmf);
 /*
  * Device-exclusive entries (exclusive.c). Context of the two that restore: PTL; the folio locked.
  * Models: remove_device_exclusive_entry(), restore_exclusive_pte(), try_restore_exclusive_pte().

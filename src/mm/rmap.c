@@ -6,9 +6,6 @@
  */
 #include "mm/mm.h"
 
-/* Called for each VMA that may map the folio. Returns: false ends the walk. */
-typedef bool rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg);
-
 void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
 	if (*held)
@@ -28,7 +25,7 @@ static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
 	*held = uhmm__anon_vma_lock_read(av);
 }
 
-uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg,
+uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
 				  struct uhmm__anon_vma **held)
 {
 	struct uhmm__anon_vma *av = folio_anon_vma(f), *own = NULL;
@@ -51,8 +48,12 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void 
 	uhmm__rmap_release(&own);
 }
 
-/* The entry at @addr, mapped and locked, or NULL if there is no table for it. */
-static ptent_t *rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
+void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
+{
+	rmap_walk(f, one, arg, NULL);
+}
+
+ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
 {
 	unsigned int level;
 	ptent_t *pmdp, *ptep = NULL;
@@ -136,7 +137,7 @@ static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 	pte_t pte;
 
 	uhmm__invalidate_start(&range);
-	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (ptep) {
 		pte = ptep_get(ptep);
 		if (entry_maps(pte, frame_pfn(m, f))) {
@@ -172,7 +173,7 @@ static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 	ptent_t *ptep;
 
 	uhmm__invalidate_start(&range);
-	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (ptep) {
 		put = entry_maps(ptep_get(ptep), frame_pfn(m, f));
 		if (put) {
@@ -233,7 +234,7 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 {
 	struct remove_arg *a = arg;
 	struct uhmm__spinlock *ptl;
-	ptent_t *ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptent_t *ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	pte_t swp;
 
 	if (!ptep)

@@ -5,6 +5,7 @@
  * mm/filemap.c:softleaf_entry_wait_on_locked().
  */
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 /*
@@ -100,6 +101,8 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 	pte_t entry = vmf->orig_pte;
 
 	uhmm__pte_unmap(vmf->pte);
+	if (leaf_type(entry) == LEAF_SWAP)
+		return uhmm__swap_fault(vmf);
 	if (leaf_is_migration(entry)) {
 		if (vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
 			return VM_FAULT_WOULD_WAIT;

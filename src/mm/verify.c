@@ -196,15 +196,17 @@ static void check_tails(struct uhmm__verify *v, uhmm_pfn_t head)
 }
 
 /*
- * References: one per mapping and per batch; what is left must be pins. Returns: entries that map
- * the folio.
+ * References: one per mapping, per batch and for the swap cache; what is left must be pins. Returns:
+ * entries that map the folio.
  */
 static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
 	uint32_t batches = s->batched + s->lazyfree;
-	uint64_t maps = check_pages(v, pfn), held = maps + batches, ref = folio_ref_count(f);
+	uint32_t cached = uhmm__verify_in_swap_cache(v, pfn);
+	uint64_t maps = check_pages(v, pfn), held = maps + batches + cached;
+	uint64_t ref = folio_ref_count(f);
 
 	/* Nobody's, so that it is never used again. */
 	if (folio_test(f, PG_HWPOISON))
@@ -217,8 +219,10 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "mapcount is %d, but %lu entries map the folio",
 			  folio_mapcount(f), (unsigned long)maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
-		bad_frame(v, pfn, "refcount is %lu, but %lu entries and %u batches hold the folio",
-			  (unsigned long)ref, (unsigned long)maps, batches);
+		bad_frame(v, pfn,
+			  "refcount is %lu, but %lu entries and %u batches%s hold the folio",
+			  (unsigned long)ref, (unsigned long)maps, batches,
+			  cached ? " and the swap cache" : "");
 	if (maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
 		bad_frame(v, pfn, "mapped folio is not uptodate");
 	return maps;
@@ -270,6 +274,8 @@ static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
 	else if (maps && !s->batched && !folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "mapped folio is neither on the LRU nor in a batch");
+	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_SWAPCACHE))
+		bad_frame(v, pfn, "lazily freed folio is in the swap cache");
 	return folio_nr_pages(f);
 }
 
@@ -434,7 +440,7 @@ static int verify_all(struct uhmm__verify *v)
 	int err = -ENOMEM;
 
 	v->seen = uhmm__reserve(seen_bytes);
-	if (!v->seen || chunks_init(v))
+	if (!v->seen || chunks_init(v) || uhmm__verify_swap_init(v))
 		goto out;
 	uhmm__frames_range(m, &v->ram_first, &v->ram_end);
 	uhmm__frames_for_each_free(m, saw_free, v);
@@ -447,7 +453,9 @@ static int verify_all(struct uhmm__verify *v)
 	check_tables(v);
 	check_ram(v);
 	check_device_memory(v);
+	uhmm__verify_swap(v);
 out:
+	uhmm__verify_swap_exit(v);
 	uhmm__unreserve(v->avs, v->avs_bytes);
 	uhmm__unreserve(v->chunks, chunks_bytes);
 	uhmm__unreserve(v->seen, seen_bytes);

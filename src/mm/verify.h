@@ -32,6 +32,7 @@ struct uhmm__verify {
 	uint64_t nr_tables[5];	       /* tables reached, by level */
 	struct uhmm__seen_av *avs;     /* reserved, sorted by address */
 	size_t nr_avs, avs_bytes;
+	uint32_t *swap_entries; /* reserved, by slot: entries that name it; NULL without swap */
 
 	/* The walk over entries: where it is. */
 	struct uhmm_mm *mm;
@@ -51,5 +52,17 @@ void uhmm__verify_bad_frame(struct uhmm__verify *v, uhmm_pfn_t pfn, const char *
 int uhmm__verify_mms(struct uhmm__verify *v);
 /* All page tables; counts what the entries map. Context: after uhmm__verify_mms(). */
 void uhmm__verify_entries(struct uhmm__verify *v);
+
+/* ---- swap (verify_swap.c) ---- */
+
+/* 0 or -ENOMEM. */
+int uhmm__verify_swap_init(struct uhmm__verify *v);
+void uhmm__verify_swap_exit(struct uhmm__verify *v);
+/* Counts a swap entry. Returns: what is wrong with it, or NULL. */
+const char *uhmm__verify_swap_entry(struct uhmm__verify *v, pte_t pte);
+/* Slots and the cache. Context: after uhmm__verify_entries(). */
+void uhmm__verify_swap(struct uhmm__verify *v);
+/* Whether the swap cache holds a folio. */
+bool uhmm__verify_in_swap_cache(struct uhmm__verify *v, uhmm_pfn_t pfn);
 
 #endif /* UHMM_MM_VERIFY_H */

@@ -395,13 +395,16 @@ static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pt
 			     const struct uhmm__entry *e)
 {
 	struct uhmm_dev_pagemap *pgmap;
+	const char *wrong;
 
 	switch (e->kind) {
 	case ENTRY_MIGRATION:
 		bad_entry(v, addr, pte, "is a migration entry that was left behind");
 		return;
 	case ENTRY_SWAP:
-		bad_entry(v, addr, pte, "is a swap entry, and nothing swaps");
+		wrong = uhmm__verify_swap_entry(v, pte);
+		if (wrong)
+			bad_entry(v, addr, pte, wrong);
 		return;
 	case ENTRY_DEVICE_EXCLUSIVE:
 		if (is_accessible(v, e->pfn))

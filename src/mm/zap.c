@@ -5,6 +5,7 @@
  */
 #include "core/alloc.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 enum {
 	GATHER_BATCH = 1020,
@@ -28,6 +29,15 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->drop_markers = false;
 }
 
+/* Models: free_pages_and_caches(). */
+static void put_page(struct uhmm_machine *m, uint32_t pfn, struct uhmm__free_batch *dead)
+{
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
+
+	free_swap_cache(m, f);
+	folio_put_batched(m, f, dead);
+}
+
 /* Flush, then free what was gathered. The last batch is kept for reuse. */
 static void gather_flush(struct uhmm__gather *g)
 {
@@ -40,11 +50,11 @@ static void gather_flush(struct uhmm__gather *g)
 	g->start = UINT64_MAX;
 	g->end = 0;
 	for (unsigned int i = 0; i < g->nr; i++)
-		folio_put_batched(m, pfn_to_frame(m, g->first[i]), &dead);
+		put_page(m, g->first[i], &dead);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
 		for (uint32_t i = 0; i < b->nr; i++)
-			folio_put_batched(m, pfn_to_frame(m, b->pfn[i]), &dead);
+			put_page(m, b->pfn[i], &dead);
 		b->nr = 0;
 	}
 	uhmm__free_batch_flush(m, &dead);
@@ -113,6 +123,8 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		page = pfn_to_frame(m, leaf_pfn(pte));
 		folio_remove_rmap(page, g->mm);
 		folio_put(m, page_folio(page));
+	} else if (leaf_type(pte) == LEAF_SWAP) {
+		uhmm__swap_put_entry(m, leaf_offset(pte));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
 }

@@ -69,7 +69,8 @@ static uint64_t faults_handled(const uint64_t *v)
 	return v[UHMM_CNT_FAULT_ANON_READ] + v[UHMM_CNT_FAULT_ANON_WRITE] +
 	       v[UHMM_CNT_FAULT_COW_COPY] + v[UHMM_CNT_FAULT_COW_REUSE] +
 	       v[UHMM_CNT_FAULT_MIGRATION_WAIT] + v[UHMM_CNT_FAULT_DEVICE] +
-	       v[UHMM_CNT_FAULT_EXCLUSIVE] + v[UHMM_CNT_FAULT_NUMA] + v[UHMM_CNT_FAULT_SPURIOUS];
+	       v[UHMM_CNT_FAULT_EXCLUSIVE] + v[UHMM_CNT_FAULT_NUMA] + v[UHMM_CNT_FAULT_SWAP] +
+	       v[UHMM_CNT_FAULT_SPURIOUS];
 }
 
 static uint64_t signals(const uint64_t *v)

@@ -103,6 +103,49 @@ last "2 passed, 0 failed"
 conform 0 - <"$tmp/good.vec"
 last "2 passed, 0 failed"
 
+# There is a swap device: pages go there and come back, also by a fork and a device.
+vector swapped.vec <<'END'
+case swapped
+p0 mmap 200000000000 4 rw private,anon
+= ok
+p0 cpu_write 200000000000 4 1
+= ok
+p0 madvise 200000000000 4 pageout
+= ok
+p0 pagemap 200000000000 4
+= ok map=02x4
+p0 snapshot d0 200000000000 4
+= ok cpages=4 perm=00x4
+p0 cpu_read 200000000000 1
+= ok data=1000004
+p0 fork p1
+= ok
+p0 cpu_read 200000001000 1
+= ok data=1000005
+p0 pagemap 200000000000 4
+= ok map=01,09,02x2
+p1 pagemap 200000000000 4
+= ok map=01,02x3
+p1 cpu_write 200000001000 1 2
+= ok
+p0 cpu_write 200000002000 1 3
+= ok
+p1 cpu_read 200000000000 4
+= ok data=1000004,2000007,1000006,1000007
+p0 dev_read d0 200000000000 4
+= ok cpages=4 faults=1 data=1000004,1000005,3000010,1000007
+p0 madvise 200000000000 4 free
+= ok
+p0 madvise 200000000000 4 cold
+= ok
+END
+conform 0 swapped.vec
+last "1 passed, 0 failed"
+conform 0 --content tag swapped.vec
+last "1 passed, 0 failed"
+conform 0 --differential swapped.vec
+last "1 passed, 0 failed"
+
 # Every kind of answer, changed: each must be found, with its line.
 cp "$tmp/good.vec" "$tmp/answers"
 line=0

@@ -13,6 +13,10 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+
 #define AT 0x40000000UL
 #define NOWHERE 0x50000000UL
 #define UNTOUCHED ((void *)0x5a5a)
@@ -43,6 +47,7 @@ static void no_memory(void)
 	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_META, 1, 1000), 0);
 	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 1000), 0);
 	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_DEVICE, 1, 1000), 0);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_SWAP, 1, 1000), 0);
 }
 
 static void memory_again(void)
@@ -81,6 +86,9 @@ START_TEST(machine_create_einval)
 	BAD(ram_bytes = PAGE);
 	BAD(ram_bytes = 1UL << 60);
 	BAD(device_bytes = 1UL << 60);
+	BAD(swap_bytes = 1UL << 60);
+	BAD(swap_bytes = PAGE / 2);
+	BAD(swap = (enum uhmm_swap)9);
 #undef BAD
 	expect(m == UNTOUCHED);
 }
@@ -277,6 +285,12 @@ START_TEST(madvise_einval)
 	expect_eq(uhmm_madvise(f.mm, AT, PAGE, 12345), -EINVAL);
 	expect_eq(uhmm_madvise(f.mm, AT + 1, PAGE, MADV_DONTNEED), -EINVAL);
 	expect_eq(uhmm_madvise(f.mm, AT, UINT64_MAX - PAGE, MADV_DONTNEED), -EINVAL);
+	expect_eq(uhmm_mmap(f.mm, NOWHERE, PAGE, RW, ANON | MAP_FIXED | MAP_LOCKED, NULL, 0, NULL),
+		  0);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_DONTNEED), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_FREE), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_COLD), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_PAGEOUT), -EINVAL);
 }
 END_TEST
 
@@ -301,7 +315,7 @@ END_TEST
 
 START_TEST(madvise_eopnotsupp)
 {
-	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_PAGEOUT), -EOPNOTSUPP);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_SOFT_OFFLINE), -EOPNOTSUPP);
 	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_HWPOISON), -EOPNOTSUPP);
 }
 END_TEST

@@ -9,6 +9,10 @@
 #define MADV_WIPEONFORK 18
 #define MADV_KEEPONFORK 19
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -125,6 +129,9 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 		.size = sizeof(config),
 		.nr_cpus = FIXTURE_CPUS,
 		.content = l->config.content,
+		.swap_bytes = l->config.swap_bytes,
+		.swap = l->config.swap,
+		.ram_bytes = l->config.ram_bytes,
 		.report = report,
 		.report_data = m,
 	};
@@ -244,7 +251,8 @@ static int do_advise(struct proc *p, const struct op *op)
 {
 	static const int advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
 				      MADV_KEEPONFORK };
-	int what = op->kind == OP_DONTNEED ? MADV_DONTNEED
+	int what = op->kind == OP_DONTNEED  ? MADV_DONTNEED
+		   : op->kind == OP_PAGEOUT ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
 			   : advice[op->variant];
@@ -344,6 +352,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 		r->ret = uhmm_mprotect(p->mm, addr, len, op->prot);
 		break;
 	case OP_DONTNEED:
+	case OP_PAGEOUT:
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
 		r->ret = do_advise(p, op);
@@ -423,6 +432,7 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			       ? -ENOMEM
 			       : 0;
 	case OP_DONTNEED:
+	case OP_PAGEOUT:
 	case OP_ADVISE_FORK:
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
 	case OP_POPULATE:
@@ -565,7 +575,7 @@ static void emit(void *data, const char *line)
 
 /*
  * Whether machine @i took the same course as the first: then state and answers must be the same, too.
- * With limited memory it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
+ * With limited memory, or swap, it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
  * a shared page everywhere before it finds that it must be copied, and the mirrors of other processes
  * forget it; the fault that follows moves pages that are where they are in the other machines.
  */
@@ -575,7 +585,7 @@ static bool same_course(const struct lockstep *l, int i)
 
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
-	return !l->config.device_bytes &&
+	return !l->config.device_bytes && !l->config.swap_bytes &&
 	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS];
 }
 

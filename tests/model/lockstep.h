@@ -28,6 +28,7 @@
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \
+	X(PAGEOUT, 8)                                                                              \
 	X(ADVISE_FORK, 3)                                                                          \
 	X(POPULATE, 4)                                                                             \
 	X(MREMAP, 4)                                                                               \
@@ -56,6 +57,13 @@ struct op {
 struct run_config {
 	enum uhmm_content content;
 	uint64_t device_bytes; /* 0: unlimited, and the three must end in the same state */
+	/*
+	 * 0: none. Which pages are out depends on who has faulted where and on LRU batches, which
+	 * differ: then contents alone must be the same.
+	 */
+	uint64_t swap_bytes;
+	enum uhmm_swap swap;
+	uint64_t ram_bytes; /* 0: unlimited */
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };
