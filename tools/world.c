@@ -79,6 +79,13 @@ static void process_exit(struct world *w, unsigned int n)
 	memset(p, 0, sizeof(*p));
 }
 
+static enum uhmm_device_pfn_space pfn_space;
+
+void world_use_pfn_space(enum uhmm_device_pfn_space space)
+{
+	pfn_space = space;
+}
+
 int world_new(enum uhmm_content content, struct world **out)
 {
 	struct world *w = tool_xalloc(1, sizeof(*w));
@@ -86,6 +93,7 @@ int world_new(enum uhmm_content content, struct world **out)
 		.size = sizeof(config),
 		.nr_cpus = 2,
 		.content = content,
+		.device_pfn_space = pfn_space,
 		.report = take_report,
 		.report_data = w,
 	};

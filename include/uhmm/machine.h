@@ -34,6 +34,12 @@ enum uhmm_combined_wait {
 	UHMM_COMBINED_NAIVE, /* wait while holding collected folios: deadlocks, kept to show it */
 };
 
+/* Where device-private pages have their numbers. */
+enum uhmm_device_pfn_space {
+	UHMM_DEVICE_PFN_PHYSICAL, /* in physical address space that nothing else uses */
+	UHMM_DEVICE_PFN_OWN,	  /* in a space of their own: UHMM_PFN_DEVICE_SPACE tells */
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -63,7 +69,8 @@ struct uhmm_machine_config {
 	uint64_t device_bytes;	   /* physical address space for device memory; same defaults */
 	uint64_t seed;		   /* seed of every random choice the model makes */
 	enum uhmm_combined_wait combined_wait;
-	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
+	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */
+	uhmm_report_fn *report;			     /* NULL: reports are counted and dropped */
 	void *report_data;
 };
 

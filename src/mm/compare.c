@@ -114,7 +114,7 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	if (!p->entry.has_frame)
 		return;
 	f = pfn_to_frame(s->m, p->entry.pfn);
-	pfn = (uint32_t)p->entry.pfn;
+	pfn = frame_index(s->m, f);
 	ref = folio_ref_count(f);
 	/* On the LRU it is in no batch: most folios need no search. */
 	if (!folio_test(f, PG_LRU) &&

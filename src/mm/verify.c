@@ -115,14 +115,14 @@ static void saw_free(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].free++;
+	uhmm__seen(v, pfn)->free++;
 }
 
 static void saw_batched(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].batched++;
+	uhmm__seen(v, pfn)->batched++;
 }
 
 /* What must not be set on any folio while nobody works on it. */
@@ -144,7 +144,7 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 	uint32_t held = s->maps + s->batched, ref = folio_ref_count(f);
 
 	/* Nobody's, so that it is never used again. */
@@ -166,7 +166,7 @@ static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
 	if (s->free > 1)
 		bad_frame(v, pfn, "frame is %u times on the free lists", s->free);
@@ -187,7 +187,7 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static void check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
 	if (!folio_ref_count(f)) {
 		bad_frame(v, pfn, "frame has no reference and is on no free list");
@@ -232,7 +232,7 @@ static void check_ram(struct uhmm__verify *v)
 
 	check_zero_page(v);
 	for (uhmm_pfn_t pfn = v->ram_first; pfn < v->ram_end; pfn++) {
-		if (v->seen[pfn].free) {
+		if (uhmm__seen(v, pfn)->free) {
 			check_free_frame(v, pfn);
 		} else {
 			check_used_frame(v, pfn);
@@ -276,7 +276,7 @@ static void check_unmapped_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32_t flag)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
 	if (s->batched || folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
@@ -302,13 +302,12 @@ static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32_t f
 	return true;
 }
 
-static void check_device_memory(struct uhmm__verify *v)
+/* The pagemaps of one space of pfns. Returns: pages in use. */
+static uint64_t check_pagemaps(struct uhmm__verify *v, uhmm_pfn_t pfn, uhmm_pfn_t end)
 {
-	struct uhmm__pgmaps *p = v->m->pgmaps;
 	uint64_t all = 0;
-	uhmm_pfn_t pfn = v->m->device_base;
 
-	while (pfn < p->next) {
+	while (pfn < end) {
 		struct uhmm_dev_pagemap *pgmap = page_pgmap(v->m, pfn);
 		uint64_t used = 0;
 
@@ -319,7 +318,7 @@ static void check_device_memory(struct uhmm__verify *v)
 		if (pgmap->start != pfn) {
 			bad(v, "pagemap of pfn %#lx starts at %#lx", (unsigned long)pfn,
 			    (unsigned long)pgmap->start);
-			return;
+			return all;
 		}
 		/* Without pages in use its descriptors need not be touched. */
 		if (load_relaxed(&pgmap->refs) != 1) {
@@ -333,6 +332,17 @@ static void check_device_memory(struct uhmm__verify *v)
 		all += used;
 		pfn += pgmap->npages;
 	}
+	return all;
+}
+
+static void check_device_memory(struct uhmm__verify *v)
+{
+	struct uhmm_machine *m = v->m;
+	struct uhmm__pgmaps *p = m->pgmaps;
+	uint64_t all = check_pagemaps(v, m->device_base, p->next);
+
+	if (m->nr_frames > m->own_base)
+		all += check_pagemaps(v, UHMM_PFN_DEVICE_SPACE, p->next_own);
 	if (load_relaxed(&p->used) != all)
 		bad(v, "%lu device pages are counted, but %lu are in use",
 		    (unsigned long)load_relaxed(&p->used), (unsigned long)all);
@@ -343,7 +353,7 @@ static void check_device_memory(struct uhmm__verify *v)
 static int verify_all(struct uhmm__verify *v)
 {
 	struct uhmm_machine *m = v->m;
-	size_t seen_bytes = m->end_pfn * sizeof(*v->seen);
+	size_t seen_bytes = m->nr_frames * sizeof(*v->seen);
 	size_t chunks_bytes = (m->tables->nr_chunks + 1) * sizeof(*v->chunks);
 	int err = -ENOMEM;
 

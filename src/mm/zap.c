@@ -14,7 +14,7 @@ enum {
 struct uhmm__gather_batch {
 	struct uhmm__gather_batch *next;
 	uint32_t nr;
-	uint32_t pfn[GATHER_BATCH];
+	uint32_t index[GATHER_BATCH];
 };
 
 void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
@@ -40,11 +40,11 @@ static void gather_flush(struct uhmm__gather *g)
 	g->start = UINT64_MAX;
 	g->end = 0;
 	for (unsigned int i = 0; i < g->nr; i++)
-		folio_put_batched(m, pfn_to_frame(m, g->first[i]), &dead);
+		folio_put_batched(m, &m->vmemmap[g->first[i]], &dead);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
 		for (uint32_t i = 0; i < b->nr; i++)
-			folio_put_batched(m, pfn_to_frame(m, b->pfn[i]), &dead);
+			folio_put_batched(m, &m->vmemmap[b->index[i]], &dead);
 		b->nr = 0;
 	}
 	uhmm__free_batch_flush(m, &dead);
@@ -80,12 +80,12 @@ static bool gather_room(struct uhmm__gather *g)
 }
 
 /* Context: after gather_room(). */
-static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
+static void gather_page(struct uhmm__gather *g, uint32_t index)
 {
 	if (g->nr < ARRAY_SIZE(g->first))
-		g->first[g->nr++] = pfn;
+		g->first[g->nr++] = index;
 	else
-		g->batches->pfn[g->batches->nr++] = pfn;
+		g->batches->index[g->batches->nr++] = index;
 }
 
 /* Remove one entry. Context: PTL; room in the gather. */
@@ -103,7 +103,7 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		if (!f)
 			return;
 		folio_remove_rmap(f);
-		gather_page(g, frame_pfn(m, f));
+		gather_page(g, frame_index(m, f));
 		return;
 	}
 	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)
@@ -112,7 +112,7 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
 		f = pfn_to_frame(m, leaf_pfn(pte));
 		folio_remove_rmap(f);
-		gather_page(g, frame_pfn(m, f));
+		gather_page(g, frame_index(m, f));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
 }

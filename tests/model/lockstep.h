@@ -20,6 +20,9 @@
 	X(TO_SYS, 4)                                                                               \
 	X(ON_FAULT, 4)                                                                             \
 	X(SNAPSHOT, 2)                                                                             \
+	X(EXCLUSIVE, 5)                                                                            \
+	X(PIN, 4)                                                                                  \
+	X(UNPIN, 2)                                                                                \
 	X(EVICT, 2)                                                                                \
 	X(EVICT_ALL, 1)                                                                            \
 	X(FAIL_ALLOC, 0)                                                                           \
@@ -56,6 +59,8 @@ struct op {
 struct run_config {
 	enum uhmm_content content;
 	uint64_t device_bytes; /* 0: unlimited, and the three must end in the same state */
+	enum uhmm_device_pfn_space pfn_space;
+	bool coherent; /* the second device */
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };
