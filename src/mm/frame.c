@@ -213,7 +213,7 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 	pfn = pcp->pfn[--pcp->nr];
 	uhmm__spin_unlock(&cpu->local);
 
-	f = pfn_to_frame(m, pfn);
+	f = &m->vmemmap[pfn];
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
@@ -265,7 +265,7 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 		return;
 	cpu = uhmm__this_cpu();
 	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, &m->frames->pcp[cpu->id], frame_pfn(m, f));
+	pcp_push(m, &m->frames->pcp[cpu->id], frame_index(m, f));
 	uhmm__spin_unlock(&cpu->local);
 }
 

@@ -77,6 +77,12 @@ uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhm
 	return index_to_pfn(m, f - m->vmemmap);
 }
 
+/* The pfn of a frame that is known to be RAM: no space to look for. */
+uhmm_always_inline uhmm_pfn_t ram_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
+	return (uhmm_pfn_t)(f - m->vmemmap);
+}
+
 /* Whether a pfn is one of device memory, registered or not. */
 uhmm_always_inline bool pfn_is_device(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {

@@ -51,7 +51,7 @@ static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, uint
 	uint32_t nr = load_relaxed(&b->nr);
 
 	for (uint32_t i = 0; i < nr; i++) {
-		struct uhmm__frame *f = pfn_to_frame(m, b->pfn[i]);
+		struct uhmm__frame *f = &m->vmemmap[b->pfn[i]];
 
 		folio_set(f, PG_LRU);
 		if (folio_put_testzero(f))
@@ -76,7 +76,7 @@ static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
 
 	uhmm__spin_lock(&cpu->local);
 	nr = load_relaxed(&b->nr);
-	b->pfn[nr++] = frame_pfn(m, f);
+	b->pfn[nr++] = frame_index(m, f);
 	store_relaxed(&b->nr, nr);
 	if (unlikely(nr == BATCH))
 		nr_dead = batch_move(m, b, dead);
