@@ -83,6 +83,13 @@ static void process_exit(struct world *w, unsigned int n)
 	memset(p, 0, sizeof(*p));
 }
 
+static enum uhmm_device_pfn_space pfn_space;
+
+void world_use_pfn_space(enum uhmm_device_pfn_space space)
+{
+	pfn_space = space;
+}
+
 int world_new(enum uhmm_content content, struct world **out)
 {
 	struct world *w = tool_xalloc(1, sizeof(*w));
@@ -91,6 +98,7 @@ int world_new(enum uhmm_content content, struct world **out)
 		.nr_cpus = NR_CPUS,
 		.content = content,
 		.swap_bytes = 256UL << 20,
+		.device_pfn_space = pfn_space,
 		.report = take_report,
 		.report_data = w,
 	};

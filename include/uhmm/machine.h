@@ -45,6 +45,12 @@ enum uhmm_swap {
 	UHMM_SWAP_DISK,
 };
 
+/* Where device-private pages have their numbers. */
+enum uhmm_device_pfn_space {
+	UHMM_DEVICE_PFN_PHYSICAL, /* in physical address space that nothing else uses */
+	UHMM_DEVICE_PFN_OWN,	  /* in a space of their own: UHMM_PFN_DEVICE_SPACE tells */
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -76,7 +82,8 @@ struct uhmm_machine_config {
 	enum uhmm_combined_wait combined_wait;
 	uint64_t swap_bytes; /* swap device, in whole pages; default 0: none */
 	enum uhmm_swap swap;
-	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
+	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */
+	uhmm_report_fn *report;			     /* NULL: reports are counted and dropped */
 	void *report_data;
 };
 

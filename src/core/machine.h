@@ -39,7 +39,9 @@ struct uhmm_machine {
 	uhmm_pfn_t zero_pfn;	     /* [const] the zero page */
 	uhmm_pfn_t ram_frames;	     /* [const] pfns [0, ram_frames) are RAM */
 	uhmm_pfn_t device_base;	     /* [const] pfns from here on are device memory */
-	uhmm_pfn_t end_pfn;	     /* [const] end of the pfn space */
+	uhmm_pfn_t end_pfn;	     /* [const] end of the physical pfn space */
+	size_t own_base;	     /* [const] frames from here on have pfns of the device space */
+	size_t nr_frames;	     /* [const] all of them, of either space */
 	struct uhmm_machine_config config;
 
 	/* Each layer's own. */

@@ -52,14 +52,12 @@ void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn)
 
 bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return pfn >= m->device_base && pfn < m->end_pfn &&
-	       folio_is_device_private(pfn_to_frame(m, pfn));
+	return pfn_is_device(m, pfn) && folio_is_device_private(pfn_to_frame(m, pfn));
 }
 
 bool uhmm_is_device_coherent_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return pfn >= m->device_base && pfn < m->end_pfn &&
-	       folio_is_device_coherent(pfn_to_frame(m, pfn));
+	return pfn_is_device(m, pfn) && folio_is_device_coherent(pfn_to_frame(m, pfn));
 }
 
 unsigned int uhmm_page_order(struct uhmm_machine *m, uhmm_pfn_t pfn)

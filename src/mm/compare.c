@@ -132,7 +132,7 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	if (!p->entry.has_frame)
 		return;
 	f = page_folio(pfn_to_frame(s->m, p->entry.pfn));
-	pfn = (uint32_t)frame_pfn(s->m, f);
+	pfn = frame_index(s->m, f);
 	ref = folio_ref_count(f);
 	/* Most folios are on the LRU and have no reference but their mappings': no search. */
 	if (!folio_test(f, PG_LRU) || ref != (uint32_t)folio_mapcount(f))

@@ -114,7 +114,7 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	f = uhmm__folio_alloc(m, true);
 	if (unlikely(!f))
 		return VM_FAULT_OOM;
-	entry = maybe_mkwrite(pte_set(pte_mk(frame_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
+	entry = maybe_mkwrite(pte_set(pte_mk(ram_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
 	entry = keep_uffd_wp(vmf, entry);
 	if (unlikely(!relock(vmf))) {
 		folio_put(m, f);
@@ -196,10 +196,10 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		goto out;
 	}
 	if (pte_pfn(vmf->orig_pte) != m->zero_pfn)
-		uhmm__copy_page(m, frame_pfn(m, new), pte_pfn(vmf->orig_pte));
+		uhmm__copy_page(m, ram_pfn(m, new), pte_pfn(vmf->orig_pte));
 	uhmm__invalidate_start(&range);
 	if (relock(vmf)) {
-		entry = pte_mk(frame_pfn(m, new), vma->page_prot);
+		entry = pte_mk(ram_pfn(m, new), vma->page_prot);
 		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
 			entry = pte_set(entry, vmf->orig_pte.val & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
 		else

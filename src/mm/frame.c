@@ -60,7 +60,7 @@ static void zero_page_init(struct uhmm_machine *m)
 
 int uhmm__frames_init(struct uhmm_machine *m)
 {
-	size_t nr = m->end_pfn;
+	size_t nr = m->nr_frames;
 	struct uhmm__frames *fr = uhmm__alloc(m, sizeof(*fr));
 
 	if (!fr)
@@ -503,11 +503,11 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	}
 	cpu = uhmm__this_cpu();
 	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, &m->frames->pcp[cpu->id], frame_pfn(m, f));
+	pcp_push(m, &m->frames->pcp[cpu->id], frame_index(m, f));
 	uhmm__spin_unlock(&cpu->local);
 }
 
-void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr)
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct pcp *pcp = &m->frames->pcp[cpu->id];
@@ -517,18 +517,18 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 		unsigned int n = MIN(nr, ARRAY_SIZE(ram)), nr_ram = 0;
 
 		for (unsigned int i = 0; i < n; i++) {
-			struct uhmm__frame *f = pfn_to_frame(m, pfns[i]);
+			struct uhmm__frame *f = &m->vmemmap[indices[i]];
 
 			if (unlikely(folio_test_large(f)))
 				uhmm__folio_free(m, f);
 			else if (folio_retire(m, f))
-				ram[nr_ram++] = pfns[i];
+				ram[nr_ram++] = indices[i];
 		}
 		uhmm__spin_lock(&cpu->local);
 		for (unsigned int i = 0; i < nr_ram; i++)
 			pcp_push(m, pcp, ram[i]);
 		uhmm__spin_unlock(&cpu->local);
-		pfns += n;
+		indices += n;
 		nr -= n;
 	}
 }
@@ -536,9 +536,9 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b)
 {
 	if (b->nr == 1)
-		uhmm__folio_free(m, pfn_to_frame(m, b->pfn[0]));
+		uhmm__folio_free(m, &m->vmemmap[b->index[0]]);
 	else if (b->nr)
-		uhmm__folios_free(m, b->pfn, b->nr);
+		uhmm__folios_free(m, b->index, b->nr);
 	b->nr = 0;
 }
 

@@ -2,7 +2,8 @@
 /*
  * frame.h - frame descriptors, folios and their contents.
  *
- * A pfn indexes machine->vmemmap, a reserved array that fills on first touch. A folio is named by
+ * machine->vmemmap is a reserved array that fills on first touch. A pfn of the physical space is an
+ * index of it; one of the device space, if the machine has that, counts from own_base. A folio is named by
  * the descriptor of its first frame, as in the kernel. A descriptor is 32 bytes: with 8 bytes of
  * tag and 8 of page-table entry a populated page costs 48.
  *
@@ -59,14 +60,46 @@ struct uhmm__frame {
 
 _Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
 
+/* The index of a frame: dense over both spaces, and below 2^32. */
+uhmm_always_inline size_t pfn_to_index(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return unlikely(pfn & UHMM_PFN_DEVICE_SPACE) ? m->own_base + (pfn ^ UHMM_PFN_DEVICE_SPACE)
+						     : pfn;
+}
+
+uhmm_always_inline uhmm_pfn_t index_to_pfn(struct uhmm_machine *m, size_t index)
+{
+	return unlikely(index >= m->own_base) ? UHMM_PFN_DEVICE_SPACE | (index - m->own_base)
+					      : index;
+}
+
 uhmm_always_inline struct uhmm__frame *pfn_to_frame(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return &m->vmemmap[pfn];
+	return &m->vmemmap[pfn_to_index(m, pfn)];
+}
+
+uhmm_always_inline uint32_t frame_index(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
+	return (uint32_t)(f - m->vmemmap);
 }
 
 uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
 {
+	return index_to_pfn(m, f - m->vmemmap);
+}
+
+/* The pfn of a frame that is known to be RAM: no space to look for. */
+uhmm_always_inline uhmm_pfn_t ram_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
 	return (uhmm_pfn_t)(f - m->vmemmap);
+}
+
+/* Whether a pfn is one of device memory, registered or not. */
+uhmm_always_inline bool pfn_is_device(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	size_t index = pfn_to_index(m, pfn);
+
+	return index >= m->device_base && index < m->nr_frames;
 }
 
 /* ---- pages and folios ---- */
@@ -252,8 +285,8 @@ static inline bool folio_try_get(struct uhmm__frame *f)
 }
 
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f);
-/* Several at once, with the CPU's local lock taken once for many. */
-void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr);
+/* Several at once, by index, with the CPU's local lock taken once for many. */
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr);
 
 /* True if the caller dropped the last reference and must free the folio. */
 uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
@@ -285,7 +318,7 @@ static inline void folio_put_refs(struct uhmm_machine *m, struct uhmm__frame *f,
 /* Folios whose last reference is gone, to be freed together. */
 struct uhmm__free_batch {
 	unsigned int nr;
-	uint32_t pfn[32];
+	uint32_t index[32];
 };
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
@@ -296,9 +329,9 @@ static inline void folio_put_batched(struct uhmm_machine *m, struct uhmm__frame 
 {
 	if (!folio_put_testzero(f))
 		return;
-	if (unlikely(b->nr == sizeof(b->pfn) / sizeof(b->pfn[0])))
+	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
 		uhmm__free_batch_flush(m, b);
-	b->pfn[b->nr++] = frame_pfn(m, f);
+	b->index[b->nr++] = frame_index(m, f);
 }
 
 /* ---- allocation ---- */

@@ -215,7 +215,10 @@ static uint32_t owner_number(struct uhmm__owners *o, void *owner)
 int uhmm__owners_init(struct uhmm__owners *o, struct uhmm_machine *m)
 {
 	struct uhmm__pgmaps *p = m->pgmaps;
-	size_t used = (p->next - m->device_base) / PGMAP_BLOCK_FRAMES;
+	size_t used =
+		m->nr_frames == m->own_base
+			? (p->next - m->device_base) / PGMAP_BLOCK_FRAMES
+			: (pfn_to_index(m, p->next_own) - m->device_base) / PGMAP_BLOCK_FRAMES;
 	struct uhmm_dev_pagemap *last = NULL;
 
 	*o = (struct uhmm__owners){
@@ -255,7 +258,7 @@ int uhmm__owners_device(const struct uhmm__owners *o, uhmm_pfn_t pfn)
 
 	if (!o->block || pfn < o->machine->device_base)
 		return -1;
-	block = (pfn - o->machine->device_base) / PGMAP_BLOCK_FRAMES;
+	block = (pfn_to_index(o->machine, pfn) - o->machine->device_base) / PGMAP_BLOCK_FRAMES;
 	if (block >= o->block_bytes / sizeof(*o->block))
 		return -1;
 	return (int)o->block[block] - 1;

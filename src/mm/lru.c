@@ -82,7 +82,7 @@ static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, bool
 	if (!nr)
 		return 0;
 	for (uint32_t i = 0; i < nr; i++) {
-		struct uhmm__frame *f = pfn_to_frame(m, b->pfn[i]);
+		struct uhmm__frame *f = &m->vmemmap[b->pfn[i]];
 
 		if (lazyfree)
 			make_lazyfree(m, f);
@@ -119,7 +119,7 @@ uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f,
 
 	uhmm__spin_lock(&cpu->local);
 	nr = load_relaxed(&b->nr);
-	b->pfn[nr++] = frame_pfn(m, f);
+	b->pfn[nr++] = frame_index(m, f);
 	store_relaxed(&b->nr, nr);
 	if (unlikely(nr == BATCH))
 		nr_dead = batch_move(m, b, lazyfree, dead);

@@ -27,7 +27,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 		c->nr_cpus = 2;
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
 	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
-	    (unsigned int)c->swap > UHMM_SWAP_DISK)
+	    (unsigned int)c->swap > UHMM_SWAP_DISK ||
+	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)
@@ -102,6 +103,10 @@ int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_ma
 	m->ram_frames = m->config.ram_bytes >> UHMM_PAGE_SHIFT;
 	m->device_base = m->ram_frames;
 	m->end_pfn = m->device_base + (m->config.device_bytes >> UHMM_PAGE_SHIFT);
+	m->own_base = m->end_pfn;
+	m->nr_frames = m->end_pfn;
+	if (m->config.device_pfn_space == UHMM_DEVICE_PFN_OWN)
+		m->nr_frames += m->config.device_bytes >> UHMM_PAGE_SHIFT;
 	for (; i < ARRAY_SIZE(layers); i++) {
 		err = layers[i].init(m);
 		if (err)
@@ -152,7 +157,7 @@ void uhmm_machine_destroy(struct uhmm_machine *m)
 void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out)
 {
 	struct uhmm_task *outer = uhmm__boot_task_enter(m);
-	size_t nr = m->end_pfn;
+	size_t nr = m->nr_frames;
 
 	*out = (struct uhmm_memory_use){
 		.metadata = load_relaxed(&m->alloc_bytes),

@@ -115,21 +115,21 @@ static void saw_free(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].free++;
+	uhmm__seen(v, pfn)->free++;
 }
 
 static void saw_batched(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].batched++;
+	uhmm__seen(v, pfn)->batched++;
 }
 
 static void saw_lazyfree(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].lazyfree++;
+	uhmm__seen(v, pfn)->lazyfree++;
 }
 
 /* What must not be set on any folio while nobody works on it. */
@@ -150,12 +150,12 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 /* The pages of a folio by themselves. Returns: entries that map any of them. */
 static uint64_t check_pages(struct uhmm__verify *v, uhmm_pfn_t head)
 {
-	const uint32_t entire = v->seen[head].entire;
+	const uint32_t entire = uhmm__seen(v, head)->entire;
 	struct uhmm__frame *f = pfn_to_frame(v->m, head);
 	uint64_t total = entire, n = folio_nr_pages(f);
 
 	for (uint64_t i = 0; i < n; i++) {
-		const struct uhmm__seen *s = &v->seen[head + i];
+		const struct uhmm__seen *s = uhmm__seen(v, head + i);
 
 		total += s->maps;
 		if (n > 1 && load_relaxed(&f[i].mapcount) != (int64_t)s->maps)
@@ -180,7 +180,7 @@ static void check_tails(struct uhmm__verify *v, uhmm_pfn_t head)
 	if (head & (n - 1))
 		bad_frame(v, head, "large folio is not aligned");
 	for (uint64_t i = 1; i < n; i++) {
-		const struct uhmm__seen *s = &v->seen[head + i];
+		const struct uhmm__seen *s = uhmm__seen(v, head + i);
 
 		if ((load_relaxed(&f[i].flags) & ~(uint32_t)BIT(PG_ANON_EXCLUSIVE)) != must)
 			bad_frame(v, head + i, "tail has not the flags of one");
@@ -190,9 +190,9 @@ static void check_tails(struct uhmm__verify *v, uhmm_pfn_t head)
 			bad_frame(v, head + i,
 				  "tail is free, in a batch, or mapped by a PMD entry");
 	}
-	if (folio_entire_mapcount(f) != (int64_t)v->seen[head].entire)
+	if (folio_entire_mapcount(f) != (int64_t)uhmm__seen(v, head)->entire)
 		bad_frame(v, head, "entire mapcount is %d, but %u PMD entries map the folio",
-			  folio_entire_mapcount(f), v->seen[head].entire);
+			  folio_entire_mapcount(f), uhmm__seen(v, head)->entire);
 }
 
 /*
@@ -202,7 +202,7 @@ static void check_tails(struct uhmm__verify *v, uhmm_pfn_t head)
 static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 	uint32_t batches = s->batched + s->lazyfree;
 	uint32_t cached = uhmm__verify_in_swap_cache(v, pfn);
 	uint64_t maps = check_pages(v, pfn), held = maps + batches + cached;
@@ -231,7 +231,7 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
 	if (s->free > 1)
 		bad_frame(v, pfn, "frame is %u times on the free lists", s->free);
@@ -253,7 +253,7 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 	uint64_t maps;
 
 	if (folio_test(f, PG_TAIL)) {
@@ -307,7 +307,7 @@ static void check_ram(struct uhmm__verify *v)
 	check_zero_page(v);
 	for (uhmm_pfn_t pfn = v->ram_first; pfn < v->ram_end; pfn += n) {
 		n = 1;
-		if (v->seen[pfn].free) {
+		if (uhmm__seen(v, pfn)->free) {
 			check_free_frame(v, pfn);
 		} else {
 			n = check_used_frame(v, pfn);
@@ -351,10 +351,10 @@ static bool device_folio_mapped(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	uint64_t n = folio_nr_pages(pfn_to_frame(v->m, pfn));
 
-	if (v->seen[pfn].entire)
+	if (uhmm__seen(v, pfn)->entire)
 		return true;
 	for (uint64_t i = 0; i < n; i++) {
-		if (v->seen[pfn + i].maps)
+		if (uhmm__seen(v, pfn + i)->maps)
 			return true;
 	}
 	return false;
@@ -364,7 +364,7 @@ static bool device_folio_mapped(struct uhmm__verify *v, uhmm_pfn_t pfn)
 static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32_t flag)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
 	if (s->batched || s->lazyfree || folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
@@ -392,13 +392,12 @@ static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32
 	return folio_nr_pages(f);
 }
 
-static void check_device_memory(struct uhmm__verify *v)
+/* The pagemaps of one space of pfns. Returns: pages in use. */
+static uint64_t check_pagemaps(struct uhmm__verify *v, uhmm_pfn_t pfn, uhmm_pfn_t end)
 {
-	struct uhmm__pgmaps *p = v->m->pgmaps;
 	uint64_t all = 0;
-	uhmm_pfn_t pfn = v->m->device_base;
 
-	while (pfn < p->next) {
+	while (pfn < end) {
 		struct uhmm_dev_pagemap *pgmap = page_pgmap(v->m, pfn);
 		uint64_t used = 0;
 
@@ -409,7 +408,7 @@ static void check_device_memory(struct uhmm__verify *v)
 		if (pgmap->start != pfn) {
 			bad(v, "pagemap of pfn %#lx starts at %#lx", (unsigned long)pfn,
 			    (unsigned long)pgmap->start);
-			return;
+			return all;
 		}
 		/* Without pages in use its descriptors need not be touched. */
 		if (load_relaxed(&pgmap->refs) != 1) {
@@ -425,6 +424,17 @@ static void check_device_memory(struct uhmm__verify *v)
 		all += used;
 		pfn += pgmap->npages;
 	}
+	return all;
+}
+
+static void check_device_memory(struct uhmm__verify *v)
+{
+	struct uhmm_machine *m = v->m;
+	struct uhmm__pgmaps *p = m->pgmaps;
+	uint64_t all = check_pagemaps(v, m->device_base, p->next);
+
+	if (m->nr_frames > m->own_base)
+		all += check_pagemaps(v, UHMM_PFN_DEVICE_SPACE, p->next_own);
 	if (load_relaxed(&p->used) != all)
 		bad(v, "%lu device pages are counted, but %lu are in use",
 		    (unsigned long)load_relaxed(&p->used), (unsigned long)all);
@@ -435,7 +445,7 @@ static void check_device_memory(struct uhmm__verify *v)
 static int verify_all(struct uhmm__verify *v)
 {
 	struct uhmm_machine *m = v->m;
-	size_t seen_bytes = m->end_pfn * sizeof(*v->seen);
+	size_t seen_bytes = m->nr_frames * sizeof(*v->seen);
 	size_t chunks_bytes = (m->tables->nr_chunks + 1) * sizeof(*v->chunks);
 	int err = -ENOMEM;
 

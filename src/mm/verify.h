@@ -26,7 +26,7 @@ struct uhmm__seen_av {
 struct uhmm__verify {
 	struct uhmm_machine *m;
 	uint64_t violations;
-	struct uhmm__seen *seen;       /* reserved, by pfn */
+	struct uhmm__seen *seen;       /* reserved, by index of the frame */
 	uhmm_pfn_t ram_first, ram_end; /* RAM frames that were ever handed out */
 	uintptr_t *chunks;	       /* reserved: where table chunks start, sorted */
 	uint64_t nr_tables[5];	       /* tables reached, by level */
@@ -42,6 +42,11 @@ struct uhmm__verify {
 	const struct uhmm__anon_vma *rmap_av;
 	const struct uhmm__itree_node *rmap_node;
 };
+
+static inline struct uhmm__seen *uhmm__seen(struct uhmm__verify *v, uhmm_pfn_t pfn)
+{
+	return &v->seen[pfn_to_index(v->m, pfn)];
+}
 
 void uhmm__verify_bad(struct uhmm__verify *v, const char *fmt, ...) uhmm_printf(2, 3);
 /* The same about a frame, which is described after the text. */

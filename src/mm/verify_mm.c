@@ -329,7 +329,7 @@ static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 {
 	struct uhmm__frame *page = pfn_to_frame(v->m, e->pfn), *f = page_folio(page);
 
-	v->seen[e->pfn].maps++;
+	uhmm__seen(v, e->pfn)->maps++;
 	if (!v->vma || !folio_ref_count(f))
 		return; /* told already, or when the frame's turn comes */
 	if (!vma_is_cow_mapping(v->vma))
@@ -353,7 +353,7 @@ static bool is_accessible(struct uhmm__verify *v, uhmm_pfn_t pfn)
 
 	if (pfn < v->m->device_base)
 		return pfn >= v->ram_first && pfn < v->ram_end;
-	pgmap = pfn < v->m->pgmaps->next ? page_pgmap(v->m, pfn) : NULL;
+	pgmap = pfn_is_device(v->m, pfn) ? page_pgmap(v->m, pfn) : NULL;
 	/* The frames of a pagemap without pages in use are not gone over. */
 	return pgmap && pgmap->type == UHMM_MEMORY_DEVICE_COHERENT &&
 	       load_relaxed(&pgmap->refs) > 1;
@@ -422,7 +422,7 @@ static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pt
 	default:
 		return;
 	}
-	if (e->pfn < v->m->device_base || e->pfn >= v->m->pgmaps->next) {
+	if (!pfn_is_device(v->m, e->pfn)) {
 		bad_entry(v, addr, pte, "maps no device memory");
 		return;
 	}
@@ -456,7 +456,7 @@ static void check_entry(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte)
 		bad_entry(v, addr, pte, "is outside of any VMA");
 		/* Counted all the same, so that the folio is not found wrong as well. */
 		v->vma = NULL;
-		if (e.has_frame && e.pfn < v->m->end_pfn)
+		if (e.has_frame && pfn_to_index(v->m, e.pfn) < v->m->nr_frames)
 			check_folio(v, addr, pte, &e);
 		v->vma = next;
 		return;

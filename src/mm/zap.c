@@ -15,7 +15,7 @@ enum {
 struct uhmm__gather_batch {
 	struct uhmm__gather_batch *next;
 	uint32_t nr;
-	uint32_t pfn[GATHER_BATCH];
+	uint32_t index[GATHER_BATCH];
 };
 
 void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
@@ -30,9 +30,9 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 }
 
 /* Models: free_pages_and_caches(). */
-static void put_page(struct uhmm_machine *m, uint32_t pfn, struct uhmm__free_batch *dead)
+static void put_page(struct uhmm_machine *m, uint32_t index, struct uhmm__free_batch *dead)
 {
-	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
+	struct uhmm__frame *f = &m->vmemmap[index];
 
 	free_swap_cache(m, f);
 	folio_put_batched(m, f, dead);
@@ -54,7 +54,7 @@ static void gather_flush(struct uhmm__gather *g)
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
 		for (uint32_t i = 0; i < b->nr; i++)
-			put_page(m, b->pfn[i], &dead);
+			put_page(m, b->index[i], &dead);
 		b->nr = 0;
 	}
 	uhmm__free_batch_flush(m, &dead);
@@ -90,12 +90,12 @@ static bool gather_room(struct uhmm__gather *g)
 }
 
 /* Context: after gather_room(). */
-static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
+static void gather_page(struct uhmm__gather *g, uint32_t index)
 {
 	if (g->nr < ARRAY_SIZE(g->first))
-		g->first[g->nr++] = pfn;
+		g->first[g->nr++] = index;
 	else
-		g->batches->pfn[g->batches->nr++] = pfn;
+		g->batches->index[g->batches->nr++] = index;
 }
 
 /* Remove one entry. Context: PTL; room in the gather. */
@@ -112,7 +112,7 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		if (!page)
 			return;
 		folio_remove_rmap(page, g->mm);
-		gather_page(g, frame_pfn(m, page_folio(page)));
+		gather_page(g, frame_index(m, page_folio(page)));
 		return;
 	}
 	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)

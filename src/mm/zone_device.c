@@ -14,7 +14,8 @@ int uhmm__pgmaps_init(struct uhmm_machine *m)
 	uhmm__mutex_init(&p->lock, UHMM__LC_PGMAPS);
 	uhmm__waitq_init(&p->drained, UHMM__LC_WAITQ);
 	p->next = m->device_base;
-	p->nr_blocks = (m->end_pfn - m->device_base) / PGMAP_BLOCK_FRAMES;
+	p->next_own = index_to_pfn(m, m->own_base);
+	p->nr_blocks = (m->nr_frames - m->device_base) / PGMAP_BLOCK_FRAMES;
 	p->by_block = uhmm__reserve(p->nr_blocks * sizeof(*p->by_block));
 	return p->by_block ? 0 : -ENOMEM;
 }
@@ -33,7 +34,8 @@ void uhmm__pgmaps_exit(struct uhmm_machine *m)
 static void pgmap_set(struct uhmm__pgmaps *p, struct uhmm_dev_pagemap *pgmap,
 		      struct uhmm_dev_pagemap *value)
 {
-	size_t first = (pgmap->start - pgmap->machine->device_base) / PGMAP_BLOCK_FRAMES;
+	struct uhmm_machine *m = pgmap->machine;
+	size_t first = (pfn_to_index(m, pgmap->start) - m->device_base) / PGMAP_BLOCK_FRAMES;
 
 	for (size_t i = 0; i < pgmap->npages / PGMAP_BLOCK_FRAMES; i++)
 		store_release(&p->by_block[first + i], value);
@@ -44,6 +46,9 @@ int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint
 			struct uhmm_dev_pagemap **out)
 {
 	struct uhmm__pgmaps *p = m->pgmaps;
+	bool own = m->config.device_pfn_space == UHMM_DEVICE_PFN_OWN &&
+		   type == UHMM_MEMORY_DEVICE_PRIVATE;
+	uhmm_pfn_t *next = own ? &p->next_own : &p->next;
 	struct uhmm_dev_pagemap *pgmap;
 	uint64_t n;
 
@@ -68,14 +73,14 @@ int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint
 	};
 	store_relaxed(&pgmap->refs, 1);
 	uhmm__mutex_lock(&p->lock);
-	if (n > m->end_pfn - p->next) {
+	if (n > (own ? m->nr_frames : m->end_pfn) - pfn_to_index(m, *next)) {
 		uhmm__mutex_unlock(&p->lock);
 		uhmm__free(m, pgmap, sizeof(*pgmap));
 		return -ENOSPC;
 	}
 	/* Never reused: a stale pfn finds no map rather than another's. */
-	pgmap->start = p->next;
-	p->next += n;
+	pgmap->start = *next;
+	*next += n;
 	pgmap_set(p, pgmap, pgmap);
 	uhmm__mutex_unlock(&p->lock);
 	/* The descriptors stay untouched until a page is used: free is reference count 0. */
@@ -114,7 +119,7 @@ void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm_dev_pagemap *pgmap;
 
-	if (pfn < m->device_base || pfn >= m->end_pfn)
+	if (!pfn_is_device(m, pfn))
 		return NULL;
 	pgmap = page_pgmap(m, pfn);
 	return pgmap ? pgmap->owner : NULL;

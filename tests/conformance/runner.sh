@@ -91,6 +91,8 @@ last "2 passed, 0 failed"
 unsaid case
 conform 0 --content tag good.vec
 last "2 passed, 0 failed"
+conform 0 --device-pfn own good.vec
+last "2 passed, 0 failed"
 conform 0 --differential good.vec
 last "2 passed, 0 failed"
 conform 0 good.vec good.vec
@@ -370,6 +372,8 @@ conform 2 --nonsense good.vec
 said "--nonsense" "Try 'uhmm conform --help'"
 conform 2 --content letters good.vec
 said "--content: 'letters' is none of: tag, bytes"
+conform 2 --device-pfn none good.vec
+said "--device-pfn: 'none' is none of: physical, own"
 conform 2 absent.vec
 said "absent.vec: No such file"
 conform 0 --help

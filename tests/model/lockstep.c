@@ -23,6 +23,8 @@
 
 enum {
 	BUF_SIZE = FLAT_PAGES * FLAT_PAGE_SIZE,
+	MAX_PINNED = 64,
+	MAX_PIN = 8, /* pages at a time */
 	NOT_PREDICTED = 0x7fffffff,
 	SOME_ERROR = 0x7ffffffe,
 };
@@ -39,6 +41,8 @@ struct machine {
 	struct uhmm_task *boot;
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
+	uhmm_pfn_t pinned[MAX_PINNED];
+	unsigned int nr_pinned;
 	bool warn_allowed;
 	struct lockstep *l;
 };
@@ -132,6 +136,7 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 		.swap_bytes = l->config.swap_bytes,
 		.swap = l->config.swap,
 		.ram_bytes = l->config.ram_bytes,
+		.device_pfn_space = l->config.pfn_space,
 		.report = report,
 		.report_data = m,
 	};
@@ -146,16 +151,27 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 	must(l, uhmm_machine_create(&config, &m->m));
 	must(l, uhmm_task_create(m->m, NULL, 0, "boot", &m->boot));
 	uhmm_task_enter(m->boot);
-	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
+	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
+		dev.type = d && l->config.coherent ? UHMM_MEMORY_DEVICE_COHERENT
+						   : UHMM_MEMORY_DEVICE_PRIVATE;
 		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
+	}
 	must(l, uhmm_mm_create(m->m, &mm));
 	proc_start(l, m, 0, mm);
 	uhmm_task_leave();
 }
 
+/* Coherent memory that is pinned cannot be given back, so pins end before devices do. */
+static void unpin_all(struct machine *m)
+{
+	uhmm_unpin_user_pages(m->m, m->pinned, m->nr_pinned);
+	m->nr_pinned = 0;
+}
+
 static void machine_stop(struct lockstep *l, struct machine *m)
 {
 	uhmm_task_enter(m->boot);
+	unpin_all(m);
 	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
 		if (m->proc[i].mm)
 			proc_exit(m, i, i & 1);
@@ -268,6 +284,25 @@ static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op
 	must(l, uhmm_mirror_open(m->dev[op->dev], p->mm, &p->mirror[op->dev]));
 }
 
+static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
+{
+	static const unsigned int flags[] = { 0, UHMM_FOLL_WRITE, UHMM_FOLL_LONGTERM,
+					      UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM };
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	uhmm_pfn_t *pages = &m->pinned[m->nr_pinned];
+	int64_t n;
+
+	if (op->write)
+		n = uhmm_pin_user_pages_fast(mm, address(op->page), op->npages, flags[op->variant],
+					     pages);
+	else
+		n = uhmm_pin_user_pages(mm, address(op->page), op->npages, flags[op->variant],
+					pages);
+	*count = n > 0 ? (uint64_t)n : 0;
+	m->nr_pinned += (unsigned int)*count;
+	return n < 0 ? (int)n : 0;
+}
+
 /* Data to be written is in l->buf, data that was read comes back there. */
 static void execute(struct lockstep *l, struct machine *m, const struct op *op, unsigned int child,
 		    struct result *r)
@@ -321,10 +356,20 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_SNAPSHOT:
 		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_SNAPSHOT, r);
 		break;
+	case OP_EXCLUSIVE:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_EXCLUSIVE, r);
+		break;
+	case OP_PIN:
+		r->ret = do_pin(m, op, &r->out[0]);
+		break;
+	case OP_UNPIN:
+		unpin_all(m);
+		break;
 	case OP_EVICT:
 		r->ret = uhmm_devmem_evict(pool, op->npages) < 0;
 		break;
 	case OP_EVICT_ALL:
+		unpin_all(m);
 		if (op->variant)
 			r->ret = (int)uhmm_devmem_evict_all(pool, false);
 		else
@@ -417,6 +462,16 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			return -EFAULT;
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
 		return write_bad ? SOME_ERROR : NOT_PREDICTED;
+	case OP_EXCLUSIVE:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		return write_bad ? -EFAULT : 0;
+	case OP_PIN:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
+			return -EFAULT;
+		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
 		return read_bad ? -EINVAL : NOT_PREDICTED;
 	case OP_TO_SYS:
@@ -489,7 +544,8 @@ static void check_data(struct lockstep *l, const struct machine *m, const struct
 		return;
 	if (op->kind == OP_DEV_ACCESS && !op->write)
 		check_bytes(l, m, op, (at + op->off) & ~7UL, 8);
-	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT)
+	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT ||
+		 op->kind == OP_EXCLUSIVE)
 		check_bytes(l, m, op, at, op->npages * PAGE);
 	else if (op->kind == OP_SNAPSHOT)
 		check_snapshot(l, m, op);
@@ -640,6 +696,8 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		if (!l->flat.mm[i].alive)
 			*child = i;
 	}
+	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
+		return false;
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;

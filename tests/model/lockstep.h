@@ -20,6 +20,9 @@
 	X(TO_SYS, 4)                                                                               \
 	X(ON_FAULT, 4)                                                                             \
 	X(SNAPSHOT, 2)                                                                             \
+	X(EXCLUSIVE, 5)                                                                            \
+	X(PIN, 4)                                                                                  \
+	X(UNPIN, 2)                                                                                \
 	X(EVICT, 2)                                                                                \
 	X(EVICT_ALL, 1)                                                                            \
 	X(FAIL_ALLOC, 0)                                                                           \
@@ -64,6 +67,8 @@ struct run_config {
 	uint64_t swap_bytes;
 	enum uhmm_swap swap;
 	uint64_t ram_bytes; /* 0: unlimited */
+	enum uhmm_device_pfn_space pfn_space;
+	bool coherent; /* the second device */
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };

@@ -104,6 +104,10 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
 		op->npages = 1;
+	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE)
+		op->npages = 1 + op->npages % 8;
+	if (op->page + op->npages > FLAT_PAGES)
+		op->page = FLAT_PAGES - op->npages;
 	if (op->kind == OP_MREMAP) {
 		unsigned int most = op->npages > op->npages2 ? op->npages : op->npages2;
 
