@@ -10,14 +10,17 @@
 #include <uhmm/costs.h>
 #include <uhmm/counters.h>
 #include <uhmm/devmem.h>
+#include <uhmm/exclusive.h>
 #include <uhmm/hmm.h>
 #include <uhmm/machine.h>
 #include <uhmm/migrate.h>
 #include <uhmm/mirror.h>
 #include <uhmm/mm.h>
 #include <uhmm/notifier.h>
+#include <uhmm/pin.h>
 #include <uhmm/replay.h>
 #include <uhmm/sched.h>
+#include <uhmm/special.h>
 #include <uhmm/trace.h>
 #include <uhmm/types.h>
 

@@ -85,8 +85,7 @@ static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 	struct uhmm_machine *m = c->w.mm->machine;
 
 	if (pte_present(pte))
-		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM &&
-		       load_relaxed(&page_folio(page)->mapping);
+		return uhmm__select_present(mig, page) && load_relaxed(&page_folio(page)->mapping);
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
 	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
 }
@@ -179,7 +178,8 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	uint64_t flags = hmm_pte_flags(pte);
 	unsigned int need;
 
-	if (!page && vma_is_anonymous(c->vma) && c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
+	if (!page && pte_pfn(pte) == c->w.mm->machine->zero_pfn && vma_is_anonymous(c->vma) &&
+	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
 		return collect_empty(c, addr, hmm_pfn);
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)

@@ -4,6 +4,7 @@
  * Models: mm/migrate_device.c from migrate_device_unmap() on.
  */
 #include "migrate/migrate.h"
+#include "mm/swap.h"
 
 #include <string.h>
 
@@ -19,7 +20,7 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 {
 	int64_t extra = 1 + is_fault_page;
 
-	if (folio_is_zone_device(f))
+	if (folio_is_zone_device(f) || folio_test(f, PG_SWAPCACHE))
 		extra++;
 	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
 }
@@ -139,7 +140,8 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 		return false;
 	uhmm__count(UHMM_CNT_READ_PTE);
 	old = ptep_get(ptep);
-	if (pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) {
+	if ((pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) ||
+	    unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
 		uhmm__pte_unmap_unlock(ptep, ptl);
 		return false;
 	}
@@ -185,7 +187,7 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	}
 	ptl = uhmm__pmd_lock(pmdp);
 	old = ptep_get(pmdp);
-	if (!pte_none(old) && !is_huge_zero_pmd(m, old)) {
+	if ((!pte_none(old) && !is_huge_zero_pmd(m, old)) || vma->flags & UHMM_VM_UFFD_MISSING) {
 		uhmm__spin_unlock(ptl);
 		uhmm__pte_free(tb);
 		return false;
@@ -209,18 +211,32 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 
 /*
  * Give the new folio the old one's place, if the caller has the only references to the old.
- * Models: folio_migrate_mapping() without a mapping, folio_migrate_flags().
+ * Models: folio_migrate_mapping() for anonymous folios, folio_migrate_flags().
  */
-static bool migrate_mapping(struct uhmm__frame *dst, struct uhmm__frame *src, unsigned int extra)
+static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
+			    struct uhmm__frame *src, unsigned int extra)
 {
-	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE) | BIT(PG_SWAPBACKED));
+	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
+	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
 
-	if (folio_ref_count(src) != (uint32_t)folio_mapcount(src) + 1 + extra)
+	if (folio_test(src, PG_SWAPCACHE)) {
+		/* A device has no place in the swap cache. */
+		if (folio_is_zone_device(dst) && !uhmm__folio_free_swap(m, src))
+			return false;
+	}
+	if (folio_test(src, PG_SWAPCACHE)) {
+		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
+			return false;
+	} else if (folio_ref_count(src) != expected) {
 		return false;
+	}
 	store_relaxed(&dst->index, load_relaxed(&src->index));
 	store_release(&dst->mapping, load_relaxed(&src->mapping));
 	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
 				 memory_order_release);
+	/* What MADV_FREE gave up stays given up. */
+	if (!folio_test(src, PG_SWAPBACKED))
+		folio_clear(dst, PG_SWAPBACKED);
 	return true;
 }
 
@@ -329,10 +345,11 @@ static void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
 	bool fault = mv->mig && mv->mig->fault_page &&
 		     mv->mig->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
 
-	if (migrate_mapping(new, old, fault))
-		count_moved(new, old);
-	else
+	if (!migrate_mapping(mv->m, new, old, fault))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
+	else if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+		/* Without it the driver drops the new one again. */
+		count_moved(new, old);
 }
 
 /* What is at entry @i. Returns: entries that are done. */
@@ -341,18 +358,17 @@ static uint64_t move_entry(struct move *mv, uint64_t i)
 	const uint64_t compound = UHMM_MIGRATE_PFN_COMPOUND;
 	struct uhmm__frame *old = migrate_pfn_to_folio(mv->m, mv->src[i]);
 	struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[i]);
-	bool large = mv->src[i] & compound;
+	bool migrate = mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE;
+	bool large = migrate && mv->src[i] & compound;
 
 	if (!new) {
-		if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+		if (migrate)
 			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
 		return 1;
 	}
-	if (!(mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE))
-		return 1;
 	if (!old)
-		return move_hole(mv, i);
-	if (!large && mv->dst[i] & compound) {
+		return migrate ? move_hole(mv, i) : 1;
+	if (migrate && !large && mv->dst[i] & compound) {
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 		return 1;
 	}

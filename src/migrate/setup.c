@@ -55,7 +55,7 @@ static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, 
 
 	if (pte_present(pte)) {
 		page = vm_normal_page(m, pte);
-		if (!page || !(mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM))
+		if (!page || !uhmm__select_present(mig, page))
 			return NULL;
 		*mpfn = pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0;
 	} else {

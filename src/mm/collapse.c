@@ -4,6 +4,7 @@
  * khugepaged itself is not modelled: nothing collapses on its own.
  */
 #include "mm/huge.h"
+#include "mm/swap.h"
 
 enum { NR = UHMM_PTRS_PER_TABLE };
 
@@ -39,8 +40,9 @@ static int check_entry(struct collapse *c, pte_t pte)
 {
 	struct uhmm__frame *f;
 
+	/* What userfaultfd waits for must stay empty. */
 	if (pte_none(pte))
-		return 0;
+		return c->vma->flags & UHMM__VM_UFFD ? -EINVAL : 0;
 	/* Swap would be read in; device pages and what moves stay. */
 	if (!pte_present(pte) || pte_protnone(pte) || pte.val & PTE_UFFD_WP)
 		return -EINVAL;
@@ -51,7 +53,9 @@ static int check_entry(struct collapse *c, pte_t pte)
 		return -EINVAL;
 	if (folio_test(f, PG_LOCKED) || !folio_test(f, PG_LRU))
 		return -EAGAIN;
-	return (uint32_t)folio_mapcount(f) == folio_ref_count(f) ? 0 : -EAGAIN;
+	return (uint32_t)folio_mapcount(f) + folio_test(f, PG_SWAPCACHE) == folio_ref_count(f)
+		       ? 0
+		       : -EAGAIN;
 }
 
 /* A look without changing anything. 0, 1 it is huge already, -errno. */
@@ -131,7 +135,10 @@ static void copy_pages(struct collapse *c)
 		}
 		uhmm__copy_page(m, dst + i, frame_pfn(m, f));
 		folio_remove_rmap(f, c->mm);
+		/* Others may map it still. */
+		folio_set(f, PG_LRU);
 		folio_unlock(m, f);
+		free_swap_cache(m, f);
 		folio_put(m, f);
 	}
 }
@@ -172,7 +179,8 @@ static int collapse_table(struct collapse *c)
 	uhmm__down_write(&root->rwsem);
 	uhmm__invalidate_start(&range);
 	pmd_ptl = uhmm__pmd_lock(c->pmdp);
-	pmd = ptep_get_and_clear(c->pmdp);
+	/* Whose exchange orders this and the looks at counts: see gup.c. */
+	pmd = ptep_xchg_clear(c->pmdp);
 	uhmm__spin_unlock(pmd_ptl);
 	tb = entry_table(pmd);
 	ptl = uhmm__ptlp(&tb->e[0]);

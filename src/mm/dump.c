@@ -6,7 +6,8 @@
  *   mm ID users N count N vmas N heap 0xSTART-0xEND
  *   vma 0xSTART-0xEND PERM pgoff 0xN anon_vma yes|no flags NAME,NAME|-
  *   pte 0xADDR npages N KIND PERM [device N] pfn 0xN [BITS] [FOLIO]
- *   pte 0xADDR npages 1 swap|hwpoison|marker raw 0xENTRY
+ *   pte 0xADDR npages 1 swap slot N count N [exclusive] [cached 0xPFN] content 0xN
+ *   pte 0xADDR npages 1 hwpoison|marker raw 0xENTRY
  *   tables pgd 1 pud N pmd N pte N
  *
  * vma    PERM is as in /proc/PID/maps: r, w, x and p (private) or s (shared).
@@ -25,6 +26,7 @@
 #include <string.h>
 
 #include "mm/inspect.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 enum { LINE = 512 };
@@ -71,9 +73,11 @@ static const char *vma_flags_text(uint64_t flags, char *buf, size_t size)
 		{ UHMM_VM_GROWSDOWN, "growsdown" },   { UHMM_VM_PFNMAP, "pfnmap" },
 		{ UHMM_VM_LOCKED, "locked" },	      { UHMM_VM_IO, "io" },
 		{ UHMM_VM_DONTCOPY, "dontcopy" },     { UHMM_VM_DONTEXPAND, "dontexpand" },
-		{ UHMM_VM_NORESERVE, "noreserve" },   { UHMM_VM_WIPEONFORK, "wipeonfork" },
-		{ UHMM_VM_MIXEDMAP, "mixedmap" },     { UHMM_VM_HUGEPAGE, "hugepage" },
-		{ UHMM_VM_NOHUGEPAGE, "nohugepage" }, { UHMM_VM_MERGEABLE, "mergeable" },
+		{ UHMM_VM_SEQ_READ, "seq" },	      { UHMM_VM_RAND_READ, "rand" },
+		{ UHMM_VM_DONTDUMP, "dontdump" },     { UHMM_VM_NORESERVE, "noreserve" },
+		{ UHMM_VM_WIPEONFORK, "wipeonfork" }, { UHMM_VM_MIXEDMAP, "mixedmap" },
+		{ UHMM_VM_HUGEPAGE, "hugepage" },     { UHMM_VM_NOHUGEPAGE, "nohugepage" },
+		{ UHMM_VM_MERGEABLE, "mergeable" },
 	};
 	size_t n = 0;
 
@@ -99,6 +103,21 @@ static void dump_vma(struct dump *d, struct uhmm_vma *vma)
 
 /* ---- entries ---- */
 
+static void dump_swapped(struct dump *d, const struct run *r)
+{
+	struct uhmm__swap *s = d->m->swap;
+	uint64_t slot = r->entry.slot, content = 0;
+	uint32_t pfn = load_relaxed(&s->cache[slot]);
+	char cached[32] = "";
+
+	if (pfn)
+		snprintf(cached, sizeof(cached), " cached 0x%x", pfn);
+	uhmm__swap_peek(d->m, slot, 0, &content, sizeof(content));
+	line(d, "pte 0x%" PRIx64 " npages 1 swap slot %" PRIu64 " count %u%s%s content 0x%" PRIx64,
+	     r->addr, slot, load_relaxed(&s->count[slot]), r->entry.exclusive ? " exclusive" : "",
+	     cached, content);
+}
+
 static void dump_run(struct dump *d, const struct run *r)
 {
 	const struct uhmm__entry *e = &r->entry;
@@ -107,6 +126,10 @@ static void dump_run(struct dump *d, const struct run *r)
 
 	if (!r->npages)
 		return;
+	if (e->kind == ENTRY_SWAP && d->m->swap && e->slot < d->m->swap->nr_slots) {
+		dump_swapped(d, r);
+		return;
+	}
 	if (!e->has_frame && e->kind != ENTRY_ZERO) {
 		line(d, "pte 0x%" PRIx64 " npages 1 %s raw 0x%" PRIx64, r->addr,
 		     uhmm__entry_kind_name(e->kind), r->pte.val);

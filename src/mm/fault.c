@@ -6,7 +6,10 @@
  * may sleep or allocate, then take the PTL, see that the entry is still the same, and install. If it
  * is not, somebody else was faster: the access is tried again.
  */
+#include <uhmm/special.h>
+
 #include "mm/huge.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 int uhmm__vm_fault_to_errno(int fault)
@@ -59,22 +62,26 @@ static void unlock(struct uhmm__fault *vmf)
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 }
 
+/* Models: vma_is_accessible(). */
+static bool is_accessible(const struct uhmm_vma *vma)
+{
+	return vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC);
+}
+
 static pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
 {
 	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
 }
 
-/* A page; when RAM is used up, the parts of huge pages that nobody maps any more are given back. */
-static struct uhmm__frame *alloc_page(struct uhmm_machine *m, bool zero)
+/* What a write-protect marker leaves in the entry that takes its place. */
+static pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc(m, zero);
-
-	if (unlikely(!f) && uhmm__deferred_split_scan(m))
-		f = uhmm__folio_alloc(m, zero);
-	return f;
+	if (likely(pte_none(vmf->orig_pte)))
+		return entry;
+	return pte_clear_bits(pte_set(entry, PTE_UFFD_WP), PTE_RW);
 }
 
-/* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none. */
+/* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none or a uffd-wp marker. */
 static int do_anonymous_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
@@ -83,12 +90,19 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	pte_t entry;
 	int ret;
 
+	/* What its driver did not put into a mapping is not there. */
+	if (unlikely(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)))
+		return VM_FAULT_SIGBUS;
 	if (uhmm__pte_alloc(&vma->mm->pgt, vmf->pmd))
 		return VM_FAULT_OOM;
 	if (!(vmf->flags & FAULT_FLAG_WRITE)) {
 		if (!relock(vmf))
 			return 0;
-		set_pte(vmf->pte, pte_mk(m->zero_pfn, vma->page_prot));
+		if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
+			unlock(vmf);
+			return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
+		}
+		set_pte(vmf->pte, keep_uffd_wp(vmf, pte_mk(m->zero_pfn, vma->page_prot)));
 		unlock(vmf);
 		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
 		return 0;
@@ -96,13 +110,19 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	ret = uhmm__anon_prepare(vmf);
 	if (unlikely(ret))
 		return ret;
-	f = alloc_page(m, true);
+	f = uhmm__folio_alloc(m, true);
 	if (unlikely(!f))
 		return VM_FAULT_OOM;
-	entry = maybe_mkwrite(pte_set(pte_mk(frame_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
+	entry = maybe_mkwrite(pte_set(pte_mk(ram_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
+	entry = keep_uffd_wp(vmf, entry);
 	if (unlikely(!relock(vmf))) {
 		folio_put(m, f);
 		return 0;
+	}
+	if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
+		unlock(vmf);
+		folio_put(m, f);
+		return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
 	}
 	store_relaxed(&f->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
 	folio_add_new_anon_rmap(f, vma, vmf->address);
@@ -116,17 +136,22 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 /* Models: wp_can_reuse_anon_folio(). Context: PTL. */
 static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
 {
+	const bool maybe_in_batch = !folio_test(f, PG_LRU);
+	const bool in_swapcache = folio_test(f, PG_SWAPCACHE);
+
 	if (unlikely(folio_test_large(f)))
 		return uhmm__large_can_reuse(f);
-	/* A batch may hold one reference, and whoever isolates or migrates another. */
-	if (folio_ref_count(f) > 3)
+	/* Another CPU's batch is not looked at, and this one's only if that can help. */
+	if (folio_ref_count(f) > 1U + maybe_in_batch + in_swapcache)
 		return false;
-	if (!folio_test(f, PG_LRU))
+	if (maybe_in_batch)
 		uhmm__lru_add_drain(m);
-	if (folio_ref_count(f) > 1)
+	if (folio_ref_count(f) > 1U + in_swapcache)
 		return false;
 	if (!folio_trylock(f))
 		return false;
+	if (folio_test(f, PG_SWAPCACHE))
+		uhmm__folio_free_swap(m, f);
 	if (folio_ref_count(f) != 1) {
 		folio_unlock(m, f);
 		return false;
@@ -148,7 +173,7 @@ static void wp_reuse(struct uhmm__fault *vmf)
 
 /*
  * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, its
- * folio with a reference, or NULL for the zero page.
+ * folio with a reference, or NULL for the zero page or a driver's frame.
  */
 static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 {
@@ -164,17 +189,20 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	ret = uhmm__anon_prepare(vmf);
 	if (unlikely(ret))
 		goto out;
-	new = alloc_page(m, !old);
+	new = uhmm__folio_alloc(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
 	if (unlikely(!new)) {
 		ret = VM_FAULT_OOM;
 		goto out;
 	}
-	if (old)
-		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, old));
+	if (pte_pfn(vmf->orig_pte) != m->zero_pfn)
+		uhmm__copy_page(m, ram_pfn(m, new), pte_pfn(vmf->orig_pte));
 	uhmm__invalidate_start(&range);
 	if (relock(vmf)) {
-		entry = pte_mk(frame_pfn(m, new), vma->page_prot);
-		entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
+		entry = pte_mk(ram_pfn(m, new), vma->page_prot);
+		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
+			entry = pte_set(entry, vmf->orig_pte.val & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
+		else
+			entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
 		/* Cleared before the new one is set: no CPU may see the two at a time. */
 		uhmm__ptep_clear_flush(&vma->mm->pgt, vmf->address, vmf->pte);
 		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
@@ -188,8 +216,10 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
 	}
 	uhmm__invalidate_end(&range);
-	if (copied && old)
+	if (copied && old) {
+		free_swap_cache(m, page_folio(old));
 		folio_put(m, page_folio(old)); /* the mapping's */
+	}
 	if (!copied)
 		folio_put(m, new);
 out:
@@ -198,16 +228,27 @@ out:
 	return ret;
 }
 
-/* Models: do_wp_page(). Entered with the entry mapped and locked. */
-static int do_wp_page(struct uhmm__fault *vmf)
+int uhmm__do_wp_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm__frame *page = vm_normal_page(m, vmf->orig_pte);
 
+	if (unlikely(vmf->orig_pte.val & PTE_UFFD_WP) && vma->flags & UHMM_VM_UFFD_WP &&
+	    !(vmf->flags & FAULT_FLAG_UNSHARE)) {
+		unlock(vmf);
+		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
+	}
+	if (unlikely(!page && vma->flags & UHMM_VM_SHARED)) {
+		wp_reuse(vmf); /* a driver's frame; as wp_pfn_shared() without pfn_mkwrite() */
+		return 0;
+	}
 	if (page && (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
 		folio_set(page, PG_ANON_EXCLUSIVE);
-		wp_reuse(vmf);
+		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
+			unlock(vmf); /* whoever asked may have it now, and only to read */
+		else
+			wp_reuse(vmf);
 		return 0;
 	}
 	if (page)
@@ -227,6 +268,34 @@ static void spurious(struct uhmm__fault *vmf)
 	set_pte(vmf->pte, pte_set(vmf->orig_pte, bits));
 	unlock(vmf);
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
+}
+
+/* A NUMA hint: the access is seen, the entry is as it was. Context: PTL. Models: do_numa_page(). */
+static int do_numa_page(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	pte_t pte = pte_set(pte_modify(vmf->orig_pte, vma->page_prot), PTE_ACCESSED);
+
+	if (uhmm__can_change_writable(vma, pte))
+		pte = pte_set(pte, PTE_RW);
+	set_pte(vmf->pte, pte);
+	unlock(vmf);
+	uhmm__count(UHMM_CNT_FAULT_NUMA);
+	return 0;
+}
+
+/* Models: pte_marker_handle_uffd_wp(). */
+static int uffd_wp_marker(struct uhmm__fault *vmf)
+{
+	uhmm__pte_unmap(vmf->pte);
+	if (vmf->vma->flags & UHMM_VM_UFFD_WP)
+		return do_anonymous_page(vmf);
+	/* Left over from a range that is not registered any more. */
+	if (relock(vmf)) {
+		set_pte(vmf->pte, pte_make(0));
+		unlock(vmf);
+	}
+	return 0;
 }
 
 static int handle_pte_fault(struct uhmm__fault *vmf);
@@ -257,12 +326,15 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 		return do_anonymous_page(vmf);
 	}
 	if (!pte_present(vmf->orig_pte))
-		return uhmm__do_swap_page(vmf);
+		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
+								     : uhmm__do_swap_page(vmf);
 	uhmm__pte_unmap(vmf->pte);
 	if (!relock(vmf))
 		return 0;
-	if (vmf->flags & FAULT_FLAG_WRITE && !pte_write(vmf->orig_pte))
-		return do_wp_page(vmf);
+	if (unlikely(pte_protnone(vmf->orig_pte)) && is_accessible(vmf->vma))
+		return do_numa_page(vmf);
+	if (vmf->flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE) && !pte_write(vmf->orig_pte))
+		return uhmm__do_wp_page(vmf);
 	spurious(vmf);
 	return 0;
 }

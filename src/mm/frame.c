@@ -11,6 +11,7 @@
 
 #include "core/alloc.h"
 #include "mm/large.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 #include "pgtable/tlb.h"
 
@@ -20,6 +21,7 @@ enum {
 	PCP_BATCH = 64,
 	PCP_MAX = 4 * PCP_BATCH,
 	POPULATE_BLOCKS = 16, /* 32 MiB of RAM: 256 KiB of descriptors, 64 KiB of tags */
+	MAX_FUTILE = 4,	      /* attempts to reclaim that free nothing, before giving up */
 	FIRST_BLOCK = 1,      /* block 0 holds the zero page and no other frame in use */
 };
 
@@ -58,7 +60,7 @@ static void zero_page_init(struct uhmm_machine *m)
 
 int uhmm__frames_init(struct uhmm_machine *m)
 {
-	size_t nr = m->end_pfn;
+	size_t nr = m->nr_frames;
 	struct uhmm__frames *fr = uhmm__alloc(m, sizeof(*fr));
 
 	if (!fr)
@@ -213,8 +215,8 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 	return true;
 }
 
-/* Give the @n oldest frames of a list back to the blocks. */
-static void pcp_give(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
+/* Give the @n oldest frames of a list back to the blocks. Context: the CPU's local lock. */
+static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 {
 	uhmm__spin_lock(&fr->zone);
 	for (uint32_t k = 0; k < n; k++) {
@@ -233,23 +235,16 @@ static void pcp_give(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 	pcp->nr -= n;
 }
 
-static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp)
-{
-	pcp_give(fr, pcp, PCP_MAX / 2);
-}
-
 /* ---- allocation ---- */
 
-struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+/* A frame, or NULL if RAM is used up. Models: get_page_from_freelist(). */
+uhmm_always_inline struct uhmm__frame *frame_get(struct uhmm_machine *m)
 {
 	struct uhmm__frames *fr = m->frames;
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct pcp *pcp = &fr->pcp[cpu->id];
-	struct uhmm__frame *f;
 	uhmm_pfn_t pfn;
 
-	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
-		return NULL;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr) && !pcp_refill(m, pcp)) {
 		uhmm__spin_unlock(&cpu->local);
@@ -257,13 +252,67 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 	}
 	pfn = pcp->pfn[--pcp->nr];
 	uhmm__spin_unlock(&cpu->local);
+	return pfn_to_frame(m, pfn);
+}
 
-	f = pfn_to_frame(m, pfn);
+/* Frames that CPUs keep may be what another, or a block, lacks. Models: drain_all_pages(). */
+static void pcp_drain_all(struct uhmm_machine *m)
+{
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
+		struct pcp *pcp = &m->frames->pcp[c];
+
+		uhmm__spin_lock(&cpu->local);
+		pcp_spill(m->frames, pcp, pcp->nr);
+		uhmm__spin_unlock(&cpu->local);
+	}
+}
+
+/*
+ * RAM is used up. Others may take what was freed: as long as there is progress it is tried again,
+ * and a few times without, for what others work on cannot be reclaimed for the moment.
+ * Models: __alloc_pages_slowpath().
+ */
+static struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
+{
+	unsigned int futile = 0;
+
+	while (futile < MAX_FUTILE) {
+		unsigned int freed = uhmm__try_to_free_pages(m);
+		struct uhmm__frame *f = frame_get(m);
+
+		if (f)
+			return f;
+		if (freed) {
+			futile = 0;
+			continue;
+		}
+		/* Frames that nobody maps any more may sit in the batches of other CPUs. */
+		if (!futile++) {
+			uhmm__lru_add_drain_all(m);
+			pcp_drain_all(m);
+		}
+	}
+	return NULL;
+}
+
+struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__frame *f;
+
+	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
+		return NULL;
+	f = frame_get(m);
+	if (unlikely(!f)) {
+		f = frame_reclaim(m);
+		if (!f)
+			return NULL;
+	}
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
 	if (zero)
-		uhmm__clear_page(m, pfn);
+		uhmm__clear_page(m, frame_pfn(m, f));
 	return f;
 }
 
@@ -337,19 +386,6 @@ static uhmm_pfn_t run_alloc(struct uhmm_machine *m, unsigned int order)
 	if (fresh)
 		populate_ahead(m, i);
 	return i ? (uhmm_pfn_t)i * BLOCK_FRAMES + (unsigned int)first : 0;
-}
-
-/* Frames that CPUs keep may be what a block lacks. Models: drain_all_pages(). */
-static void pcp_drain_all(struct uhmm_machine *m)
-{
-	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
-		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
-		struct pcp *pcp = &m->frames->pcp[c];
-
-		uhmm__spin_lock(&cpu->local);
-		pcp_give(m->frames, pcp, pcp->nr);
-		uhmm__spin_unlock(&cpu->local);
-	}
 }
 
 void uhmm__prep_folio(struct uhmm__frame *f, unsigned int order, uint32_t flags)
@@ -455,7 +491,7 @@ uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame 
 static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, uint32_t pfn)
 {
 	if (unlikely(pcp->nr == PCP_MAX))
-		pcp_spill(m->frames, pcp);
+		pcp_spill(m->frames, pcp, PCP_MAX / 2);
 	pcp->pfn[pcp->nr++] = pfn;
 }
 
@@ -472,11 +508,11 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	}
 	cpu = uhmm__this_cpu();
 	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, &m->frames->pcp[cpu->id], frame_pfn(m, f));
+	pcp_push(m, &m->frames->pcp[cpu->id], frame_index(m, f));
 	uhmm__spin_unlock(&cpu->local);
 }
 
-void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr)
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct pcp *pcp = &m->frames->pcp[cpu->id];
@@ -486,19 +522,19 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 		unsigned int n = MIN(nr, ARRAY_SIZE(ram)), nr_ram = 0;
 
 		for (unsigned int i = 0; i < n; i++) {
-			struct uhmm__frame *f = pfn_to_frame(m, pfns[i]);
+			struct uhmm__frame *f = &m->vmemmap[indices[i]];
 			uint32_t flags = load_relaxed(&f->flags);
 
 			if (unlikely(flags & FOLIO_ORDER_MASK))
 				uhmm__folio_free(m, f);
 			else if (folio_retire(m, f, flags))
-				ram[nr_ram++] = pfns[i];
+				ram[nr_ram++] = indices[i];
 		}
 		uhmm__spin_lock(&cpu->local);
 		for (unsigned int i = 0; i < nr_ram; i++)
 			pcp_push(m, pcp, ram[i]);
 		uhmm__spin_unlock(&cpu->local);
-		pfns += n;
+		indices += n;
 		nr -= n;
 	}
 }
@@ -506,9 +542,9 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b)
 {
 	if (b->nr == 1)
-		uhmm__folio_free(m, pfn_to_frame(m, b->pfn[0]));
+		uhmm__folio_free(m, &m->vmemmap[b->index[0]]);
 	else if (b->nr)
-		uhmm__folios_free(m, b->pfn, b->nr);
+		uhmm__folios_free(m, b->index, b->nr);
 	b->nr = 0;
 }
 

@@ -2,12 +2,13 @@
 /*
  * frame.h - frame descriptors, folios and their contents.
  *
- * A pfn indexes machine->vmemmap, a reserved array that fills on first touch. A folio is named by
+ * machine->vmemmap is a reserved array that fills on first touch. A pfn of the physical space is an
+ * index of it; one of the device space, if the machine has that, counts from own_base. A folio is named by
  * the descriptor of its first frame, as in the kernel. A descriptor is 32 bytes: with 8 bytes of
  * tag and 8 of page-table entry a populated page costs 48.
  *
- * References of a folio: one per mapping, one while it sits in an LRU batch, one per caller that
- * holds it (migration, fault, a user of the API). Free frames have none, device pages included.
+ * References of a folio: one per mapping, one while it sits in an LRU batch, one while it is in the
+ * swap cache, one per caller that holds it (migration, fault, a user of the API). Free frames have none, device pages included.
  * Pins count as UHMM_PIN_BIAS references each, as in the kernel.
  */
 #ifndef UHMM_MM_FRAME_H
@@ -20,18 +21,22 @@ struct uhmm__anon_vma;
 
 /* Bits of frame->flags. */
 enum {
-	PG_LOCKED,	    /* folio lock; waited on with PG_WAITERS */
-	PG_WAITERS,	    /* somebody sleeps on PG_LOCKED */
-	PG_DIRTY,	    /* [folio] */
-	PG_UPTODATE,	    /* [folio] */
-	PG_LRU,		    /* on the LRU; whoever clears it has isolated the folio */
-	PG_ANON_EXCLUSIVE,  /* [ptl] this page is mapped once and writable without a copy */
-	PG_SWAPBACKED,	    /* [const] */
-	PG_RESERVED,	    /* [const] not allocatable: the zero page */
+	PG_LOCKED,	   /* folio lock; waited on with PG_WAITERS */
+	PG_WAITERS,	   /* somebody sleeps on PG_LOCKED */
+	PG_DIRTY,	   /* [folio] */
+	PG_UPTODATE,	   /* [folio] */
+	PG_LRU,		   /* on the LRU; whoever clears it has isolated the folio */
+	PG_ANON_EXCLUSIVE, /* [ptl] this page is mapped once and writable without a copy */
+	PG_SWAPBACKED, /* [LRU] clear on an anonymous folio: MADV_FREE, discarded if it is clean */
+	PG_RESERVED,   /* [const] not allocatable: the zero page */
 	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
 	PG_TAIL,	    /* [const] a page of a large folio, but not the first */
+	PG_SWAPCACHE,	    /* [folio, swap lock] in the swap cache; aux is the slot */
+	PG_HWPOISON,	    /* broken; has a reference that never goes */
+	PG_ACTIVE,	    /* second chance: reclaim goes by it once */
+	PG_REFERENCED,	    /* reclaim saw it used once */
 };
 
 /* The order of a folio, in the flags of each of its pages. [const] but for splits */
@@ -48,21 +53,53 @@ struct uhmm__frame {
 	_Atomic uint32_t flags;	   /* [atomic] */
 	_Atomic uint32_t refcount; /* [atomic] */
 	_Atomic int32_t mapcount;  /* [atomic] page-table entries that map it */
-	uint32_t aux;		   /* owner's: see the user */
+	uint32_t aux;		   /* of a device page the pool's, in the swap cache the slot */
 	_Atomic uintptr_t mapping; /* [folio] anon_vma | MAPPING_ANON, or 0 */
 	_Atomic uint64_t index;	   /* [folio] page offset in the mapping */
 };
 
 _Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
 
+/* The index of a frame: dense over both spaces, and below 2^32. */
+uhmm_always_inline size_t pfn_to_index(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return unlikely(pfn & UHMM_PFN_DEVICE_SPACE) ? m->own_base + (pfn ^ UHMM_PFN_DEVICE_SPACE)
+						     : pfn;
+}
+
+uhmm_always_inline uhmm_pfn_t index_to_pfn(struct uhmm_machine *m, size_t index)
+{
+	return unlikely(index >= m->own_base) ? UHMM_PFN_DEVICE_SPACE | (index - m->own_base)
+					      : index;
+}
+
 uhmm_always_inline struct uhmm__frame *pfn_to_frame(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return &m->vmemmap[pfn];
+	return &m->vmemmap[pfn_to_index(m, pfn)];
+}
+
+uhmm_always_inline uint32_t frame_index(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
+	return (uint32_t)(f - m->vmemmap);
 }
 
 uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
 {
+	return index_to_pfn(m, f - m->vmemmap);
+}
+
+/* The pfn of a frame that is known to be RAM: no space to look for. */
+uhmm_always_inline uhmm_pfn_t ram_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
 	return (uhmm_pfn_t)(f - m->vmemmap);
+}
+
+/* Whether a pfn is one of device memory, registered or not. */
+uhmm_always_inline bool pfn_is_device(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	size_t index = pfn_to_index(m, pfn);
+
+	return index >= m->device_base && index < m->nr_frames;
 }
 
 /* ---- pages and folios ---- */
@@ -151,6 +188,11 @@ uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
 	return folio_test(f, PG_DEVICE_PRIVATE);
 }
 
+uhmm_always_inline bool folio_is_device_coherent(struct uhmm__frame *f)
+{
+	return folio_test(f, PG_DEVICE_COHERENT);
+}
+
 uhmm_always_inline bool folio_is_zone_device(struct uhmm__frame *f)
 {
 	return load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT));
@@ -233,12 +275,6 @@ uhmm_always_inline void folio_get(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->refcount, 1, memory_order_relaxed);
 }
 
-uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
-{
-	uhmm__sched_point(UHMM__PT_ATOMIC, f);
-	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
-}
-
 /* A reference by pfn, where the folio may be free; never one by way of a tail. */
 static inline bool folio_try_get(struct uhmm__frame *f)
 {
@@ -255,8 +291,8 @@ static inline bool folio_try_get(struct uhmm__frame *f)
 }
 
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f);
-/* Several at once, with the CPU's local lock taken once for many. */
-void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr);
+/* Several at once, by index, with the CPU's local lock taken once for many. */
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr);
 
 /* True if the caller dropped the last reference and must free the folio. */
 uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
@@ -271,10 +307,24 @@ static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
 		uhmm__folio_free(m, f);
 }
 
+/* Several references. Models: folio_ref_add(), folio_put_refs(). */
+uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
+}
+
+static inline void folio_put_refs(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	if (atomic_fetch_sub_explicit(&f->refcount, n, memory_order_acq_rel) == n)
+		uhmm__folio_free(m, f);
+}
+
 /* Folios whose last reference is gone, to be freed together. */
 struct uhmm__free_batch {
 	unsigned int nr;
-	uint32_t pfn[32];
+	uint32_t index[32];
 };
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
@@ -285,9 +335,9 @@ static inline void folio_put_batched(struct uhmm_machine *m, struct uhmm__frame 
 {
 	if (!folio_put_testzero(f))
 		return;
-	if (unlikely(b->nr == sizeof(b->pfn) / sizeof(b->pfn[0])))
+	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
 		uhmm__free_batch_flush(m, b);
-	b->pfn[b->nr++] = frame_pfn(m, f);
+	b->index[b->nr++] = frame_index(m, f);
 }
 
 /* ---- allocation ---- */
@@ -300,8 +350,10 @@ void uhmm__frames_exit(struct uhmm_machine *m);
  * @m: machine
  * @zero: contents must be zero; else they are left over
  * Returns: the folio with one reference, no flag but PG_SWAPBACKED, no mapping; NULL if RAM is
- * used up.
- * Context: takes the CPU's local lock. Models: folio_alloc(GFP_HIGHUSER_MOVABLE), order 0.
+ * used up and nothing can be reclaimed.
+ * Context: takes the CPU's local lock; reclaims when RAM is used up, so it may sleep on rmap locks
+ * and calls notifiers, but only tries folio locks. Models: folio_alloc(GFP_HIGHUSER_MOVABLE),
+ * order 0.
  */
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero);
 
@@ -324,8 +376,9 @@ typedef void uhmm__pfn_fn(void *arg, uhmm_pfn_t pfn);
 void uhmm__frames_range(struct uhmm_machine *m, uhmm_pfn_t *first, uhmm_pfn_t *end);
 /* Each frame of that range that is on a free list. */
 void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
-/* Each folio that an LRU batch holds. */
+/* Each folio in a batch on its way to the LRU, and in one of MADV_FREE, perhaps more than once. */
 void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
+void uhmm__lru_for_each_lazyfree(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
 
 /* ---- LRU batches (lru.c) ---- */
 
@@ -333,6 +386,12 @@ void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f);
 /* The same for a folio that nobody else can see yet and that has one reference. */
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f);
+/*
+ * MADV_FREE: into another batch of this CPU, with a reference, unless the folio is not on the LRU.
+ * Models: folio_mark_lazyfree().
+ */
+void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Empties the batches of this CPU, or of all. */
 void uhmm__lru_add_drain(struct uhmm_machine *m);
 void uhmm__lru_add_drain_all(struct uhmm_machine *m);
 /*

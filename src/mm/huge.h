@@ -66,8 +66,6 @@ struct uhmm__spinlock *uhmm__pmd_leaf_lock(ptent_t *pmdp);
 /* Models: copy_huge_pmd(). 0; -ENOMEM; -EAGAIN it is a table now. */
 int uhmm__copy_huge_pmd(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *src_pmd,
 			uhmm_vaddr_t addr);
-/* New protection bits; false: no leaf any more. *@flush: it must be flushed. Models: change_huge_pmd(). */
-bool uhmm__change_huge_pmd(struct uhmm_vma *vma, ptent_t *pmdp, bool *flush);
 /* False: it did not move. Models: move_huge_pmd(). */
 bool uhmm__move_huge_pmd(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old, ptent_t *new_pmd);
 
@@ -96,7 +94,12 @@ void uhmm__pmd_migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp);
  * afterwards. 0; -EAGAIN somebody has a reference; -EBUSY. Context: sleeps. Models: split_folio().
  */
 int uhmm__split_folio(struct uhmm_machine *m, struct uhmm__frame *f);
-/* The same, with the lock and the reference left on @page's folio. */
+/*
+ * The same, but pages of zeroes stay pages: Linux swaps a huge page out whole. The pages are on the
+ * LRU if it was.
+ */
+int uhmm__split_folio_for_swap(struct uhmm_machine *m, struct uhmm__frame *f);
+/* The same as the first, with the lock and the reference left on @page's folio. */
 int uhmm__split_folio_at(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page);
 /*
  * One that is unmapped and isolated: nothing is mapped again, all pages stay locked with a reference.

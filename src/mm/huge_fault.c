@@ -1,5 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Faults on huge pages. See huge.h. */
+#include <uhmm/special.h>
+
 #include "mm/huge.h"
 #include "mm/zone_device.h"
 
@@ -222,7 +224,8 @@ static int huge_wp_page(struct uhmm__fault *vmf)
 		folio_unlock(m, f);
 	}
 	reuse = folio_test(f, PG_ANON_EXCLUSIVE);
-	if (reuse) {
+	/* Who unshares may have it now, and only to read. */
+	if (reuse && !(vmf->flags & FAULT_FLAG_UNSHARE)) {
 		pte_t entry = pte_set(vmf->orig_pte, PTE_ACCESSED | PTE_DIRTY);
 
 		set_pte(vmf->pmd, vma->flags & UHMM_VM_WRITE ? pte_set(entry, PTE_RW) : entry);
@@ -234,6 +237,22 @@ static int huge_wp_page(struct uhmm__fault *vmf)
 split:
 	uhmm__split_huge_pmd(vma, vmf->pmd, vmf->address, false);
 	return VM_FAULT_FALLBACK;
+}
+
+/* A NUMA hint: the entry is as it was. Models: do_huge_pmd_numa_page(). */
+static void huge_numa(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	pte_t pmd = pte_set(pte_modify(vmf->orig_pte, vma->page_prot), PTE_ACCESSED);
+	struct uhmm__spinlock *ptl = uhmm__pmd_lock(vmf->pmd);
+
+	if (pte_same(ptep_get(vmf->pmd), vmf->orig_pte)) {
+		if (uhmm__can_change_writable(vma, pmd))
+			pmd = pte_set(pmd, PTE_RW);
+		set_pte(vmf->pmd, pmd);
+	}
+	uhmm__spin_unlock(ptl);
+	uhmm__count(UHMM_CNT_FAULT_NUMA);
 }
 
 /* Only the accessed and dirty bits are missing. Models: huge_pmd_set_accessed(). */
@@ -307,6 +326,8 @@ int uhmm__huge_fault(struct uhmm__fault *vmf, pte_t pmd)
 		ret = uhmm__anon_prepare(vmf);
 		if (ret)
 			return ret;
+		if (unlikely(vmf->vma->flags & UHMM_VM_UFFD_MISSING))
+			return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
 		return vmf->flags & FAULT_FLAG_WRITE ? map_huge_new(vmf) : map_huge_zero(vmf);
 	}
 	if (!pmd_is_leaf(pmd))
@@ -320,8 +341,17 @@ int uhmm__huge_fault(struct uhmm__fault *vmf, pte_t pmd)
 		uhmm__pmd_migration_entry_wait(vmf->vma->mm, vmf->pmd);
 		return 0;
 	}
-	if (vmf->flags & FAULT_FLAG_WRITE && !pte_write(pmd))
+	if (unlikely(pte_protnone(pmd)) &&
+	    vmf->vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC)) {
+		huge_numa(vmf);
+		return 0;
+	}
+	if (vmf->flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE) && !pte_write(pmd)) {
+		if (unlikely(pmd.val & PTE_UFFD_WP) && vmf->vma->flags & UHMM_VM_UFFD_WP &&
+		    !(vmf->flags & FAULT_FLAG_UNSHARE))
+			return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
 		return huge_wp_page(vmf);
+	}
 	huge_spurious(vmf);
 	return 0;
 }

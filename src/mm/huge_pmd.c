@@ -272,50 +272,7 @@ int uhmm__copy_huge_pmd(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *src
 	return err;
 }
 
-/* ---- mprotect and mremap ---- */
-
-/* Models: can_change_pmd_writable(). */
-static bool can_change_writable(struct uhmm_vma *vma, pte_t pmd)
-{
-	struct uhmm__frame *f;
-
-	if (!(vma->flags & UHMM_VM_WRITE) || pte_protnone(pmd) || pmd.val & PTE_UFFD_WP)
-		return false;
-	f = pmd_folio(vma->mm->machine, pmd);
-	return f && folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
-}
-
-/* Models: change_non_present_huge_pmd(). */
-static pte_t change_nonpresent(pte_t pmd)
-{
-	if (leaf_type(pmd) == LEAF_MIGRATION_WRITE)
-		return leaf_retype(pmd, LEAF_MIGRATION_READ_EXCLUSIVE);
-	if (leaf_type(pmd) == LEAF_DEVICE_PRIVATE_WRITE)
-		return pte_clear_bits(leaf_retype(pmd, LEAF_DEVICE_PRIVATE_READ), LEAF_SOFT_DIRTY);
-	return pmd;
-}
-
-bool uhmm__change_huge_pmd(struct uhmm_vma *vma, ptent_t *pmdp, bool *flush)
-{
-	struct uhmm__spinlock *ptl = uhmm__pmd_leaf_lock(pmdp);
-	pte_t old, new;
-
-	if (!ptl)
-		return false;
-	old = ptep_get(pmdp);
-	if (!pte_present(old)) {
-		new = change_nonpresent(old);
-	} else {
-		new = pte_modify(old, vma->page_prot);
-		if (!pte_write(new) && can_change_writable(vma, new))
-			new = pte_set(new, PTE_RW);
-		*flush = !pte_same(old, new);
-	}
-	if (!pte_same(old, new))
-		set_pte(pmdp, new);
-	uhmm__spin_unlock(ptl);
-	return true;
-}
+/* ---- mremap ---- */
 
 bool uhmm__move_huge_pmd(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old, ptent_t *new_pmd)
 {

@@ -62,7 +62,8 @@ struct uhmm_vma {
 	uint64_t pgoff;				 /* [mmap:w + vma:w] */
 	struct uhmm_file *file;			 /* [const] */
 	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
-	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	struct list_head chain;	  /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	_Atomic bool maybe_guard; /* set under mmap:r; guard regions were made in it once */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
 	_Atomic uint32_t lock_seq; /* [mmap:w] */
 	_Atomic bool attached;	   /* [mmap:w] in the tree */
@@ -84,6 +85,11 @@ struct uhmm_mm {
 	size_t nr_vmas;			/* [mmap:w] */
 	uhmm_vaddr_t brk_start, brk;	/* [mmap:w] */
 	struct uhmm__notifiers notifiers;
+	bool (*uffd_fn)(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+			unsigned int reason); /* [mmap:w] */
+	void *uffd_data;		      /* [mmap:w] */
+	/* [mmap:w] odd while fork write-protects pages */
+	_Atomic uint32_t write_protect_seq;
 	struct list_head list; /* [mms lock] */
 };
 
@@ -173,7 +179,7 @@ static inline void vma_end_read(struct uhmm_vma *vma)
 
 static inline bool vma_is_anonymous(const struct uhmm_vma *vma)
 {
-	return !vma->file;
+	return !vma->file && !(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP));
 }
 
 /* Private and possibly writable: pages are copied on write. Models: vma_is_cow_mapping(). */
@@ -216,6 +222,8 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 int uhmm__vma_isolate(struct uhmm_vma **vmap, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Join with the neighbours where they agree; returns the VMA that covers it now. */
 struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma);
+/* The same, but not with that one. */
+struct uhmm_vma *uhmm__vma_merge_apart(struct uhmm_vma *vma, const struct uhmm_vma *apart);
 /* Grow or shrink in place; the room must be free. 0 or -ENOMEM. */
 int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags);
@@ -225,11 +233,47 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 /* Free room of @len bytes, at @hint if that is free. 0 or -ENOMEM. */
 int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_vaddr_t *out);
+/*
+ * Fault in what a VMA permits, for writing if it does. Context: mmap_lock held.
+ * Models: populate_vma_page_range().
+ */
+void uhmm__populate_vma(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Fault everything in, as MAP_POPULATE; takes mmap_lock for reading. Models: mm_populate(). */
 void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
+/* Kept free below a stack. Models: stack_guard_gap. */
+#define STACK_GUARD_GAP (256 * UHMM_PAGE_SIZE)
+/* Nothing is put below, unless somebody insists. Models: vm.mmap_min_addr. */
+#define MMAP_MIN_ADDR 0x10000UL
+
 /* VMAs that cannot migrate. Models: VM_SPECIAL. */
 #define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
+
+#define UHMM__VM_UFFD (UHMM_VM_UFFD_MISSING | UHMM_VM_UFFD_WP | UHMM_VM_UFFD_WP_UNPOPULATED)
+
+/* ---- changing protection (mprotect.c) ---- */
+
+enum {
+	CP_MPROTECT = 0,	     /* to what the VMA says now */
+	CP_UFFD_WP = 1 << 0,	     /* write-protect for userfaultfd */
+	CP_UFFD_WP_RESOLVE = 1 << 1, /* end that */
+	CP_PROT_NUMA = 1 << 2,	     /* make NUMA hints */
+};
+
+struct uhmm__gather;
+
+/*
+ * @g: gathers what must be flushed. Returns: entries changed, or -ENOMEM. Context: mmap_lock.
+ * Models: change_protection().
+ */
+int64_t uhmm__change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+				uhmm_vaddr_t end, unsigned int cp);
+
+/* ---- guard regions (guard.c) ---- */
+
+/* 0; -EINVAL not in such a VMA; -ENOMEM. Context: mmap_lock for reading. */
+int uhmm__guard_install(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+int uhmm__guard_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 /* ---- zapping (zap.c) ---- */
 
@@ -240,6 +284,7 @@ struct uhmm__gather {
 	struct uhmm_mm *mm;
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
 	bool reclaim_pt;	 /* free the tables of whole parts as well */
+	bool drop_markers;	 /* guard regions go, too: the VMA does */
 	unsigned int nr_batches;
 	struct uhmm__gather_batch *batches;
 	unsigned int nr;
@@ -251,8 +296,16 @@ void uhmm__gather_finish(struct uhmm__gather *g);
 /* Remove the entries of [start, end). Models: unmap_page_range(). */
 void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
 		       uhmm_vaddr_t end);
-/* The same with notifier and flush of its own. Models: zap_page_range_single(). */
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+/* The same with a notification of its own. Models: zap_vma_range_batched(). */
+void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end);
+
+/* The entry of a page has changed: CPUs must forget it by the end of the gather. */
+static inline void gather_widen(struct uhmm__gather *g, uhmm_vaddr_t addr)
+{
+	g->start = MIN(g->start, addr);
+	g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+}
 
 /* ---- rmap (rmap.c, anon_vma.c) ---- */
 
@@ -339,11 +392,13 @@ void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
 /* The same before a split of the folio: huge leaves become tables. @held: as below. */
 void uhmm__try_to_migrate_split(struct uhmm_machine *m, struct uhmm__frame *f,
 				struct uhmm__anon_vma **held);
-/* After a split: map a page again where the folio was, if it holds zeroes by the zero page. */
-void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page,
+/* After a split: map a page again where the folio was; @zero_page: if it has zeroes by the zero page. */
+void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
 			    struct uhmm__anon_vma **held);
 /* Tables of migration entries for each PMD entry that stands for a folio. Context: folio locked. */
 void uhmm__split_pmd_migration_entries(struct uhmm__frame *f);
+/* Replace every mapping of a locked, broken folio by a hardware-poison entry. Models: try_to_unmap(). */
+void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
  * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
  * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
@@ -363,6 +418,14 @@ void uhmm__rmap_release(struct uhmm__anon_vma **held);
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
 				   pte_t pte, struct uhmm__frame *page, bool *flush);
 
+/* Called for each VMA that may map a folio. Returns: false ends the walk. */
+typedef bool uhmm__rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg);
+/* Context: folio locked, no PTL. Models: rmap_walk(). */
+void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg);
+/* The entry at @addr, mapped and locked, or NULL if there is no table. Context: in an rmap walk. */
+ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl);
+
 /* ---- faults (fault.c) ---- */
 
 enum {
@@ -375,6 +438,9 @@ enum {
 	FAULT_FLAG_USER = 1 << 6,
 	/* The caller holds folio locks: never wait on others', answer VM_FAULT_WOULD_WAIT. */
 	FAULT_FLAG_NO_FOLIO_WAIT = 1 << 7,
+	FAULT_FLAG_TRIED = 1 << 8,   /* the lock was dropped before */
+	FAULT_FLAG_UNSHARE = 1 << 9, /* a read that must not see others' page: copy it */
+	FAULT_FLAG_PROT = 1 << 10,   /* an instruction fetch met a present entry */
 };
 
 enum {
@@ -411,8 +477,25 @@ int uhmm__vm_fault_to_errno(int fault);
 int uhmm__anon_prepare(struct uhmm__fault *vmf);
 /* Call the owner of a device page; its folio is locked and referenced. @pte: mapped by a PTE. */
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
-/* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
+/* Fault on an entry that is not present; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/*
+ * A write to a page that is mapped read-only. Entered with the entry mapped and locked, and the same
+ * as orig_pte; ends with it unmapped and unlocked.
+ */
+int uhmm__do_wp_page(struct uhmm__fault *vmf);
+/*
+ * Device-exclusive entries (exclusive.c). Context of the two that restore: PTL; the folio locked.
+ * Models: remove_device_exclusive_entry(), restore_exclusive_pte(), try_restore_exclusive_pte().
+ */
+int uhmm__remove_device_exclusive_entry(struct uhmm__fault *vmf);
+void uhmm__restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* With the folio lock taken here; false if it is not free. */
+bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* A fault that is userfaultfd's; VM_FAULT_*. Context: no PTL. Models: handle_userfault(). */
+int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason);
+/* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
+bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
 /* From uhmm__user_fault(): a device's driver had no memory, and the access may come again. */
 enum { UHMM__FAULT_AGAIN = -10000 };
 /*
@@ -425,6 +508,8 @@ static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t p
 {
 	uhmm_pfn_t pfn = pte_pfn(pte);
 
+	if (unlikely(pte.val & PTE_SPECIAL))
+		return NULL;
 	return pfn == m->zero_pfn ? NULL : pfn_to_frame(m, pfn);
 }
 /* Sleep until a migration entry is gone. Models: migration_entry_wait(). */

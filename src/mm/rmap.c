@@ -6,9 +6,6 @@
  */
 #include "mm/huge.h"
 
-/* Called for each VMA that may map the folio. Returns: false ends the walk. */
-typedef bool rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg);
-
 void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
 	if (*held)
@@ -34,7 +31,7 @@ static uhmm_vaddr_t first_address(const struct uhmm_vma *vma, uint64_t pgoff)
 	return pgoff < vma->pgoff ? vma->start : vma_address(vma, pgoff);
 }
 
-uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg,
+uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
 				  struct uhmm__anon_vma **held)
 {
 	struct uhmm__anon_vma *av = folio_anon_vma(f), *own = NULL;
@@ -58,8 +55,12 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void 
 	uhmm__rmap_release(&own);
 }
 
-/* The entry at @addr, mapped and locked, or NULL if there is no table for it. */
-static ptent_t *rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
+void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
+{
+	rmap_walk(f, one, arg, NULL);
+}
+
+ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
 {
 	unsigned int level;
 	ptent_t *pmdp, *ptep = NULL;
@@ -121,12 +122,13 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	return true;
 }
 
-/* Whether an entry maps the folio, present or device-private. */
+/* Whether an entry maps the folio: present, device-private or device-exclusive. */
 static bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
 {
 	if (pte_present(pte))
 		return pte_pfn(pte) == pfn;
-	return leaf_is_device_private(pte) && leaf_pfn(pte) == pfn;
+	return (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) &&
+	       leaf_pfn(pte) == pfn;
 }
 
 /* Models: try_to_migrate_one() for a folio of one page. */
@@ -141,7 +143,7 @@ static bool try_to_migrate_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct 
 	pte_t pte;
 
 	uhmm__invalidate_start(&range);
-	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (ptep) {
 		pte = ptep_get(ptep);
 		if (entry_maps(pte, frame_pfn(m, f))) {
@@ -300,6 +302,39 @@ void uhmm__split_pmd_migration_entries(struct uhmm__frame *f)
 	rmap_walk(f, split_migration_one, NULL, NULL);
 }
 
+static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg)
+{
+	struct uhmm_machine *m = arg;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__spinlock *ptl;
+	bool put = false;
+	ptent_t *ptep;
+
+	uhmm__invalidate_start(&range);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	if (ptep) {
+		put = entry_maps(ptep_get(ptep), frame_pfn(m, f));
+		if (put) {
+			uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
+			set_pte(ptep, leaf_make(LEAF_HWPOISON, frame_pfn(m, f)));
+			folio_remove_rmap(f, vma->mm);
+		}
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__invalidate_end(&range);
+	/* Not the last: the caller has one. */
+	if (put)
+		folio_put(m, f);
+	return folio_mapped(f);
+}
+
+void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	rmap_walk(f, unmap_poisoned_one, m, NULL);
+}
+
 struct remove_arg {
 	struct uhmm_machine *machine;
 	uhmm_pfn_t old;
@@ -344,7 +379,8 @@ static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg *a, struct uh
 	struct uhmm_machine *m = a->machine;
 	pte_t pte;
 
-	if (vma->flags & UHMM_VM_LOCKED || !uhmm__same_content(m, a->old, m, m->zero_pfn))
+	if (vma->flags & UHMM_VM_LOCKED || folio_test(a->dst, PG_HWPOISON) ||
+	    !uhmm__same_content(m, a->old, m, m->zero_pfn))
 		return false;
 	pte = pte_mk(m->zero_pfn, READ_ONCE(vma->page_prot));
 	if (swp.val & LEAF_SOFT_DIRTY)
@@ -418,7 +454,7 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 		remove_large(a, vma, addr);
 		return true;
 	}
-	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (!ptep)
 		return true;
 	swp = ptep_get(ptep);
@@ -436,10 +472,11 @@ void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old
 	rmap_walk(dst, remove_migration_pte, &a, held);
 }
 
-void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page,
+void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
 			    struct uhmm__anon_vma **held)
 {
-	struct remove_arg a = { m, frame_pfn(m, page), page, !folio_is_zone_device(page) };
+	struct remove_arg a = { m, frame_pfn(m, page), page,
+				zero_page && !folio_is_device_private(page) };
 
 	rmap_walk(page, remove_migration_pte, &a, held);
 }

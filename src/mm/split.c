@@ -6,9 +6,10 @@
 /* What pages take over from the folio. */
 static uint32_t page_flags(uint32_t flags)
 {
-	const uint32_t carry = (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE) | BIT(PG_LOCKED) |
-					  BIT(PG_DIRTY) | BIT(PG_LRU)) |
-			       FOLIO_TAIL_FLAGS;
+	const uint32_t carry =
+		(uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE) | BIT(PG_LOCKED) | BIT(PG_DIRTY) |
+			   BIT(PG_LRU) | BIT(PG_ACTIVE) | BIT(PG_REFERENCED)) |
+		FOLIO_TAIL_FLAGS;
 
 	return flags & carry;
 }
@@ -41,7 +42,8 @@ static int freeze_and_split(struct uhmm_machine *m, struct uhmm__frame *f)
 	for (uint64_t i = 1; i < n; i++) {
 		store_relaxed(&f[i].index, index + i);
 		store_relaxed(&f[i].mapping, mapping);
-		store_release(&f[i].flags, flags);
+		store_release(&f[i].flags,
+			      flags | (load_relaxed(&f[i].flags) & (uint32_t)BIT(PG_HWPOISON)));
 		if (!folio_is_zone_device(f))
 			f[i].aux = 0;
 	}
@@ -70,15 +72,17 @@ static struct uhmm__anon_vma *lock_write(struct uhmm__anon_vma *av)
 	}
 }
 
-/* Map the pages again where the folio was; zeroes by the zero page. Models: remap_page(). */
-static void remap_pages(struct uhmm_machine *m, struct uhmm__frame *f, uint64_t n,
+/* Map the pages again where the folio was. Models: remap_page(). */
+static void remap_pages(struct uhmm_machine *m, struct uhmm__frame *f, uint64_t n, bool zero_page,
 			struct uhmm__anon_vma **root)
 {
 	for (uint64_t i = 0; i < n; i++)
-		uhmm__remap_split_page(m, &f[i], root);
+		uhmm__remap_split_page(m, &f[i], zero_page, root);
 }
 
-int uhmm__split_folio_at(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page)
+/* @zero_page: pages of zeroes become the zero page. */
+static int split_folio(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page,
+		       bool zero_page)
 {
 	struct uhmm__anon_vma *av = folio_anon_vma(f), *root;
 	uint64_t n = folio_nr_pages(f);
@@ -99,7 +103,7 @@ int uhmm__split_folio_at(struct uhmm_machine *m, struct uhmm__frame *f, struct u
 		if (err)
 			uhmm__remove_migration_ptes(m, f, f, &root);
 		else
-			remap_pages(m, f, n, &root);
+			remap_pages(m, f, n, zero_page, &root);
 	}
 	uhmm__up_write(&root->rwsem);
 	if (err) {
@@ -116,9 +120,19 @@ int uhmm__split_folio_at(struct uhmm_machine *m, struct uhmm__frame *f, struct u
 	return 0;
 }
 
+int uhmm__split_folio_at(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page)
+{
+	return split_folio(m, f, page, true);
+}
+
 int uhmm__split_folio(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	return uhmm__split_folio_at(m, f, f);
+	return split_folio(m, f, f, true);
+}
+
+int uhmm__split_folio_for_swap(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	return split_folio(m, f, f, false);
 }
 
 int uhmm__split_folio_unmapped(struct uhmm_machine *m, struct uhmm__frame *f)

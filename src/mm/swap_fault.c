@@ -5,6 +5,7 @@
  * mm/filemap.c:softleaf_entry_wait_on_locked().
  */
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 /*
@@ -100,6 +101,8 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 	pte_t entry = vmf->orig_pte;
 
 	uhmm__pte_unmap(vmf->pte);
+	if (leaf_type(entry) == LEAF_SWAP)
+		return uhmm__swap_fault(vmf);
 	if (leaf_is_migration(entry)) {
 		if (vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
 			return VM_FAULT_WOULD_WAIT;
@@ -108,6 +111,8 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 	}
 	if (leaf_is_device_private(entry))
 		return device_private_fault(vmf);
+	if (leaf_is_device_exclusive(entry))
+		return uhmm__remove_device_exclusive_entry(vmf);
 	if (leaf_type(entry) == LEAF_HWPOISON || leaf_is_marker(entry, MARKER_POISONED))
 		return VM_FAULT_HWPOISON;
 	if (leaf_is_marker(entry, MARKER_GUARD))

@@ -5,6 +5,7 @@
  */
 #include "core/alloc.h"
 #include "mm/huge.h"
+#include "mm/swap.h"
 
 enum {
 	GATHER_BATCH = 1020,
@@ -14,7 +15,7 @@ enum {
 struct uhmm__gather_batch {
 	struct uhmm__gather_batch *next;
 	uint32_t nr;
-	uint32_t pfn[GATHER_BATCH];
+	uint32_t index[GATHER_BATCH];
 };
 
 void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
@@ -26,6 +27,16 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->nr_batches = 0;
 	g->batches = NULL;
 	g->nr = 0;
+	g->drop_markers = false;
+}
+
+/* Models: free_pages_and_caches(). */
+static void put_page(struct uhmm_machine *m, uint32_t index, struct uhmm__free_batch *dead)
+{
+	struct uhmm__frame *f = &m->vmemmap[index];
+
+	free_swap_cache(m, f);
+	folio_put_batched(m, f, dead);
 }
 
 /* Flush, then free what was gathered. The last batch is kept for reuse. */
@@ -40,11 +51,11 @@ static void gather_flush(struct uhmm__gather *g)
 	g->start = UINT64_MAX;
 	g->end = 0;
 	for (unsigned int i = 0; i < g->nr; i++)
-		folio_put_batched(m, pfn_to_frame(m, g->first[i]), &dead);
+		put_page(m, g->first[i], &dead);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
 		for (uint32_t i = 0; i < b->nr; i++)
-			folio_put_batched(m, pfn_to_frame(m, b->pfn[i]), &dead);
+			put_page(m, b->index[i], &dead);
 		b->nr = 0;
 	}
 	uhmm__free_batch_flush(m, &dead);
@@ -80,16 +91,16 @@ static bool gather_room(struct uhmm__gather *g)
 }
 
 /* Context: after gather_room(). */
-static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
+static void gather_page(struct uhmm__gather *g, uint32_t index)
 {
 	if (g->nr < ARRAY_SIZE(g->first))
-		g->first[g->nr++] = pfn;
+		g->first[g->nr++] = index;
 	else
-		g->batches->pfn[g->batches->nr++] = pfn;
+		g->batches->index[g->batches->nr++] = index;
 }
 
-/* Remove one entry. Context: PTL; room in the gather. */
-static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
+/* Remove one entry. False: it stays. Context: PTL; room in the gather. */
+static bool zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
 {
 	struct uhmm_machine *m = g->mm->machine;
 	struct uhmm__frame *page;
@@ -97,20 +108,24 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
 	if (pte_present(pte)) {
 		pte = ptep_get_and_clear(ptep);
-		g->start = MIN(g->start, addr);
-		g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+		gather_widen(g, addr);
 		page = vm_normal_page(m, pte);
-		if (!page)
-			return;
-		gather_page(g, frame_pfn(m, folio_remove_rmap(page, g->mm)));
-		return;
+		if (page)
+			gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
+		return true;
 	}
+	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)
+		return false;
 	ptep_get_and_clear(ptep);
-	if (leaf_is_device_private(pte)) {
+	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
+		/* No CPU can have a translation of it: it may be freed at once. */
 		page = pfn_to_frame(m, leaf_pfn(pte));
-		gather_page(g, frame_pfn(m, folio_remove_rmap(page, g->mm)));
+		folio_put(m, folio_remove_rmap(page, g->mm));
+	} else if (leaf_type(pte) == LEAF_SWAP) {
+		uhmm__swap_put_entry(m, leaf_offset(pte));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
+	return true;
 }
 
 /*
@@ -174,7 +189,9 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 			continue;
 		if (!gather_room(g))
 			break;
-		zap_pte(g, addr, ptep, pte);
+		/* What stays needs its table. */
+		if (unlikely(!zap_pte(g, addr, ptep, pte)))
+			reclaim = false;
 	}
 	if (unlikely(reclaim) && all && addr == end)
 		unlinked = unlink_table(pmdp, &tb);
@@ -215,7 +232,7 @@ static bool zap_huge_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *
 	}
 	if (f) {
 		uhmm__folio_remove_rmap_pmd(f, g->mm);
-		gather_page(g, frame_pfn(m, f));
+		gather_page(g, frame_index(m, f));
 	}
 	tb = uhmm__pgtable_withdraw(pmdp);
 	uhmm__spin_unlock(ptl);
@@ -253,19 +270,13 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	}
 }
 
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end)
 {
 	struct uhmm_mmu_notifier_range range =
 		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, start, end, NULL);
-	struct uhmm__gather g;
 
-	/* Pages in this CPU's batch would outlive their mapping by the batch's reference. */
-	uhmm__lru_add_drain(vma->mm->machine);
-	uhmm__gather_init(&g, vma->mm);
-	/* Only MADV_DONTNEED comes here. */
-	g.reclaim_pt = true;
 	uhmm__invalidate_start(&range);
-	uhmm__unmap_range(&g, vma, start, end);
+	uhmm__unmap_range(g, vma, start, end);
 	uhmm__invalidate_end(&range);
-	uhmm__gather_finish(&g);
 }

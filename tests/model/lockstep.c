@@ -9,6 +9,10 @@
 #define MADV_WIPEONFORK 18
 #define MADV_KEEPONFORK 19
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -22,6 +26,8 @@
 
 enum {
 	BUF_SIZE = FLAT_PAGES * FLAT_PAGE_SIZE,
+	MAX_PINNED = 64,
+	MAX_PIN = 8, /* pages at a time */
 	NOT_PREDICTED = 0x7fffffff,
 	SOME_ERROR = 0x7ffffffe,
 };
@@ -38,6 +44,8 @@ struct machine {
 	struct uhmm_task *boot;
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
+	uhmm_pfn_t pinned[MAX_PINNED];
+	unsigned int nr_pinned;
 	bool warn_allowed;
 	struct lockstep *l;
 };
@@ -129,6 +137,10 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 		.nr_cpus = FIXTURE_CPUS,
 		.content = l->config.content,
 		.thp = l->config.huge ? UHMM_THP_ALWAYS : UHMM_THP_NEVER,
+		.swap_bytes = l->config.swap_bytes,
+		.swap = l->config.swap,
+		.ram_bytes = l->config.ram_bytes,
+		.device_pfn_space = l->config.pfn_space,
 		.report = report,
 		.report_data = m,
 	};
@@ -143,16 +155,27 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 	must(l, uhmm_machine_create(&config, &m->m));
 	must(l, uhmm_task_create(m->m, NULL, 0, "boot", &m->boot));
 	uhmm_task_enter(m->boot);
-	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
+	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
+		dev.type = d && l->config.coherent ? UHMM_MEMORY_DEVICE_COHERENT
+						   : UHMM_MEMORY_DEVICE_PRIVATE;
 		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
+	}
 	must(l, uhmm_mm_create(m->m, &mm));
 	proc_start(l, m, 0, mm);
 	uhmm_task_leave();
 }
 
+/* Coherent memory that is pinned cannot be given back, so pins end before devices do. */
+static void unpin_all(struct machine *m)
+{
+	uhmm_unpin_user_pages(m->m, m->pinned, m->nr_pinned);
+	m->nr_pinned = 0;
+}
+
 static void machine_stop(struct lockstep *l, struct machine *m)
 {
 	uhmm_task_enter(m->boot);
+	unpin_all(m);
 	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
 		if (m->proc[i].mm)
 			proc_exit(m, i, i & 1);
@@ -251,6 +274,7 @@ static int do_advise(struct proc *p, const struct op *op)
 	static const int huge[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE, MADV_COLLAPSE, MADV_HUGEPAGE };
 	int what = op->kind == OP_ADVISE_HUGE ? huge[op->variant]
 		   : op->kind == OP_DONTNEED  ? MADV_DONTNEED
+		   : op->kind == OP_PAGEOUT   ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
 			   : advice[op->variant];
@@ -264,6 +288,25 @@ static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op
 
 	uhmm_mirror_close(p->mirror[op->dev]);
 	must(l, uhmm_mirror_open(m->dev[op->dev], p->mm, &p->mirror[op->dev]));
+}
+
+static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
+{
+	static const unsigned int flags[] = { 0, UHMM_FOLL_WRITE, UHMM_FOLL_LONGTERM,
+					      UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM };
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	uhmm_pfn_t *pages = &m->pinned[m->nr_pinned];
+	int64_t n;
+
+	if (op->write)
+		n = uhmm_pin_user_pages_fast(mm, address(op->page), op->npages, flags[op->variant],
+					     pages);
+	else
+		n = uhmm_pin_user_pages(mm, address(op->page), op->npages, flags[op->variant],
+					pages);
+	*count = n > 0 ? (uint64_t)n : 0;
+	m->nr_pinned += (unsigned int)*count;
+	return n < 0 ? (int)n : 0;
 }
 
 /* Data to be written is in l->buf, data that was read comes back there. */
@@ -319,10 +362,20 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_SNAPSHOT:
 		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_SNAPSHOT, r);
 		break;
+	case OP_EXCLUSIVE:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_EXCLUSIVE, r);
+		break;
+	case OP_PIN:
+		r->ret = do_pin(m, op, &r->out[0]);
+		break;
+	case OP_UNPIN:
+		unpin_all(m);
+		break;
 	case OP_EVICT:
 		r->ret = uhmm_devmem_evict(pool, op->npages) < 0;
 		break;
 	case OP_EVICT_ALL:
+		unpin_all(m);
 		if (op->variant)
 			r->ret = (int)uhmm_devmem_evict_all(pool, false);
 		else
@@ -350,6 +403,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 		r->ret = uhmm_mprotect(p->mm, addr, len, op->prot);
 		break;
 	case OP_DONTNEED:
+	case OP_PAGEOUT:
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
 	case OP_ADVISE_HUGE:
@@ -415,6 +469,16 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			return -EFAULT;
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
 		return write_bad ? SOME_ERROR : NOT_PREDICTED;
+	case OP_EXCLUSIVE:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		return write_bad ? -EFAULT : 0;
+	case OP_PIN:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
+			return -EFAULT;
+		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
 		return read_bad ? -EINVAL : NOT_PREDICTED;
 	case OP_TO_SYS:
@@ -430,6 +494,7 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			       ? -ENOMEM
 			       : 0;
 	case OP_DONTNEED:
+	case OP_PAGEOUT:
 	case OP_ADVISE_FORK:
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
 	case OP_ADVISE_HUGE:
@@ -490,7 +555,8 @@ static void check_data(struct lockstep *l, const struct machine *m, const struct
 		return;
 	if (op->kind == OP_DEV_ACCESS && !op->write)
 		check_bytes(l, m, op, (at + op->off) & ~7UL, 8);
-	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT)
+	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT ||
+		 op->kind == OP_EXCLUSIVE)
 		check_bytes(l, m, op, at, op->npages * PAGE);
 	else if (op->kind == OP_SNAPSHOT)
 		check_snapshot(l, m, op);
@@ -576,7 +642,7 @@ static void emit(void *data, const char *line)
 
 /*
  * Whether machine @i took the same course as the first: then state and answers must be the same, too.
- * With limited memory it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
+ * With limited memory, or swap, it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
  * a shared page everywhere before it finds that it must be copied, and the mirrors of other processes
  * forget it; the fault that follows moves pages that are where they are in the other machines.
  */
@@ -586,7 +652,7 @@ static bool same_course(const struct lockstep *l, int i)
 
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
-	return !l->config.device_bytes && !l->config.huge &&
+	return !l->config.device_bytes && !l->config.huge && !l->config.swap_bytes &&
 	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS];
 }
 
@@ -641,6 +707,8 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		if (!l->flat.mm[i].alive)
 			*child = i;
 	}
+	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
+		return false;
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;

@@ -20,6 +20,9 @@
 	X(TO_SYS, 4)                                                                               \
 	X(ON_FAULT, 4)                                                                             \
 	X(SNAPSHOT, 2)                                                                             \
+	X(EXCLUSIVE, 5)                                                                            \
+	X(PIN, 4)                                                                                  \
+	X(UNPIN, 2)                                                                                \
 	X(EVICT, 2)                                                                                \
 	X(EVICT_ALL, 1)                                                                            \
 	X(FAIL_ALLOC, 0)                                                                           \
@@ -28,6 +31,7 @@
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \
+	X(PAGEOUT, 8)                                                                              \
 	X(ADVISE_FORK, 3)                                                                          \
 	X(ADVISE_HUGE, 4)                                                                          \
 	X(POPULATE, 4)                                                                             \
@@ -62,6 +66,15 @@ struct run_config {
 	 * mapped around it, so the three agree only in what can be read.
 	 */
 	bool huge;
+	/*
+	 * 0: none. Which pages are out depends on who has faulted where and on LRU batches, which
+	 * differ: then contents alone must be the same.
+	 */
+	uint64_t swap_bytes;
+	enum uhmm_swap swap;
+	uint64_t ram_bytes; /* 0: unlimited */
+	enum uhmm_device_pfn_space pfn_space;
+	bool coherent; /* the second device */
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };

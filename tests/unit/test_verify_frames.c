@@ -140,7 +140,7 @@ DAMAGE(d_dev_start, w.idle->start += d)
 
 static const struct damage device_damages[] = {
 	{ "LRU", d_dev_lru, 1, { "device page is on the LRU" } },
-	{ "unmarked", d_dev_unmarked, 1, { "is not marked device-private" } },
+	{ "unmarked", d_dev_unmarked, 1, { "is not marked as its memory" } },
 	{ "locked", d_dev_locked, 1, { "folio is locked" } },
 	{ "ref", d_dev_ref, 1, { "refcount is 2, but 1 entries" } },
 	{ "mapcount", d_dev_mapcount, 1, { "mapcount is 2, but 1 entries" } },
