@@ -110,6 +110,7 @@ int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm, struct uhmm_mi
 	uhmm__mutex_init(&mirror->mutex, UHMM__LC_MIRROR);
 	uhmm__radix_init(&mirror->pt, &m->allocator);
 	list_init(&mirror->windows);
+	list_init(&mirror->walks);
 	store_relaxed(&mirror->refs, 1);
 	err = uhmm_mmu_interval_notifier_insert(mm, 0, UINT64_MAX & UHMM_PAGE_MASK,
 						&mirror_notifier_ops, mirror, &mirror->notifier);
