@@ -83,7 +83,7 @@ START_TEST(no_write_is_lost)
 	double until = now_seconds() + test_seconds() / NR_OTHERS;
 
 	other = (enum other)_i;
-	for (; runs < 1500 || now_seconds() < until; runs++) {
+	for (; runs < 500 || now_seconds() < until; runs++) {
 		struct uhmm_sched *s;
 		int ret;
 
