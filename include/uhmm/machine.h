@@ -53,7 +53,7 @@ enum uhmm_device_pfn_space {
 
 /*
  * A range fault asks to write to a device-private page of the caller's own that is mapped read-only,
- * as after fork. 0 is what Linux 7.3 does.
+ * as after fork. 0 is what Linux 7.3 does; see docs/findings.md.
  */
 enum uhmm_device_private_write {
 	UHMM_DEVICE_WRITE_AS_IS, /* success without UHMM_HMM_PFN_WRITE, no fault */
