@@ -40,6 +40,8 @@ struct uhmm_device_config {
 	 * driver does, which then faults once more.
 	 */
 	bool exact_invalidation;
+	/* FLAGS with npages 0 clears the flags. Default: -EINVAL, so that they cannot be cleared. */
+	bool clearable_flags;
 };
 
 /**

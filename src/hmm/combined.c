@@ -120,8 +120,13 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 		bool own = page_pgmap(m, leaf_pfn(pte))->owner == range->dev_private_owner;
 		uint64_t out = own ? leaf_pfn(pte) | UHMM_HMM_PFN_VALID : 0;
 
-		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			out |= UHMM_HMM_PFN_WRITE;
+		} else if (own) {
+			need = hmm_need_own_readonly(m, range, *hmm_pfn);
+			if (need)
+				return fault(c, addr, need);
+		}
 		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
 			if (selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
 				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |

@@ -48,6 +48,18 @@ static inline unsigned int hmm_need_fault(const struct uhmm_hmm_range *range, ui
 	return cpu_flags & UHMM_HMM_PFN_VALID ? 0 : HMM_NEED_FAULT;
 }
 
+/*
+ * What a request needs of a page of the caller's own that is mapped read-only: nothing, even for
+ * writing, unless the machine is one that was mended.
+ */
+static inline unsigned int hmm_need_own_readonly(const struct uhmm_machine *m,
+						 const struct uhmm_hmm_range *range, uint64_t req)
+{
+	if (likely(m->config.device_private_write == UHMM_DEVICE_WRITE_AS_IS))
+		return 0;
+	return hmm_need_fault(range, req, UHMM_HMM_PFN_VALID);
+}
+
 /* No page of the range can ask for a fault. */
 static inline bool hmm_never_faults(const struct uhmm_hmm_range *range)
 {

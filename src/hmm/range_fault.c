@@ -82,10 +82,17 @@ static enum uhmm__walk_result handle_leaf(struct uhmm__hmm_walk *w, ptent_t *pmd
 
 	if (leaf_is_device_private(pte) &&
 	    page_pgmap(w->mm->machine, leaf_pfn(pte))->owner == range->dev_private_owner) {
-		/* The caller's own pages are reported and never faulted, not even for writing. */
+		/* The caller's own pages are reported and not faulted: in 7.3 not even to write. */
 		out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID;
-		if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+		if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			out |= UHMM_HMM_PFN_WRITE;
+		} else {
+			need = hmm_need_own_readonly(w->mm->machine, range, *hmm_pfn);
+			if (need) {
+				uhmm__pte_unmap(ptep);
+				return need_fault(w, addr, end, need);
+			}
+		}
 		*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | out;
 		return WALK_OK;
 	}

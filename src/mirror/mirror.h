@@ -15,6 +15,7 @@ struct uhmm_device {
 	struct uhmm_machine *machine; /* [const] */
 	enum uhmm_memory_type type;   /* [const] */
 	bool exact_invalidation;      /* [const] */
+	bool clearable_flags;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
 	struct list_head mirrors; /* [lock] */

@@ -83,6 +83,7 @@ START_TEST(machine_create_einval)
 	BAD(nr_cpus = UHMM_MAX_CPUS + 1);
 	BAD(content = (enum uhmm_content)9);
 	BAD(combined_wait = (enum uhmm_combined_wait)9);
+	BAD(device_private_write = (enum uhmm_device_private_write)9);
 	BAD(ram_bytes = PAGE);
 	BAD(ram_bytes = 1UL << 60);
 	BAD(device_bytes = 1UL << 60);
