@@ -10,6 +10,7 @@
 #include <uhmm/costs.h>
 #include <uhmm/counters.h>
 #include <uhmm/devmem.h>
+#include <uhmm/file.h>
 #include <uhmm/hmm.h>
 #include <uhmm/machine.h>
 #include <uhmm/migrate.h>

@@ -23,6 +23,7 @@ struct uhmm__tables;
 struct uhmm__pgmaps;
 struct uhmm__mms;
 struct uhmm__tlbs;
+struct uhmm__files;
 
 struct uhmm__inject {
 	_Atomic uint64_t countdown; /* 0 = off; counts down to the first failure */
@@ -47,6 +48,7 @@ struct uhmm_machine {
 	struct uhmm__pgmaps *pgmaps;
 	struct uhmm__mms *mms;
 	struct uhmm__tlbs *tlbs;
+	struct uhmm__files *files;
 
 	/* core */
 	struct uhmm__allocator allocator; /* [const] for the containers */

@@ -17,6 +17,9 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 
 	if (folio_is_zone_device(f))
 		extra++;
+	/* The page cache's. */
+	if (folio_mapping(f))
+		extra++;
 	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
 }
 
@@ -141,19 +144,34 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 
 /*
  * Give the new folio the old one's place, if the caller has the only references to the old.
- * Models: folio_migrate_mapping() without a mapping, folio_migrate_flags().
+ * Models: folio_migrate_mapping(), folio_migrate_flags().
  */
 static bool migrate_mapping(struct uhmm__frame *dst, struct uhmm__frame *src, unsigned int extra)
 {
 	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE) | BIT(PG_SWAPBACKED));
+	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
+	struct uhmm__mapping *mapping = folio_mapping(src);
 
-	if (folio_ref_count(src) != (uint32_t)folio_mapcount(src) + 1 + extra)
-		return false;
-	store_relaxed(&dst->index, load_relaxed(&src->index));
-	store_release(&dst->mapping, load_relaxed(&src->mapping));
+	if (unlikely(mapping)) {
+		/* A page of a regular file is not swap-backed, as every fresh one is. */
+		folio_clear(dst, PG_SWAPBACKED);
+		if (!uhmm__mapping_replace(mapping, dst, src, expected + 1))
+			return false;
+	} else {
+		if (folio_ref_count(src) != expected)
+			return false;
+		store_relaxed(&dst->index, load_relaxed(&src->index));
+		store_release(&dst->mapping, load_relaxed(&src->mapping));
+	}
 	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
 				 memory_order_release);
 	return true;
+}
+
+/* A page of a file cannot go to a device: nobody would find it there. */
+static bool stays_in_ram(struct uhmm__frame *dst, struct uhmm__frame *src)
+{
+	return unlikely(!folio_test_anon(src)) && folio_is_zone_device(dst) && folio_mapping(src);
 }
 
 static void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
@@ -204,6 +222,11 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 				src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
 				uhmm__count(UHMM_CNT_FAIL_RACED);
 			}
+			continue;
+		}
+		if (stays_in_ram(new, old)) {
+			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+			uhmm__count(UHMM_CNT_FAIL_FILE);
 			continue;
 		}
 		if (migrate_mapping(new, old,

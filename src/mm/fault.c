@@ -41,6 +41,11 @@ static int anon_prepare(struct uhmm__fault *vmf)
 	return err ? VM_FAULT_OOM : 0;
 }
 
+int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
+{
+	return anon_prepare(vmf);
+}
+
 /* Map and lock the entry again. False: it changed, or its table is gone. */
 static bool relock(struct uhmm__fault *vmf)
 {
@@ -193,7 +198,9 @@ static int do_wp_page(struct uhmm__fault *vmf)
 	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm__frame *f = vm_normal_page(m, vmf->orig_pte);
 
-	if (f && (folio_test(f, PG_ANON_EXCLUSIVE) || can_reuse(m, f, vma))) {
+	if (unlikely(vma->flags & UHMM_VM_SHARED) && f)
+		return uhmm__wp_page_shared(vmf, f);
+	if (f && folio_test_anon(f) && (folio_test(f, PG_ANON_EXCLUSIVE) || can_reuse(m, f, vma))) {
 		folio_set(f, PG_ANON_EXCLUSIVE);
 		wp_reuse(vmf);
 		return 0;
@@ -217,17 +224,24 @@ static void spurious(struct uhmm__fault *vmf)
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
 }
 
+static int do_pte_missing(struct uhmm__fault *vmf)
+{
+	if (unlikely(!vma_is_anonymous(vmf->vma)))
+		return uhmm__do_file_fault(vmf);
+	return do_anonymous_page(vmf);
+}
+
 /* Models: handle_pte_fault(). */
 static int handle_pte_fault(struct uhmm__fault *vmf)
 {
 	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, NULL);
 	if (!vmf->pte)
-		return do_anonymous_page(vmf);
+		return do_pte_missing(vmf);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (pte_none(vmf->orig_pte)) {
 		uhmm__pte_unmap(vmf->pte);
-		return do_anonymous_page(vmf);
+		return do_pte_missing(vmf);
 	}
 	if (!pte_present(vmf->orig_pte))
 		return uhmm__do_swap_page(vmf);

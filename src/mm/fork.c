@@ -66,6 +66,11 @@ static int copy_present(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst
 		if (folio_test(f, PG_ANON_EXCLUSIVE))
 			folio_clear(f, PG_ANON_EXCLUSIVE);
 	}
+	if (unlikely(src->flags & UHMM_VM_SHARED)) {
+		/* The parent's entry tells of its stores, the child's of its own. */
+		set_pte(dst_pte, pte_clear_bits(pte, PTE_ACCESSED | PTE_DIRTY | PTE_UFFD_WP));
+		return 0;
+	}
 	if (vma_is_cow_mapping(src) && pte_write(pte)) {
 		pte = pte_clear_bits(pte, PTE_RW);
 		set_pte(src_pte, pte);
@@ -170,7 +175,8 @@ static int dup_vma(struct uhmm_mm *mm, struct uhmm_vma *src)
 	vma->flags = src->flags & ~UHMM_VM_LOCKED;
 	vma->page_prot = src->page_prot;
 	vma->pgoff = src->pgoff;
-	vma->file = src->file;
+	vma->anon_pgoff = src->anon_pgoff;
+	uhmm__vma_set_file(vma, src->file);
 	/* Faults of other threads must not add pages while they are copied. */
 	vma_start_write(src);
 	if (!(src->flags & UHMM_VM_WIPEONFORK)) {

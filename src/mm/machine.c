@@ -81,6 +81,7 @@ static const struct layer {
 	{ uhmm__frames_init, uhmm__frames_exit },
 	{ uhmm__lru_init, uhmm__lru_exit },
 	{ mms_init, mms_exit },
+	{ uhmm__files_init, uhmm__files_exit },
 	{ uhmm__pgmaps_init, uhmm__pgmaps_exit },
 };
 

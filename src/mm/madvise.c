@@ -80,7 +80,8 @@ void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
 
 	mmap_read_lock(mm);
 	vma = uhmm__vma_lookup(mm, start);
-	write = vma && (vma->flags & UHMM_VM_WRITE);
+	/* Shared pages are read: writing would dirty them for nothing. */
+	write = vma && (vma->flags & (UHMM_VM_WRITE | UHMM_VM_SHARED)) == UHMM_VM_WRITE;
 	readable = vma && (vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
 	mmap_read_unlock(mm);
 	if (readable)
@@ -106,7 +107,6 @@ static bool advice_flags(int advice, uint64_t *set, uint64_t *clear)
 		{ MADV_NORMAL, 0, 0 },
 		{ MADV_RANDOM, 0, 0 },
 		{ MADV_SEQUENTIAL, 0, 0 },
-		{ MADV_WILLNEED, 0, 0 },
 		{ MADV_DONTDUMP, 0, 0 },
 		{ MADV_DODUMP, 0, 0 },
 	};
@@ -127,6 +127,8 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t flags = (vma->flags & ~clear) | set;
 	int err;
 
+	if (set & UHMM_VM_WIPEONFORK && vma->file)
+		return -EINVAL;
 	if (flags == vma->flags)
 		return 0;
 	err = uhmm__vma_isolate(&vma, start, end);
@@ -163,8 +165,8 @@ static int advise_flags(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end
 	return err ? err : unmapped;
 }
 
-/* MADV_DONTNEED: drop the pages, keep the mapping. */
-static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
+/* MADV_DONTNEED: drop the pages, keep the mapping. MADV_FREE: only where they are anonymous. */
+static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool anon)
 {
 	uhmm_vaddr_t addr = start;
 	int unmapped = 0;
@@ -180,7 +182,7 @@ static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 				break;
 			addr = vma->start;
 		}
-		if (vma->flags & (UHMM_VM_LOCKED | UHMM_VM_PFNMAP)) {
+		if (vma->flags & (UHMM_VM_LOCKED | UHMM_VM_PFNMAP) || (anon && vma->file)) {
 			unmapped = -EINVAL;
 			break;
 		}
@@ -192,13 +194,63 @@ static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 	return unmapped;
 }
 
+/*
+ * MADV_REMOVE and MADV_WILLNEED: something is done to the file, for which mmap_lock is dropped.
+ * Models: madvise_remove(), madvise_willneed() of files with a disk.
+ */
+static int advise_vma_file(struct uhmm_mm *mm, struct uhmm_vma *vma, uhmm_vaddr_t start,
+			   uhmm_vaddr_t end, bool remove)
+{
+	struct uhmm_file *file = vma->file;
+	uint64_t first = vma_pgoff(vma, start), n = (end - start) >> UHMM_PAGE_SHIFT;
+	int err;
+
+	if (remove && (vma->flags & UHMM_VM_LOCKED || !file))
+		return -EINVAL;
+	if (remove && !(vma->flags & UHMM_VM_SHARED))
+		return -EACCES;
+	if (!remove && (!file || file->kind == UHMM_FILE_MEMORY))
+		return 0;
+	uhmm_file_get(file);
+	mmap_read_unlock(mm);
+	if (remove)
+		err = uhmm_file_punch_hole(file, first << UHMM_PAGE_SHIFT, n << UHMM_PAGE_SHIFT);
+	else
+		err = uhmm__mapping_populate(&file->mapping, first, n);
+	uhmm_file_put(file);
+	mmap_read_lock(mm);
+	return err;
+}
+
+static int advise_file(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool remove)
+{
+	uhmm_vaddr_t addr = start;
+	int unmapped = 0, err = 0;
+
+	mmap_read_lock(mm);
+	while (addr < end && !err) {
+		struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+		uhmm_vaddr_t next;
+
+		if (!vma || vma->start > addr) {
+			unmapped = -ENOMEM;
+			if (!vma || vma->start >= end)
+				break;
+			addr = vma->start;
+		}
+		next = MIN(vma->end, end);
+		err = advise_vma_file(mm, vma, addr, next, remove);
+		addr = next;
+	}
+	mmap_read_unlock(mm);
+	return err ? err : unmapped;
+}
+
 static bool not_modelled(int advice)
 {
-	static const int list[] = {
-		MADV_COLD,	  MADV_PAGEOUT,	     MADV_COLLAPSE,	   MADV_REMOVE,
-		MADV_HWPOISON,	  MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED, MADV_GUARD_INSTALL,
-		MADV_GUARD_REMOVE
-	};
+	static const int list[] = { MADV_COLD,		MADV_PAGEOUT,	   MADV_COLLAPSE,
+				    MADV_HWPOISON,	MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED,
+				    MADV_GUARD_INSTALL, MADV_GUARD_REMOVE };
 
 	for (size_t i = 0; i < ARRAY_SIZE(list); i++) {
 		if (list[i] == advice)
@@ -209,7 +261,7 @@ static bool not_modelled(int advice)
 
 int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice)
 {
-	uint64_t set, clear;
+	uint64_t set = 0, clear = 0;
 	uhmm_vaddr_t end;
 	bool flags;
 	int err;
@@ -220,11 +272,13 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 	end = ALIGN_UP(addr + len, UHMM_PAGE_SIZE);
 	if (end < addr || (len && end == addr))
 		return -EINVAL;
-	if (flags)
+	if (advice == MADV_REMOVE || advice == MADV_WILLNEED)
+		err = advise_file(mm, addr, end, advice == MADV_REMOVE);
+	else if (flags)
 		err = advise_flags(mm, addr, end, set, clear);
 	else if (advice == MADV_DONTNEED || advice == MADV_FREE)
 		/* Freed lazily in Linux, when memory gets short; a process may rely on neither. */
-		err = advise_dontneed(mm, addr, end);
+		err = advise_dontneed(mm, addr, end, advice == MADV_FREE);
 	else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
 		err = populate(mm, addr, end, advice == MADV_POPULATE_WRITE);
 	else if (not_modelled(advice))

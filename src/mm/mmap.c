@@ -37,9 +37,9 @@ static int unsupported(int flags, const struct uhmm_file *file)
 
 	if (type != MAP_PRIVATE && type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
 		return -EINVAL;
-	if (type != MAP_PRIVATE || file || !(flags & MAP_ANONYMOUS) || flags & MAP_HUGETLB)
+	if (flags & MAP_HUGETLB)
 		return -EOPNOTSUPP;
-	return 0;
+	return file || flags & MAP_ANONYMOUS ? 0 : -EBADF;
 }
 
 /* Where to map without MAP_FIXED. Models: get_unmapped_area(), top-down. */
@@ -58,7 +58,9 @@ int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_v
 	return -ENOMEM;
 }
 
-static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags)
+/* @file: NULL for private anonymous memory. */
+static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags,
+		   struct uhmm_file *file, uint64_t pgoff)
 {
 	struct uhmm_vma *vma = uhmm__vma_alloc(mm);
 	int err;
@@ -68,8 +70,10 @@ static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t
 	vma->start = addr;
 	vma->end = addr + len;
 	vma->flags = flags;
-	vma->page_prot = uhmm__vm_page_prot(flags);
-	vma->pgoff = addr >> UHMM_PAGE_SHIFT;
+	vma->page_prot = uhmm__vm_page_prot(file, flags);
+	vma->anon_pgoff = addr >> UHMM_PAGE_SHIFT;
+	vma->pgoff = file ? pgoff : vma->anon_pgoff;
+	uhmm__vma_set_file(vma, file);
 	err = uhmm__vma_link(vma);
 	if (err) {
 		uhmm__vma_free(vma);
@@ -80,7 +84,7 @@ static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t
 }
 
 static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_t vm_flags,
-		   int flags)
+		   int flags, struct uhmm_file *file, uint64_t pgoff)
 {
 	int err;
 
@@ -95,11 +99,32 @@ static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_
 		err = uhmm__find_place(mm, *addr, len, addr);
 	if (err)
 		return err;
-	return map_new(mm, *addr, len, vm_flags);
+	return map_new(mm, *addr, len, vm_flags, file, pgoff);
+}
+
+/*
+ * The object to map, with a reference: shared anonymous memory is an unnamed memory file as long as
+ * the mapping. *filep is NULL for private anonymous memory. Models: shmem_zero_setup().
+ */
+static int mmap_object(struct uhmm_mm *mm, uint64_t len, int flags, struct uhmm_file **filep,
+		       uint64_t *pgoff)
+{
+	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+
+	if (flags & MAP_ANONYMOUS) {
+		*filep = NULL;
+		*pgoff = 0;
+		return shared ? uhmm_file_create(mm->machine, UHMM_FILE_MEMORY, len, filep) : 0;
+	}
+	if (*pgoff + (len >> UHMM_PAGE_SHIFT) < *pgoff ||
+	    *pgoff + (len >> UHMM_PAGE_SHIFT) > UHMM_FILE_MAX_BYTES >> UHMM_PAGE_SHIFT)
+		return -EOVERFLOW;
+	uhmm_file_get(*filep);
+	return 0;
 }
 
 int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int flags,
-	      struct uhmm_file *file, uint64_t pgoff uhmm_unused, uhmm_vaddr_t *out)
+	      struct uhmm_file *file, uint64_t pgoff, uhmm_vaddr_t *out)
 {
 	bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
 	uint64_t vm_flags = prot_flags(prot);
@@ -120,9 +145,15 @@ int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int
 		vm_flags |= UHMM_VM_NORESERVE;
 	if (flags & MAP_LOCKED)
 		vm_flags |= UHMM_VM_LOCKED;
+	if ((flags & MAP_TYPE) != MAP_PRIVATE)
+		vm_flags |= UHMM_VM_SHARED;
+	err = mmap_object(mm, len, flags, &file, &pgoff);
+	if (err)
+		return err;
 	mmap_write_lock(mm);
-	err = do_mmap(mm, &addr, len, vm_flags, flags);
+	err = do_mmap(mm, &addr, len, vm_flags, flags, file, pgoff);
 	mmap_write_unlock(mm);
+	uhmm_file_put(file);
 	if (!err && flags & (MAP_POPULATE | MAP_LOCKED))
 		uhmm__populate(mm, addr, addr + len);
 	if (!err && out)
@@ -210,7 +241,7 @@ static int do_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	} else if (new > old) {
 		if (uhmm__rangetree_find_in(&mm->vmas, old, new + UHMM_PAGE_SIZE, NULL))
 			return 0;
-		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE);
+		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE, NULL, 0);
 	}
 	if (!err)
 		mm->brk = addr;

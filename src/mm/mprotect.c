@@ -5,8 +5,9 @@
 #include "mm/mm.h"
 
 /*
- * Whether a page may be mapped writable at once rather than at the next fault: only if no copy would
- * be needed. Models: can_change_private_pte_writable().
+ * Whether a page may be mapped writable at once rather than at the next fault: a private one if no
+ * copy would be needed, a shared one if it is dirty, for then its file system has been told.
+ * Models: can_change_private_pte_writable(), can_change_shared_pte_writable().
  */
 static bool can_change_writable(struct uhmm_vma *vma, pte_t pte)
 {
@@ -14,6 +15,8 @@ static bool can_change_writable(struct uhmm_vma *vma, pte_t pte)
 
 	if (!(vma->flags & UHMM_VM_WRITE) || pte_protnone(pte) || pte.val & PTE_UFFD_WP)
 		return false;
+	if (unlikely(vma->flags & UHMM_VM_SHARED))
+		return pte_dirty(pte);
 	f = vm_normal_page(vma->mm->machine, pte);
 	return f && folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
 }

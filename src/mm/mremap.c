@@ -69,6 +69,8 @@ static int move_page_tables(struct uhmm_vma *vma, uhmm_vaddr_t old, struct uhmm_
 	int err = 0;
 
 	uhmm__invalidate_start(&range);
+	if (vma->file)
+		uhmm__down_write(&vma->file->mapping.i_mmap_rwsem);
 	if (root)
 		uhmm__down_write(&root->rwsem);
 	for (; done < len; done += step) {
@@ -90,6 +92,8 @@ static int move_page_tables(struct uhmm_vma *vma, uhmm_vaddr_t old, struct uhmm_
 	}
 	if (root)
 		uhmm__up_write(&root->rwsem);
+	if (vma->file)
+		uhmm__up_write(&vma->file->mapping.i_mmap_rwsem);
 	uhmm__invalidate_end(&range);
 	*moved = done;
 	return err;
@@ -107,9 +111,11 @@ static struct uhmm_vma *copy_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uhmm_va
 	n->end = new + len;
 	n->flags = vma->flags;
 	n->page_prot = vma->page_prot;
-	n->file = vma->file;
 	/* Pages keep their index, so the offset stays; one without pages starts anew. */
-	n->pgoff = load_relaxed(&vma->anon_vma) ? vma_pgoff(vma, old) : new >> UHMM_PAGE_SHIFT;
+	n->anon_pgoff = load_relaxed(&vma->anon_vma) ? vma_anon_pgoff(vma, old)
+						     : new >> UHMM_PAGE_SHIFT;
+	n->pgoff = vma->file ? vma_pgoff(vma, old) : n->anon_pgoff;
+	uhmm__vma_set_file(n, vma->file);
 	if (uhmm__anon_vma_clone(n, vma) || uhmm__vma_link(n)) {
 		uhmm__vma_free(n);
 		return NULL;
@@ -126,6 +132,12 @@ static int move_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uint64_t old_len, ui
 	struct uhmm_vma *n;
 	int err;
 
+	if (!old_len) {
+		n = copy_vma(vma, old, new, new_len);
+		if (n)
+			uhmm__vma_merge(n);
+		return n ? 0 : -ENOMEM;
+	}
 	/* The source is cut out now, so that unmapping it later cannot fail. */
 	err = uhmm__vma_isolate(&vma, old, old + old_len);
 	if (err)
@@ -178,8 +190,8 @@ static int check_args(struct remap *r)
 		return -EINVAL;
 	r->old_len = ALIGN_UP(r->old_len, UHMM_PAGE_SIZE);
 	r->new_len = ALIGN_UP(r->new_len, UHMM_PAGE_SIZE);
-	/* old_len 0 would double a shared mapping; these are private. */
-	if (!r->new_len || !r->old_len || r->old > UHMM_TASK_SIZE - r->old_len)
+	/* old_len 0 doubles a shared mapping. */
+	if (!r->new_len || r->old > UHMM_TASK_SIZE - r->old_len)
 		return -EINVAL;
 	if (r->flags & MREMAP_DONTUNMAP && r->old_len != r->new_len)
 		return -EINVAL;
@@ -258,6 +270,8 @@ static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 	vma = uhmm__vma_lookup(r->mm, r->old);
 	if (!vma)
 		return -EFAULT;
+	if (!r->old_len && !(vma->flags & UHMM_VM_SHARED))
+		return -EINVAL;
 	/* Only what is cut off may lie in other VMAs. */
 	if ((moves || r->new_len > r->old_len) && MIN(r->old_len, r->new_len) > vma->end - r->old)
 		return -EFAULT;
@@ -267,7 +281,7 @@ static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 			return 0;
 		if (r->new_len < r->old_len)
 			return uhmm__do_munmap(r->mm, r->old + r->new_len, r->old + r->old_len);
-		if (!resize_in_place(vma, r->old, r->old_len, r->new_len))
+		if (r->old_len && !resize_in_place(vma, r->old, r->old_len, r->new_len))
 			return 0;
 		if (!(r->flags & MREMAP_MAYMOVE))
 			return -ENOMEM;

@@ -3,8 +3,8 @@
  * The verifier: walks everything that a machine has and checks every invariant that holds while no
  * task is inside the library. Here: tables and frames; verify_mm.c: mms, VMAs, rmap and entries.
  *
- * It first counts, for each frame, the entries that map it, the LRU batches that hold it and the
- * free lists that it is on; then it goes over the frames and compares. Its memory is reserved, not
+ * It first counts, for each frame, the entries that map it, the LRU batches and page caches that
+ * hold it and the free lists that it is on; then it goes over the frames and compares. Its memory is reserved, not
  * allocated: it must neither use up injected failures nor show in the machine's memory.
  */
 #include "mm/verify.h"
@@ -140,19 +140,20 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is reserved");
 }
 
-/* References: one per mapping and per batch; what is left must be pins. */
+/* References: one per mapping, batch and page cache; what is left must be pins. */
 static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = &v->seen[pfn];
-	uint32_t held = s->maps + s->batched, ref = folio_ref_count(f);
+	uint32_t held = s->maps + s->batched + s->cached, ref = folio_ref_count(f);
 
 	if (folio_mapcount(f) != (int64_t)s->maps)
 		bad_frame(v, pfn, "mapcount is %d, but %u entries map the folio", folio_mapcount(f),
 			  s->maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
-		bad_frame(v, pfn, "refcount is %u, but %u entries and %u batches hold the folio",
-			  ref, s->maps, s->batched);
+		bad_frame(v, pfn,
+			  "refcount is %u, but %u entries, %u batches and %u caches hold the folio",
+			  ref, s->maps, s->batched, s->cached);
 	if (s->maps > 1 && folio_test(f, PG_ANON_EXCLUSIVE))
 		bad_frame(v, pfn, "anon-exclusive folio is mapped %u times", s->maps);
 	if (s->maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
@@ -170,6 +171,8 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "free frame is mapped by %u entries", s->maps);
 	if (s->batched)
 		bad_frame(v, pfn, "free frame is in an LRU batch");
+	if (s->cached)
+		bad_frame(v, pfn, "free frame is in a page cache");
 	if (folio_ref_count(f))
 		bad_frame(v, pfn, "free frame has a reference");
 	if (folio_mapcount(f))
@@ -193,12 +196,14 @@ static void check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	if (folio_is_zone_device(f))
 		bad_frame(v, pfn, "RAM frame is marked as device memory");
 	check_counts(v, pfn);
+	if (s->cached != !!folio_mapping(f))
+		bad_frame(v, pfn, "folio is in %u page caches", s->cached);
 	if (s->batched > 1)
 		bad_frame(v, pfn, "folio is in %u LRU batches", s->batched);
 	else if (s->batched && folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
-	else if (s->maps && !s->batched && !folio_test(f, PG_LRU))
-		bad_frame(v, pfn, "mapped folio is neither on the LRU nor in a batch");
+	else if ((s->maps || s->cached) && !s->batched && !folio_test(f, PG_LRU))
+		bad_frame(v, pfn, "folio in use is neither on the LRU nor in a batch");
 }
 
 static void check_zero_page(struct uhmm__verify *v)
@@ -352,6 +357,7 @@ static int verify_all(struct uhmm__verify *v)
 	err = uhmm__verify_mms(v);
 	if (err)
 		goto out;
+	uhmm__verify_files(v);
 	uhmm__verify_entries(v);
 	check_tables(v);
 	check_ram(v);

@@ -20,6 +20,8 @@ struct uhmm__gather_batch {
 void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 {
 	g->mm = mm;
+	g->keep_cows = false;
+	g->file = false;
 	g->start = UINT64_MAX;
 	g->end = 0;
 	g->nr_batches = 0;
@@ -87,6 +89,23 @@ static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
 		g->batches->pfn[g->batches->nr++] = pfn;
 }
 
+/*
+ * An entry that stays because the page is not the file's. Models: should_zap_folio() and what
+ * zap_nonpresent_ptes() does without even_cows.
+ */
+static bool keep_pte(struct uhmm_machine *m, pte_t pte)
+{
+	struct uhmm__frame *f;
+
+	if (pte_present(pte))
+		f = vm_normal_page(m, pte);
+	else if (leaf_has_pfn(pte))
+		f = pfn_to_frame(m, leaf_pfn(pte));
+	else
+		return true;
+	return f && folio_test_anon(page_folio(f));
+}
+
 /* Remove one entry. Context: PTL; room in the gather. */
 static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
 {
@@ -101,6 +120,8 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		f = vm_normal_page(m, pte);
 		if (!f)
 			return;
+		if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(f))
+			folio_set(f, PG_DIRTY);
 		folio_remove_rmap(f);
 		gather_page(g, frame_pfn(m, f));
 		return;
@@ -129,7 +150,7 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 		pte_t pte = ptep_get(ptep);
 
 		nr++;
-		if (pte_none(pte))
+		if (pte_none(pte) || (unlikely(g->keep_cows) && keep_pte(g->mm->machine, pte)))
 			continue;
 		if (!gather_room(g))
 			break;
@@ -146,6 +167,7 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	struct uhmm__pgtable *pgt = &vma->mm->pgt;
 	uhmm_vaddr_t addr = start;
 
+	g->file = vma->file;
 	while (addr < end) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(pgt, addr, &level);
@@ -162,7 +184,8 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	}
 }
 
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+void uhmm__zap_range_cows(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			  bool even_cows)
 {
 	struct uhmm_mmu_notifier_range range =
 		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, start, end, NULL);
@@ -171,8 +194,14 @@ void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 	/* Pages in this CPU's batch would outlive their mapping by the batch's reference. */
 	uhmm__lru_add_drain(vma->mm->machine);
 	uhmm__gather_init(&g, vma->mm);
+	g.keep_cows = !even_cows;
 	uhmm__invalidate_start(&range);
 	uhmm__unmap_range(&g, vma, start, end);
 	uhmm__invalidate_end(&range);
 	uhmm__gather_finish(&g);
+}
+
+void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	uhmm__zap_range_cows(vma, start, end, true);
 }
