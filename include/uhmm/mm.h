@@ -94,6 +94,7 @@ UHMM_API void uhmm_mmap_write_unlock(struct uhmm_mm *mm);
 #define UHMM_VM_IO 0x4000UL
 #define UHMM_VM_DONTCOPY 0x20000UL
 #define UHMM_VM_DONTEXPAND 0x40000UL
+#define UHMM_VM_ACCOUNT 0x100000UL /* counts as committed: was a private writable mapping */
 #define UHMM_VM_NORESERVE 0x200000UL
 #define UHMM_VM_WIPEONFORK 0x2000000UL
 #define UHMM_VM_MIXEDMAP 0x10000000UL

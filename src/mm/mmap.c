@@ -147,6 +147,8 @@ int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int
 		vm_flags |= UHMM_VM_LOCKED;
 	if ((flags & MAP_TYPE) != MAP_PRIVATE)
 		vm_flags |= UHMM_VM_SHARED;
+	if ((vm_flags & (UHMM_VM_NORESERVE | UHMM_VM_SHARED | UHMM_VM_WRITE)) == UHMM_VM_WRITE)
+		vm_flags |= UHMM_VM_ACCOUNT;
 	err = mmap_object(mm, len, flags, &file, &pgoff);
 	if (err)
 		return err;
@@ -241,7 +243,8 @@ static int do_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	} else if (new > old) {
 		if (uhmm__rangetree_find_in(&mm->vmas, old, new + UHMM_PAGE_SIZE, NULL))
 			return 0;
-		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE, NULL, 0);
+		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_ACCOUNT,
+			      NULL, 0);
 	}
 	if (!err)
 		mm->brk = addr;

@@ -95,6 +95,21 @@ static void change_protection(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vad
 		uhmm__invalidate_end(&range);
 }
 
+/*
+ * Nothing limits what is committed here, but the flag keeps VMAs apart: of a file's mappings those
+ * that were writable once do not merge with those that never were.
+ */
+static uint64_t account_flags(const struct uhmm_vma *vma, uint64_t new)
+{
+	const uint64_t none = UHMM_VM_ACCOUNT | UHMM_VM_WRITE | UHMM_VM_SHARED | UHMM_VM_NORESERVE;
+
+	if (new &UHMM_VM_WRITE)
+		return vma->flags & none ? new : new | UHMM_VM_ACCOUNT;
+	if (vma_is_anonymous(vma) && !load_relaxed(&vma->anon_vma))
+		return new & ~UHMM_VM_ACCOUNT;
+	return new;
+}
+
 /* Models: mprotect_fixup(). */
 static int mprotect_fixup(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t prot)
 {
@@ -104,6 +119,7 @@ static int mprotect_fixup(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t
 
 	if (flags == vma->flags)
 		return 0;
+	flags = account_flags(vma, flags);
 	err = uhmm__vma_isolate(&vma, start, end);
 	if (err)
 		return err;

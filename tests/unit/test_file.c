@@ -413,6 +413,27 @@ START_TEST(vmas_of_files_split_merge_and_move)
 }
 END_TEST
 
+/* As the dynamic linker does with what it relocates; seen in a trace of 6.18. */
+START_TEST(what_was_writable_does_not_merge_with_what_never_was)
+{
+	struct uhmm_mm *child;
+
+	make_file(UHMM_FILE_REGULAR, 8);
+	map_file(f.mm, AT, 4, PROT_READ, MAP_PRIVATE, 0);
+	map_file(f.mm, AT + 4 * PAGE, 4, RW, MAP_PRIVATE, 4);
+	touch(f.mm, AT);
+	put_word(f.mm, AT + 4 * PAGE, 1);
+	expect_eq(uhmm_mprotect(f.mm, AT + 4 * PAGE, 4 * PAGE, PROT_READ), 0);
+	expect_eq(uhmm_mm_nr_vmas(f.mm), 2);
+	/* So the child faults on the one, and has the entries of the other. */
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(mapped_in(child, AT, 4), 0);
+	expect_eq(mapped_in(child, AT + 4 * PAGE, 4), 1);
+	uhmm_mmput(child);
+	done_file();
+}
+END_TEST
+
 START_TEST(shared_mappings_can_be_doubled)
 {
 	uhmm_vaddr_t at;
@@ -652,6 +673,7 @@ int main(void)
 	tcase_add_test(tc, holes_leave_copies);
 	tcase_add_test(tc, reading_and_writing_by_system_call);
 	tcase_add_test(tc, vmas_of_files_split_merge_and_move);
+	tcase_add_test(tc, what_was_writable_does_not_merge_with_what_never_was);
 	tcase_add_test(tc, shared_mappings_can_be_doubled);
 	tcase_add_test(tc, copies_are_found_after_a_move);
 	tcase_add_test(tc, devices_take_copies_and_leave_the_files_pages);

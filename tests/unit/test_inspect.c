@@ -389,8 +389,9 @@ START_TEST(vmas)
 	enter(&b);
 	/* Cut differently, with the same contents. */
 	ck_assert_int_eq(uhmm_mprotect(w.mm, MAIN + 4 * PAGE, PAGE, PROT_READ), 0);
-	expect(3, 0, "mm 1 VMA: [0x10000000, 0x10008000) flags 0x3 | [0x10000000, 0x10004000)");
-	ck_assert_ptr_nonnull(strstr(lines, "VMA: none | [0x10004000, 0x10005000) flags 0x1"));
+	expect(3, 0,
+	       "mm 1 VMA: [0x10000000, 0x10008000) flags 0x100003 | [0x10000000, 0x10004000)");
+	ck_assert_ptr_nonnull(strstr(lines, "VMA: none | [0x10004000, 0x10005000) flags 0x100001"));
 	/* No access where the other may read; the page below is not told twice. */
 	ck_assert_int_eq(uhmm_mprotect(w.mm, MAIN + PAGE, 2 * PAGE, PROT_NONE), 0);
 	put8(MAIN + 3 * PAGE, 9);
