@@ -57,19 +57,20 @@ struct uhmm__vma_readers {
 struct uhmm_vma {
 	uhmm_vaddr_t start, end;		 /* [mmap:w + vma:w] */
 	struct uhmm_mm *mm;			 /* [const] */
-	struct uhmm_machine *machine;		 /* once it is dead */
 	uint64_t flags;				 /* [mmap:w + vma:w] UHMM_VM_* */
 	uint64_t page_prot;			 /* [mmap:w + vma:w] bits of a present entry */
-	uint64_t pgoff;				 /* [mmap:w + vma:w, i_mmap:w] in the file */
+	uint64_t anon_pgoff;			 /* [mmap:w + vma:w] of anonymous pages */
 	struct uhmm_file *file;			 /* [const] holds a reference */
 	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
+	/* Up to here what a fault on anonymous memory looks at, in one cache line. */
+	uint64_t pgoff;		/* [mmap:w + vma:w, i_mmap:w] in the file */
 	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
-	_Atomic uint32_t lock_seq; /* [mmap:w] */
-	_Atomic bool attached;	   /* [mmap:w] in the tree */
-	bool in_i_mmap;		   /* [i_mmap:w] */
-	uint64_t anon_pgoff;	   /* [mmap:w + vma:w] as pgoff, of pages copied from a file */
+	_Atomic uint32_t lock_seq;	     /* [mmap:w] */
+	_Atomic bool attached;		     /* [mmap:w] in the tree */
+	bool in_i_mmap;			     /* [i_mmap:w] */
 	struct uhmm__itree_node i_mmap_node; /* [i_mmap:w] of file->mapping.i_mmap */
+	struct uhmm_machine *machine;	     /* once it is dead */
 	struct uhmm__rcu_head rcu;
 	struct uhmm__vma_readers readers[VMA_READER_SLOTS];
 };

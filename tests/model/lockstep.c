@@ -23,6 +23,8 @@ enum {
 	SOME_ERROR = 0x7ffffffe,
 };
 
+static const int fork_advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK };
+
 struct proc {
 	struct uhmm_mm *mm;
 	struct uhmm_task *task[FIXTURE_CPUS];
@@ -35,6 +37,7 @@ struct machine {
 	struct uhmm_task *boot;
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
+	struct uhmm_file *file[FLAT_SHARED_ANON]; /* FLAT_PRIVATE_FILE and FLAT_SHARED_FILE */
 	bool warn_allowed;
 	struct lockstep *l;
 };
@@ -46,7 +49,8 @@ struct lockstep {
 	void (*complain)(const char *message);
 	char text[4096]; /* of differences between machines */
 	uint8_t *buf;
-	bool fail_alloc; /* an allocation was told to fail, some time before */
+	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
+	bool fail_alloc;	 /* an allocation was told to fail, some time before */
 };
 
 /* What an operation gave on one machine. */
@@ -141,6 +145,20 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 	uhmm_task_enter(m->boot);
 	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
 		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
+	/* One of the kinds each, which depends on the contents, that is on the seed. */
+	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
+		must(l, uhmm_file_create(m->m,
+					 (i & 1) == (l->config.content == UHMM_CONTENT_TAG)
+						 ? UHMM_FILE_REGULAR
+						 : UHMM_FILE_MEMORY,
+					 FLAT_PAGES * PAGE, &m->file[i]));
+	for (uint64_t i = 0; i < FLAT_PAGES; i++) {
+		uint64_t word = i + 1;
+
+		must(l, uhmm_file_write(m->file[FLAT_PRIVATE_FILE], i * PAGE, &word,
+					sizeof(word)) != sizeof(word));
+	}
+	must(l, uhmm_file_populate(m->file[FLAT_SHARED_FILE], 0, FLAT_PAGES));
 	must(l, uhmm_mm_create(m->m, &mm));
 	proc_start(l, m, 0, mm);
 	uhmm_task_leave();
@@ -162,6 +180,8 @@ static void machine_stop(struct lockstep *l, struct machine *m)
 			       uhmm_strategy_name(m->strategy), d, (unsigned long long)used);
 		uhmm_device_destroy(m->dev[d]);
 	}
+	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
+		uhmm_file_put(m->file[i]);
 	must(l, uhmm_machine_verify(m->m));
 	uhmm_task_leave();
 	uhmm_task_destroy(m->boot);
@@ -169,6 +189,14 @@ static void machine_stop(struct lockstep *l, struct machine *m)
 }
 
 /* ---- operations on a machine ---- */
+
+/* Where in its file a mapping begins: within the file to its end. */
+static unsigned int file_index(const struct op *op)
+{
+	if (op->obj != FLAT_PRIVATE_FILE && op->obj != FLAT_SHARED_FILE)
+		return 0;
+	return op->page2 + op->npages > FLAT_PAGES ? FLAT_PAGES - op->npages : op->page2;
+}
 
 static void fill(uint8_t *buf, size_t n, uint64_t seed)
 {
@@ -242,12 +270,11 @@ static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
 
 static int do_advise(struct proc *p, const struct op *op)
 {
-	static const int advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
-				      MADV_KEEPONFORK };
 	int what = op->kind == OP_DONTNEED ? MADV_DONTNEED
+		   : op->kind == OP_REMOVE ? MADV_REMOVE
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
-			   : advice[op->variant];
+			   : fork_advice[op->variant];
 
 	return uhmm_madvise(p->mm, address(op->page), op->npages * PAGE, what);
 }
@@ -258,6 +285,23 @@ static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op
 
 	uhmm_mirror_close(p->mirror[op->dev]);
 	must(l, uhmm_mirror_open(m->dev[op->dev], p->mm, &p->mirror[op->dev]));
+}
+
+static int do_mmap(struct machine *m, const struct op *op)
+{
+	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE);
+	struct uhmm_file *file = NULL;
+	uint64_t pgoff = 0;
+
+	flags |= op->obj >= FLAT_SHARED_FILE ? MAP_SHARED : MAP_PRIVATE;
+	if (op->obj == FLAT_PRIVATE_FILE || op->obj == FLAT_SHARED_FILE) {
+		file = m->file[op->obj];
+		pgoff = file_index(op);
+	} else {
+		flags |= MAP_ANONYMOUS;
+	}
+	return uhmm_mmap(m->proc[op->proc].mm, address(op->page), op->npages * PAGE, op->prot,
+			 flags, file, pgoff, NULL);
 }
 
 /* Data to be written is in l->buf, data that was read comes back there. */
@@ -333,9 +377,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 		do_reopen(l, m, op);
 		break;
 	case OP_MMAP:
-		r->ret = uhmm_mmap(p->mm, addr, len, op->prot,
-				   ANON | MAP_FIXED | (op->variant ? 0 : MAP_POPULATE), NULL, 0,
-				   NULL);
+		r->ret = do_mmap(m, op);
 		break;
 	case OP_MUNMAP:
 		r->ret = uhmm_munmap(p->mm, addr, len);
@@ -346,7 +388,11 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_DONTNEED:
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
+	case OP_REMOVE:
 		r->ret = do_advise(p, op);
+		break;
+	case OP_MSYNC:
+		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);
 		break;
 	case OP_MREMAP:
 		r->ret = do_mremap(p, op, &r->out[0]);
@@ -423,8 +469,12 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			       ? -ENOMEM
 			       : 0;
 	case OP_DONTNEED:
-	case OP_ADVISE_FORK:
+	case OP_MSYNC:
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+	case OP_ADVISE_FORK:
+		return flat_advise_answer(mm, op->page, op->npages, fork_advice[op->variant]);
+	case OP_REMOVE:
+		return flat_remove(NULL, &l->flat.mm[op->proc], op->page, op->npages);
 	case OP_POPULATE:
 		return flat_populate(mm, op->page, op->npages, op->write);
 	case OP_MREMAP:
@@ -520,7 +570,11 @@ static void apply(struct lockstep *l, const struct op *op, unsigned int child,
 			write_model(l, mm, at, PAGE);
 		break;
 	case OP_MMAP:
-		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot);
+		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,
+			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
+		break;
+	case OP_REMOVE:
+		flat_remove(&l->flat, mm, op->page, op->npages);
 		break;
 	case OP_MUNMAP:
 		flat_munmap(mm, op->page, op->npages);
@@ -531,13 +585,9 @@ static void apply(struct lockstep *l, const struct op *op, unsigned int child,
 	case OP_DONTNEED:
 		flat_dontneed(&l->flat, mm, op->page, op->npages);
 		break;
-	case OP_ADVISE_FORK: {
-		static const int advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
-					      MADV_KEEPONFORK };
-
-		flat_advise(mm, op->page, op->npages, advice[op->variant]);
+	case OP_ADVISE_FORK:
+		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);
 		break;
-	}
 	case OP_MREMAP:
 		if (!r->ret)
 			move_model(l, mm, op);
@@ -567,7 +617,9 @@ static void emit(void *data, const char *line)
  * Whether machine @i took the same course as the first: then state and answers must be the same, too.
  * With limited memory it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
  * a shared page everywhere before it finds that it must be copied, and the mirrors of other processes
- * forget it; the fault that follows moves pages that are where they are in the other machines.
+ * forget it; the fault that follows moves pages that are where they are in the other machines. Nor where
+ * other pages were mapped around faults on files: which those are depends on who read them from where
+ * there is no disk, and whether the fault could drop its lock for that.
  */
 static bool same_course(const struct lockstep *l, int i)
 {
@@ -576,7 +628,8 @@ static bool same_course(const struct lockstep *l, int i)
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
 	return !l->config.device_bytes &&
-	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS];
+	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS] &&
+	       a.v[UHMM_CNT_FAULT_AROUND] == b.v[UHMM_CNT_FAULT_AROUND];
 }
 
 static void compare(struct lockstep *l)
@@ -630,6 +683,12 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		if (!l->flat.mm[i].alive)
 			*child = i;
 	}
+	/* Neither files nor shared memory are long enough to grow. */
+	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&
+	    l->flat.mm[op->proc].page[op->page].obj)
+		return false;
+	if (op->kind == OP_MMAP && op->obj == FLAT_SHARED_ANON && !flat_free_object(&l->flat))
+		return false;
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;
@@ -644,6 +703,7 @@ static void step(struct lockstep *l, const struct op *op)
 	if (!applicable(l, op, &child))
 		return;
 	l->fail_alloc |= op->kind == OP_FAIL_ALLOC;
+	l->new_object = flat_free_object(&l->flat);
 	right = predict(l, op, &want);
 	for (int i = 0; i < NR_MACHINES; i++) {
 		struct machine *m = &l->machine[i];
