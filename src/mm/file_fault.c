@@ -60,10 +60,20 @@ static int major_fault(struct uhmm__fault *vmf, uint64_t index)
 {
 	struct uhmm__mapping *mapping = vma_mapping(vmf->vma);
 	uint64_t first = index - MIN(index, (uint64_t)READ_AROUND / 2);
+	struct uhmm__frame *f;
 
 	uhmm__count(UHMM_CNT_FAULT_FILE_MAJOR);
-	if (uhmm__mapping_populate(mapping, first, READ_AROUND))
+	/* Neighbours are a bonus. */
+	(void)uhmm__mapping_populate(mapping, first, READ_AROUND);
+	switch (uhmm__mapping_get_create(mapping, index, &f)) {
+	case 0:
+		folio_put(vmf->vma->mm->machine, f);
+		break;
+	case -ENOMEM:
 		return VM_FAULT_OOM;
+	default:
+		return VM_FAULT_SIGBUS;
+	}
 	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
 		return 0;
 	release_fault_lock(vmf);
