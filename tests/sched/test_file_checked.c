@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Pages of a file under random schedules: one CPU faults on them, one truncates the file, one moves
- * pages within RAM, one walks a child's mapping for a device. Page 0 is never truncated and must keep
- * its word; page 1 holds its word or zero.
+ * Pages of a file under random schedules: one CPU faults on them, one truncates the file or punches
+ * a hole into it, one moves pages within RAM, one walks a child's mapping for a device. Page 0 stays
+ * and must keep its word; page 1 holds its word or zero.
  */
 #define _GNU_SOURCE
 #include "fixture.h"
@@ -16,6 +16,7 @@ static struct fixture f;
 static struct uhmm_file *file;
 static struct uhmm_mm *child;
 static struct uhmm_mirror *child_mirror;
+static bool hole; /* instead of truncation */
 
 static uint64_t value_at(unsigned int i)
 {
@@ -54,7 +55,8 @@ static void teardown(void)
 	expect_eq(uhmm_file_read(file, 0, &word, sizeof(word)), sizeof(word));
 	expect_eq(word, value_at(0));
 	expect_eq(get_word(f.mm, SHARED + 2 * PAGE), 0);
-	expect_eq(get_word(child, PRIVATE + 2 * PAGE), 0);
+	/* A copy outlives a hole, but not its place in the file. */
+	expect_eq(get_word(child, PRIVATE + 2 * PAGE), hole ? value_at(2) : 0);
 	uhmm_mirror_close(child_mirror);
 	uhmm_mmput(child);
 	uhmm_file_put(file);
@@ -81,6 +83,10 @@ static void faulter(void *arg)
 static void truncator(void *arg)
 {
 	(void)arg;
+	if (hole) {
+		expect_eq(uhmm_file_punch_hole(file, PAGE, (PAGES - 1) * PAGE), 0);
+		return;
+	}
 	expect_eq(uhmm_file_truncate(file, PAGE), 0);
 	expect_eq(uhmm_file_writeback(file, 0, PAGES), uhmm_file_kind(file) == UHMM_FILE_REGULAR);
 	expect_eq(uhmm_file_truncate(file, PAGES * PAGE), 0);
@@ -137,6 +143,7 @@ static void run(enum uhmm_file_kind kind, uint64_t seed)
 	struct uhmm_sched *s;
 	int ret;
 
+	hole = seed & 2;
 	setup(kind);
 	expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
 	expect_eq(uhmm_sched_spawn(s, "fault", 0, f.mm, faulter, NULL), 0);

@@ -651,6 +651,69 @@ START_TEST(dump_and_comparison_know_files)
 }
 END_TEST
 
+/* The verifier finds what is wrong, and says so. */
+static void found(const char *text)
+{
+	expect(uhmm_machine_verify(f.m) > 0);
+	if (!strstr(f.text, text))
+		ck_abort_msg("no \"%s\" in: %s", text, f.text);
+	fixture_forget_reports(&f);
+}
+
+START_TEST(the_verifier_sees_damage)
+{
+	struct uhmm__mapping *mapping;
+	struct uhmm_vma *vma;
+	struct uhmm__frame *page;
+	uint64_t pfn, size;
+
+	make_file(UHMM_FILE_MEMORY, 4);
+	mapping = &file->mapping;
+	map_file(f.mm, AT, 4, RW, MAP_SHARED, 0);
+	put_word(f.mm, AT + PAGE, 1);
+	page = frame_at(f.mm, AT + PAGE);
+	pfn = pfn_at(f.mm, AT + PAGE);
+	fixture_verify(&f);
+
+	store_relaxed(&page->index, 2);
+	found("maps another page than its file has there");
+	found("page 1 in the cache is not the file's");
+	store_relaxed(&page->index, 1);
+
+	uhmm__radix_erase(&mapping->pages, 1);
+	found("folio is in 0 page caches");
+	found("refcount is");
+	expect_eq(uhmm__radix_store(&mapping->pages, 3, pfn), 0);
+	found("page 3 in the cache is not the file's");
+	uhmm__radix_erase(&mapping->pages, 3);
+	expect_eq(uhmm__radix_store(&mapping->pages, 1, pfn), 0);
+
+	size = load_relaxed(&mapping->size);
+	store_relaxed(&mapping->size, PAGE);
+	found("beyond the end");
+	store_relaxed(&mapping->size, size);
+
+	folio_set(page, PG_ANON_EXCLUSIVE);
+	found("page of a file is anon-exclusive");
+	folio_clear(page, PG_ANON_EXCLUSIVE);
+
+	uhmm_mmap_read_lock(f.mm);
+	vma = uhmm_vma_lookup(f.mm, AT);
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm__vma_i_mmap_remove(vma);
+	found("1 VMAs map it, but 0 are in its tree");
+	uhmm__vma_i_mmap_insert(vma);
+	vma->pgoff++;
+	found("is in its tree as");
+	vma->pgoff--;
+	vma->page_prot &= ~PTE_RW;
+	found("has page_prot");
+	vma->page_prot |= PTE_RW;
+	fixture_verify(&f);
+	done_file();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("file");
@@ -681,6 +744,7 @@ int main(void)
 	tcase_add_test(tc, pages_of_files_move_within_ram);
 	tcase_add_test(tc, an_extra_reference_keeps_a_page);
 	tcase_add_test(tc, dump_and_comparison_know_files);
+	tcase_add_test(tc, the_verifier_sees_damage);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
