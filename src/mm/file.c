@@ -239,6 +239,16 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 	return 0;
 }
 
+/* The first offset from @at on that is not in the cache; @end if all are. */
+static uint64_t first_missing(struct uhmm__mapping *mapping, uint64_t at, uint64_t end)
+{
+	uhmm__spin_lock(&mapping->lock);
+	while (at < end && uhmm__radix_load(&mapping->pages, at))
+		at++;
+	uhmm__spin_unlock(&mapping->lock);
+	return at;
+}
+
 int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64_t npages)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
@@ -247,9 +257,9 @@ int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64
 	if (first >= end)
 		return 0;
 	end = MIN(end - first, npages) + first;
-	for (uint64_t i = first; i < end; i++) {
+	while ((first = first_missing(mapping, first, end)) < end) {
 		struct uhmm__frame *f;
-		int err = uhmm__mapping_get_create(mapping, i, &f);
+		int err = uhmm__mapping_get_create(mapping, first++, &f);
 
 		if (err)
 			return err == -EFAULT ? 0 : err;
