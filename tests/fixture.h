@@ -153,6 +153,9 @@ static inline void fixture_create(struct fixture *f, struct uhmm_machine_config 
 	config.size = sizeof(config);
 	config.report = fixture_report;
 	config.report_data = f;
+	/* UHMM_TEST_DEVICE_PFN=1: every machine has device pages of a space of their own. */
+	if (env_number("UHMM_TEST_DEVICE_PFN", 0))
+		config.device_pfn_space = UHMM_DEVICE_PFN_OWN;
 	expect_eq(uhmm_machine_create(&config, &f->m), 0);
 	expect_eq(uhmm_task_create(f->m, NULL, 0, "boot", &f->task), 0);
 	uhmm_task_enter(f->task);

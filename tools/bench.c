@@ -446,6 +446,8 @@ static int run(struct bench *b, bool *chosen, bool only, const char *json)
 	bool wanted[BENCH_NR_FIGURES] = { 0 };
 	int status;
 
+	if (json && strcmp(json, "-") && tool_check_writable(json))
+		return TOOL_USAGE;
 	wanted[BENCH_CHECKERS] = !only;
 	for (size_t i = 0; i < NR_PROBES; i++) {
 		chosen[i] |= !only;

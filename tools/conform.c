@@ -20,6 +20,8 @@ static const char usage[] =
 	"  -v, --verbose        print every operation and answer\n"
 	"      --case NAME      run only cases of this name\n"
 	"      --content KIND   what pages hold: bytes (default, all 4096 compared) or tag\n"
+	"      --device-pfn KIND  where device-private pages have their numbers: physical\n"
+	"                       (default) or own\n"
 	"      --differential   no recorded answers: on one machine each migrate_to_dev is\n"
 	"                       preceded by a device access, on another it is replaced by\n"
 	"                       migrate_on_fault; both must agree, for reading and for writing\n"
@@ -154,7 +156,7 @@ struct options {
 	struct conform r;
 };
 
-enum { OPT_DIFFERENTIAL = 256, OPT_CASE, OPT_CONTENT, OPT_CHECK };
+enum { OPT_DIFFERENTIAL = 256, OPT_CASE, OPT_CONTENT, OPT_DEVICE_PFN, OPT_CHECK };
 
 /* Returns: a status to end with, or -1 to go on. */
 static int parse_options(int argc, char **argv, struct options *o)
@@ -164,12 +166,14 @@ static int parse_options(int argc, char **argv, struct options *o)
 		{ "differential", no_argument, NULL, OPT_DIFFERENTIAL },
 		{ "case", required_argument, NULL, OPT_CASE },
 		{ "content", required_argument, NULL, OPT_CONTENT },
+		{ "device-pfn", required_argument, NULL, OPT_DEVICE_PFN },
 		{ "check", no_argument, NULL, OPT_CHECK },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	static const char *const contents[] = { "tag", "bytes", NULL };
-	int opt, content;
+	static const char *const spaces[] = { "physical", "own", NULL };
+	int opt, content, space;
 
 	while ((opt = getopt_long(argc, argv, "vh", longopts, NULL)) != -1) {
 		switch (opt) {
@@ -187,6 +191,12 @@ static int parse_options(int argc, char **argv, struct options *o)
 			if (content < 0)
 				return TOOL_USAGE;
 			o->r.content = content ? UHMM_CONTENT_BYTES : UHMM_CONTENT_TAG;
+			break;
+		case OPT_DEVICE_PFN:
+			space = tool_parse_choice("--device-pfn", optarg, spaces);
+			if (space < 0)
+				return TOOL_USAGE;
+			world_use_pfn_space(space ? UHMM_DEVICE_PFN_OWN : UHMM_DEVICE_PFN_PHYSICAL);
 			break;
 		case OPT_CHECK:
 			o->check = true;

@@ -43,6 +43,17 @@ static int no_such_mm(uint64_t mm)
 	return tool_error("there is no address space %llu at that point", (unsigned long long)mm);
 }
 
+static int beyond_end(const struct options *o, const char *path, uint64_t lines)
+{
+	return tool_error("%s: --at %llu: it has only %llu lines", path, (unsigned long long)o->at,
+			  (unsigned long long)lines);
+}
+
+static void none_left(void)
+{
+	puts("\nno address space at that point");
+}
+
 /* ---- vectors ---- */
 
 static const struct vec_case *choose_case(const struct options *o, const struct vector *v)
@@ -51,6 +62,10 @@ static const struct vec_case *choose_case(const struct options *o, const struct 
 
 	if (!v->n) {
 		tool_error("%s: no cases", v->path);
+		return NULL;
+	}
+	if (o->at > v->lines) {
+		beyond_end(o, v->path, v->lines);
 		return NULL;
 	}
 	for (size_t i = 0; i < v->n; i++) {
@@ -122,8 +137,12 @@ static int dump_case(const struct options *o, const struct vector *v, const stru
 			printf("%s:%u: case %s, after: %s\n", v->path, op->line, c->name, op->text);
 		else
 			printf("%s:%u: case %s, at its begin\n", v->path, c->line, c->name);
-		if (!dump_processes(o, w) && o->mm)
-			status = no_such_mm(o->mm);
+		if (!dump_processes(o, w)) {
+			if (o->mm)
+				status = no_such_mm(o->mm);
+			else
+				none_left();
+		}
 	}
 	world_free(w);
 	return status;
@@ -150,13 +169,19 @@ static int dump_trace(const struct options *o)
 {
 	struct replay_point *point;
 	bool any = false;
+	uint64_t lines;
 	uint32_t last;
 
 	if (o->case_name)
 		return tool_usage_error("--case: %s is not a vector", o->path);
 	if (replay_until(o->path, o->at, &point) != TOOL_OK)
 		return TOOL_USAGE;
-	printf("%s:%llu\n", o->path, (unsigned long long)replay_point_line(point));
+	lines = replay_point_lines(point);
+	if (o->at > lines) {
+		replay_point_free(point);
+		return beyond_end(o, o->path, lines);
+	}
+	printf("%s:%llu\n", o->path, (unsigned long long)(o->at ? o->at : lines));
 	last = replay_point_nr_mms(point);
 	for (uint32_t n = 1; n <= last; n++) {
 		struct uhmm_mm *mm = replay_point_mm(point, n);
@@ -168,7 +193,12 @@ static int dump_trace(const struct options *o)
 		any = true;
 	}
 	replay_point_free(point);
-	return any || !o->mm ? TOOL_OK : no_such_mm(o->mm);
+	if (any)
+		return TOOL_OK;
+	if (o->mm)
+		return no_such_mm(o->mm);
+	none_left();
+	return TOOL_OK;
 }
 
 /* ---- the subcommand ---- */

@@ -2,6 +2,7 @@
 /*
  * replay.c - uhmm replay: traces through the migration strategies.
  */
+#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <time.h>
@@ -185,7 +186,7 @@ static bool parse_option(struct options *o, int c, const char *arg)
 		o->json_file = arg;
 		return true;
 	case OPT_SEED:
-		return tool_parse_u64("--seed", arg, 0, UINT64_MAX, &o->seed);
+		return tool_parse_u64("--seed", arg, 0, INT64_MAX, &o->seed); /* fit for JSON */
 	case OPT_CHECK:
 		return o->check = true;
 	default:
@@ -377,21 +378,23 @@ static int replay_trace(const struct options *o, const char *trace, const struct
 	return status;
 }
 
-/* One object, or an array of several. */
-static int write_json(const json_t *array, const char *file)
+static int write_json(const json_t *what, const char *file)
 {
-	const json_t *what = json_array_size(array) == 1 ? json_array_get(array, 0) : array;
 	bool to_stdout = !strcmp(file, "-");
-	FILE *f = to_stdout ? stdout : fopen(file, "w");
+	FILE *f = to_stdout ? stdout : fopen(file, "we");
 	int status;
 
 	if (!f)
-		return tool_error("%s: cannot write", file);
-	json_dumpf(what, f, JSON_INDENT(2));
+		return tool_error("%s: cannot write: %s", file, strerror(errno));
+	status = json_dumpf(what, f, JSON_INDENT(2)) && !ferror(f) ? tool_error("out of memory")
+								   : TOOL_OK;
 	fputc('\n', f);
-	status = tool_finish_file(f, file);
-	if (!to_stdout && fclose(f) && !status)
-		status = tool_error("%s: cannot write", file);
+	if (to_stdout) /* main() looks whether that could be written */
+		return status;
+	if (tool_finish_file(f, file))
+		status = TOOL_USAGE;
+	if (fclose(f) && !status)
+		status = tool_error("%s: cannot write: %s", file, strerror(errno));
 	return status;
 }
 
@@ -410,6 +413,9 @@ static int replay_all(const struct options *o, char **traces, int nr)
 	struct uhmm_costs *costs = NULL;
 	int worst = load_costs(o->costs_file, &costs);
 
+	/* Better now than after hours of replay. */
+	if (worst == TOOL_OK && json && table)
+		worst = tool_check_writable(o->json_file);
 	for (int i = 0; i < nr && worst != TOOL_USAGE; i++) {
 		int status;
 
@@ -418,8 +424,9 @@ static int replay_all(const struct options *o, char **traces, int nr)
 		status = replay_trace(o, traces[i], costs, json, table);
 		worst = status > worst ? status : worst;
 	}
-	if (json && worst != TOOL_USAGE) {
-		int status = write_json(json, o->json_file);
+	/* What was done before a trace that cannot be read is not lost. */
+	if (json_array_size(json)) {
+		int status = write_json(nr > 1 ? json : json_array_get(json, 0), o->json_file);
 
 		worst = status > worst ? status : worst;
 	}

@@ -30,8 +30,9 @@ uint32_t replay_point_nr_mms(const struct replay_point *point);
 /** replay_point_mm() - address space @n of the trace, counted from 1; NULL if it is gone. */
 struct uhmm_mm *replay_point_mm(struct replay_point *point, uint32_t n);
 
-/** replay_point_line() - line of the last event that was replayed. */
-uint64_t replay_point_line(const struct replay_point *point);
+/** replay_point_lines() - lines read so far, at most all of the trace; no less than was asked for
+ * unless the trace has no more. */
+uint64_t replay_point_lines(const struct replay_point *point);
 
 /** replay_point_free() - leave the task and free everything; NULL allowed. */
 void replay_point_free(struct replay_point *point);

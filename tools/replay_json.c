@@ -2,12 +2,31 @@
 /*
  * replay_json.c - what a replay came to, as JSON. docs/replay.md describes it.
  */
+#include <stdlib.h>
+
 #include "replay_report.h"
 #include "tool.h"
 
 static json_t *integer(uint64_t n)
 {
 	return json_integer((json_int_t)n);
+}
+
+/* File names may be anything; JSON is UTF-8. */
+static json_t *string(const char *s)
+{
+	json_t *o = json_string(s);
+	char *copy;
+
+	if (o)
+		return o;
+	copy = tool_xstrdup(s);
+	for (char *p = copy; *p; p++)
+		if (*p & 0x80)
+			*p = '?';
+	o = json_string(copy);
+	free(copy);
+	return o;
 }
 
 /* Steals @value, as json_object_set_new(); a failure shows at the end, in replay_json(). */
@@ -143,15 +162,18 @@ json_t *replay_json(const struct replay_result *r)
 		return NULL;
 	}
 	set(o, "schema", json_integer(1));
-	set(o, "trace", json_string(r->trace));
+	set(o, "trace", string(r->trace));
 	set(o, "offload", json_string(r->offload));
 	set(o, "granularity", integer(r->granularity));
 	set(o, "device_memory", r->device_bytes ? integer(r->device_bytes) : json_null());
 	set(o, "seed", integer(r->seed));
 	set(o, "cpus", integer(r->nr_cpus));
-	set(o, "costs", json_string(uhmm_costs_name(r->costs)));
+	set(o, "costs", string(uhmm_costs_name(r->costs)));
 	set(o, "lines", integer(st->lines));
 	set(o, "malformed", integer(st->malformed));
+	set(o, "lost", integer(st->lost));
+	set(o, "unsampled", integer(st->unsampled));
+	set(o, "time_reversed", integer(st->time_reversed));
 	set(o, "trace_has", trace_has(r));
 	ok = set(o, "strategies", strategies);
 	ok = set(o, "played", played(r)) && ok;

@@ -59,9 +59,9 @@ struct uhmm_mm *replay_point_mm(struct replay_point *point, uint32_t n)
 	return uhmm_player_mm(point->player, n);
 }
 
-uint64_t replay_point_line(const struct replay_point *point)
+uint64_t replay_point_lines(const struct replay_point *point)
 {
-	return uhmm_replay_line(point->replay);
+	return uhmm_trace_stats(uhmm_replay_reader(point->replay))->lines;
 }
 
 void replay_point_free(struct replay_point *point)

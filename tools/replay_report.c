@@ -330,6 +330,15 @@ static void print_trace(const struct replay_result *r, FILE *f)
 		fprintf(f, "    %s\n", uhmm_trace_malformed(reader, i));
 	if (st->lost)
 		fprintf(f, "  the recorder lost %s records\n", tool_fmt_count(a, st->lost));
+	if (st->unsampled)
+		fprintf(f,
+			"  %s more faults were counted but not recorded: record with "
+			"'perf record -c 1'\n",
+			tool_fmt_count(a, st->unsampled));
+	if (st->time_reversed)
+		fprintf(f,
+			"  %s lines are older than the line before, and were taken as they come\n",
+			tool_fmt_count(a, st->time_reversed));
 }
 
 static void print_agreement(const struct replay_result *r, FILE *f)
@@ -364,9 +373,12 @@ static void print_agreement(const struct replay_result *r, FILE *f)
 			fprintf(f, "  %6.2f %%  %s do not: %s\n",
 				100.0 * (double)g.missed[i] / (double)compared,
 				tool_fmt_count(a, g.missed[i]), uhmm_replay_miss_text(i));
-	if (g.extra_again)
-		fprintf(f, "  %s faults of the model that the trace lacks: the same access again\n",
-			tool_fmt_count(a, g.extra_again));
+	if (!g.faults)
+		fprintf(f, "  the trace has no faults\n");
+	if (compared || g.extra_again)
+		fprintf(f, "  %s faults of the model that the trace lacks%s\n",
+			tool_fmt_count(a, g.extra_again),
+			g.extra_again ? ": the same access again" : "");
 	if (g.extra_touch)
 		fprintf(f, "  %s faults of recorded accesses\n", tool_fmt_count(a, g.extra_touch));
 }
@@ -383,6 +395,16 @@ static void print_treated(const struct replay_result *r, FILE *f)
 	};
 	const struct uhmm_trace_caps *caps = uhmm_trace_caps(uhmm_replay_reader(r->replay));
 	const struct uhmm_player *p = r->column[0].run->player;
+	const struct uhmm_trace_stats *st = uhmm_trace_stats(uhmm_replay_reader(r->replay));
+	const struct {
+		uint64_t n;
+		const char *text;
+	} unread[] = {
+		{ st->opaque_calls, "calls whose effect the trace does not show" },
+		{ st->unpaired_calls, "calls without their beginning or their end" },
+		{ st->skipped_ranges, "ranges that no process can have, left out" },
+	};
+	bool any = !caps->has_data_maps || !caps->has_unmap || !caps->has_rw;
 	char a[TOOL_NUMBER];
 
 	fprintf(f, "Not as recorded\n");
@@ -402,12 +424,30 @@ static void print_treated(const struct replay_result *r, FILE *f)
 		if (n)
 			fprintf(f, "  %s %s\n", tool_fmt_count(a, n),
 				uhmm_replay_count_text(notes[i]));
+		any |= n != 0;
 	}
+	for (size_t i = 0; i < sizeof(unread) / sizeof(unread[0]); i++) {
+		if (unread[i].n)
+			fprintf(f, "  %s %s\n", tool_fmt_count(a, unread[i].n), unread[i].text);
+		any |= unread[i].n != 0;
+	}
+	if (!any)
+		fprintf(f, "  nothing\n");
+}
+
+static const char *verdict(const struct replay_result *r)
+{
+	bool same = replay_result_same(r);
+
+	if (r->device_bytes)
+		return same ? "contents of every address space are the same"
+			    : "contents of every address space are NOT the same";
+	return same ? "state of every address space is the same"
+		    : "state of every address space is NOT the same";
 }
 
 static void print_verdict(const struct replay_result *r, FILE *f)
 {
-	const char *what = r->device_bytes ? "contents" : "state";
 	int64_t violations = 0;
 	uint64_t reports = 0;
 
@@ -428,8 +468,7 @@ static void print_verdict(const struct replay_result *r, FILE *f)
 				uhmm_strategy_name(r->column[0].run->strategy));
 	}
 	if (r->nr_runs > 1)
-		fprintf(f, "Final state: %s of every address space %s\n", what,
-			replay_result_same(r) ? "is the same with all strategies" : "DIFFERS");
+		fprintf(f, "Final state: %s with all strategies\n", verdict(r));
 	if (violations || reports)
 		fprintf(f, "Verifier: %lld violations, %llu reports\n", (long long)violations,
 			(unsigned long long)reports);

@@ -52,6 +52,10 @@ int tool_try_help(void);
  * Returns: TOOL_OK or TOOL_USAGE. */
 int tool_finish_file(FILE *f, const char *name);
 
+/** tool_check_writable() - can @file, which need not exist, be written later? Leaves it alone.
+ * Returns: TOOL_OK, or TOOL_USAGE after a message. */
+int tool_check_writable(const char *file);
+
 /** tool_xalloc() - zeroed memory for @n items of @size; exits with a message if there is none. */
 void *tool_xalloc(size_t n, size_t size);
 
@@ -83,7 +87,7 @@ bool tool_parse_size(const char *option, const char *text, uint64_t *out);
 /**
  * tool_parse_choice() - one of several words
  * @names: the words, NULL at the end
- * Returns: the index, or -1 after a message that lists them.
+ * Returns: the index, or -1 after a message that lists them, and names the nearest.
  */
 int tool_parse_choice(const char *option, const char *text, const char *const *names);
 

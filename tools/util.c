@@ -4,11 +4,14 @@
  */
 #include <ctype.h>
 #include <errno.h>
+#include <libgen.h>
 #include <limits.h>
 #include <math.h>
 #include <stdarg.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "tool.h"
@@ -89,6 +92,20 @@ int tool_finish_file(FILE *f, const char *name)
 		return TOOL_OK;
 	return tool_error("%s: cannot write: %s", name,
 			  errno ? strerror(errno) : "an earlier write failed");
+}
+
+int tool_check_writable(const char *file)
+{
+	char *copy = tool_xstrdup(file);
+	struct stat st;
+	int err = 0;
+
+	if (!stat(file, &st))
+		err = S_ISDIR(st.st_mode) ? EISDIR : access(file, W_OK) ? errno : 0;
+	else if (errno != ENOENT || access(dirname(copy), W_OK | X_OK))
+		err = errno;
+	free(copy);
+	return err ? tool_error("%s: cannot write: %s", file, strerror(err)) : TOOL_OK;
 }
 
 static void no_memory(void)
@@ -236,14 +253,57 @@ bool tool_parse_size(const char *option, const char *text, uint64_t *out)
 	}
 	if (end[shift ? 1 : 0])
 		return bad_argument(option, text, "not a size; sizes are numbers, with K, M or G");
-	if (overflow || n > UINT64_MAX >> shift)
+	if (overflow || n > (uint64_t)INT64_MAX >> shift) /* JSON's numbers have a sign */
 		return bad_argument(option, text, "too large for a size");
 	*out = n << shift;
 	return true;
 }
 
+static size_t edit_distance(const char *a, const char *b)
+{
+	size_t row[64], len = strlen(b);
+
+	if (len >= sizeof(row) / sizeof(row[0]))
+		return SIZE_MAX;
+	for (size_t j = 0; j <= len; j++)
+		row[j] = j;
+	for (size_t i = 0; a[i]; i++) {
+		size_t diagonal = row[0];
+
+		row[0] = i + 1;
+		for (size_t j = 0; j < len; j++) {
+			size_t change = diagonal + (tolower((unsigned char)a[i]) != b[j]);
+			size_t shift = (row[j] < row[j + 1] ? row[j] : row[j + 1]) + 1;
+
+			diagonal = row[j + 1];
+			row[j + 1] = change < shift ? change : shift;
+		}
+	}
+	return row[len];
+}
+
+/* Which of the names was meant, most likely? NULL if none is near. */
+static const char *closest(const char *text, const char *const *names)
+{
+	size_t len = strlen(text), best = len / 3 + 1;
+	const char *found = NULL;
+
+	for (int i = 0; names[i]; i++) {
+		size_t d = len > 2 && !strncasecmp(text, names[i], len)
+				   ? 0
+				   : edit_distance(text, names[i]);
+
+		if (d < best) {
+			best = d;
+			found = names[i];
+		}
+	}
+	return found;
+}
+
 int tool_parse_choice(const char *option, const char *text, const char *const *names)
 {
+	const char *near = closest(text, names);
 	char list[256] = "";
 	size_t len = 0;
 
@@ -256,7 +316,8 @@ int tool_parse_choice(const char *option, const char *text, const char *const *n
 		if (n > 0 && (size_t)n < sizeof(list) - len)
 			len += (size_t)n;
 	}
-	tool_usage_error("%s: '%s' is none of: %s", option, text, list);
+	tool_usage_error("%s: '%s' is none of: %s%s%s%s", option, text, list,
+			 near ? "; did you mean '" : "", near ? near : "", near ? "'?" : "");
 	return -1;
 }
 

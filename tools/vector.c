@@ -392,6 +392,7 @@ bool vector_read(const char *path, struct vector *out)
 		ok = malformed(&p, "%s", strerror(errno));
 	if (ok)
 		ok = end_case(&p);
+	out->lines = p.line;
 	free(line);
 	if (f != stdin)
 		fclose(f);

@@ -102,6 +102,7 @@ struct vector {
 	char *path;
 	struct vec_case *cases;
 	size_t n;
+	unsigned int lines; /* of the file */
 };
 
 /**

@@ -17,11 +17,13 @@ struct process {
 	struct uhmm_mirror *mirror[VEC_MAX_DEVICES];
 };
 
+enum { NR_CPUS = 2 };
+
 struct world {
 	struct uhmm_machine *machine;
 	enum uhmm_content content;
 	struct uhmm_device *device[VEC_MAX_DEVICES];
-	struct uhmm_task *reaper; /* without an address space: ends processes */
+	struct uhmm_task *reaper[NR_CPUS]; /* without address spaces: end the processes of a CPU */
 	struct process process[VEC_MAX_PROCS];
 	struct uhmm_file *file[VEC_MAX_FILES];
 	bool violated;
@@ -54,7 +56,7 @@ static int process_start(struct world *w, unsigned int n, struct uhmm_mm *mm)
 	int err;
 
 	snprintf(name, sizeof(name), "p%u", n);
-	err = uhmm_task_create(w->machine, mm, n % 2, name, &p->task);
+	err = uhmm_task_create(w->machine, mm, n % NR_CPUS, name, &p->task);
 	if (!err)
 		p->mm = mm;
 	return err;
@@ -67,17 +69,26 @@ static int process_start(struct world *w, unsigned int n, struct uhmm_mm *mm)
  */
 static void process_exit(struct world *w, unsigned int n)
 {
+	struct uhmm_task *reaper = w->reaper[n % NR_CPUS];
 	struct process *p = &w->process[n];
 
-	uhmm_task_enter(w->reaper);
+	uhmm_task_enter(reaper);
 	uhmm_mmput(p->mm);
 	uhmm_task_leave();
 	uhmm_task_destroy(p->task);
-	uhmm_task_enter(w->reaper);
+	/* On the CPU of the process: pages that come home go to that CPU's LRU batch. */
+	uhmm_task_enter(reaper);
 	for (unsigned int d = 0; d < VEC_MAX_DEVICES; d++)
 		uhmm_mirror_close(p->mirror[d]);
 	uhmm_task_leave();
 	memset(p, 0, sizeof(*p));
+}
+
+static enum uhmm_device_pfn_space pfn_space;
+
+void world_use_pfn_space(enum uhmm_device_pfn_space space)
+{
+	pfn_space = space;
 }
 
 int world_new(enum uhmm_content content, struct world **out)
@@ -85,8 +96,10 @@ int world_new(enum uhmm_content content, struct world **out)
 	struct world *w = tool_xalloc(1, sizeof(*w));
 	struct uhmm_machine_config config = {
 		.size = sizeof(config),
-		.nr_cpus = 2,
+		.nr_cpus = NR_CPUS,
 		.content = content,
+		.swap_bytes = 256UL << 20,
+		.device_pfn_space = pfn_space,
 		.report = take_report,
 		.report_data = w,
 	};
@@ -99,13 +112,14 @@ int world_new(enum uhmm_content content, struct world **out)
 	err = uhmm_machine_create(&config, &w->machine);
 	if (err)
 		goto fail;
-	err = uhmm_task_create(w->machine, NULL, 0, "reaper", &w->reaper);
+	for (unsigned int i = 0; i < NR_CPUS && !err; i++)
+		err = uhmm_task_create(w->machine, NULL, i, "reaper", &w->reaper[i]);
 	for (unsigned int i = 0; i < VEC_MAX_FILES && !err; i++)
 		err = uhmm_file_create(w->machine, UHMM_FILE_MEMORY,
 				       VEC_FILE_PAGES * UHMM_PAGE_SIZE, &w->file[i]);
 	if (err)
 		goto fail;
-	uhmm_task_enter(w->reaper);
+	uhmm_task_enter(w->reaper[0]);
 	err = uhmm_mm_create(w->machine, &mm);
 	if (!err) {
 		err = process_start(w, 0, mm);
@@ -135,15 +149,16 @@ void world_free(struct world *w)
 		return;
 	if (w->machine)
 		world_end(w);
-	if (w->reaper) {
-		uhmm_task_enter(w->reaper);
+	if (w->reaper[0]) {
+		uhmm_task_enter(w->reaper[0]);
 		for (unsigned int d = 0; d < VEC_MAX_DEVICES; d++)
 			uhmm_device_destroy(w->device[d]);
 		for (unsigned int i = 0; i < VEC_MAX_FILES; i++)
 			uhmm_file_put(w->file[i]);
 		uhmm_task_leave();
 	}
-	uhmm_task_destroy(w->reaper);
+	for (unsigned int i = 0; i < NR_CPUS; i++)
+		uhmm_task_destroy(w->reaper[i]);
 	uhmm_machine_destroy(w->machine);
 	free(w->reports);
 	free(w->shown);
@@ -176,7 +191,7 @@ bool world_verify(struct world *w)
 	int violations;
 	bool ok;
 
-	uhmm_task_enter(w->reaper);
+	uhmm_task_enter(w->reaper[0]);
 	violations = uhmm_machine_verify(w->machine);
 	uhmm_task_leave();
 	if (violations < 0)
@@ -204,12 +219,12 @@ static void answer_not_run(struct vec_answer *a, const char *why)
 }
 
 /*
- * -EOPNOTSUPP is how the library says that it does not model something. The kernel answers it too,
- * for an operation (exclusive) that is itself not modelled: nothing is lost by this reading.
+ * -EOPNOTSUPP is how the library says that it does not model something, here @what; NULL: then it
+ * is the kernel's own answer.
  */
 static void answer_error(struct vec_answer *a, int err, const char *what)
 {
-	if (err == -EOPNOTSUPP)
+	if (err == -EOPNOTSUPP && what)
 		*a = (struct vec_answer){ .status = VEC_NOT_MODELLED, .why = what };
 	else
 		*a = (struct vec_answer){ .status = err ? VEC_ERR : VEC_OK,
@@ -350,6 +365,11 @@ static void do_mapping(struct world *w, const struct vec_op *op, struct vec_answ
 	case VEC_MADVISE:
 		what = "this advice";
 		err = uhmm_madvise(mm, op->va, len, op->advice);
+		/* The library takes it for a hint; what a vector asks next is about huge pages. */
+		if (!err && op->advice == MADV_HUGEPAGE) {
+			what = "huge pages";
+			err = -EOPNOTSUPP;
+		}
 		break;
 	case VEC_MREMAP:
 		err = uhmm_mremap(mm, op->va, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, op->new_va,
@@ -486,7 +506,7 @@ static void do_device(struct world *w, const struct vec_op *op, const uint64_t *
 				       values ? values[i] : seed_value(op->value, i));
 
 	err = uhmm_mirror_ioctl(mirror, mirror_op(op), &cmd);
-	answer_error(a, err, "this operation of the device");
+	answer_error(a, err, op->kind == VEC_EXCLUSIVE ? NULL : "this operation of the device");
 	if (!err)
 		answer_cmd(w, op, &cmd, a);
 	free(cmd.ptr);

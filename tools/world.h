@@ -20,6 +20,9 @@ struct world;
  */
 int world_new(enum uhmm_content content, struct world **out);
 
+/** world_use_pfn_space() - where device-private pages have their numbers in worlds to come. */
+void world_use_pfn_space(enum uhmm_device_pfn_space space);
+
 /** world_free() - end all processes and the machine; NULL allowed. */
 void world_free(struct world *w);
 

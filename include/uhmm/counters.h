@@ -49,6 +49,9 @@ struct uhmm_machine;
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \
+	X(FAULT_NUMA, "fault_numa", "faults on a NUMA hint")                                       \
+	X(FAULT_UFFD, "fault_uffd", "faults that are userfaultfd's")                               \
+	X(FAULT_EXCLUSIVE, "fault_exclusive", "faults on a device-exclusive entry")                \
 	X(FAULT_SPURIOUS, "fault_spurious", "faults that found the entry already good")            \
 	X(FAULT_SIGSEGV, "fault_sigsegv", "faults answered by SIGSEGV")                            \
 	X(FAULT_SIGBUS, "fault_sigbus", "faults answered by SIGBUS")                               \
@@ -87,7 +90,22 @@ struct uhmm_machine;
 	X(COPY_DEVICE, "copy_device", "pages copied between device pages")                         \
 	X(CLEAR_RAM, "clear_ram", "RAM pages cleared")                                             \
 	X(CLEAR_DEVICE, "clear_device", "device pages cleared")                                    \
+	X(GUP, "gup", "pages referenced or pinned under the page-table lock")                      \
+	X(GUP_FAST, "gup_fast", "pages referenced or pinned without a lock")                       \
+	X(PIN_MIGRATED, "pin_migrated", "coherent pages moved to RAM for a long-term pin")         \
+	X(MADE_EXCLUSIVE, "made_exclusive", "pages made device-exclusive")                         \
+	X(RESTORED_EXCLUSIVE, "restored_exclusive",                                                \
+	  "device-exclusive pages given back to the CPU")                                          \
 	X(EVICTED, "evicted", "device pages evicted to make room")                                 \
+	X(FAULT_SWAP, "fault_swap", "faults on a swap entry")                                      \
+	X(FAULT_SWAP_CACHED, "fault_swap_cached", "of these, that found the swap cache")           \
+	X(SWAP_IN, "swap_in", "pages read from swap")                                              \
+	X(SWAP_OUT, "swap_out", "pages written to swap")                                           \
+	X(SWAP_DROP, "swap_drop", "pages dropped unwritten: swap had them already")                \
+	X(LAZYFREED, "lazyfreed", "clean pages discarded after MADV_FREE")                         \
+	X(RECLAIM, "reclaim", "allocations that found RAM used up and reclaimed")                  \
+	X(RECLAIM_SCANNED, "reclaim_scanned", "pages that reclaim looked at")                      \
+	X(RECLAIM_FREED, "reclaim_freed", "pages that reclaim freed")                              \
 	X(DEVICE_FAULTS, "device_faults", "faults raised by a device")                             \
 	X(DEVICE_ACCESSES, "device_accesses", "pages accessed by a device")                        \
 	X(CPU_ACCESSES, "cpu_accesses", "pages accessed by a CPU")                                 \

@@ -15,7 +15,7 @@ UHMM_BEGIN_DECLS
 
 enum uhmm_memory_type {
 	UHMM_MEMORY_DEVICE_PRIVATE,  /* the CPU cannot access it: its entries are not present */
-	UHMM_MEMORY_DEVICE_COHERENT, /* the CPU can; not modelled yet */
+	UHMM_MEMORY_DEVICE_COHERENT, /* the CPU can, as if it were RAM: its entries are present */
 };
 
 /* A CPU fault on a device-private page, as a driver gets it. */
@@ -32,7 +32,7 @@ struct uhmm_vm_fault {
 
 struct uhmm_dev_pagemap_ops {
 	/**
-	 * folio_free() - a page's last reference is gone
+	 * folio_free() - a folio's last reference is gone; uhmm_page_order() says how large it was
 	 * Context: any lock but the driver's own for its free list; must not sleep.
 	 */
 	void (*folio_free)(void *data, uhmm_pfn_t pfn);
@@ -40,7 +40,8 @@ struct uhmm_dev_pagemap_ops {
 	 * migrate_to_ram() - a CPU touched a device-private page
 	 * Returns: 0, even if nothing moved (the CPU tries again), or UHMM_VM_FAULT_*.
 	 * Context: mmap_lock for reading, no PTL; may sleep. vmf->page is locked; pass it as
-	 * migrate_vma.fault_page. Models: dev_pagemap_ops.migrate_to_ram.
+	 * migrate_vma.fault_page. Not called for coherent memory: NULL allowed.
+	 * Models: dev_pagemap_ops.migrate_to_ram.
 	 */
 	int (*migrate_to_ram)(void *data, const struct uhmm_vm_fault *vmf);
 };
@@ -57,7 +58,8 @@ struct uhmm_dev_pagemap;
  * @ops: callbacks, which must outlive the map
  * @data: passed to the callbacks
  * @out: (out) the map
- * Returns: 0; -ENOSPC no physical address space left; -EOPNOTSUPP coherent; -EINVAL; -ENOMEM.
+ * Returns: 0; -ENOSPC no physical address space left; -EINVAL unknown kind, no pages, a callback is
+ * missing; -ENOMEM.
  * Models: memremap_pages() with request_free_mem_region().
  */
 UHMM_API int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type,
@@ -93,22 +95,51 @@ UHMM_API void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn);
  */
 UHMM_API void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
+/**
+ * uhmm_zone_device_folio_init() - the same for 2^order free device pages as one folio
+ * @m: machine
+ * @pfn: the first, a multiple of 2^@order
+ * @order: UHMM_PMD_ORDER at most
+ * Models: zone_device_folio_init().
+ */
+UHMM_API void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn,
+					  unsigned int order);
+
+/**
+ * uhmm_page_order() - the order of the folio that a page belongs to
+ * @m: machine
+ * @pfn: a page in use, or in folio_free() the one that it is called for
+ * Returns: the order; 0 for a page by itself.
+ * Context: the page is locked or referenced. Models: folio_order(page_folio()).
+ */
+UHMM_API unsigned int uhmm_page_order(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
+/**
+ * uhmm_page_head() - the first page of the folio that a page belongs to
+ * @m: machine
+ * @pfn: a page in use
+ * Returns: its pfn. Context: the page is locked or referenced. Models: page_folio().
+ */
+UHMM_API uhmm_pfn_t uhmm_page_head(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
 /* ---- pools ---- */
 
 struct uhmm_devmem;
 
 struct uhmm_devmem_config {
-	size_t size;	      /* sizeof(struct uhmm_devmem_config) of the caller */
-	uint64_t bytes;	      /* capacity, 0 = no limit but the physical address space */
-	uint64_t chunk_bytes; /* what is registered at a time, default 256 MiB */
+	size_t size;		    /* sizeof(struct uhmm_devmem_config) of the caller */
+	uint64_t bytes;		    /* capacity, 0 = no limit but the physical address space */
+	uint64_t chunk_bytes;	    /* what is registered at a time, default 256 MiB */
+	enum uhmm_memory_type type; /* default device-private */
 };
 
 /**
- * uhmm_devmem_create() - a pool of device-private memory
+ * uhmm_devmem_create() - a pool of device memory
  * @m: machine
  * @config: NULL for the defaults
  * @owner: as in uhmm_memremap_pages()
- * @ops: migrate_to_ram is called; folio_free may be NULL: the pool keeps the free lists
+ * @ops: migrate_to_ram is called, for device-private memory; folio_free may be NULL: the pool keeps
+ * the free lists
  * @data: passed to the callbacks
  * @out: (out) the pool; memory is registered chunk by chunk as it is needed
  * Returns: 0; -EINVAL; -ENOMEM.

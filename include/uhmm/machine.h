@@ -34,6 +34,23 @@ enum uhmm_combined_wait {
 	UHMM_COMBINED_NAIVE, /* wait while holding collected folios: deadlocks, kept to show it */
 };
 
+/*
+ * What the swap device is. It decides whether a page that came back keeps its slot, and with it an
+ * up-to-date copy: then it can be dropped without writing until somebody writes to it.
+ */
+enum uhmm_swap {
+	/* a RAM disk (SWP_SYNCHRONOUS_IO): the slot is given up as soon as no entry names it */
+	UHMM_SWAP_RAM_DISK,
+	/* a disk: the slot is kept, unless the fault was a write by the only user or swap is half full */
+	UHMM_SWAP_DISK,
+};
+
+/* Where device-private pages have their numbers. */
+enum uhmm_device_pfn_space {
+	UHMM_DEVICE_PFN_PHYSICAL, /* in physical address space that nothing else uses */
+	UHMM_DEVICE_PFN_OWN,	  /* in a space of their own: UHMM_PFN_DEVICE_SPACE tells */
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -63,7 +80,10 @@ struct uhmm_machine_config {
 	uint64_t device_bytes;	   /* physical address space for device memory; same defaults */
 	uint64_t seed;		   /* seed of every random choice the model makes */
 	enum uhmm_combined_wait combined_wait;
-	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
+	uint64_t swap_bytes; /* swap device, in whole pages; default 0: none */
+	enum uhmm_swap swap;
+	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */
+	uhmm_report_fn *report;			     /* NULL: reports are counted and dropped */
 	void *report_data;
 };
 
@@ -104,6 +124,7 @@ enum uhmm_inject {
 	UHMM_INJECT_META,   /* the library's own structures (tables, VMAs, ...) */
 	UHMM_INJECT_FRAME,  /* RAM frames */
 	UHMM_INJECT_DEVICE, /* device pages */
+	UHMM_INJECT_SWAP,   /* swap slots */
 	UHMM_NR_INJECT
 };
 
@@ -128,6 +149,8 @@ struct uhmm_memory_use {
 	uint64_t nr_ram_used;	 /* RAM frames in use */
 	uint64_t nr_device_used; /* device frames in use */
 	uint64_t nr_tables;	 /* page tables in use */
+	uint64_t swap;		 /* swap slots: contents, counts and cache, touched */
+	uint64_t nr_swap_used;	 /* swap slots in use */
 };
 
 /**

@@ -128,7 +128,9 @@ UHMM_API void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src
 /**
  * uhmm_alloc_locked_page() - a RAM page as destination: one reference, locked, contents undefined
  * @out: (out) its pfn
- * Returns: 0, or -ENOMEM.
+ * Returns: 0, or -ENOMEM: RAM is used up and nothing can be reclaimed.
+ * Context: folio locks may be held, a lock that invalidation callbacks take may not: reclaim calls
+ * them.
  */
 UHMM_API int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out) UHMM_MUST_CHECK;
 
@@ -152,8 +154,23 @@ UHMM_API void uhmm_page_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off,
 UHMM_API void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
 			      size_t len);
 
+/**
+ * uhmm_set_page_dirty() - a device has written to a page
+ * @pfn: a page of RAM that hmm_range_fault() found writable and that no invalidation has taken away
+ * since, or a device page of the driver's own
+ * A page that is writable need not be dirty: it may have come back from swap by a read, with its copy
+ * there still good, or have been given up by MADV_FREE. Then nothing but this call tells reclaim what
+ * the device did. A driver calls it after its device wrote, at the latest from the invalidation
+ * callback or before a device page goes home.
+ * Context: the driver's lock, which keeps the page mapped. Models: set_page_dirty().
+ */
+UHMM_API void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
 /** uhmm_is_device_private_page() - whether a pfn is a device-private page. */
 UHMM_API bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
+/** uhmm_is_device_coherent_page() - whether a pfn is a device-coherent page. */
+UHMM_API bool uhmm_is_device_coherent_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
 /** uhmm_is_zero_pfn() - whether a pfn is the zero page. */
 UHMM_API bool uhmm_is_zero_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn);

@@ -47,7 +47,7 @@ struct uhmm_device_config {
  * @m: machine
  * @config: NULL for the defaults
  * @out: (out) the device
- * Returns: 0; -EINVAL; -EOPNOTSUPP device-coherent is not modelled yet; -ENOMEM.
+ * Returns: 0; -EINVAL; -ENOMEM.
  */
 UHMM_API int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *config,
 				struct uhmm_device **out) UHMM_MUST_CHECK;
@@ -60,7 +60,8 @@ UHMM_API struct uhmm_devmem *uhmm_device_memory(struct uhmm_device *dev);
 
 /**
  * uhmm_mirror_open() - open the device for a process
- * Returns: 0, or -ENOMEM. Lifetime: uhmm_mirror_close(); keeps the mm's structure, not its users.
+ * Returns: 0; -EINVAL no current task, or the last user of @mm is gone; -ENOMEM.
+ * Lifetime: uhmm_mirror_close(); keeps the mm's structure, not its users.
  * Models: dmirror_fops_open().
  */
 UHMM_API int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm,
@@ -91,8 +92,8 @@ enum uhmm_mirror_op {
 	UHMM_MIRROR_MIGRATE_TO_DEV, /* ptr: out, contents read back from the device */
 	UHMM_MIRROR_MIGRATE_TO_SYS,
 	UHMM_MIRROR_SNAPSHOT,	     /* ptr: out, UHMM_PROT_* a page */
-	UHMM_MIRROR_EXCLUSIVE,	     /* not modelled yet */
-	UHMM_MIRROR_CHECK_EXCLUSIVE, /* not modelled yet */
+	UHMM_MIRROR_EXCLUSIVE,	     /* ptr: out, contents read back from the device */
+	UHMM_MIRROR_CHECK_EXCLUSIVE, /* -EPERM if a page is still the device's alone */
 	UHMM_MIRROR_RELEASE,
 	UHMM_MIRROR_FLAGS, /* npages: UHMM_MIRROR_FLAG_* */
 	UHMM_MIRROR_READ_UNLOCKED,
@@ -126,9 +127,9 @@ enum uhmm_mirror_op {
  *	VMA not readable for the migrations;
  *	-EFAULT a page cannot be had, or ptr NULL where it is needed;
  *	-EPERM write to a read-only VMA, or CHECK_EXCLUSIVE found one;
- *	-ENOENT MIGRATE_TO_DEV: a page of the range did not get into the device's tables;
- *	-EBUSY a second of invalidations; -EINTR killed; -ENOMEM;
- *	-EOPNOTSUPP an operation that is not modelled yet.
+ *	-ENOENT MIGRATE_TO_DEV, EXCLUSIVE: a page of the range did not get into the device's tables;
+ *	-EOPNOTSUPP EXCLUSIVE: a page that is not anonymous;
+ *	-EBUSY a second of invalidations; -EINTR killed; -ENOMEM.
  * Models: lib/test_hmm.c:dmirror_fops_unlocked_ioctl().
  */
 UHMM_API int uhmm_mirror_ioctl(struct uhmm_mirror *mirror, enum uhmm_mirror_op op,

@@ -89,18 +89,24 @@ UHMM_API void uhmm_mmap_write_unlock(struct uhmm_mm *mm);
 #define UHMM_VM_EXEC 0x4UL
 #define UHMM_VM_SHARED 0x8UL
 #define UHMM_VM_GROWSDOWN 0x100UL
+#define UHMM_VM_UFFD_MISSING 0x200UL
 #define UHMM_VM_PFNMAP 0x400UL
+#define UHMM_VM_UFFD_WP 0x1000UL
 #define UHMM_VM_LOCKED 0x2000UL
 #define UHMM_VM_IO 0x4000UL
+#define UHMM_VM_SEQ_READ 0x8000UL
+#define UHMM_VM_RAND_READ 0x10000UL
 #define UHMM_VM_DONTCOPY 0x20000UL
 #define UHMM_VM_DONTEXPAND 0x40000UL
-#define UHMM_VM_ACCOUNT 0x100000UL /* counts as committed: was a private writable mapping */
+#define UHMM_VM_ACCOUNT 0x100000UL /* counts as committed memory; decides what merges */
 #define UHMM_VM_NORESERVE 0x200000UL
 #define UHMM_VM_WIPEONFORK 0x2000000UL
+#define UHMM_VM_DONTDUMP 0x4000000UL
 #define UHMM_VM_MIXEDMAP 0x10000000UL
 #define UHMM_VM_HUGEPAGE 0x20000000UL
 #define UHMM_VM_NOHUGEPAGE 0x40000000UL
 #define UHMM_VM_MERGEABLE 0x80000000UL
+#define UHMM_VM_UFFD_WP_UNPOPULATED 0x100000000UL /* of the context, in Linux */
 
 /* What a caller may know of a VMA. */
 struct uhmm_vma_info {
@@ -185,8 +191,8 @@ UHMM_API int uhmm_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, 
  * uhmm_mremap() - move or resize a mapping
  * @flags: MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP
  * @out: (out) where the mapping is now; NULL allowed
- * Returns: 0; -EINVAL; -EFAULT the old range is not mapped or crosses VMAs; -ENOMEM. @old_len 0 maps the same
- * part of a shared mapping a second time.
+ * Returns: 0; -EINVAL; -EFAULT the old range is not mapped or crosses VMAs; -ENOMEM. @old_len 0
+ * maps the same part of a shared mapping a second time.
  * Models: mremap(2).
  */
 UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len,
@@ -194,13 +200,18 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
 
 /**
  * uhmm_madvise() - advise
- * @advice: MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
- * MADV_KEEPONFORK, MADV_WILLNEED, MADV_POPULATE_READ, MADV_POPULATE_WRITE, and those that change no
- * page
- * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of memory (MADV_FREE and
- * MADV_WIPEONFORK: files; MADV_REMOVE: anonymous); -EACCES MADV_REMOVE of a private mapping; -ENOMEM a
- * hole in the range (the rest is done); -EFAULT populate found a page that cannot be accessed;
- * -EOPNOTSUPP not modelled yet.
+ * @advice: MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
+ * MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ,
+ * MADV_POPULATE_WRITE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, and those that change no page
+ * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (DONTNEED, FREE, COLD,
+ * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; guard
+ * regions: a driver's, or a locked one for INSTALL); -EACCES MADV_REMOVE of a private mapping; -ENOMEM
+ * a hole in the range (the rest is done; populate stops there); -EAGAIN no memory to cut a VMA;
+ * -EFAULT populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, those of
+ * files, and all do without a swap device or when it is full. Pages that MADV_FREE gave up keep their
+ * contents until RAM is used up, and for good once they are written to.
+ * Context: takes mmap_lock; MADV_PAGEOUT, MADV_FREE and MADV_REMOVE call notifiers.
  * Models: madvise(2).
  */
 UHMM_API int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice);

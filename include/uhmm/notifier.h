@@ -57,7 +57,8 @@ struct uhmm_mmu_interval_notifier_ops {
  * @ops: callbacks, which must outlive the notifier
  * @data: the driver's, see uhmm_mmu_interval_data()
  * @out: (out) the notifier
- * Returns: 0; -EOVERFLOW the range is empty or wraps; -EINVAL no callback; -ENOMEM.
+ * Returns: 0; -EOVERFLOW the range is empty or wraps; -EINVAL no callback, or the last user of the
+ * mm is gone; -ENOMEM.
  * Context: may sleep. An invalidation in progress defers the insertion; read_begin then waits.
  * Models: mmu_interval_notifier_insert(), full.
  */

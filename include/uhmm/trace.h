@@ -299,6 +299,7 @@ struct uhmm_trace_stats {
 	uint64_t time_reversed;	      /* lines with a time before their predecessor's */
 	uint64_t skipped_ranges;      /* ranges outside the user's half, or that wrap */
 	uint64_t inferred_mms;	      /* address spaces that are a guess: no process ids */
+	uint64_t unsampled;	      /* faults that samples stand for without being in the trace */
 };
 
 /**

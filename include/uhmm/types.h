@@ -34,6 +34,12 @@
 typedef uint64_t uhmm_vaddr_t;
 typedef uint64_t uhmm_pfn_t;
 
+/*
+ * Set in the pfn of a device-private page of a machine that keeps those out of the physical address
+ * space: the rest counts from 0 in a space of their own, and says nothing of RAM.
+ */
+#define UHMM_PFN_DEVICE_SPACE (1UL << 39)
+
 #define UHMM_PAGE_SHIFT 12
 #define UHMM_PAGE_SIZE (1UL << UHMM_PAGE_SHIFT)
 #define UHMM_PAGE_MASK (~(UHMM_PAGE_SIZE - 1))

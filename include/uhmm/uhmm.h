@@ -10,6 +10,7 @@
 #include <uhmm/costs.h>
 #include <uhmm/counters.h>
 #include <uhmm/devmem.h>
+#include <uhmm/exclusive.h>
 #include <uhmm/file.h>
 #include <uhmm/hmm.h>
 #include <uhmm/machine.h>
@@ -17,8 +18,10 @@
 #include <uhmm/mirror.h>
 #include <uhmm/mm.h>
 #include <uhmm/notifier.h>
+#include <uhmm/pin.h>
 #include <uhmm/replay.h>
 #include <uhmm/sched.h>
+#include <uhmm/special.h>
 #include <uhmm/trace.h>
 #include <uhmm/types.h>
 

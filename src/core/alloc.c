@@ -129,7 +129,7 @@ size_t uhmm__reserve_resident(void *p, size_t size)
 
 		if (mincore((char *)p + off, len, vec))
 			continue;
-		for (size_t i = 0; i < len / page; i++)
+		for (size_t i = 0; i < (len + page - 1) / page; i++)
 			resident += (vec[i] & 1) * page;
 	}
 	free(vec);

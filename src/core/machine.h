@@ -22,6 +22,8 @@ struct uhmm__sync;
 struct uhmm__tables;
 struct uhmm__pgmaps;
 struct uhmm__mms;
+struct uhmm__swap;
+struct uhmm__reclaim;
 struct uhmm__tlbs;
 struct uhmm__files;
 
@@ -38,7 +40,9 @@ struct uhmm_machine {
 	uhmm_pfn_t zero_pfn;	     /* [const] the zero page */
 	uhmm_pfn_t ram_frames;	     /* [const] pfns [0, ram_frames) are RAM */
 	uhmm_pfn_t device_base;	     /* [const] pfns from here on are device memory */
-	uhmm_pfn_t end_pfn;	     /* [const] end of the pfn space */
+	uhmm_pfn_t end_pfn;	     /* [const] end of the physical pfn space */
+	size_t own_base;	     /* [const] frames from here on have pfns of the device space */
+	size_t nr_frames;	     /* [const] all of them, of either space */
 	struct uhmm_machine_config config;
 
 	/* Each layer's own. */
@@ -47,8 +51,11 @@ struct uhmm_machine {
 	struct uhmm__frames *frames;
 	struct uhmm__pgmaps *pgmaps;
 	struct uhmm__mms *mms;
+	struct uhmm__swap *swap; /* NULL: there is none */
+	struct uhmm__reclaim *reclaim;
 	struct uhmm__tlbs *tlbs;
 	struct uhmm__files *files;
+	struct uhmm__deferred *deferred; /* large folios that are mapped in part */
 
 	/* core */
 	struct uhmm__allocator allocator; /* [const] for the containers */

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Pools of device-private memory: chunks that are registered as they are needed, a list of free
+ * Pools of device memory: chunks that are registered as they are needed, a list of free
  * pages, and the order in which the device last used the others.
  *
  * Pages have a number in their pool, dense over the chunks; lists link numbers, so that a page
@@ -140,8 +140,7 @@ static int chunk_add(struct uhmm_devmem *pool)
 	c.pages = uhmm__reserve(c.npages * sizeof(*c.pages));
 	if (!c.pages)
 		return -ENOMEM;
-	err = uhmm_memremap_pages(m, UHMM_MEMORY_DEVICE_PRIVATE, c.npages, pool->owner, &pool->ops,
-				  pool, &c.pgmap);
+	err = uhmm_memremap_pages(m, pool->type, c.npages, pool->owner, &pool->ops, pool, &c.pgmap);
 	if (err) {
 		uhmm__unreserve(c.pages, c.npages * sizeof(*c.pages));
 		return err;
@@ -179,23 +178,27 @@ int uhmm_devmem_create(struct uhmm_machine *m, const struct uhmm_devmem_config *
 		       const struct uhmm_dev_pagemap_ops *ops, void *data, struct uhmm_devmem **out)
 {
 	struct uhmm_devmem *pool;
+	enum uhmm_memory_type type = UHMM_MEMORY_DEVICE_PRIVATE;
 	uint64_t bytes = 0, chunk = default_chunk_bytes;
 
 	if (config && config->size != sizeof(*config))
 		return -EINVAL;
-	if (!ops || !ops->migrate_to_ram)
-		return -EINVAL;
 	if (config) {
+		type = config->type;
 		bytes = config->bytes;
 		if (config->chunk_bytes)
 			chunk = config->chunk_bytes;
 	}
+	if ((unsigned int)type > UHMM_MEMORY_DEVICE_COHERENT || !ops ||
+	    (type == UHMM_MEMORY_DEVICE_PRIVATE && !ops->migrate_to_ram))
+		return -EINVAL;
 	if (chunk % UHMM_PMD_SIZE || (bytes && bytes < UHMM_PAGE_SIZE))
 		return -EINVAL;
 	pool = uhmm__alloc(m, sizeof(*pool));
 	if (!pool)
 		return -ENOMEM;
 	pool->machine = m;
+	pool->type = type;
 	pool->owner = owner;
 	pool->data = data;
 	pool->user = *ops;

@@ -30,6 +30,7 @@ struct uhmm__devlist {
 
 struct uhmm_devmem {
 	struct uhmm_machine *machine;	  /* [const] */
+	enum uhmm_memory_type type;	  /* [const] */
 	void *owner;			  /* [const] */
 	void *data;			  /* [const] */
 	struct uhmm_dev_pagemap_ops user; /* [const] */

@@ -92,26 +92,28 @@ static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t a
 }
 
 /* Whether migrate->flags select the page of an entry. */
-static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *f)
+static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 {
 	const struct uhmm_migrate_vma *mig = c->migrate;
 	struct uhmm_machine *m = c->w.mm->machine;
 
 	if (pte_present(pte))
-		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM && load_relaxed(&f->mapping);
+		return uhmm__select_present(mig, page) && load_relaxed(&page_folio(page)->mapping);
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
-	       page_pgmap(m, frame_pfn(m, f))->owner == mig->pgmap_owner;
+	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
 }
 
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
 static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-		    struct uhmm__frame *f, bool *flush)
+		    struct uhmm__frame *page, bool *flush)
 {
+	struct uhmm__frame *f = page_folio(page);
+
 	if (f != c->fault_folio && !folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (!uhmm__install_migration_entry(c->vma, addr, ptep, pte, f, flush)) {
+	if (!uhmm__install_migration_entry(c->vma, addr, ptep, pte, page, flush)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
@@ -130,14 +132,14 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 	unsigned int need;
 
 	if (leaf_is_device_private(pte)) {
-		struct uhmm__frame *f = pfn_to_frame(m, leaf_pfn(pte));
+		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte));
 		bool own = page_pgmap(m, leaf_pfn(pte))->owner == range->dev_private_owner;
 		uint64_t out = own ? leaf_pfn(pte) | UHMM_HMM_PFN_VALID : 0;
 
 		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
 			out |= UHMM_HMM_PFN_WRITE;
 		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
-			if (selected(c, pte, f) && collect(c, addr, ptep, pte, f, flush))
+			if (selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
 				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
 				      (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE
 					       ? UHMM_HMM_PFN_WRITE
@@ -168,16 +170,17 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
 					   pte_t pte, uint64_t *hmm_pfn, bool *flush)
 {
-	struct uhmm__frame *f = vm_normal_page(c->w.mm->machine, pte);
+	struct uhmm__frame *page = vm_normal_page(c->w.mm->machine, pte);
 	uint64_t flags = hmm_pte_flags(pte);
 	unsigned int need;
 
-	if (!f && vma_is_anonymous(c->vma) && c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
+	if (!page && pte_pfn(pte) == c->w.mm->machine->zero_pfn && vma_is_anonymous(c->vma) &&
+	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
 		return collect_empty(c, addr, hmm_pfn);
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)
 		return fault(c, addr, need);
-	if (f && selected(c, pte, f) && collect(c, addr, ptep, pte, f, flush))
+	if (page && selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;
@@ -276,7 +279,7 @@ static void undo(struct combined *c)
 		if (!(v & UHMM_HMM_PFN_MIGRATE))
 			continue;
 		if (is_collected(v)) {
-			f = pfn_to_frame(m, uhmm_hmm_pfn_to_pfn(v));
+			f = page_folio(pfn_to_frame(m, uhmm_hmm_pfn_to_pfn(v)));
 			uhmm__remove_migration_ptes(m, f, f, NULL);
 			if (f != c->fault_folio)
 				folio_unlock(m, f);
@@ -351,7 +354,8 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	if (!c->vma || range->end > c->vma->end || c->vma->flags & UHMM__VM_SPECIAL)
 		return -EINVAL;
 	c->migrate = mig;
-	c->fault_folio = mig->fault_page ? pfn_to_frame(mm->machine, mig->fault_page) : NULL;
+	if (mig->fault_page)
+		c->fault_folio = page_folio(pfn_to_frame(mm->machine, mig->fault_page));
 	c->w.range = range;
 	c->w.mm = mm;
 	mig->vma = c->vma;

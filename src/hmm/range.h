@@ -62,6 +62,18 @@ static inline uint64_t hmm_pte_flags(pte_t pte)
 	return pte_write(pte) ? UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE : UHMM_HMM_PFN_VALID;
 }
 
+/* Whether a migration selects the page of a present entry: RAM, or its owner's coherent memory. */
+static inline bool uhmm__select_present(const struct uhmm_migrate_vma *mig,
+					struct uhmm__frame *page)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+
+	if (likely(!folio_is_zone_device(page)))
+		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM;
+	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_COHERENT &&
+	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
+}
+
 /* 0, or -EINVAL; bad arguments of either walker. */
 int uhmm__hmm_range_check(const struct uhmm_hmm_range *range);
 /* What all pages of a part without entries ask for. */

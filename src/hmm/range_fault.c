@@ -135,6 +135,15 @@ static enum uhmm__walk_result walk_ptes(struct uhmm__hmm_walk *w, ptent_t *pmdp,
 				need = hmm_need_fault(range, *hmm_pfn, flags);
 			else
 				need = 0;
+			if (unlikely(pte.val & PTE_SPECIAL) && !need) {
+				/* No page for a device to use. */
+				if (hmm_need_fault(range, *hmm_pfn, 0)) {
+					uhmm__pte_unmap(ptep);
+					return walk_error(w, addr, -EFAULT);
+				}
+				*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | UHMM_HMM_PFN_ERROR;
+				continue;
+			}
 			if (likely(!need)) {
 				*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | pte_pfn(pte) | flags;
 				continue;

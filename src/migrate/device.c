@@ -4,6 +4,7 @@
  * Models: mm/migrate_device.c from migrate_device_unmap() on.
  */
 #include "migrate/migrate.h"
+#include "mm/swap.h"
 
 /* ---- unmap ---- */
 
@@ -15,7 +16,7 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 {
 	int64_t extra = 1 + is_fault_page;
 
-	if (folio_is_zone_device(f))
+	if (folio_is_zone_device(f) || folio_test(f, PG_SWAPCACHE))
 		extra++;
 	/* The page cache's. */
 	if (folio_mapping(f))
@@ -66,7 +67,7 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 
 	uhmm__lru_add_drain(m);
 	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
 		if (!f) {
 			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
@@ -80,7 +81,7 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 		restore++;
 	}
 	for (uint64_t i = 0; i < npages && restore; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
 		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 			continue;
@@ -127,7 +128,8 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 		return false;
 	uhmm__count(UHMM_CNT_READ_PTE);
 	old = ptep_get(ptep);
-	if (pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) {
+	if ((pte_present(old) ? pte_pfn(old) != m->zero_pfn : !pte_none(old)) ||
+	    unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
 		uhmm__pte_unmap_unlock(ptep, ptl);
 		return false;
 	}
@@ -146,25 +148,39 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
  * Give the new folio the old one's place, if the caller has the only references to the old.
  * Models: folio_migrate_mapping(), folio_migrate_flags().
  */
-static bool migrate_mapping(struct uhmm__frame *dst, struct uhmm__frame *src, unsigned int extra)
+static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
+			    struct uhmm__frame *src, unsigned int extra)
 {
-	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE) | BIT(PG_SWAPBACKED));
+	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
 	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
 	struct uhmm__mapping *mapping = folio_mapping(src);
 
+	if (folio_test(src, PG_SWAPCACHE)) {
+		/* A device has no place in the swap cache. */
+		if (folio_is_zone_device(dst) && !uhmm__folio_free_swap(m, src))
+			return false;
+	}
 	if (unlikely(mapping)) {
-		/* A page of a regular file is not swap-backed, as every fresh one is. */
-		folio_clear(dst, PG_SWAPBACKED);
+		/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
+		if (!folio_test(src, PG_SWAPBACKED))
+			folio_clear(dst, PG_SWAPBACKED);
 		if (!uhmm__mapping_replace(mapping, dst, src, expected + 1))
 			return false;
-	} else {
-		if (folio_ref_count(src) != expected)
+	} else if (folio_test(src, PG_SWAPCACHE)) {
+		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
 			return false;
+	} else if (folio_ref_count(src) != expected) {
+		return false;
+	}
+	if (!mapping) {
 		store_relaxed(&dst->index, load_relaxed(&src->index));
 		store_release(&dst->mapping, load_relaxed(&src->mapping));
 	}
 	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
 				 memory_order_release);
+	/* What MADV_FREE gave up stays given up. */
+	if (!folio_test(src, PG_SWAPBACKED))
+		folio_clear(dst, PG_SWAPBACKED);
 	return true;
 }
 
@@ -190,8 +206,8 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 	bool notified = false;
 
 	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
 		uhmm_vaddr_t addr;
 
 		if (!new) {
@@ -200,7 +216,7 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
 			continue;
 		}
-		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
+		if (!old && !(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
 			continue;
 		if (!old && !mig) {
 			/* Device pages by pfn have no place to put a new page at. */
@@ -229,10 +245,12 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 			uhmm__count(UHMM_CNT_FAIL_FILE);
 			continue;
 		}
-		if (migrate_mapping(new, old,
+		if (migrate_mapping(m, new, old,
 				    mig && mig->fault_page &&
 					    mig->fault_page == frame_pfn(m, old))) {
-			count_moved(new, old);
+			/* Without MIGRATE the driver drops the new one again. */
+			if (src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+				count_moved(new, old);
 		} else {
 			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
 			uhmm__count(UHMM_CNT_FAIL_RACED);
@@ -270,8 +288,8 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 
 	dead.nr = 0;
 	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_frame(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_frame(m, src[i]);
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
 
 		if (!old) {
 			if (new)

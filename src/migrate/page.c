@@ -15,7 +15,7 @@ int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 
 void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
 
 	folio_unlock(m, f);
 	folio_put(m, f);
@@ -42,10 +42,32 @@ void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const v
 	uhmm__write_frame(m, pfn, off, buf, len);
 }
 
+void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
+
+	if (!folio_test(f, PG_DIRTY))
+		folio_set(f, PG_DIRTY);
+}
+
 bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return pfn >= m->device_base && pfn < m->end_pfn &&
-	       folio_is_device_private(pfn_to_frame(m, pfn));
+	return pfn_is_device(m, pfn) && folio_is_device_private(pfn_to_frame(m, pfn));
+}
+
+bool uhmm_is_device_coherent_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return pfn_is_device(m, pfn) && folio_is_device_coherent(pfn_to_frame(m, pfn));
+}
+
+unsigned int uhmm_page_order(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return folio_order(pfn_to_frame(m, pfn));
+}
+
+uhmm_pfn_t uhmm_page_head(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return frame_pfn(m, page_folio(pfn_to_frame(m, pfn)));
 }
 
 bool uhmm_is_zero_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)

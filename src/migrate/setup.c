@@ -35,11 +35,11 @@ static void collect_hole(struct uhmm_migrate_vma *mig, uint64_t n)
 static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
-	struct uhmm__frame *f;
+	struct uhmm__frame *page;
 
 	if (pte_present(pte)) {
-		f = vm_normal_page(m, pte);
-		if (!f || !(mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM))
+		page = vm_normal_page(m, pte);
+		if (!page || !uhmm__select_present(mig, page))
 			return NULL;
 		*mpfn = pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0;
 	} else {
@@ -48,13 +48,13 @@ static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, 
 		    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
 		    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
 			return NULL;
-		f = pfn_to_frame(m, leaf_pfn(pte));
+		page = pfn_to_frame(m, leaf_pfn(pte));
 		*mpfn = leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0;
 	}
-	if (!load_relaxed(&f->mapping))
+	if (!load_relaxed(&page_folio(page)->mapping))
 		return NULL;
-	*mpfn |= uhmm_migrate_pfn(frame_pfn(m, f)) | UHMM_MIGRATE_PFN_MIGRATE;
-	return f;
+	*mpfn |= uhmm_migrate_pfn(frame_pfn(m, page)) | UHMM_MIGRATE_PFN_MIGRATE;
+	return page;
 }
 
 /*
@@ -65,21 +65,22 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 			    pte_t pte, struct uhmm__frame *fault_folio, bool *unmapped)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
-	struct uhmm__frame *f;
+	struct uhmm__frame *page, *f;
 	uint64_t mpfn;
 
 	if (pte_none(pte))
 		return vma_is_anonymous(mig->vma) ? UHMM_MIGRATE_PFN_MIGRATE : 0;
 	if (pte_present(pte) && pte_pfn(pte) == m->zero_pfn)
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
-	f = select_page(mig, pte, &mpfn);
-	if (!f)
+	page = select_page(mig, pte, &mpfn);
+	if (!page)
 		return 0;
+	f = page_folio(page);
 	if (f != fault_folio && !folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return 0;
 	}
-	if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, f, NULL)) {
+	if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != fault_folio)
 			folio_unlock(m, f);
@@ -96,7 +97,7 @@ static void collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *ptep, struct uhm
 {
 	struct uhmm_mm *mm = mig->vma->mm;
 	struct uhmm__frame *fault_folio =
-		mig->fault_page ? pfn_to_frame(mm->machine, mig->fault_page) : NULL;
+		mig->fault_page ? page_folio(pfn_to_frame(mm->machine, mig->fault_page)) : NULL;
 	uhmm_vaddr_t start = addr;
 	ptent_t *start_pte = ptep;
 	bool unmapped = false;
@@ -161,7 +162,7 @@ static int check_args(struct uhmm_migrate_vma *args)
 		struct uhmm_machine *m = vma->mm->machine;
 
 		if (!uhmm_is_device_private_page(m, args->fault_page) ||
-		    !folio_test(pfn_to_frame(m, args->fault_page), PG_LOCKED))
+		    !folio_test(page_folio(pfn_to_frame(m, args->fault_page)), PG_LOCKED))
 			return -EINVAL;
 	}
 	return 0;

@@ -17,16 +17,16 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 
 	if (config && config->size != sizeof(*config))
 		return -EINVAL;
-	if (config && config->type != UHMM_MEMORY_DEVICE_PRIVATE)
-		return config->type == UHMM_MEMORY_DEVICE_COHERENT ? -EOPNOTSUPP : -EINVAL;
 	dev = uhmm__alloc(m, sizeof(*dev));
 	if (!dev)
 		return -ENOMEM;
 	dev->machine = m;
+	dev->type = config ? config->type : UHMM_MEMORY_DEVICE_PRIVATE;
 	dev->exact_invalidation = config && config->exact_invalidation;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
 	mem.bytes = config ? config->memory_bytes : 0;
+	mem.type = dev->type;
 	err = uhmm_devmem_create(m, &mem, dev, &device_ops, dev, &dev->pool);
 	if (err) {
 		uhmm__free(m, dev, sizeof(*dev));

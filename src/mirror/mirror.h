@@ -13,6 +13,7 @@ enum { WINDOW_PAGES = UHMM_PTRS_PER_TABLE };
 
 struct uhmm_device {
 	struct uhmm_machine *machine; /* [const] */
+	enum uhmm_memory_type type;   /* [const] */
 	bool exact_invalidation;      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
@@ -35,6 +36,16 @@ static inline uint64_t dpt_entry(uhmm_pfn_t pfn, bool write)
 	return pfn << 2 | (write ? DPT_WRITE : DPT_READ);
 }
 
+static inline uint64_t dpt_atomic_entry(uhmm_pfn_t pfn)
+{
+	return pfn << 2 | DPT_ATOMIC;
+}
+
+static inline bool dpt_is_atomic(uint64_t entry)
+{
+	return (entry & DPT_TAG) == DPT_ATOMIC;
+}
+
 static inline uhmm_pfn_t dpt_pfn(uint64_t entry)
 {
 	return entry >> 2;
@@ -43,6 +54,30 @@ static inline uhmm_pfn_t dpt_pfn(uint64_t entry)
 static inline bool dpt_permits(uint64_t entry, bool write)
 {
 	return entry && (!write || (entry & DPT_TAG) == DPT_WRITE);
+}
+
+/* Whether a page is the device's own memory; of others only coherent pages are in its tables. */
+static inline bool uhmm__device_owns(struct uhmm_device *dev, uhmm_pfn_t pfn)
+{
+	return pfn >= dev->machine->device_base && uhmm_pagemap_owner(dev->machine, pfn) == dev;
+}
+
+/* What brings pages home from the device. Models: dmirror_select_device(). */
+static inline uint64_t uhmm__device_select(const struct uhmm_device *dev)
+{
+	return dev->type == UHMM_MEMORY_DEVICE_COHERENT ? UHMM_MIGRATE_VMA_SELECT_DEVICE_COHERENT
+							: UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE;
+}
+
+/*
+ * A device writes. The kernel's test driver, and most drivers, forget to tell; what that costs is in
+ * tests/unit/test_swap.c.
+ */
+static inline void write_page(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+			      size_t len)
+{
+	uhmm_page_write(m, pfn, off, buf, len);
+	uhmm_set_page_dirty(m, pfn);
 }
 
 struct uhmm_mirror {
@@ -98,13 +133,20 @@ int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			struct uhmm_migrate_vma *args);
 /*
  * Collect a window for a device with the combined walker, and enter what it leaves in place into the
- * device's tables. @strict: a page that cannot be had writable is an error, as in the test driver.
+ * device's tables. @req: UHMM_HMM_PFN_REQ_* of every page, besides MIGRATE; @strict: a page that
+ * cannot be had writable is an error, as in the test driver.
  * Returns: 0 with mmap_lock held; an error as uhmm_range_fault() without.
  */
 int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
-			  uhmm_vaddr_t end, bool write, bool strict);
+			  uhmm_vaddr_t end, uint64_t req, bool strict);
 int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end,
 			uint64_t *cpages);
+/* Copy pages to cmd->ptr by the device's tables. 0, -EFAULT, or -ENOENT one is not there. */
+int uhmm__mirror_read_back(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd);
+int uhmm__op_exclusive(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd);
+int uhmm__op_check_exclusive(struct uhmm_mirror *mirror, const struct uhmm_mirror_cmd *cmd);
+/* A page of [index, last) is entered for atomics. Context: mutex. */
+bool uhmm__mirror_has_atomic(struct uhmm_mirror *mirror, uint64_t index, uint64_t last);
 /* CPU fault on a page of the device. */
 int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf);
 

@@ -160,7 +160,8 @@ int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vad
 /* ---- READ and WRITE ---- */
 
 /*
- * Access pages by the device's tables until one is missing. Returns: pages done.
+ * Access pages by the device's tables until one is missing. Returns: pages done. Without a buffer
+ * nothing is copied: that it cannot be is known only at the end.
  * Models: dmirror_do_read(), dmirror_do_write().
  */
 static uint64_t access_mirror(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uint64_t npages,
@@ -172,14 +173,16 @@ static uint64_t access_mirror(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uin
 	uhmm__mutex_lock(&mirror->mutex);
 	for (i = 0; i < npages; i++) {
 		uint64_t entry = uhmm__radix_load(&mirror->pt, index + i);
-		uint8_t *page = buf + (i << UHMM_PAGE_SHIFT);
+		uint8_t *page = buf ? buf + (i << UHMM_PAGE_SHIFT) : NULL;
 
 		if (!dpt_permits(entry, write))
 			break;
-		if (dpt_pfn(entry) >= m->device_base)
+		if (uhmm__device_owns(mirror->dev, dpt_pfn(entry)))
 			uhmm_devmem_touch(mirror->dev->pool, dpt_pfn(entry));
+		if (!page)
+			continue;
 		if (write)
-			uhmm_page_write(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
+			write_page(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
 		else
 			uhmm_page_read(m, dpt_pfn(entry), 0, page, UHMM_PAGE_SIZE);
 	}
@@ -201,12 +204,11 @@ static int op_access(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd, bo
 		uhmm_vaddr_t at = cmd->addr + (cmd->cpages << UHMM_PAGE_SHIFT);
 		int err;
 
-		if (!buf)
-			return -EFAULT;
 		cmd->cpages += access_mirror(mirror, at, cmd->npages - cmd->cpages,
-					     buf + (cmd->cpages << UHMM_PAGE_SHIFT), write);
+					     buf ? buf + (cmd->cpages << UHMM_PAGE_SHIFT) : NULL,
+					     write);
 		if (cmd->cpages == cmd->npages)
-			return 0;
+			return buf ? 0 : -EFAULT;
 		at = cmd->addr + (cmd->cpages << UHMM_PAGE_SHIFT);
 		uhmm__count(UHMM_CNT_DEVICE_FAULTS);
 		err = uhmm__mirror_fault(mirror, at, end, write, unlocked);
@@ -319,7 +321,7 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 }
 
 int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
-			  uhmm_vaddr_t end, bool write, bool strict)
+			  uhmm_vaddr_t end, uint64_t req, bool strict)
 {
 	struct uhmm_hmm_range range = {
 		.size = sizeof(range),
@@ -327,8 +329,7 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 		.start = start,
 		.end = end,
 		.hmm_pfns = w->src,
-		.default_flags = UHMM_HMM_PFN_REQ_FAULT | UHMM_HMM_PFN_REQ_MIGRATE |
-				 (write ? UHMM_HMM_PFN_REQ_WRITE : 0),
+		.default_flags = req | UHMM_HMM_PFN_REQ_MIGRATE,
 		.dev_private_owner = mirror->dev,
 		.migrate = &w->args,
 	};
@@ -421,15 +422,36 @@ static int fault_own_readonly(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uh
 	return uhmm__mirror_fault(mirror, index << UHMM_PAGE_SHIFT, end, true, false);
 }
 
+/*
+ * Where the faulting of an access to [start, end) would begin if the device has pages before that for
+ * its atomics, else @start. What the device has that way it need not fault in, and a fault would take
+ * it away again.
+ */
+static uhmm_vaddr_t faults_from(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end,
+				bool write)
+{
+	uint64_t first = start >> UHMM_PAGE_SHIFT, index = first, last = end >> UHMM_PAGE_SHIFT;
+	bool atomic;
+
+	uhmm__mutex_lock(&mirror->mutex);
+	while (index < last && dpt_permits(uhmm__radix_load(&mirror->pt, index), write))
+		index++;
+	atomic = uhmm__mirror_has_atomic(mirror, first, index);
+	uhmm__mutex_unlock(&mirror->mutex);
+	return atomic ? index << UHMM_PAGE_SHIFT : start;
+}
+
 /* The migrating half of MIGRATE_ON_FAULT_TO_DEV: each window by one combined walk. */
 static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 			    uhmm_vaddr_t end, bool write)
 {
-	uhmm_vaddr_t addr = start, next;
+	const uint64_t req = UHMM_HMM_PFN_REQ_FAULT | (write ? UHMM_HMM_PFN_REQ_WRITE : 0);
+	uhmm_vaddr_t addr = start, next, from;
 	int err = write ? fault_own_readonly(mirror, start, end) : 0;
 
 	if (err)
 		return err;
+	from = faults_from(mirror, start, end, write);
 	while (addr < end) {
 		mmap_read_lock(mirror->mm);
 		if (!window_vma(mirror->mm, addr, end, &next)) {
@@ -437,7 +459,9 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 			return -EFAULT; /* as a device fault there */
 		}
 		mmap_read_unlock(mirror->mm);
-		err = uhmm__window_combined(mirror, w, addr, next, write, true);
+		if (addr < from)
+			next = MIN(next, from);
+		err = uhmm__window_combined(mirror, w, addr, next, addr < from ? 0 : req, true);
 		/* The VMA changed meanwhile: look again. */
 		if (err == -EINVAL)
 			continue;
@@ -452,6 +476,14 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 		addr = next;
 	}
 	return 0;
+}
+
+int uhmm__mirror_read_back(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd)
+{
+	cmd->cpages = access_mirror(mirror, cmd->addr, cmd->npages, cmd->ptr, false);
+	if (cmd->cpages != cmd->npages)
+		return -ENOENT;
+	return cmd->ptr ? 0 : -EFAULT;
 }
 
 /* MIGRATE_TO_DEV and its combined form: migrate, then read back what the device now has. */
@@ -477,10 +509,7 @@ static int op_to_device(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd,
 	uhmm_mmput(mirror->mm);
 	if (err)
 		return err;
-	if (!cmd->ptr)
-		return -EFAULT;
-	cmd->cpages = access_mirror(mirror, cmd->addr, cmd->npages, cmd->ptr, false);
-	return cmd->cpages == cmd->npages ? 0 : -ENOENT;
+	return uhmm__mirror_read_back(mirror, cmd);
 }
 
 int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end,
@@ -507,8 +536,7 @@ int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vad
 			break;
 		}
 		window_args(mirror, w, addr, next,
-			    UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-				    UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+			    uhmm__device_select(mirror->dev) | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm_migrate_vma_setup(&w->args);
 		if (err)
@@ -541,8 +569,11 @@ static uint8_t snapshot_byte(struct uhmm_mirror *mirror, uint64_t v)
 	if (!(v & UHMM_HMM_PFN_VALID))
 		return UHMM_PROT_NONE;
 	if (uhmm_is_device_private_page(m, pfn))
-		perm = uhmm_pagemap_owner(m, pfn) == mirror->dev ? UHMM_PROT_DEV_PRIVATE_LOCAL
-								 : UHMM_PROT_DEV_PRIVATE_REMOTE;
+		perm = uhmm__device_owns(mirror->dev, pfn) ? UHMM_PROT_DEV_PRIVATE_LOCAL
+							   : UHMM_PROT_DEV_PRIVATE_REMOTE;
+	else if (uhmm_is_device_coherent_page(m, pfn))
+		perm = uhmm__device_owns(mirror->dev, pfn) ? UHMM_PROT_DEV_COHERENT_LOCAL
+							   : UHMM_PROT_DEV_COHERENT_REMOTE;
 	else
 		perm = uhmm_is_zero_pfn(m, pfn) ? UHMM_PROT_ZERO : UHMM_PROT_NONE;
 	perm |= v & UHMM_HMM_PFN_WRITE ? UHMM_PROT_WRITE : UHMM_PROT_READ;
@@ -649,8 +680,9 @@ static int do_op(struct uhmm_mirror *mirror, enum uhmm_mirror_op op, struct uhmm
 		store_relaxed(&mirror->flags, cmd->npages);
 		return 0;
 	case UHMM_MIRROR_EXCLUSIVE:
+		return uhmm__op_exclusive(mirror, cmd);
 	case UHMM_MIRROR_CHECK_EXCLUSIVE:
-		return -EOPNOTSUPP;
+		return uhmm__op_check_exclusive(mirror, cmd);
 	}
 	return -EINVAL;
 }

@@ -34,11 +34,11 @@ static bool try_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 	ok = dpt_permits(entry, write);
 	if (ok) {
 		pfn = dpt_pfn(entry);
-		*remote = pfn < m->device_base;
+		*remote = !uhmm__device_owns(mirror->dev, pfn);
 		if (!*remote)
 			uhmm_devmem_touch(mirror->dev->pool, pfn);
 		if (buf && write)
-			uhmm_page_write(m, pfn, off, buf, sizeof(*buf));
+			write_page(m, pfn, off, buf, sizeof(*buf));
 		else if (buf)
 			uhmm_page_read(m, pfn, off, buf, sizeof(*buf));
 	}
@@ -78,7 +78,8 @@ static int migrate_once(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm
 
 /*
  * Whether a collected window lacks what the access needs: a page that was not collected and that the
- * device does not have yet, or one that must be copied before it is written.
+ * device does not have yet, or has only for its atomics, or one that must be copied before it is
+ * written.
  */
 static bool needs_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write)
 {
@@ -89,10 +90,13 @@ static bool needs_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, bool
 	for (uint64_t i = 0; i < w->args.npages && !need; i++) {
 		uint64_t src = w->src[i];
 
-		if (!(src & UHMM_MIGRATE_PFN_MIGRATE))
-			need = !dpt_permits(uhmm__radix_load(&mirror->pt, first + i), write);
-		else if (src & UHMM_MIGRATE_PFN_VALID)
+		if (!(src & UHMM_MIGRATE_PFN_MIGRATE)) {
+			uint64_t entry = uhmm__radix_load(&mirror->pt, first + i);
+
+			need = !dpt_permits(entry, write) || dpt_is_atomic(entry);
+		} else if (src & UHMM_MIGRATE_PFN_VALID) {
 			need = write && !(src & UHMM_MIGRATE_PFN_WRITE);
+		}
 	}
 	uhmm__mutex_unlock(&mirror->mutex);
 	return need;
@@ -147,7 +151,8 @@ static int migrate_fault_migrate(struct uhmm_mirror *mirror, struct uhmm__window
 static int combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 		    uhmm_vaddr_t end, bool write)
 {
-	int err = uhmm__window_combined(mirror, w, start, end, write, false);
+	const uint64_t req = UHMM_HMM_PFN_REQ_FAULT | (write ? UHMM_HMM_PFN_REQ_WRITE : 0);
+	int err = uhmm__window_combined(mirror, w, start, end, req, false);
 
 	if (err)
 		return err;

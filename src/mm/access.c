@@ -16,7 +16,6 @@
 
 enum {
 	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
-	STACK_GUARD_GAP = 256 * 4096,
 };
 
 struct access {
@@ -33,7 +32,8 @@ static bool access_error(const struct uhmm_vma *vma, unsigned int flags)
 {
 	if (flags & FAULT_FLAG_WRITE)
 		return !(vma->flags & UHMM_VM_WRITE);
-	if (flags & FAULT_FLAG_INSTRUCTION)
+	/* An instruction fetch is a read, until there is a page that says no. */
+	if (flags & FAULT_FLAG_PROT)
 		return !(vma->flags & UHMM_VM_EXEC);
 	return !(vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
 }
@@ -44,9 +44,12 @@ static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
 	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
 
 	addr &= UHMM_PAGE_MASK;
-	if (!(vma->flags & UHMM_VM_GROWSDOWN) || vma->end - addr > STACK_LIMIT)
+	if (!(vma->flags & UHMM_VM_GROWSDOWN) || addr < MMAP_MIN_ADDR ||
+	    vma->end - addr > STACK_LIMIT)
 		return false;
-	if (prev && prev->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) &&
+	/* Another stack need not be kept at a distance. */
+	if (prev && !(prev->flags & UHMM_VM_GROWSDOWN) &&
+	    prev->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) &&
 	    addr < prev->end + STACK_GUARD_GAP)
 		return false;
 	if (load_relaxed(&vma->anon_vma) == NULL && uhmm__anon_vma_prepare(vma))
@@ -131,6 +134,7 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 			return sigsegv();
 		}
 		fault = uhmm__handle_mm_fault(vma, addr, flags);
+		flags |= FAULT_FLAG_TRIED;
 	} while (fault & VM_FAULT_RETRY);
 	if (!(fault & VM_FAULT_COMPLETED))
 		mmap_read_unlock(mm);
@@ -211,6 +215,23 @@ out:
 	return ok;
 }
 
+/* Whether the CPU found an entry that does not permit the access. Models: X86_PF_PROT. */
+static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	unsigned int level, ret = 0;
+	ptent_t *pmdp, *ptep;
+
+	uhmm__rcu_read_lock();
+	pmdp = addr < UHMM_TASK_SIZE ? uhmm__pmd_offset(&mm->pgt, addr, &level) : NULL;
+	ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+	if (ptep) {
+		ret = ptep_get(ptep).val & PTE_PRESENT ? FAULT_FLAG_PROT : 0;
+		uhmm__pte_unmap(ptep);
+	}
+	uhmm__rcu_read_unlock();
+	return ret;
+}
+
 static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			struct uhmm_access *acc)
 {
@@ -225,6 +246,7 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 		return -EINVAL;
 	while (at < len) {
 		size_t n = MIN(len - at, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
+		unsigned int flags = a->flags | FAULT_FLAG_USER;
 
 		if (likely(access_page(a, addr, at, n))) {
 			uhmm__count(UHMM_CNT_CPU_ACCESSES);
@@ -235,7 +257,9 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 		}
 		acc->faults++;
 		acc->fault_addr = addr;
-		ret = uhmm__user_fault(a->mm, addr, a->flags | FAULT_FLAG_USER);
+		if (flags & FAULT_FLAG_INSTRUCTION)
+			flags |= fault_prot(a->mm, addr);
+		ret = uhmm__user_fault(a->mm, addr, flags);
 		if (ret)
 			break;
 	}

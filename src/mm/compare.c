@@ -14,6 +14,7 @@
 
 #include "core/alloc.h"
 #include "mm/inspect.h"
+#include "mm/swap.h"
 
 enum { MAX_LINES = 16 };
 
@@ -88,12 +89,14 @@ static int side_init(struct side *s, struct uhmm_machine *m)
 {
 	*s = (struct side){ .m = m };
 	uhmm__lru_for_each_batched(m, count_batched, s);
+	uhmm__lru_for_each_lazyfree(m, count_batched, s);
 	s->batched_bytes = (s->nr_batched + 1) * sizeof(*s->batched);
 	s->batched = uhmm__reserve(s->batched_bytes);
 	if (!s->batched || uhmm__owners_init(&s->owners, m))
 		return -ENOMEM;
 	s->nr_batched = 0;
 	uhmm__lru_for_each_batched(m, add_batched, s);
+	uhmm__lru_for_each_lazyfree(m, add_batched, s);
 	qsort(s->batched, s->nr_batched, sizeof(*s->batched), cmp_pfn);
 	return 0;
 }
@@ -104,28 +107,48 @@ static void side_exit(struct side *s)
 	uhmm__unreserve(s->batched, s->batched_bytes);
 }
 
+/* References of LRU batches to a folio: MADV_FREE adds more. */
+static uint32_t batch_refs(const struct side *s, uint32_t pfn)
+{
+	const uint32_t *hit = bsearch(&pfn, s->batched, s->nr_batched, sizeof(pfn), cmp_pfn);
+	const uint32_t *first = hit, *end = s->batched + s->nr_batched;
+
+	if (!hit)
+		return 0;
+	while (first > s->batched && first[-1] == pfn)
+		first--;
+	while (hit < end && *hit == pfn)
+		hit++;
+	return (uint32_t)(hit - first);
+}
+
 static void look(struct side *s, pte_t pte, struct page *p)
 {
 	struct uhmm__frame *f;
-	uint32_t pfn, ref;
+	uint32_t ref, pfn;
 
 	memset(p, 0, sizeof(*p));
 	p->device = -1;
 	uhmm__entry_decode(s->m, pte, &p->entry);
 	if (!p->entry.has_frame)
 		return;
-	f = pfn_to_frame(s->m, p->entry.pfn);
-	pfn = (uint32_t)p->entry.pfn;
+	f = page_folio(pfn_to_frame(s->m, p->entry.pfn));
+	pfn = frame_index(s->m, f);
 	ref = folio_ref_count(f);
-	/* On the LRU it is in no batch: most folios need no search. */
-	if (!folio_test(f, PG_LRU) &&
-	    bsearch(&pfn, s->batched, s->nr_batched, sizeof(pfn), cmp_pfn))
-		ref--;
+	/* Most folios are on the LRU and have no reference but their mappings': no search. */
+	if (!folio_test(f, PG_LRU) || ref != (uint32_t)folio_mapcount(f))
+		ref -= batch_refs(s, pfn);
 	p->device = uhmm__owners_device(&s->owners, p->entry.pfn);
 	p->pins = ref / UHMM_PIN_BIAS;
 	p->ref = ref % UHMM_PIN_BIAS;
 	p->map = folio_mapcount(f);
 	p->file = folio_mapping(f);
+}
+
+/* Whether swap has the page; a slot that is none is for the verifier to tell. */
+static bool is_swapped(struct side *s, const struct page *p)
+{
+	return p->entry.kind == ENTRY_SWAP && s->m->swap && p->entry.slot < s->m->swap->nr_slots;
 }
 
 /* First 8 bytes of what a page holds. */
@@ -135,6 +158,8 @@ static uint64_t first_word(struct side *s, const struct page *p)
 
 	if (p->entry.has_frame)
 		uhmm__read_frame(s->m, p->entry.pfn, 0, &w, sizeof(w));
+	else if (is_swapped(s, p))
+		uhmm__swap_peek(s->m, p->entry.slot, 0, &w, sizeof(w));
 	return w;
 }
 
@@ -147,6 +172,11 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 	snprintf(buf, size, "%s%s%s%s %s", uhmm__entry_kind_name(p->entry.kind), node,
 		 p->file ? " file" : "", p->entry.exclusive ? " exclusive" : "",
 		 uhmm__entry_perm(&p->entry, perm));
+	if (is_swapped(s, p)) {
+		size_t n = strlen(buf);
+
+		snprintf(buf + n, size - n, " content 0x%" PRIx64, first_word(s, p));
+	}
 	if (p->entry.has_frame) {
 		size_t n = strlen(buf);
 
@@ -179,26 +209,42 @@ static uhmm_pfn_t content_pfn(struct side *s, uhmm_vaddr_t addr, const struct pa
 {
 	const struct uhmm_vma *vma;
 
-	if (p->entry.has_frame)
+	if (p->entry.has_frame || p->entry.kind == ENTRY_SPECIAL)
 		return p->entry.pfn;
 	vma = p->entry.kind == ENTRY_NONE ? uhmm__vma_lookup(s->mm, addr) : NULL;
 	return vma && vma->file ? file_pfn(s, vma->file, vma_pgoff(vma, addr)) : s->m->zero_pfn;
 }
 
+static void whole_page(struct side *s, uhmm_vaddr_t addr, const struct page *p,
+		       uint8_t buf[UHMM_PAGE_SIZE])
+{
+	if (is_swapped(s, p))
+		uhmm__swap_peek(s->m, p->entry.slot, 0, buf, UHMM_PAGE_SIZE);
+	else
+		uhmm__read_frame(s->m, content_pfn(s, addr, p), 0, buf, UHMM_PAGE_SIZE);
+}
+
 static bool same_content(struct compare *c, uhmm_vaddr_t addr, const struct page *a,
 			 const struct page *b)
 {
-	if (!a->entry.has_frame && !b->entry.has_frame)
+	uint8_t buf_a[UHMM_PAGE_SIZE], buf_b[UHMM_PAGE_SIZE];
+	uhmm_pfn_t pa, pb;
+
+	if (is_swapped(&c->a, a) || is_swapped(&c->b, b)) {
+		whole_page(&c->a, addr, a, buf_a);
+		whole_page(&c->b, addr, b, buf_b);
+		return !memcmp(buf_a, buf_b, UHMM_PAGE_SIZE);
+	}
+	pa = content_pfn(&c->a, addr, a);
+	pb = content_pfn(&c->b, addr, b);
+	if (pa == c->a.m->zero_pfn && pb == c->b.m->zero_pfn)
 		return true;
-	return uhmm__same_content(c->a.m, content_pfn(&c->a, addr, a), c->b.m,
-				  content_pfn(&c->b, addr, b));
+	return uhmm__same_content(c->a.m, pa, c->b.m, pb);
 }
 
-/* What an access gets: 0 for what the page holds, a signal, or -1 for what only swap knows. */
+/* What an access gets: 0 for what the page holds, or a signal. */
 static int outcome(pte_t pte, const struct page *p)
 {
-	if (p->entry.kind == ENTRY_SWAP)
-		return -1;
 	if (p->entry.kind == ENTRY_HWPOISON || leaf_is_marker(pte, MARKER_POISONED))
 		return SIGBUS;
 	return leaf_is_marker(pte, MARKER_GUARD) ? SIGSEGV : 0;

@@ -11,9 +11,14 @@
 
 enum { WORDS = UHMM_PAGE_SIZE / sizeof(uint64_t) };
 
+static _Atomic uint64_t *frame_tag(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return &m->tags[pfn_to_index(m, pfn)];
+}
+
 static uint64_t *frame_words(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return (uint64_t *)(m->bytes + (pfn << UHMM_PAGE_SHIFT));
+	return (uint64_t *)(m->bytes + (pfn_to_index(m, pfn) << UHMM_PAGE_SHIFT));
 }
 
 static void count_copy(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
@@ -28,7 +33,7 @@ void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
 {
 	count_copy(m, dst, src);
 	if (m->tags) {
-		store_relaxed(&m->tags[dst], load_relaxed(&m->tags[src]));
+		store_relaxed(frame_tag(m, dst), load_relaxed(frame_tag(m, src)));
 		return;
 	}
 	for (int i = 0; i < WORDS; i++) {
@@ -38,11 +43,17 @@ void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
 	}
 }
 
+void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		uhmm__copy_page(m, dst + i, src + i);
+}
+
 void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);
 	if (m->tags) {
-		store_relaxed(&m->tags[pfn], 0);
+		store_relaxed(frame_tag(m, pfn), 0);
 		return;
 	}
 	for (int i = 0; i < WORDS; i++)
@@ -55,7 +66,7 @@ void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
  */
 static void tag_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, uint8_t *buf, size_t len)
 {
-	uint64_t tag = load_relaxed(&m->tags[pfn]);
+	uint64_t tag = load_relaxed(frame_tag(m, pfn));
 
 	if (!(off & 7) && len == 8) {
 		memcpy(buf, &tag, 8);
@@ -72,16 +83,16 @@ static void tag_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const 
 
 	if (!(off & 7) && len == 8) {
 		memcpy(&tag, buf, 8);
-		store_relaxed(&m->tags[pfn], tag);
+		store_relaxed(frame_tag(m, pfn), tag);
 		return;
 	}
-	tag = load_relaxed(&m->tags[pfn]);
+	tag = load_relaxed(frame_tag(m, pfn));
 	for (size_t i = 0; i < len; i++) {
 		unsigned int shift = (off + i) % 8 * 8;
 
 		tag = (tag & ~(0xffUL << shift)) | (uint64_t)buf[i] << shift;
 	}
-	store_relaxed(&m->tags[pfn], tag);
+	store_relaxed(frame_tag(m, pfn), tag);
 }
 
 void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len)
@@ -129,6 +140,6 @@ bool uhmm__same_content(struct uhmm_machine *ma, uhmm_pfn_t a, struct uhmm_machi
 			uhmm_pfn_t b)
 {
 	if (ma->tags)
-		return load_relaxed(&ma->tags[a]) == load_relaxed(&mb->tags[b]);
+		return load_relaxed(frame_tag(ma, a)) == load_relaxed(frame_tag(mb, b));
 	return !memcmp(frame_words(ma, a), frame_words(mb, b), UHMM_PAGE_SIZE);
 }

@@ -6,7 +6,8 @@
  *   mm ID users N count N vmas N heap 0xSTART-0xEND
  *   vma 0xSTART-0xEND PERM pgoff 0xN anon_vma yes|no flags NAME,NAME|- [file N regular|memory]
  *   pte 0xADDR npages N KIND PERM [device N] pfn 0xN [BITS] [FOLIO]
- *   pte 0xADDR npages 1 swap|hwpoison|marker raw 0xENTRY
+ *   pte 0xADDR npages 1 swap slot N count N [exclusive] [cached 0xPFN] content 0xN
+ *   pte 0xADDR npages 1 hwpoison|marker raw 0xENTRY
  *   tables pgd 1 pud N pmd N pte N
  *
  * vma    PERM is as in /proc/PID/maps: r, w, x and p (private) or s (shared).
@@ -15,8 +16,9 @@
  *   PERM   what the entry permits: r, w, x; --- for PROT_NONE; what it did, for a migration entry
  *   device which device: the owners of device memory in the order of registration, from 0
  *   BITS   accessed, dirty, exclusive (a migration entry of an exclusive page)
- *   FOLIO  ref N map N flags NAME,NAME [anon|file index 0xN] content 0xN[..0xM]: the same for all pages
- *          of the run, but for the index, which counts up, and the content: the first 8 bytes of the
+ *   FOLIO  ref N map N [order N] flags NAME,NAME [anon|file index 0xN] content 0xN[..0xM]: of the
+ *          folio that the pages belong to if it is a large one, else the same for all pages of the run,
+ *          but for the index, which counts up, and the content: the first 8 bytes of the
  *          first page, and of the last if they differ. ref counts UHMM_PIN_BIAS for each pin.
  */
 #include <inttypes.h>
@@ -24,6 +26,7 @@
 #include <string.h>
 
 #include "mm/inspect.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 enum { LINE = 512 };
@@ -69,9 +72,11 @@ static const char *vma_flags_text(uint64_t flags, char *buf, size_t size)
 		{ UHMM_VM_GROWSDOWN, "growsdown" },   { UHMM_VM_PFNMAP, "pfnmap" },
 		{ UHMM_VM_LOCKED, "locked" },	      { UHMM_VM_IO, "io" },
 		{ UHMM_VM_DONTCOPY, "dontcopy" },     { UHMM_VM_DONTEXPAND, "dontexpand" },
-		{ UHMM_VM_NORESERVE, "noreserve" },   { UHMM_VM_WIPEONFORK, "wipeonfork" },
-		{ UHMM_VM_MIXEDMAP, "mixedmap" },     { UHMM_VM_HUGEPAGE, "hugepage" },
-		{ UHMM_VM_NOHUGEPAGE, "nohugepage" }, { UHMM_VM_MERGEABLE, "mergeable" },
+		{ UHMM_VM_SEQ_READ, "seq" },	      { UHMM_VM_RAND_READ, "rand" },
+		{ UHMM_VM_DONTDUMP, "dontdump" },     { UHMM_VM_NORESERVE, "noreserve" },
+		{ UHMM_VM_WIPEONFORK, "wipeonfork" }, { UHMM_VM_MIXEDMAP, "mixedmap" },
+		{ UHMM_VM_HUGEPAGE, "hugepage" },     { UHMM_VM_NOHUGEPAGE, "nohugepage" },
+		{ UHMM_VM_MERGEABLE, "mergeable" },
 	};
 	size_t n = 0;
 
@@ -101,6 +106,21 @@ static void dump_vma(struct dump *d, struct uhmm_vma *vma)
 
 /* ---- entries ---- */
 
+static void dump_swapped(struct dump *d, const struct run *r)
+{
+	struct uhmm__swap *s = d->m->swap;
+	uint64_t slot = r->entry.slot, content = 0;
+	uint32_t pfn = load_relaxed(&s->cache[slot]);
+	char cached[32] = "";
+
+	if (pfn)
+		snprintf(cached, sizeof(cached), " cached 0x%x", pfn);
+	uhmm__swap_peek(d->m, slot, 0, &content, sizeof(content));
+	line(d, "pte 0x%" PRIx64 " npages 1 swap slot %" PRIu64 " count %u%s%s content 0x%" PRIx64,
+	     r->addr, slot, load_relaxed(&s->count[slot]), r->entry.exclusive ? " exclusive" : "",
+	     cached, content);
+}
+
 static void dump_run(struct dump *d, const struct run *r)
 {
 	const struct uhmm__entry *e = &r->entry;
@@ -109,6 +129,10 @@ static void dump_run(struct dump *d, const struct run *r)
 
 	if (!r->npages)
 		return;
+	if (e->kind == ENTRY_SWAP && d->m->swap && e->slot < d->m->swap->nr_slots) {
+		dump_swapped(d, r);
+		return;
+	}
 	if (!e->has_frame && e->kind != ENTRY_ZERO) {
 		line(d, "pte 0x%" PRIx64 " npages 1 %s raw 0x%" PRIx64, r->addr,
 		     uhmm__entry_kind_name(e->kind), r->pte.val);
@@ -133,6 +157,13 @@ static void dump_run(struct dump *d, const struct run *r)
 
 static bool same_frame_state(struct uhmm__frame *a, struct uhmm__frame *b, uint64_t distance)
 {
+	const uint32_t of_page = (uint32_t)BIT(PG_ANON_EXCLUSIVE);
+	struct uhmm__frame *folio = page_folio(a);
+
+	if (folio_test_large(folio) || folio_test_large(page_folio(b)))
+		return folio == page_folio(b) &&
+		       load_relaxed(&a->mapcount) == load_relaxed(&b->mapcount) &&
+		       !((load_relaxed(&a->flags) ^ load_relaxed(&b->flags)) & of_page);
 	return folio_ref_count(a) == folio_ref_count(b) && folio_mapcount(a) == folio_mapcount(b) &&
 	       load_relaxed(&a->flags) == load_relaxed(&b->flags) &&
 	       load_relaxed(&a->mapping) == load_relaxed(&b->mapping) &&

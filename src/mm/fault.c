@@ -6,7 +6,11 @@
  * may sleep or allocate, then take the PTL, see that the entry is still the same, and install. If it
  * is not, somebody else was faster: the access is tried again.
  */
+#include <uhmm/special.h>
+
+#include "mm/large.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 int uhmm__vm_fault_to_errno(int fault)
@@ -64,12 +68,26 @@ static void unlock(struct uhmm__fault *vmf)
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 }
 
+/* Models: vma_is_accessible(). */
+static bool is_accessible(const struct uhmm_vma *vma)
+{
+	return vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC);
+}
+
 static pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
 {
 	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
 }
 
-/* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none. */
+/* What a write-protect marker leaves in the entry that takes its place. */
+static pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry)
+{
+	if (likely(pte_none(vmf->orig_pte)))
+		return entry;
+	return pte_clear_bits(pte_set(entry, PTE_UFFD_WP), PTE_RW);
+}
+
+/* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none or a uffd-wp marker. */
 static int do_anonymous_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
@@ -78,12 +96,19 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	pte_t entry;
 	int ret;
 
+	/* What its driver did not put into a mapping is not there. */
+	if (unlikely(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)))
+		return VM_FAULT_SIGBUS;
 	if (uhmm__pte_alloc(&vma->mm->pgt, vmf->pmd))
 		return VM_FAULT_OOM;
 	if (!(vmf->flags & FAULT_FLAG_WRITE)) {
 		if (!relock(vmf))
 			return 0;
-		set_pte(vmf->pte, pte_mk(m->zero_pfn, vma->page_prot));
+		if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
+			unlock(vmf);
+			return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
+		}
+		set_pte(vmf->pte, keep_uffd_wp(vmf, pte_mk(m->zero_pfn, vma->page_prot)));
 		unlock(vmf);
 		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
 		return 0;
@@ -94,10 +119,16 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	f = uhmm__folio_alloc(m, true);
 	if (unlikely(!f))
 		return VM_FAULT_OOM;
-	entry = maybe_mkwrite(pte_set(pte_mk(frame_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
+	entry = maybe_mkwrite(pte_set(pte_mk(ram_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
+	entry = keep_uffd_wp(vmf, entry);
 	if (unlikely(!relock(vmf))) {
 		folio_put(m, f);
 		return 0;
+	}
+	if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
+		unlock(vmf);
+		folio_put(m, f);
+		return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
 	}
 	store_relaxed(&f->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
 	folio_add_new_anon_rmap(f, vma, vmf->address);
@@ -111,15 +142,22 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 /* Models: wp_can_reuse_anon_folio(). Context: PTL. */
 static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
 {
-	/* A batch may hold one reference, and whoever isolates or migrates another. */
-	if (folio_ref_count(f) > 3)
+	const bool maybe_in_batch = !folio_test(f, PG_LRU);
+	const bool in_swapcache = folio_test(f, PG_SWAPCACHE);
+
+	if (unlikely(folio_test_large(f)))
+		return uhmm__large_can_reuse(f);
+	/* Another CPU's batch is not looked at, and this one's only if that can help. */
+	if (folio_ref_count(f) > 1U + maybe_in_batch + in_swapcache)
 		return false;
-	if (!folio_test(f, PG_LRU))
+	if (maybe_in_batch)
 		uhmm__lru_add_drain(m);
-	if (folio_ref_count(f) > 1)
+	if (folio_ref_count(f) > 1U + in_swapcache)
 		return false;
 	if (!folio_trylock(f))
 		return false;
+	if (folio_test(f, PG_SWAPCACHE))
+		uhmm__folio_free_swap(m, f);
 	if (folio_ref_count(f) != 1) {
 		folio_unlock(m, f);
 		return false;
@@ -140,8 +178,8 @@ static void wp_reuse(struct uhmm__fault *vmf)
 }
 
 /*
- * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, with a
- * reference, or NULL for the zero page.
+ * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, its
+ * folio with a reference, or NULL for the zero page or a driver's frame.
  */
 static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 {
@@ -157,17 +195,20 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	ret = anon_prepare(vmf);
 	if (unlikely(ret))
 		goto out;
-	new = uhmm__folio_alloc(m, !old);
+	new = uhmm__folio_alloc(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
 	if (unlikely(!new)) {
 		ret = VM_FAULT_OOM;
 		goto out;
 	}
-	if (old)
-		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, old));
+	if (pte_pfn(vmf->orig_pte) != m->zero_pfn)
+		uhmm__copy_page(m, ram_pfn(m, new), pte_pfn(vmf->orig_pte));
 	uhmm__invalidate_start(&range);
 	if (relock(vmf)) {
-		entry = pte_mk(frame_pfn(m, new), vma->page_prot);
-		entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
+		entry = pte_mk(ram_pfn(m, new), vma->page_prot);
+		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
+			entry = pte_set(entry, vmf->orig_pte.val & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
+		else
+			entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
 		/* Cleared before the new one is set: no CPU may see the two at a time. */
 		uhmm__ptep_clear_flush(&vma->mm->pgt, vmf->address, vmf->pte);
 		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
@@ -175,40 +216,54 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		uhmm__folio_add_lru_new(m, new);
 		set_pte(vmf->pte, entry);
 		if (old)
-			folio_remove_rmap(old);
+			folio_remove_rmap(old, vma->mm);
 		unlock(vmf);
 		copied = true;
 		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
 	}
 	uhmm__invalidate_end(&range);
-	if (copied && old)
-		folio_put(m, old); /* the mapping's */
+	if (copied && old) {
+		free_swap_cache(m, page_folio(old));
+		folio_put(m, page_folio(old)); /* the mapping's */
+	}
 	if (!copied)
 		folio_put(m, new);
 out:
 	if (old)
-		folio_put(m, old);
+		folio_put(m, page_folio(old));
 	return ret;
 }
 
-/* Models: do_wp_page(). Entered with the entry mapped and locked. */
-static int do_wp_page(struct uhmm__fault *vmf)
+int uhmm__do_wp_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__frame *f = vm_normal_page(m, vmf->orig_pte);
+	struct uhmm__frame *page = vm_normal_page(m, vmf->orig_pte);
 
-	if (unlikely(vma->flags & UHMM_VM_SHARED) && f)
-		return uhmm__wp_page_shared(vmf, f);
-	if (f && folio_test_anon(f) && (folio_test(f, PG_ANON_EXCLUSIVE) || can_reuse(m, f, vma))) {
-		folio_set(f, PG_ANON_EXCLUSIVE);
-		wp_reuse(vmf);
+	if (unlikely(vmf->orig_pte.val & PTE_UFFD_WP) && vma->flags & UHMM_VM_UFFD_WP &&
+	    !(vmf->flags & FAULT_FLAG_UNSHARE)) {
+		unlock(vmf);
+		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
+	}
+	if (unlikely(vma->flags & UHMM_VM_SHARED)) {
+		if (page)
+			return uhmm__wp_page_shared(vmf, page);
+		wp_reuse(vmf); /* a driver's frame; as wp_pfn_shared() without pfn_mkwrite() */
 		return 0;
 	}
-	if (f)
-		folio_get(f);
+	if (page && folio_test_anon(page_folio(page)) &&
+	    (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
+		folio_set(page, PG_ANON_EXCLUSIVE);
+		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
+			unlock(vmf); /* whoever asked may have it now, and only to read */
+		else
+			wp_reuse(vmf);
+		return 0;
+	}
+	if (page)
+		folio_get(page_folio(page));
 	unlock(vmf);
-	return wp_copy(vmf, f);
+	return wp_copy(vmf, page);
 }
 
 /*
@@ -226,9 +281,37 @@ static void spurious(struct uhmm__fault *vmf)
 
 static int do_pte_missing(struct uhmm__fault *vmf)
 {
-	if (unlikely(!vma_is_anonymous(vmf->vma)))
+	if (unlikely(vmf->vma->file))
 		return uhmm__do_file_fault(vmf);
 	return do_anonymous_page(vmf);
+}
+
+/* A NUMA hint: the access is seen, the entry is as it was. Context: PTL. Models: do_numa_page(). */
+static int do_numa_page(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	pte_t pte = pte_set(pte_modify(vmf->orig_pte, vma->page_prot), PTE_ACCESSED);
+
+	if (uhmm__can_change_writable(vma, pte))
+		pte = pte_set(pte, PTE_RW);
+	set_pte(vmf->pte, pte);
+	unlock(vmf);
+	uhmm__count(UHMM_CNT_FAULT_NUMA);
+	return 0;
+}
+
+/* Models: pte_marker_handle_uffd_wp(). */
+static int uffd_wp_marker(struct uhmm__fault *vmf)
+{
+	uhmm__pte_unmap(vmf->pte);
+	if (vmf->vma->flags & UHMM_VM_UFFD_WP)
+		return do_anonymous_page(vmf);
+	/* Left over from a range that is not registered any more. */
+	if (relock(vmf)) {
+		set_pte(vmf->pte, pte_make(0));
+		unlock(vmf);
+	}
+	return 0;
 }
 
 /* Models: handle_pte_fault(). */
@@ -244,12 +327,15 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 		return do_pte_missing(vmf);
 	}
 	if (!pte_present(vmf->orig_pte))
-		return uhmm__do_swap_page(vmf);
+		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
+								     : uhmm__do_swap_page(vmf);
 	uhmm__pte_unmap(vmf->pte);
 	if (!relock(vmf))
 		return 0;
-	if (vmf->flags & FAULT_FLAG_WRITE && !pte_write(vmf->orig_pte))
-		return do_wp_page(vmf);
+	if (unlikely(pte_protnone(vmf->orig_pte)) && is_accessible(vmf->vma))
+		return do_numa_page(vmf);
+	if (vmf->flags & (FAULT_FLAG_WRITE | FAULT_FLAG_UNSHARE) && !pte_write(vmf->orig_pte))
+		return uhmm__do_wp_page(vmf);
 	spurious(vmf);
 	return 0;
 }

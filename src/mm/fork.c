@@ -1,37 +1,50 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fork: VMAs and page tables. Models: dup_mmap() and mm/memory.c:copy_page_range(). */
 #include "mm/mm.h"
+#include "mm/swap.h"
 
-/* One entry that is not present. Context: both PTLs. Models: copy_nonpresent_pte(). */
-static void copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst_pte,
-			    ptent_t *src_pte, pte_t pte)
+/*
+ * One entry that is not present. Context: both PTLs. Returns: 0; -ENOENT it is present now, copy
+ * that; -EBUSY its folio is locked. Models: copy_nonpresent_pte().
+ */
+static int copy_nonpresent(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst_pte,
+			   ptent_t *src_pte, pte_t pte)
 {
 	struct uhmm_machine *m = src->mm->machine;
 	bool cow = vma_is_cow_mapping(src);
 
-	if (leaf_is_migration(pte)) {
+	if (leaf_type(pte) == LEAF_SWAP) {
+		uhmm__swap_dup_entry(m, leaf_offset(pte));
+		if (pte.val & LEAF_EXCLUSIVE) {
+			pte = pte_clear_bits(pte, LEAF_EXCLUSIVE);
+			set_pte(src_pte, pte);
+		}
+	} else if (leaf_is_migration(pte)) {
 		if (cow && leaf_type(pte) != LEAF_MIGRATION_READ) {
 			/* What was exclusive is now shared: both must copy on write. */
 			pte = leaf_retype(pte, LEAF_MIGRATION_READ);
 			set_pte(src_pte, pte);
 		}
 	} else if (leaf_is_device_private(pte)) {
-		struct uhmm__frame *f = pfn_to_frame(m, leaf_pfn(pte));
+		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte));
 
-		folio_get(f);
-		folio_add_anon_rmap(f, false);
-		folio_clear(f, PG_ANON_EXCLUSIVE);
+		folio_get(page_folio(page));
+		folio_add_anon_rmap(page, dst->mm, false);
+		folio_clear(page, PG_ANON_EXCLUSIVE);
 		if (cow && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			pte = leaf_retype(pte, LEAF_DEVICE_PRIVATE_READ);
 			/* Nobody can save and restore a device's state: soft-dirty is not kept. */
 			pte = pte_clear_bits(pte, LEAF_SOFT_DIRTY);
 			set_pte(src_pte, pte);
 		}
+	} else if (leaf_is_device_exclusive(pte)) {
+		/* Only the CPU's own pages can be shared. */
+		return uhmm__try_restore_exclusive_pte(src, src_pte, pte) ? -ENOENT : -EBUSY;
 	} else if (leaf_is_marker(pte, MARKER_UFFD_WP)) {
-		return; /* userfaultfd does not follow into the child */
+		return 0; /* userfaultfd does not follow into the child */
 	}
-	(void)dst;
 	set_pte(dst_pte, pte_clear_bits(pte, LEAF_UFFD_WP));
+	return 0;
 }
 
 /*
@@ -43,14 +56,15 @@ static int copy_present(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst
 			struct uhmm__frame **prealloc)
 {
 	struct uhmm_machine *m = src->mm->machine;
-	struct uhmm__frame *f = vm_normal_page(m, pte), *new;
+	struct uhmm__frame *page = vm_normal_page(m, pte), *new;
 
-	if (f && folio_test(f, PG_ANON_EXCLUSIVE) && unlikely(folio_maybe_dma_pinned(f))) {
+	if (page && folio_test(page, PG_ANON_EXCLUSIVE) &&
+	    unlikely(folio_maybe_dma_pinned(page_folio(page)))) {
 		new = *prealloc;
 		if (!new)
 			return -EAGAIN;
 		*prealloc = NULL;
-		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, f));
+		uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, page));
 		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
 		folio_add_new_anon_rmap(new, dst, addr);
 		uhmm__folio_add_lru_new(m, new);
@@ -60,11 +74,11 @@ static int copy_present(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst
 		set_pte(dst_pte, pte);
 		return 0;
 	}
-	if (f) {
-		folio_get(f);
-		folio_add_anon_rmap(f, false);
-		if (folio_test(f, PG_ANON_EXCLUSIVE))
-			folio_clear(f, PG_ANON_EXCLUSIVE);
+	if (page) {
+		folio_get(page_folio(page));
+		folio_add_anon_rmap(page, dst->mm, false);
+		if (folio_test(page, PG_ANON_EXCLUSIVE))
+			folio_clear(page, PG_ANON_EXCLUSIVE);
 	}
 	if (unlikely(src->flags & UHMM_VM_SHARED)) {
 		/* The parent's entry tells of its stores, the child's of its own. */
@@ -111,8 +125,12 @@ again:
 			continue;
 		uhmm__count(UHMM_CNT_FORKED_PAGES);
 		if (!pte_present(pte)) {
-			copy_nonpresent(dst, src, d, s, pte);
-			continue;
+			err = copy_nonpresent(dst, src, d, s, pte);
+			if (!err)
+				continue;
+			if (err == -EBUSY)
+				break;
+			pte = ptep_get(s);
 		}
 		err = copy_present(dst, src, d, s, pte, addr, &prealloc);
 		if (err)
@@ -122,6 +140,8 @@ again:
 	uhmm__pte_unmap(src_start);
 	uhmm__pte_unmap_unlock(dst_start, dst_ptl);
 	uhmm__count_n(UHMM_CNT_READ_PTE, s - src_start);
+	if (err == -EBUSY)
+		err = -ENOMEM; /* all that callers in Linux ever say */
 	if (err == -EAGAIN) {
 		prealloc = uhmm__folio_alloc(m, false);
 		if (!prealloc)
@@ -135,6 +155,22 @@ out:
 	return err;
 }
 
+/*
+ * Without an anon_vma there is no anonymous page: the child faults for itself. What a driver mapped
+ * and guard regions it cannot. Models: vma_needs_copy().
+ */
+static bool vma_needs_copy(const struct uhmm_vma *src)
+{
+	return load_relaxed(&src->anon_vma) || load_relaxed(&src->maybe_guard) ||
+	       src->flags & (UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP);
+}
+
+/* Lockless pinning goes another way while the sequence is odd, and starts anew if it has moved. */
+static void write_protect_seq_step(struct uhmm_mm *mm)
+{
+	atomic_fetch_add_explicit(&mm->write_protect_seq, 1, memory_order_seq_cst);
+}
+
 /* Models: copy_page_range(). */
 static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 {
@@ -144,11 +180,12 @@ static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 	uhmm_vaddr_t addr, next;
 	int err = 0;
 
-	/* Without an anon_vma there is no anonymous page: the child faults for itself. */
-	if (!load_relaxed(&src->anon_vma))
+	if (!vma_needs_copy(src))
 		return 0;
-	if (cow)
+	if (cow) {
 		uhmm__invalidate_start(&range);
+		write_protect_seq_step(src->mm);
+	}
 	for (addr = src->start; addr < src->end && !err; addr = next) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(&src->mm->pgt, addr, &level);
@@ -158,8 +195,10 @@ static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 			err = copy_pte_range(dst, src, pmdp, addr, next);
 		uhmm__cond_resched();
 	}
-	if (cow)
+	if (cow) {
+		write_protect_seq_step(src->mm);
 		uhmm__invalidate_end(&range);
+	}
 	return err;
 }
 
@@ -172,7 +211,8 @@ static int dup_vma(struct uhmm_mm *mm, struct uhmm_vma *src)
 		return -ENOMEM;
 	vma->start = src->start;
 	vma->end = src->end;
-	vma->flags = src->flags & ~UHMM_VM_LOCKED;
+	vma->flags = src->flags & ~(UHMM_VM_LOCKED | UHMM__VM_UFFD);
+	store_relaxed(&vma->maybe_guard, load_relaxed(&src->maybe_guard));
 	vma->page_prot = src->page_prot;
 	vma->pgoff = src->pgoff;
 	vma->anon_pgoff = src->anon_pgoff;

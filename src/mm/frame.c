@@ -10,6 +10,8 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "mm/large.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 #include "pgtable/tlb.h"
 
@@ -19,14 +21,14 @@ enum {
 	PCP_BATCH = 64,
 	PCP_MAX = 4 * PCP_BATCH,
 	POPULATE_BLOCKS = 16, /* 32 MiB of RAM: 256 KiB of descriptors, 64 KiB of tags */
+	MAX_FUTILE = 4,	      /* attempts to reclaim that free nothing, before giving up */
 	FIRST_BLOCK = 1,      /* block 0 holds the zero page and no other frame in use */
 };
 
 struct block {
 	uint64_t free[BLOCK_WORDS]; /* [zone] set = free */
 	uint32_t nr_free;	    /* [zone] */
-	uint32_t next;		    /* [zone] list of blocks with free frames, 0 = end */
-	bool listed;		    /* [zone] */
+	uint32_t next, prev;	    /* [zone] list of blocks with free frames, 0 = end */
 };
 
 /* Free frames of one CPU. [local lock of the CPU] */
@@ -39,10 +41,13 @@ struct uhmm__frames {
 	struct uhmm__spinlock zone;
 	struct block *blocks; /* reserved, indexed by pfn / BLOCK_FRAMES */
 	uint32_t nr_blocks;
-	uint32_t partial;    /* [zone] head of the list of used blocks with free frames, 0 = none */
+	/* Heads of the lists of blocks that were used and have free frames, 0 = none. [zone] */
+	uint32_t partial;    /* some are free */
+	uint32_t whole;	     /* all are */
 	uint32_t next_fresh; /* [zone] first block never used */
 	struct pcp *pcp;
-	size_t tags_bytes, bytes_bytes;
+	void *vmemmap; /* as reserved: m->vmemmap is aligned in it */
+	size_t vmemmap_bytes, tags_bytes, bytes_bytes;
 };
 
 static void zero_page_init(struct uhmm_machine *m)
@@ -55,7 +60,7 @@ static void zero_page_init(struct uhmm_machine *m)
 
 int uhmm__frames_init(struct uhmm_machine *m)
 {
-	size_t nr = m->end_pfn;
+	size_t nr = m->nr_frames;
 	struct uhmm__frames *fr = uhmm__alloc(m, sizeof(*fr));
 
 	if (!fr)
@@ -66,7 +71,12 @@ int uhmm__frames_init(struct uhmm_machine *m)
 	fr->next_fresh = FIRST_BLOCK;
 	fr->blocks = uhmm__reserve(fr->nr_blocks * sizeof(*fr->blocks));
 	fr->pcp = uhmm__alloc_aligned(m, 128, m->config.nr_cpus * sizeof(*fr->pcp));
-	m->vmemmap = uhmm__reserve(nr * sizeof(*m->vmemmap));
+	/* A tail finds its head by masking its own address. */
+	fr->vmemmap_bytes = nr * sizeof(*m->vmemmap) + BLOCK_FRAMES * sizeof(*m->vmemmap);
+	fr->vmemmap = uhmm__reserve(fr->vmemmap_bytes);
+	if (fr->vmemmap)
+		m->vmemmap = (void *)ALIGN_UP((uintptr_t)fr->vmemmap,
+					      BLOCK_FRAMES * sizeof(*m->vmemmap));
 	if (m->config.content == UHMM_CONTENT_BYTES) {
 		fr->bytes_bytes = nr * UHMM_PAGE_SIZE;
 		m->bytes = uhmm__reserve(fr->bytes_bytes);
@@ -89,7 +99,7 @@ void uhmm__frames_exit(struct uhmm_machine *m)
 		return;
 	uhmm__unreserve(fr->blocks, fr->nr_blocks * sizeof(*fr->blocks));
 	uhmm__free(m, fr->pcp, m->config.nr_cpus * sizeof(*fr->pcp));
-	uhmm__unreserve(m->vmemmap, m->end_pfn * sizeof(*m->vmemmap));
+	uhmm__unreserve(fr->vmemmap, fr->vmemmap_bytes);
 	uhmm__unreserve(m->tags, fr->tags_bytes);
 	uhmm__unreserve(m->bytes, fr->bytes_bytes);
 	uhmm__free(m, fr, sizeof(*fr));
@@ -113,11 +123,46 @@ static void populate_ahead(struct uhmm_machine *m, uint32_t block)
 		uhmm__reserve_populate((void *)&m->tags[first], nr * sizeof(*m->tags));
 }
 
-/* A block with a free frame, or 0. *@fresh: it was never used before. Context: zone lock. */
-static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
+/* ---- blocks ---- */
+
+/* The list that a block with so many free frames is on; NULL for none. */
+static uint32_t *block_list(struct uhmm__frames *fr, uint32_t nr_free)
 {
-	struct block *b;
-	uint32_t i = fr->partial;
+	if (!nr_free)
+		return NULL;
+	return nr_free == BLOCK_FRAMES ? &fr->whole : &fr->partial;
+}
+
+/* A block has @nr free frames from now on. Context: zone lock. */
+static void block_set_free(struct uhmm__frames *fr, uint32_t i, uint32_t nr)
+{
+	struct block *b = &fr->blocks[i];
+	uint32_t *from = block_list(fr, b->nr_free), *to = block_list(fr, nr);
+
+	b->nr_free = nr;
+	if (from == to)
+		return;
+	if (from) {
+		if (b->prev)
+			fr->blocks[b->prev].next = b->next;
+		else
+			*from = b->next;
+		if (b->next)
+			fr->blocks[b->next].prev = b->prev;
+	}
+	if (to) {
+		b->prev = 0;
+		b->next = *to;
+		if (*to)
+			fr->blocks[*to].prev = i;
+		*to = i;
+	}
+}
+
+/* A block with all frames free, or 0. *@fresh: it was never used before. Context: zone lock. */
+static uint32_t block_whole(struct uhmm__frames *fr, bool *fresh)
+{
+	uint32_t i = fr->whole;
 
 	if (i)
 		return i;
@@ -125,13 +170,15 @@ static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
 		return 0;
 	i = fr->next_fresh++;
 	*fresh = true;
-	b = &fr->blocks[i];
-	memset(b->free, 0xff, sizeof(b->free));
-	b->nr_free = BLOCK_FRAMES;
-	b->listed = true;
-	b->next = 0;
-	fr->partial = i;
+	memset(fr->blocks[i].free, 0xff, sizeof(fr->blocks[i].free));
+	block_set_free(fr, i, BLOCK_FRAMES);
 	return i;
+}
+
+/* A block with a free frame, or 0. Context: zone lock. */
+static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
+{
+	return likely(fr->partial) ? fr->partial : block_whole(fr, fresh);
 }
 
 /* Fill an empty list with the free frames of one bitmap word. */
@@ -154,11 +201,7 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 		;
 	word = b->free[w];
 	b->free[w] = 0;
-	b->nr_free -= __builtin_popcountl(word);
-	if (!b->nr_free) {
-		fr->partial = b->next;
-		b->listed = false;
-	}
+	block_set_free(fr, i, b->nr_free - __builtin_popcountl(word));
 	uhmm__spin_unlock(&fr->zone);
 	/* Not under the lock: the host takes its time. */
 	if (unlikely(fresh))
@@ -172,39 +215,32 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 	return true;
 }
 
-/* Give the oldest half of a full list back to the blocks. */
-static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp)
+/* Give the @n oldest frames of a list back to the blocks. Context: the CPU's local lock. */
+static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 {
-	const uint32_t n = PCP_MAX / 2;
-
 	uhmm__spin_lock(&fr->zone);
 	for (uint32_t k = 0; k < n; k++) {
 		uint32_t i = pcp->pfn[k] / BLOCK_FRAMES;
 		struct block *b = &fr->blocks[i];
 
 		b->free[pcp->pfn[k] % BLOCK_FRAMES / 64] |= BIT(pcp->pfn[k] % 64);
-		b->nr_free++;
-		if (!b->listed) {
-			b->listed = true;
-			b->next = fr->partial;
-			fr->partial = i;
-		}
+		block_set_free(fr, i, b->nr_free + 1);
 	}
 	uhmm__spin_unlock(&fr->zone);
 	memmove(pcp->pfn, pcp->pfn + n, (pcp->nr - n) * sizeof(*pcp->pfn));
 	pcp->nr -= n;
 }
 
-struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+/* ---- allocation ---- */
+
+/* A frame, or NULL if RAM is used up. Models: get_page_from_freelist(). */
+uhmm_always_inline struct uhmm__frame *frame_get(struct uhmm_machine *m)
 {
 	struct uhmm__frames *fr = m->frames;
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct pcp *pcp = &fr->pcp[cpu->id];
-	struct uhmm__frame *f;
 	uhmm_pfn_t pfn;
 
-	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
-		return NULL;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr) && !pcp_refill(m, pcp)) {
 		uhmm__spin_unlock(&cpu->local);
@@ -212,15 +248,191 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 	}
 	pfn = pcp->pfn[--pcp->nr];
 	uhmm__spin_unlock(&cpu->local);
+	return pfn_to_frame(m, pfn);
+}
 
-	f = pfn_to_frame(m, pfn);
+/* Frames that CPUs keep may be what another, or a block, lacks. Models: drain_all_pages(). */
+static void pcp_drain_all(struct uhmm_machine *m)
+{
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
+		struct pcp *pcp = &m->frames->pcp[c];
+
+		uhmm__spin_lock(&cpu->local);
+		pcp_spill(m->frames, pcp, pcp->nr);
+		uhmm__spin_unlock(&cpu->local);
+	}
+}
+
+/*
+ * RAM is used up. Others may take what was freed: as long as there is progress it is tried again,
+ * and a few times without, for what others work on cannot be reclaimed for the moment.
+ * Models: __alloc_pages_slowpath().
+ */
+static struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
+{
+	unsigned int futile = 0;
+
+	while (futile < MAX_FUTILE) {
+		unsigned int freed = uhmm__try_to_free_pages(m);
+		struct uhmm__frame *f = frame_get(m);
+
+		if (f)
+			return f;
+		if (freed) {
+			futile = 0;
+			continue;
+		}
+		/* Frames that nobody maps any more may sit in the batches of other CPUs. */
+		if (!futile++) {
+			uhmm__lru_add_drain_all(m);
+			pcp_drain_all(m);
+		}
+	}
+	return NULL;
+}
+
+struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__frame *f;
+
+	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
+		return NULL;
+	f = frame_get(m);
+	if (unlikely(!f)) {
+		f = frame_reclaim(m);
+		if (!f)
+			return NULL;
+	}
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
 	if (zero)
-		uhmm__clear_page(m, pfn);
+		uhmm__clear_page(m, frame_pfn(m, f));
 	return f;
 }
+
+/* ---- large folios ---- */
+
+/* The first of 2^@order free frames of a block that start at a multiple of that; -1: none. */
+static int run_find(const struct block *b, unsigned int order)
+{
+	unsigned int words = order > 6 ? 1U << (order - 6) : 1;
+
+	for (unsigned int w = 0; w < BLOCK_WORDS; w += words) {
+		uint64_t word = b->free[w];
+
+		for (unsigned int i = 1; i < words; i++)
+			word &= b->free[w + i];
+		if (order >= 6) {
+			if (word == UINT64_MAX)
+				return (int)w * 64;
+			continue;
+		}
+		for (unsigned int k = 0; k < order; k++)
+			word &= word >> (1U << k);
+		word &= UINT64_MAX / (BIT(1U << order) - 1);
+		if (word)
+			return (int)(w * 64) + __builtin_ctzl(word);
+	}
+	return -1;
+}
+
+/* Mark 2^@order frames of a block, from @first on. Context: zone lock. */
+static void run_set(struct uhmm__frames *fr, uint32_t i, unsigned int first, unsigned int order,
+		    bool free)
+{
+	struct block *b = &fr->blocks[i];
+	unsigned int n = 1U << order;
+
+	for (unsigned int k = first; k < first + n; k += MIN(n, 64U)) {
+		uint64_t mask = n >= 64 ? UINT64_MAX : (BIT(n) - 1) << (k % 64);
+
+		if (free)
+			b->free[k / 64] |= mask;
+		else
+			b->free[k / 64] &= ~mask;
+	}
+	block_set_free(fr, i, free ? b->nr_free + n : b->nr_free - n);
+}
+
+/* The first of 2^@order frames, 0 if there are none together. */
+static uhmm_pfn_t run_alloc(struct uhmm_machine *m, unsigned int order)
+{
+	struct uhmm__frames *fr = m->frames;
+	bool fresh = false;
+	int first = -1;
+	uint32_t i = 0;
+
+	uhmm__spin_lock(&fr->zone);
+	if (order < UHMM_PMD_ORDER) {
+		for (i = fr->partial; i; i = fr->blocks[i].next) {
+			first = run_find(&fr->blocks[i], order);
+			if (first >= 0)
+				break;
+		}
+	}
+	if (first < 0) {
+		i = block_whole(fr, &fresh);
+		first = 0;
+	}
+	if (i)
+		run_set(fr, i, (unsigned int)first, order, false);
+	uhmm__spin_unlock(&fr->zone);
+	if (fresh)
+		populate_ahead(m, i);
+	return i ? (uhmm_pfn_t)i * BLOCK_FRAMES + (unsigned int)first : 0;
+}
+
+void uhmm__prep_folio(struct uhmm__frame *f, unsigned int order, uint32_t flags)
+{
+	uint32_t tail = (uint32_t)BIT(PG_TAIL) | order << FOLIO_ORDER_SHIFT;
+
+	for (uint64_t i = 1; i < 1UL << order; i++) {
+		store_relaxed(&f[i].flags, tail | (flags & FOLIO_TAIL_FLAGS));
+		store_relaxed(&f[i].mapcount, 0);
+		store_relaxed(&f[i].mapping, 0);
+		store_relaxed(&f[i].index, 0);
+	}
+	store_relaxed(&f->flags, flags | order << FOLIO_ORDER_SHIFT);
+}
+
+struct uhmm__frame *uhmm__folio_alloc_order(struct uhmm_machine *m, unsigned int order, bool zero)
+{
+	struct uhmm__frame *f;
+	uhmm_pfn_t pfn;
+
+	if (!order)
+		return uhmm__folio_alloc(m, zero);
+	UHMM_VM_BUG_ON(m, order > FOLIO_MAX_ORDER);
+	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
+		return NULL;
+	pfn = run_alloc(m, order);
+	if (unlikely(!pfn)) {
+		pcp_drain_all(m);
+		pfn = run_alloc(m, order);
+		if (!pfn)
+			return NULL;
+	}
+	f = pfn_to_frame(m, pfn);
+	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
+	uhmm__prep_folio(f, order, (uint32_t)BIT(PG_SWAPBACKED));
+	store_release(&f->refcount, 1);
+	for (uint64_t i = 0; zero && i < 1UL << order; i++)
+		uhmm__clear_page(m, pfn + i);
+	return f;
+}
+
+static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
+{
+	struct uhmm__frames *fr = m->frames;
+
+	uhmm__spin_lock(&fr->zone);
+	run_set(fr, pfn / BLOCK_FRAMES, pfn % BLOCK_FRAMES, order, true);
+	uhmm__spin_unlock(&fr->zone);
+}
+
+/* ---- freeing ---- */
 
 /* What must hold of a folio whose last reference is gone. */
 static void check_free(struct uhmm_machine *m, struct uhmm__frame *f)
@@ -228,19 +440,40 @@ static void check_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	const uint32_t bad =
 		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
-	if (likely(!(load_relaxed(&f->flags) & bad) && !folio_mapcount(f)))
+	if (likely(!(load_relaxed(&f->flags) & bad) && !folio_mapcount(f) &&
+		   !load_relaxed(&f->mapcount)))
 		return;
 	uhmm__report(m, UHMM_REPORT_BUG, "bad folio freed: pfn %#lx flags %#x mapcount %d",
 		     (unsigned long)frame_pfn(m, f), load_relaxed(&f->flags), folio_mapcount(f));
 }
 
-/* Forget whose it was. True: a RAM frame, which goes to a free list. */
+/* The tails of a folio that is about to be free. */
+static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uint32_t flags = (load_relaxed(&f->flags) & FOLIO_TAIL_FLAGS) | (uint32_t)BIT(PG_FREE);
+
+	uhmm__deferred_split_unqueue(m, f);
+	for (uint64_t i = 1, n = folio_nr_pages(f); i < n; i++) {
+		if (load_relaxed(&f[i].mapcount))
+			uhmm__report(m, UHMM_REPORT_BUG, "bad folio freed: pfn %#lx mapcount %d",
+				     (unsigned long)frame_pfn(m, f) + i,
+				     load_relaxed(&f[i].mapcount));
+		uhmm__tlb_frame_freed(m, frame_pfn(m, f) + i);
+		store_relaxed(&f[i].mapping, 0);
+		store_relaxed(&f[i].index, 0);
+		store_relaxed(&f[i].flags, flags);
+	}
+}
+
+/* Forget whose it was. True: RAM, which goes to a free list. */
 static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	check_free(m, f);
 	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
+	if (unlikely(folio_test_large(f)))
+		retire_tails(m, f);
 	if (folio_is_zone_device(f)) {
 		uhmm__free_zone_device_folio(m, f);
 		return false;
@@ -253,23 +486,28 @@ static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
 static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, uint32_t pfn)
 {
 	if (unlikely(pcp->nr == PCP_MAX))
-		pcp_spill(m->frames, pcp);
+		pcp_spill(m->frames, pcp, PCP_MAX / 2);
 	pcp->pfn[pcp->nr++] = pfn;
 }
 
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 {
+	unsigned int order = folio_order(f);
 	struct uhmm__cpu *cpu;
 
 	if (!folio_retire(m, f))
 		return;
+	if (unlikely(order)) {
+		run_free(m, frame_pfn(m, f), order);
+		return;
+	}
 	cpu = uhmm__this_cpu();
 	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, &m->frames->pcp[cpu->id], frame_pfn(m, f));
+	pcp_push(m, &m->frames->pcp[cpu->id], frame_index(m, f));
 	uhmm__spin_unlock(&cpu->local);
 }
 
-void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr)
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct pcp *pcp = &m->frames->pcp[cpu->id];
@@ -279,14 +517,18 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 		unsigned int n = MIN(nr, ARRAY_SIZE(ram)), nr_ram = 0;
 
 		for (unsigned int i = 0; i < n; i++) {
-			if (folio_retire(m, pfn_to_frame(m, pfns[i])))
-				ram[nr_ram++] = pfns[i];
+			struct uhmm__frame *f = &m->vmemmap[indices[i]];
+
+			if (unlikely(folio_test_large(f)))
+				uhmm__folio_free(m, f);
+			else if (folio_retire(m, f))
+				ram[nr_ram++] = indices[i];
 		}
 		uhmm__spin_lock(&cpu->local);
 		for (unsigned int i = 0; i < nr_ram; i++)
 			pcp_push(m, pcp, ram[i]);
 		uhmm__spin_unlock(&cpu->local);
-		pfns += n;
+		indices += n;
 		nr -= n;
 	}
 }
@@ -294,9 +536,9 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned in
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b)
 {
 	if (b->nr == 1)
-		uhmm__folio_free(m, pfn_to_frame(m, b->pfn[0]));
+		uhmm__folio_free(m, &m->vmemmap[b->index[0]]);
 	else if (b->nr)
-		uhmm__folios_free(m, b->pfn, b->nr);
+		uhmm__folios_free(m, b->index, b->nr);
 	b->nr = 0;
 }
 

@@ -2,12 +2,14 @@
 /*
  * frame.h - frame descriptors, folios and their contents.
  *
- * A pfn indexes machine->vmemmap, a reserved array that fills on first touch. A folio is named by
+ * machine->vmemmap is a reserved array that fills on first touch. A pfn of the physical space is an
+ * index of it; one of the device space, if the machine has that, counts from own_base. A folio is named by
  * the descriptor of its first frame, as in the kernel. A descriptor is 32 bytes: with 8 bytes of
  * tag and 8 of page-table entry a populated page costs 48.
  *
- * References of a folio: one per mapping, one while it sits in an LRU batch, one per caller that
- * holds it (migration, fault, a user of the API). Free frames have none, device pages included.
+ * References of a folio: one per mapping, one while it sits in an LRU batch, one while it is in the
+ * page cache or the swap cache, one per caller that holds it (migration, fault, a user of the API).
+ * Free frames have none, device pages included.
  * Pins count as UHMM_PIN_BIAS references each, as in the kernel.
  */
 #ifndef UHMM_MM_FRAME_H
@@ -20,18 +22,30 @@ struct uhmm__anon_vma;
 
 /* Bits of frame->flags. */
 enum {
-	PG_LOCKED,	    /* folio lock; waited on with PG_WAITERS */
-	PG_WAITERS,	    /* somebody sleeps on PG_LOCKED */
-	PG_DIRTY,	    /* [folio] */
-	PG_UPTODATE,	    /* [folio] */
-	PG_LRU,		    /* on the LRU; whoever clears it has isolated the folio */
-	PG_ANON_EXCLUSIVE,  /* [ptl] this page is mapped once and writable without a copy */
-	PG_SWAPBACKED,	    /* [const] */
-	PG_RESERVED,	    /* [const] not allocatable: the zero page */
+	PG_LOCKED,	   /* folio lock; waited on with PG_WAITERS */
+	PG_WAITERS,	   /* somebody sleeps on PG_LOCKED */
+	PG_DIRTY,	   /* [folio] */
+	PG_UPTODATE,	   /* [folio] */
+	PG_LRU,		   /* on the LRU; whoever clears it has isolated the folio */
+	PG_ANON_EXCLUSIVE, /* [ptl] this page is mapped once and writable without a copy */
+	PG_SWAPBACKED, /* [LRU] clear on an anonymous folio: MADV_FREE, discarded if it is clean */
+	PG_RESERVED,   /* [const] not allocatable: the zero page */
 	PG_DEVICE_PRIVATE,  /* [const] */
 	PG_DEVICE_COHERENT, /* [const] */
 	PG_FREE,	    /* on a free list: checks only */
+	PG_TAIL,	    /* [const] a page of a large folio, but not the first */
+	PG_SWAPCACHE,	    /* [folio, swap lock] in the swap cache; aux is the slot */
+	PG_HWPOISON,	    /* broken; has a reference that never goes */
+	PG_ACTIVE,	    /* second chance: reclaim goes by it once */
+	PG_REFERENCED,	    /* reclaim saw it used once */
 };
+
+/* The order of a folio, in the flags of each of its pages. [const] but for splits */
+#define FOLIO_ORDER_SHIFT 28
+#define FOLIO_ORDER_MASK (0xfU << FOLIO_ORDER_SHIFT)
+#define FOLIO_MAX_ORDER UHMM_PMD_ORDER
+/* What tails show as well, so that a page tells what memory it is. */
+#define FOLIO_TAIL_FLAGS ((uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT)))
 
 #define MAPPING_ANON 1UL
 #define UHMM_PIN_BIAS 1024U
@@ -40,43 +54,105 @@ struct uhmm__frame {
 	_Atomic uint32_t flags;	   /* [atomic] */
 	_Atomic uint32_t refcount; /* [atomic] */
 	_Atomic int32_t mapcount;  /* [atomic] page-table entries that map it */
-	uint32_t aux;		   /* owner's: see the user */
+	uint32_t aux;		   /* of a device page the pool's, in the swap cache the slot */
 	_Atomic uintptr_t mapping; /* [folio] anon_vma | MAPPING_ANON, or 0 */
 	_Atomic uint64_t index;	   /* [folio] page offset in the mapping */
 };
 
 _Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
 
+/* The index of a frame: dense over both spaces, and below 2^32. */
+uhmm_always_inline size_t pfn_to_index(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return unlikely(pfn & UHMM_PFN_DEVICE_SPACE) ? m->own_base + (pfn ^ UHMM_PFN_DEVICE_SPACE)
+						     : pfn;
+}
+
+uhmm_always_inline uhmm_pfn_t index_to_pfn(struct uhmm_machine *m, size_t index)
+{
+	return unlikely(index >= m->own_base) ? UHMM_PFN_DEVICE_SPACE | (index - m->own_base)
+					      : index;
+}
+
 uhmm_always_inline struct uhmm__frame *pfn_to_frame(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return &m->vmemmap[pfn];
+	return &m->vmemmap[pfn_to_index(m, pfn)];
+}
+
+uhmm_always_inline uint32_t frame_index(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
+	return (uint32_t)(f - m->vmemmap);
 }
 
 uhmm_always_inline uhmm_pfn_t frame_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
 {
+	return index_to_pfn(m, f - m->vmemmap);
+}
+
+/* The pfn of a frame that is known to be RAM: no space to look for. */
+uhmm_always_inline uhmm_pfn_t ram_pfn(struct uhmm_machine *m, const struct uhmm__frame *f)
+{
 	return (uhmm_pfn_t)(f - m->vmemmap);
+}
+
+/* Whether a pfn is one of device memory, registered or not. */
+uhmm_always_inline bool pfn_is_device(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	size_t index = pfn_to_index(m, pfn);
+
+	return index >= m->device_base && index < m->nr_frames;
 }
 
 /* ---- pages and folios ---- */
 
 /*
- * A descriptor is a page's; its folio is named by the descriptor of the head. What is counted or
- * flagged for each page (map count, PG_ANON_EXCLUSIVE) is at the page, everything else at the head.
- * All folios have one page so far.
+ * A descriptor is a page's; its folio is named by the descriptor of the first page, the head. Per
+ * page are only the count of PTEs that map it and PG_ANON_EXCLUSIVE (a PMD mapping's is the head's);
+ * all else is the head's: flags, references, mapping, index, aux.
+ *
+ * A large folio has 2^order pages and starts at a multiple of that, so a tail finds its head by
+ * masking: vmemmap is aligned to the descriptors of the largest folio. A tail has no references, so
+ * that taking one by pfn fails, and lends its unused words to the folio: see below.
  */
-uhmm_always_inline struct uhmm__frame *page_folio(struct uhmm__frame *page)
+uhmm_always_inline unsigned int flags_order(uint32_t flags)
 {
-	return page;
+	return flags >> FOLIO_ORDER_SHIFT;
 }
 
-uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f uhmm_unused)
+/* Context: the page cannot be split or freed: an entry maps it and its lock is held, or a reference. */
+uhmm_always_inline struct uhmm__frame *page_folio(struct uhmm__frame *page)
 {
-	return 0;
+	uint32_t flags = load_relaxed(&page->flags);
+
+	if (likely(!(flags & BIT(PG_TAIL))))
+		return page;
+	return (struct uhmm__frame *)((uintptr_t)page & -(sizeof(*page) << flags_order(flags)));
+}
+
+uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f)
+{
+	return flags_order(load_relaxed(&f->flags));
+}
+
+uhmm_always_inline bool folio_test_large(struct uhmm__frame *f)
+{
+	return load_relaxed(&f->flags) & FOLIO_ORDER_MASK;
 }
 
 uhmm_always_inline uint64_t folio_nr_pages(struct uhmm__frame *f)
 {
 	return 1UL << folio_order(f);
+}
+
+/* Mappings of any of its pages, a PMD entry counting once; and PMD entries alone. Large folios only. */
+uhmm_always_inline _Atomic uintptr_t *folio_large_mapcountp(struct uhmm__frame *f)
+{
+	return &f[1].mapping;
+}
+
+uhmm_always_inline _Atomic uint64_t *folio_entire_mapcountp(struct uhmm__frame *f)
+{
+	return &f[1].index;
 }
 
 /* ---- flags ---- */
@@ -105,6 +181,11 @@ uhmm_always_inline bool folio_test_clear(struct uhmm__frame *f, unsigned int bit
 uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
 {
 	return folio_test(f, PG_DEVICE_PRIVATE);
+}
+
+uhmm_always_inline bool folio_is_device_coherent(struct uhmm__frame *f)
+{
+	return folio_test(f, PG_DEVICE_COHERENT);
 }
 
 uhmm_always_inline bool folio_is_zone_device(struct uhmm__frame *f)
@@ -154,7 +235,22 @@ uhmm_always_inline uint32_t folio_ref_count(struct uhmm__frame *f)
 
 uhmm_always_inline int32_t folio_mapcount(struct uhmm__frame *f)
 {
+	if (unlikely(folio_test_large(f)))
+		return (int32_t)load_relaxed(folio_large_mapcountp(f));
 	return load_relaxed(&f->mapcount);
+}
+
+/* PMD entries that map it. */
+uhmm_always_inline int32_t folio_entire_mapcount(struct uhmm__frame *f)
+{
+	return folio_test_large(f) ? (int32_t)load_relaxed(folio_entire_mapcountp(f)) : 0;
+}
+
+/* Entries of both kinds that map one page. Models: folio_precise_page_mapcount(). */
+uhmm_always_inline int32_t folio_precise_page_mapcount(struct uhmm__frame *f,
+						       struct uhmm__frame *page)
+{
+	return load_relaxed(&page->mapcount) + folio_entire_mapcount(f);
 }
 
 uhmm_always_inline bool folio_mapped(struct uhmm__frame *f)
@@ -174,7 +270,7 @@ uhmm_always_inline void folio_get(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->refcount, 1, memory_order_relaxed);
 }
 
-/* A reference by pfn, where the folio may be free. */
+/* A reference by pfn, where the folio may be free; never one by way of a tail. */
 static inline bool folio_try_get(struct uhmm__frame *f)
 {
 	uint32_t ref = load_relaxed(&f->refcount);
@@ -190,8 +286,8 @@ static inline bool folio_try_get(struct uhmm__frame *f)
 }
 
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f);
-/* Several at once, with the CPU's local lock taken once for many. */
-void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr);
+/* Several at once, by index, with the CPU's local lock taken once for many. */
+void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr);
 
 /* True if the caller dropped the last reference and must free the folio. */
 uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
@@ -206,10 +302,24 @@ static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
 		uhmm__folio_free(m, f);
 }
 
+/* Several references. Models: folio_ref_add(), folio_put_refs(). */
+uhmm_always_inline void folio_ref_add(struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	atomic_fetch_add_explicit(&f->refcount, n, memory_order_relaxed);
+}
+
+static inline void folio_put_refs(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t n)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	if (atomic_fetch_sub_explicit(&f->refcount, n, memory_order_acq_rel) == n)
+		uhmm__folio_free(m, f);
+}
+
 /* Folios whose last reference is gone, to be freed together. */
 struct uhmm__free_batch {
 	unsigned int nr;
-	uint32_t pfn[32];
+	uint32_t index[32];
 };
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
@@ -220,9 +330,9 @@ static inline void folio_put_batched(struct uhmm_machine *m, struct uhmm__frame 
 {
 	if (!folio_put_testzero(f))
 		return;
-	if (unlikely(b->nr == sizeof(b->pfn) / sizeof(b->pfn[0])))
+	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
 		uhmm__free_batch_flush(m, b);
-	b->pfn[b->nr++] = frame_pfn(m, f);
+	b->index[b->nr++] = frame_index(m, f);
 }
 
 /* ---- allocation ---- */
@@ -235,10 +345,21 @@ void uhmm__frames_exit(struct uhmm_machine *m);
  * @m: machine
  * @zero: contents must be zero; else they are left over
  * Returns: the folio with one reference, no flag but PG_SWAPBACKED, no mapping; NULL if RAM is
- * used up.
- * Context: takes the CPU's local lock. Models: folio_alloc(GFP_HIGHUSER_MOVABLE), order 0.
+ * used up and nothing can be reclaimed.
+ * Context: takes the CPU's local lock; reclaims when RAM is used up, so it may sleep on rmap locks
+ * and calls notifiers, but only tries folio locks. Models: folio_alloc(GFP_HIGHUSER_MOVABLE),
+ * order 0.
  */
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero);
+
+/* The same for 2^@order pages that start at a multiple of that; FOLIO_MAX_ORDER at most. */
+struct uhmm__frame *uhmm__folio_alloc_order(struct uhmm_machine *m, unsigned int order, bool zero);
+
+/*
+ * Make free frames one folio: the head's flags are @flags and the order, its count of references
+ * stays for the caller to set. Models: prep_compound_page().
+ */
+void uhmm__prep_folio(struct uhmm__frame *f, unsigned int order, uint32_t flags);
 
 uint64_t uhmm__frames_used(struct uhmm_machine *m);
 
@@ -250,8 +371,9 @@ typedef void uhmm__pfn_fn(void *arg, uhmm_pfn_t pfn);
 void uhmm__frames_range(struct uhmm_machine *m, uhmm_pfn_t *first, uhmm_pfn_t *end);
 /* Each frame of that range that is on a free list. */
 void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
-/* Each folio that an LRU batch holds. */
+/* Each folio in a batch on its way to the LRU, and in one of MADV_FREE, perhaps more than once. */
 void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
+void uhmm__lru_for_each_lazyfree(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
 
 /* ---- LRU batches (lru.c) ---- */
 
@@ -259,6 +381,12 @@ void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f);
 /* The same for a folio that nobody else can see yet and that has one reference. */
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f);
+/*
+ * MADV_FREE: into another batch of this CPU, with a reference, unless the folio is not on the LRU.
+ * Models: folio_mark_lazyfree().
+ */
+void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Empties the batches of this CPU, or of all. */
 void uhmm__lru_add_drain(struct uhmm_machine *m);
 void uhmm__lru_add_drain_all(struct uhmm_machine *m);
 /*
@@ -271,6 +399,8 @@ bool uhmm__folio_isolate_lru(struct uhmm__frame *f);
 
 /* Copies a whole page between frames; counted by kind. */
 void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
+/* The same for @n frames that lie side by side. */
+void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 /* @off + @len within the page. */
 void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len);

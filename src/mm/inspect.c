@@ -68,6 +68,8 @@ static void decode_leaf(pte_t pte, struct uhmm__entry *e)
 	switch (leaf_type(pte)) {
 	case LEAF_SWAP:
 		e->kind = ENTRY_SWAP;
+		e->exclusive = pte.val & LEAF_EXCLUSIVE;
+		e->slot = offset;
 		return;
 	case LEAF_MARKER:
 		e->kind = ENTRY_MARKER;
@@ -110,6 +112,8 @@ void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e
 	}
 	e->pfn = pte_pfn(pte);
 	e->kind = e->pfn == m->zero_pfn ? ENTRY_ZERO : ENTRY_PAGE;
+	if (pte.val & PTE_SPECIAL)
+		e->kind = ENTRY_SPECIAL;
 	e->has_frame = e->kind == ENTRY_PAGE;
 	e->write = pte_write(pte);
 	e->protnone = pte_protnone(pte);
@@ -124,6 +128,7 @@ const char *uhmm__entry_kind_name(enum uhmm__entry_kind kind)
 		[ENTRY_NONE] = "none",
 		[ENTRY_ZERO] = "zero",
 		[ENTRY_PAGE] = "ram",
+		[ENTRY_SPECIAL] = "special",
 		[ENTRY_DEVICE_PRIVATE] = "device-private",
 		[ENTRY_DEVICE_EXCLUSIVE] = "device-exclusive",
 		[ENTRY_MIGRATION] = "migration",
@@ -137,7 +142,8 @@ const char *uhmm__entry_kind_name(enum uhmm__entry_kind kind)
 
 const char *uhmm__entry_perm(const struct uhmm__entry *e, char buf[4])
 {
-	bool read = !e->protnone && (e->kind == ENTRY_ZERO || e->has_frame) &&
+	bool read = !e->protnone &&
+		    (e->kind == ENTRY_ZERO || e->kind == ENTRY_SPECIAL || e->has_frame) &&
 		    e->kind != ENTRY_HWPOISON;
 
 	buf[0] = read ? 'r' : '-';
@@ -161,15 +167,25 @@ static const char *const flag_names[] = {
 	[PG_DEVICE_PRIVATE] = "device-private",
 	[PG_DEVICE_COHERENT] = "device-coherent",
 	[PG_FREE] = "free",
+	[PG_TAIL] = "tail",
+	[PG_SWAPCACHE] = "swapcache",
+	[PG_HWPOISON] = "hwpoison",
+	[PG_ACTIVE] = "active",
+	[PG_REFERENCED] = "referenced",
 };
 
-const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT])
+const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT])
 {
+	struct uhmm__frame *f = page_folio(page);
 	uint32_t flags = load_relaxed(&f->flags);
 	const char *sep = " flags ";
 	int n;
 
 	n = snprintf(buf, UHMM__FRAME_TEXT, "ref %u map %d", folio_ref_count(f), folio_mapcount(f));
+	if (folio_test_large(f)) {
+		n += snprintf(buf + n, UHMM__FRAME_TEXT - n, " order %u", folio_order(f));
+		flags |= load_relaxed(&page->flags) & ~FOLIO_ORDER_MASK & ~(uint32_t)BIT(PG_TAIL);
+	}
 	for (size_t i = 0; i < ARRAY_SIZE(flag_names); i++) {
 		if (!(flags & BIT(i)))
 			continue;
@@ -200,7 +216,10 @@ static uint32_t owner_number(struct uhmm__owners *o, void *owner)
 int uhmm__owners_init(struct uhmm__owners *o, struct uhmm_machine *m)
 {
 	struct uhmm__pgmaps *p = m->pgmaps;
-	size_t used = (p->next - m->device_base) / PGMAP_BLOCK_FRAMES;
+	size_t used =
+		m->nr_frames == m->own_base
+			? (p->next - m->device_base) / PGMAP_BLOCK_FRAMES
+			: (pfn_to_index(m, p->next_own) - m->device_base) / PGMAP_BLOCK_FRAMES;
 	struct uhmm_dev_pagemap *last = NULL;
 
 	*o = (struct uhmm__owners){
@@ -240,7 +259,7 @@ int uhmm__owners_device(const struct uhmm__owners *o, uhmm_pfn_t pfn)
 
 	if (!o->block || pfn < o->machine->device_base)
 		return -1;
-	block = (pfn - o->machine->device_base) / PGMAP_BLOCK_FRAMES;
+	block = (pfn_to_index(o->machine, pfn) - o->machine->device_base) / PGMAP_BLOCK_FRAMES;
 	if (block >= o->block_bytes / sizeof(*o->block))
 		return -1;
 	return (int)o->block[block] - 1;

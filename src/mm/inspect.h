@@ -28,8 +28,9 @@ bool uhmm__scan_next(struct uhmm__scan *s);
 
 enum uhmm__entry_kind {
 	ENTRY_NONE,
-	ENTRY_ZERO, /* the zero page */
-	ENTRY_PAGE, /* any other present page */
+	ENTRY_ZERO,    /* the zero page */
+	ENTRY_PAGE,    /* any other present page */
+	ENTRY_SPECIAL, /* a driver's frame, without a page */
 	ENTRY_DEVICE_PRIVATE,
 	ENTRY_DEVICE_EXCLUSIVE,
 	ENTRY_MIGRATION,
@@ -45,9 +46,10 @@ struct uhmm__entry {
 	bool protnone; /* of a present page */
 	bool exec;     /* of a present page */
 	bool young, dirty;
-	bool exclusive; /* of a migration entry: readable and exclusive */
+	bool exclusive; /* of a migration entry: readable and exclusive; of a swap entry */
 	bool has_frame; /* .pfn names a folio; not for the zero page */
 	uhmm_pfn_t pfn;
+	uint64_t slot; /* of a swap entry */
 };
 
 void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e);
@@ -57,9 +59,9 @@ const char *uhmm__entry_perm(const struct uhmm__entry *e, char buf[4]);
 
 /* ---- frames ---- */
 
-#define UHMM__FRAME_TEXT 160
-/* "ref 1 map 1 flags uptodate,lru anon index 0x10", into @buf. */
-const char *uhmm__frame_text(struct uhmm__frame *f, char buf[UHMM__FRAME_TEXT]);
+#define UHMM__FRAME_TEXT 224
+/* "ref 1 map 1 flags uptodate,lru anon index 0x10" of the folio of a page, into @buf. */
+const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT]);
 
 /*
  * Devices are told apart by the owner of their pagemaps and numbered in the order in which the

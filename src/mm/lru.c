@@ -1,13 +1,15 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * LRU batches. A new folio first sits in a batch of its CPU, which holds a reference, and gets on
- * the LRU when the batch is drained. Models: mm/swap.c folio_batch_move_lru().
+ * the LRU when the batch is drained. A folio that MADV_FREE marked waits in another batch, while it
+ * is on the LRU all the time. Models: mm/folio.c:folio_batch_move_lru().
  *
  * The LRU itself has no list: PG_LRU says that a folio is on it. Reclaim scans frames by number.
  */
 #include "core/alloc.h"
 #include "mm/frame.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 enum { BATCH = 31 };
 
@@ -17,12 +19,19 @@ struct lru_batch {
 	uint32_t pfn[BATCH];
 };
 
+struct lru_batches {
+	struct lru_batch add;
+	struct lru_batch lazyfree;
+};
+
+enum { MAX_DEAD = 2 * BATCH };
+
 int uhmm__lru_init(struct uhmm_machine *m)
 {
 	for (unsigned int i = 0; i < m->config.nr_cpus; i++) {
 		struct uhmm__cpu *cpu = uhmm__cpu(m, i);
 
-		cpu->lru = uhmm__alloc_aligned(m, 64, sizeof(struct lru_batch));
+		cpu->lru = uhmm__alloc_aligned(m, 64, sizeof(struct lru_batches));
 		if (!cpu->lru)
 			return -ENOMEM;
 	}
@@ -34,26 +43,51 @@ void uhmm__lru_exit(struct uhmm_machine *m)
 	for (unsigned int i = 0; i < m->config.nr_cpus; i++) {
 		struct uhmm__cpu *cpu = uhmm__cpu(m, i);
 
-		uhmm__free(m, cpu->lru, sizeof(struct lru_batch));
+		uhmm__free(m, cpu->lru, sizeof(struct lru_batches));
 		cpu->lru = NULL;
 	}
 }
 
+static bool batches_empty(const struct lru_batches *b)
+{
+	return !load_relaxed(&b->add.nr) && !load_relaxed(&b->lazyfree.nr);
+}
+
+/* Nobody needs its contents unless it is written again. Models: lru_lazyfree(). */
+static void make_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	/* Somebody has isolated it meanwhile: then it stays as it is. */
+	if (!folio_test_clear(f, PG_LRU))
+		return;
+	if (folio_test_anon(f) && folio_test(f, PG_SWAPBACKED) && !folio_test(f, PG_SWAPCACHE)) {
+		folio_clear(f, PG_SWAPBACKED);
+		folio_clear(f, PG_ACTIVE);
+		folio_clear(f, PG_REFERENCED);
+		atomic_fetch_add_explicit(&m->reclaim->lazyfree, 1, memory_order_relaxed);
+	}
+	folio_set(f, PG_LRU);
+}
+
 /*
- * Move a batch to the LRU. A folio whose last reference was the batch's goes to @dead: freeing
- * takes the local lock, so that is left to the caller.
+ * Empty a batch, with @lazyfree the one of MADV_FREE. A folio whose last reference was the batch's
+ * goes to @dead: freeing takes the local lock, so that is left to the caller. Returns how many.
  * Context: the CPU's local lock.
  */
-static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, uint32_t *dead)
+static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, bool lazyfree,
+			       uint32_t *dead)
 {
+	uint32_t nr = load_relaxed(&b->nr);
 	unsigned int nr_dead = 0;
 
-	uint32_t nr = load_relaxed(&b->nr);
-
+	if (!nr)
+		return 0;
 	for (uint32_t i = 0; i < nr; i++) {
-		struct uhmm__frame *f = pfn_to_frame(m, b->pfn[i]);
+		struct uhmm__frame *f = &m->vmemmap[b->pfn[i]];
 
-		folio_set(f, PG_LRU);
+		if (lazyfree)
+			make_lazyfree(m, f);
+		else
+			folio_set(f, PG_LRU);
 		if (folio_put_testzero(f))
 			dead[nr_dead++] = b->pfn[i];
 	}
@@ -62,24 +96,33 @@ static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, uint
 	return nr_dead;
 }
 
+/* Both batches of a CPU. @dead: room for MAX_DEAD. Context: its local lock. */
+static unsigned int batches_move(struct uhmm_machine *m, struct lru_batches *b, uint32_t *dead)
+{
+	unsigned int nr = batch_move(m, &b->add, false, dead);
+
+	return nr + batch_move(m, &b->lazyfree, true, dead + nr);
+}
+
 static void free_dead(struct uhmm_machine *m, const uint32_t *dead, unsigned int nr)
 {
 	uhmm__folios_free(m, dead, nr);
 }
 
-static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
+uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool lazyfree)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct lru_batch *b = cpu->lru;
+	struct lru_batches *batches = cpu->lru;
+	struct lru_batch *b = lazyfree ? &batches->lazyfree : &batches->add;
 	uint32_t dead[BATCH], nr;
 	unsigned int nr_dead = 0;
 
 	uhmm__spin_lock(&cpu->local);
 	nr = load_relaxed(&b->nr);
-	b->pfn[nr++] = frame_pfn(m, f);
+	b->pfn[nr++] = frame_index(m, f);
 	store_relaxed(&b->nr, nr);
 	if (unlikely(nr == BATCH))
-		nr_dead = batch_move(m, b, dead);
+		nr_dead = batch_move(m, b, lazyfree, dead);
 	uhmm__spin_unlock(&cpu->local);
 	if (unlikely(nr_dead))
 		free_dead(m, dead, nr_dead);
@@ -88,28 +131,35 @@ static void batch_add(struct uhmm_machine *m, struct uhmm__frame *f)
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	folio_get(f);
-	batch_add(m, f);
+	batch_add(m, f, false);
 }
 
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	store_relaxed(&f->refcount, 2);
-	batch_add(m, f);
+	batch_add(m, f, false);
+}
+
+void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (!folio_test_anon(f) || !folio_test(f, PG_SWAPBACKED) || !folio_test(f, PG_LRU))
+		return;
+	folio_get(f);
+	batch_add(m, f, true);
 }
 
 void uhmm__lru_add_drain(struct uhmm_machine *m)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct lru_batch *b = cpu->lru;
-	uint32_t dead[BATCH];
-	unsigned int nr_dead = 0;
+	struct lru_batches *b = cpu->lru;
+	uint32_t dead[MAX_DEAD];
+	unsigned int nr_dead;
 
-	/* Only tasks of this CPU add to its batch: what another adds now came later. */
-	if (!load_relaxed(&b->nr))
+	/* Only tasks of this CPU add to its batches: what another adds now came later. */
+	if (batches_empty(b))
 		return;
 	uhmm__spin_lock(&cpu->local);
-	if (load_relaxed(&b->nr))
-		nr_dead = batch_move(m, b, dead);
+	nr_dead = batches_move(m, b, dead);
 	uhmm__spin_unlock(&cpu->local);
 	free_dead(m, dead, nr_dead);
 }
@@ -118,20 +168,20 @@ struct drain_all {
 	struct uhmm_machine *m;
 	struct uhmm__spinlock lock;
 	unsigned int nr_dead;
-	uint32_t dead[UHMM_MAX_CPUS * BATCH];
+	uint32_t dead[UHMM_MAX_CPUS * MAX_DEAD];
 };
 
 /* Runs on each CPU with its local lock held. */
 static void drain_cpu(struct uhmm__cpu *cpu, void *arg)
 {
 	struct drain_all *d = arg;
-	struct lru_batch *b = cpu->lru;
-	uint32_t dead[BATCH];
+	struct lru_batches *b = cpu->lru;
+	uint32_t dead[MAX_DEAD];
 	unsigned int nr;
 
-	if (!load_relaxed(&b->nr))
+	if (batches_empty(b))
 		return;
-	nr = batch_move(d->m, b, dead);
+	nr = batches_move(d->m, b, dead);
 	uhmm__spin_lock(&d->lock);
 	for (unsigned int i = 0; i < nr; i++)
 		d->dead[d->nr_dead++] = dead[i];
@@ -156,12 +206,26 @@ bool uhmm__folio_isolate_lru(struct uhmm__frame *f)
 	return folio_test_clear(f, PG_LRU);
 }
 
+static void for_each_in(const struct lru_batch *b, uhmm__pfn_fn *fn, void *arg)
+{
+	for (uint32_t i = 0; i < load_relaxed(&b->nr); i++)
+		fn(arg, b->pfn[i]);
+}
+
 void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg)
 {
 	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
-		const struct lru_batch *b = uhmm__cpu(m, c)->lru;
+		const struct lru_batches *b = uhmm__cpu(m, c)->lru;
 
-		for (uint32_t i = 0; i < load_relaxed(&b->nr); i++)
-			fn(arg, b->pfn[i]);
+		for_each_in(&b->add, fn, arg);
+	}
+}
+
+void uhmm__lru_for_each_lazyfree(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg)
+{
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		const struct lru_batches *b = uhmm__cpu(m, c)->lru;
+
+		for_each_in(&b->lazyfree, fn, arg);
 	}
 }

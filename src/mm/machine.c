@@ -4,7 +4,9 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "mm/large.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 static const uint64_t default_tag_bytes = 1UL << 40;
@@ -24,7 +26,9 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	if (!c->nr_cpus)
 		c->nr_cpus = 2;
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
-	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE)
+	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
+	    (unsigned int)c->swap > UHMM_SWAP_DISK ||
+	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)
@@ -33,7 +37,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 		c->device_bytes = def;
 	/* One block is the zero page's. */
 	if (c->ram_bytes < 2 * UHMM_PMD_SIZE || c->ram_bytes > max_bytes ||
-	    c->device_bytes > max_bytes)
+	    c->device_bytes > max_bytes || c->swap_bytes > max_bytes ||
+	    c->swap_bytes & ~UHMM_PAGE_MASK)
 		return -EINVAL;
 	c->ram_bytes = ALIGN_DOWN(c->ram_bytes, UHMM_PMD_SIZE);
 	c->device_bytes = ALIGN_UP(c->device_bytes, UHMM_PMD_SIZE);
@@ -74,15 +79,12 @@ static const struct layer {
 	int (*init)(struct uhmm_machine *m);
 	void (*exit)(struct uhmm_machine *m);
 } layers[] = {
-	{ uhmm__alloc_init, uhmm__alloc_exit },
-	{ uhmm__sync_init, uhmm__sync_exit },
-	{ uhmm__tables_init, uhmm__tables_exit },
-	{ uhmm__tlb_init, uhmm__tlb_exit },
-	{ uhmm__frames_init, uhmm__frames_exit },
-	{ uhmm__lru_init, uhmm__lru_exit },
-	{ mms_init, mms_exit },
-	{ uhmm__files_init, uhmm__files_exit },
-	{ uhmm__pgmaps_init, uhmm__pgmaps_exit },
+	{ uhmm__alloc_init, uhmm__alloc_exit },	    { uhmm__sync_init, uhmm__sync_exit },
+	{ uhmm__tables_init, uhmm__tables_exit },   { uhmm__tlb_init, uhmm__tlb_exit },
+	{ uhmm__frames_init, uhmm__frames_exit },   { uhmm__deferred_init, uhmm__deferred_exit },
+	{ uhmm__lru_init, uhmm__lru_exit },	    { uhmm__swap_init, uhmm__swap_exit },
+	{ uhmm__reclaim_init, uhmm__reclaim_exit }, { mms_init, mms_exit },
+	{ uhmm__files_init, uhmm__files_exit },	    { uhmm__pgmaps_init, uhmm__pgmaps_exit },
 };
 
 int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_machine **out)
@@ -101,6 +103,10 @@ int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_ma
 	m->ram_frames = m->config.ram_bytes >> UHMM_PAGE_SHIFT;
 	m->device_base = m->ram_frames;
 	m->end_pfn = m->device_base + (m->config.device_bytes >> UHMM_PAGE_SHIFT);
+	m->own_base = m->end_pfn;
+	m->nr_frames = m->end_pfn;
+	if (m->config.device_pfn_space == UHMM_DEVICE_PFN_OWN)
+		m->nr_frames += m->config.device_bytes >> UHMM_PAGE_SHIFT;
 	for (; i < ARRAY_SIZE(layers); i++) {
 		err = layers[i].init(m);
 		if (err)
@@ -151,7 +157,7 @@ void uhmm_machine_destroy(struct uhmm_machine *m)
 void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out)
 {
 	struct uhmm_task *outer = uhmm__boot_task_enter(m);
-	size_t nr = m->end_pfn;
+	size_t nr = m->nr_frames;
 
 	*out = (struct uhmm_memory_use){
 		.metadata = load_relaxed(&m->alloc_bytes),
@@ -160,6 +166,8 @@ void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out)
 		.nr_ram_used = uhmm__frames_used(m),
 		.nr_device_used = load_relaxed(&m->pgmaps->used),
 		.nr_tables = load_relaxed(&m->tables->nr_tables),
+		.swap = uhmm__swap_resident(m),
+		.nr_swap_used = uhmm__swap_used(m),
 	};
 	if (m->tags)
 		out->contents = uhmm__reserve_resident((void *)m->tags, nr * sizeof(*m->tags));

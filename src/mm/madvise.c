@@ -2,7 +2,7 @@
 /* madvise and populating. Models: mm/madvise.c, and mm/gup.c:faultin_page_range(). */
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/swap.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -50,42 +50,61 @@ static int populate_page(struct uhmm_mm *mm, struct uhmm_vma **vmap, uhmm_vaddr_
 	}
 }
 
-/* Models: madvise_populate(). Context: takes mmap_lock for reading. */
-static int populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write)
+/*
+ * Fault in what is mapped of [start, end) up to the first page that cannot be. @force: whatever the
+ * VMA permits. Context: mmap_lock held. Models: faultin_page_range(), populate_vma_page_range().
+ */
+static int populate_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write,
+			  bool force)
 {
 	struct uhmm_vma *vma = NULL;
 	uhmm_vaddr_t addr;
 	int err = 0;
 
-	mmap_read_lock(mm);
 	for (addr = start; addr < end && !err; addr += UHMM_PAGE_SIZE) {
 		if (!vma || addr >= vma->end)
 			vma = uhmm__vma_lookup(mm, addr);
 		if (!vma)
 			err = -ENOMEM;
-		else if (!(vma->flags & (write ? UHMM_VM_WRITE : UHMM_VM_READ)))
+		else if (!force && !(vma->flags & (write ? UHMM_VM_WRITE : UHMM_VM_READ)))
 			err = -EINVAL;
 		else
 			err = populate_page(mm, &vma, addr, write);
 	}
+	uhmm__lru_add_drain(mm->machine);
+	return err;
+}
+
+/* Models: madvise_populate(). Context: takes mmap_lock for reading. */
+static int populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write)
+{
+	int err;
+
+	mmap_read_lock(mm);
+	err = populate_range(mm, start, end, write, false);
 	mmap_read_unlock(mm);
 	return err;
+}
+
+void uhmm__populate_vma(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	/* Shared pages are read: writing would dirty them for nothing. */
+	bool write = (vma->flags & (UHMM_VM_WRITE | UHMM_VM_SHARED)) == UHMM_VM_WRITE;
+
+	if (vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC))
+		(void)populate_range(vma->mm, start, end, write, true);
 }
 
 /* As MAP_POPULATE: errors are nobody's business. Models: mm_populate(). */
 void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
 	struct uhmm_vma *vma;
-	bool write, readable;
 
 	mmap_read_lock(mm);
-	vma = uhmm__vma_lookup(mm, start);
-	/* Shared pages are read: writing would dirty them for nothing. */
-	write = vma && (vma->flags & (UHMM_VM_WRITE | UHMM_VM_SHARED)) == UHMM_VM_WRITE;
-	readable = vma && (vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
+	for (vma = uhmm__find_vma(mm, start); vma && vma->start < end;
+	     vma = uhmm__vma_next(mm, vma))
+		uhmm__populate_vma(vma, MAX(start, vma->start), MIN(end, vma->end));
 	mmap_read_unlock(mm);
-	if (readable)
-		(void)populate(mm, start, end, write);
 }
 
 /* What an advice does to the flags of a VMA; false if it is none of these. */
@@ -103,12 +122,12 @@ static bool advice_flags(int advice, uint64_t *set, uint64_t *clear)
 		{ MADV_NOHUGEPAGE, UHMM_VM_NOHUGEPAGE, UHMM_VM_HUGEPAGE },
 		{ MADV_MERGEABLE, UHMM_VM_MERGEABLE, 0 },
 		{ MADV_UNMERGEABLE, 0, UHMM_VM_MERGEABLE },
-		/* Read-ahead is not modelled, nor are core dumps. */
-		{ MADV_NORMAL, 0, 0 },
-		{ MADV_RANDOM, 0, 0 },
-		{ MADV_SEQUENTIAL, 0, 0 },
-		{ MADV_DONTDUMP, 0, 0 },
-		{ MADV_DODUMP, 0, 0 },
+		/* Read-ahead is not modelled, nor are core dumps: these decide what merges. */
+		{ MADV_NORMAL, 0, UHMM_VM_RAND_READ | UHMM_VM_SEQ_READ },
+		{ MADV_RANDOM, UHMM_VM_RAND_READ, UHMM_VM_SEQ_READ },
+		{ MADV_SEQUENTIAL, UHMM_VM_SEQ_READ, UHMM_VM_RAND_READ },
+		{ MADV_DONTDUMP, UHMM_VM_DONTDUMP, 0 },
+		{ MADV_DODUMP, 0, UHMM_VM_DONTDUMP },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(table); i++) {
@@ -127,7 +146,7 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t flags = (vma->flags & ~clear) | set;
 	int err;
 
-	if (set & UHMM_VM_WIPEONFORK && vma->file)
+	if (set & UHMM_VM_WIPEONFORK && (vma->file || vma->flags & UHMM_VM_SHARED))
 		return -EINVAL;
 	if (flags == vma->flags)
 		return 0;
@@ -139,81 +158,124 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	return 0;
 }
 
-/* Advice that changes VMAs, with the write lock. */
-static int advise_flags(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t set,
-			uint64_t clear)
+/*
+ * Neither in swap nor dirty any more; false: let it alone. Models: the middle of
+ * madvise_free_pte_range().
+ */
+static bool forget_copies(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	uhmm_vaddr_t addr = start;
-	int unmapped = 0, err = 0;
+	bool ok;
 
-	mmap_write_lock(mm);
-	while (addr < end && !err) {
-		struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
-		uhmm_vaddr_t next;
-
-		if (!vma || vma->start > addr) {
-			unmapped = -ENOMEM;
-			if (!vma || vma->start >= end)
-				break;
-			addr = vma->start;
-		}
-		next = MIN(vma->end, end);
-		err = advise_vma_flags(vma, addr, next, set, clear);
-		addr = next;
-	}
-	mmap_write_unlock(mm);
-	return err ? err : unmapped;
+	if (!folio_test(f, PG_SWAPCACHE) && !folio_test(f, PG_DIRTY))
+		return true;
+	if (!folio_trylock(f))
+		return false;
+	ok = folio_mapcount(f) == 1 &&
+	     (!folio_test(f, PG_SWAPCACHE) || uhmm__folio_free_swap(m, f));
+	if (ok)
+		folio_clear(f, PG_DIRTY);
+	folio_unlock(m, f);
+	return ok;
 }
 
-/* MADV_DONTNEED: drop the pages, keep the mapping. MADV_FREE: only where they are anonymous. */
-static int advise_dontneed(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool anon)
+/* One entry of MADV_FREE: what is on a device stays. Context: PTL. */
+static void free_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep)
 {
-	uhmm_vaddr_t addr = start;
-	int unmapped = 0;
+	struct uhmm_machine *m = g->mm->machine;
+	pte_t pte = ptep_get(ptep);
+	struct uhmm__frame *f = pte_present(pte) ? vm_normal_page(m, pte) : NULL;
 
-	mmap_read_lock(mm);
-	while (addr < end) {
-		struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
-		uhmm_vaddr_t next;
-
-		if (!vma || vma->start > addr) {
-			unmapped = -ENOMEM;
-			if (!vma || vma->start >= end)
-				break;
-			addr = vma->start;
-		}
-		if (vma->flags & (UHMM_VM_LOCKED | UHMM_VM_PFNMAP) || (anon && vma->file)) {
-			unmapped = -EINVAL;
-			break;
-		}
-		next = MIN(vma->end, end);
-		uhmm__zap_range(vma, addr, next);
-		addr = next;
+	if (leaf_is_swap(pte)) {
+		ptep_get_and_clear(ptep);
+		uhmm__swap_put_entry(m, leaf_offset(pte));
+		return;
 	}
-	mmap_read_unlock(mm);
-	return unmapped;
+	if (pte_is_leaf_entry(pte) &&
+	    (leaf_type(pte) == LEAF_HWPOISON || leaf_is_marker(pte, MARKER_POISONED))) {
+		ptep_get_and_clear(ptep);
+		return;
+	}
+	if (!f || folio_is_zone_device(f) || folio_test_large(page_folio(f)) ||
+	    !forget_copies(m, f))
+		return;
+	if (pte_young(pte) || pte_dirty(pte)) {
+		set_pte(ptep, pte_clear_bits(pte, PTE_ACCESSED | PTE_DIRTY));
+		gather_widen(g, addr);
+	}
+	uhmm__folio_mark_lazyfree(m, f);
+}
+
+/* Models: madvise_free_pte_range(). */
+static void free_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t addr,
+			   uhmm_vaddr_t end)
+{
+	struct uhmm__spinlock *ptl;
+	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl), *ptep = start_pte;
+
+	if (!start_pte)
+		return;
+	uhmm__count_n(UHMM_CNT_READ_PTE, (end - addr) >> UHMM_PAGE_SHIFT);
+	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++)
+		free_pte(g, addr, ptep);
+	uhmm__pte_unmap_unlock(start_pte, ptl);
 }
 
 /*
- * MADV_REMOVE and MADV_WILLNEED: something is done to the file, for which mmap_lock is dropped.
- * Models: madvise_remove(), madvise_willneed() of files with a disk.
+ * MADV_FREE: the pages may be dropped when memory gets short, unless they are written before.
+ * Models: madvise_free_single_vma().
  */
-static int advise_vma_file(struct uhmm_mm *mm, struct uhmm_vma *vma, uhmm_vaddr_t start,
-			   uhmm_vaddr_t end, bool remove)
+static void advise_free(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+			uhmm_vaddr_t end)
+{
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, start, end, NULL);
+	uhmm_vaddr_t addr, next;
+
+	uhmm__lru_add_drain(vma->mm->machine);
+	uhmm__invalidate_start(&range);
+	for (addr = start; addr < end; addr = next) {
+		unsigned int level;
+		ptent_t *pmdp = uhmm__pmd_offset(&vma->mm->pgt, addr, &level);
+
+		next = level_addr_end(addr, end, level);
+		if (pmdp)
+			free_pte_range(g, pmdp, addr, next);
+		uhmm__cond_resched();
+	}
+	uhmm__invalidate_end(&range);
+}
+
+/* Models: madvise_dontneed_free(). */
+static int advise_dontneed_free(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+				uhmm_vaddr_t end, int advice)
+{
+	uint64_t forbidden = UHMM_VM_PFNMAP;
+
+	if (advice != MADV_DONTNEED_LOCKED)
+		forbidden |= UHMM_VM_LOCKED;
+	if (vma->flags & forbidden || (advice == MADV_FREE && !vma_is_anonymous(vma)))
+		return -EINVAL;
+	if (advice == MADV_FREE)
+		advise_free(g, vma, start, end);
+	else
+		uhmm__zap_range(g, vma, start, end);
+	return 0;
+}
+
+/*
+ * MADV_REMOVE and MADV_WILLNEED of a regular file: something is done to the file, for which mmap_lock
+ * is dropped. Models: the end of madvise_remove() and madvise_willneed().
+ */
+static int advise_file(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice)
 {
 	struct uhmm_file *file = vma->file;
+	struct uhmm_mm *mm = vma->mm;
 	uint64_t first = vma_pgoff(vma, start), n = (end - start) >> UHMM_PAGE_SHIFT;
 	int err;
 
-	if (remove && (vma->flags & UHMM_VM_LOCKED || !file))
-		return -EINVAL;
-	if (remove && !(vma->flags & UHMM_VM_SHARED))
-		return -EACCES;
-	if (!remove && (!file || file->kind == UHMM_FILE_MEMORY))
-		return 0;
 	uhmm_file_get(file);
 	mmap_read_unlock(mm);
-	if (remove)
+	if (advice == MADV_REMOVE)
 		err = uhmm_file_punch_hole(file, first << UHMM_PAGE_SHIFT, n << UHMM_PAGE_SHIFT);
 	else
 		err = uhmm__mapping_populate(&file->mapping, first, n);
@@ -222,69 +284,167 @@ static int advise_vma_file(struct uhmm_mm *mm, struct uhmm_vma *vma, uhmm_vaddr_
 	return err;
 }
 
-static int advise_file(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool remove)
+/* Models: madvise_remove(). */
+static int advise_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	uhmm_vaddr_t addr = start;
+	if (vma->flags & UHMM_VM_LOCKED || !vma->file)
+		return -EINVAL;
+	if (!(vma->flags & UHMM_VM_SHARED))
+		return -EACCES;
+	return advise_file(vma, start, end, MADV_REMOVE);
+}
+
+/* Models: madvise_willneed(). */
+static int advise_willneed(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	if (vma->file && vma->file->kind == UHMM_FILE_REGULAR)
+		return advise_file(vma, start, end, MADV_WILLNEED);
+	/* There is nothing to read in, but Linux pushes new pages onto the LRU. */
+	uhmm__lru_add_drain(vma->mm->machine);
+	return 0;
+}
+
+/* The part of a range in one VMA. Models: madvise_vma_behavior(). */
+static int advise_vma(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		      uhmm_vaddr_t end, int advice)
+{
+	uint64_t set, clear;
+	int err;
+
+	if (advice_flags(advice, &set, &clear)) {
+		err = advise_vma_flags(vma, start, end, set, clear);
+		return err == -ENOMEM ? -EAGAIN : err;
+	}
+	switch (advice) {
+	case MADV_DONTNEED:
+	case MADV_DONTNEED_LOCKED:
+	case MADV_FREE:
+		return advise_dontneed_free(g, vma, start, end, advice);
+	case MADV_WILLNEED:
+		return advise_willneed(vma, start, end);
+	case MADV_REMOVE:
+		return advise_remove(vma, start, end);
+	case MADV_COLD:
+		return uhmm__madvise_cold(vma, start, end);
+	case MADV_PAGEOUT:
+		return uhmm__madvise_pageout(vma, start, end);
+	case MADV_GUARD_INSTALL:
+		return uhmm__guard_install(vma, start, end);
+	case MADV_GUARD_REMOVE:
+		return uhmm__guard_remove(vma, start, end);
+	default:
+		return -EINVAL;
+	}
+}
+
+/* A hole is an error, but what is mapped behind it is done. Models: madvise_walk_vmas(). */
+static int advise_vmas(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice)
+{
+	struct uhmm__gather g;
 	int unmapped = 0, err = 0;
 
-	mmap_read_lock(mm);
-	while (addr < end && !err) {
-		struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+	uhmm__gather_init(&g, mm);
+	while (start < end && !err) {
+		struct uhmm_vma *vma = uhmm__find_vma(mm, start);
 		uhmm_vaddr_t next;
 
-		if (!vma || vma->start > addr) {
+		if (!vma || vma->start > start) {
 			unmapped = -ENOMEM;
 			if (!vma || vma->start >= end)
 				break;
-			addr = vma->start;
+			start = vma->start;
 		}
 		next = MIN(vma->end, end);
-		err = advise_vma_file(mm, vma, addr, next, remove);
-		addr = next;
+		err = advise_vma(&g, vma, start, next, advice);
+		start = next;
 	}
-	mmap_read_unlock(mm);
+	uhmm__gather_finish(&g);
 	return err ? err : unmapped;
 }
 
-static bool not_modelled(int advice)
+/*
+ * What removes pages of one VMA needs only that VMA's lock. False: another lock must be taken.
+ * Models: try_vma_read_lock().
+ */
+static bool advise_one_vma(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice,
+			   int *err)
 {
-	static const int list[] = { MADV_COLD,		MADV_PAGEOUT,	   MADV_COLLAPSE,
-				    MADV_HWPOISON,	MADV_SOFT_OFFLINE, MADV_DONTNEED_LOCKED,
-				    MADV_GUARD_INSTALL, MADV_GUARD_REMOVE };
+	struct uhmm__gather g;
+	struct uhmm_vma *vma;
 
-	for (size_t i = 0; i < ARRAY_SIZE(list); i++) {
-		if (list[i] == advice)
-			return true;
+	if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED && advice != MADV_FREE)
+		return false;
+	vma = uhmm__lock_vma_under_rcu(mm, start);
+	if (!vma)
+		return false;
+	if (end > vma->end) {
+		vma_end_read(vma);
+		return false;
 	}
-	return false;
+	uhmm__gather_init(&g, mm);
+	*err = advise_vma(&g, vma, start, end, advice);
+	uhmm__gather_finish(&g);
+	vma_end_read(vma);
+	return true;
+}
+
+/* Advice that changes VMAs needs the lock for writing. Models: madvise_lock(). */
+static int advise_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice)
+{
+	uint64_t set, clear;
+	int err;
+
+	if (advise_one_vma(mm, start, end, advice, &err))
+		return err;
+	if (advice_flags(advice, &set, &clear)) {
+		mmap_write_lock(mm);
+		err = advise_vmas(mm, start, end, advice);
+		mmap_write_unlock(mm);
+	} else {
+		mmap_read_lock(mm);
+		err = advise_vmas(mm, start, end, advice);
+		mmap_read_unlock(mm);
+	}
+	return err;
+}
+
+/* 0, -EOPNOTSUPP or, for what Linux does not know either, -EINVAL. */
+static int check_advice(int advice)
+{
+	static const int known[] = {
+		MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE,		  MADV_WILLNEED,
+		MADV_REMOVE,   MADV_POPULATE_READ,   MADV_POPULATE_WRITE, MADV_COLD,
+		MADV_PAGEOUT,  MADV_GUARD_INSTALL,   MADV_GUARD_REMOVE
+	};
+	static const int not_modelled[] = { MADV_COLLAPSE, MADV_HWPOISON, MADV_SOFT_OFFLINE };
+	uint64_t set, clear;
+
+	if (advice_flags(advice, &set, &clear))
+		return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
+		if (known[i] == advice)
+			return 0;
+	for (size_t i = 0; i < ARRAY_SIZE(not_modelled); i++)
+		if (not_modelled[i] == advice)
+			return -EOPNOTSUPP;
+	return -EINVAL;
 }
 
 int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice)
 {
-	uint64_t set = 0, clear = 0;
-	uhmm_vaddr_t end;
-	bool flags;
-	int err;
+	uint64_t n = ALIGN_UP(len, UHMM_PAGE_SIZE);
+	int err = check_advice(advice);
 
-	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK)
+	if (!uhmm__current() || err == -EINVAL)
 		return -EINVAL;
-	flags = advice_flags(advice, &set, &clear);
-	end = ALIGN_UP(addr + len, UHMM_PAGE_SIZE);
-	if (end < addr || (len && end == addr))
+	if (addr & ~UHMM_PAGE_MASK || n < len || addr + n < addr)
 		return -EINVAL;
-	if (advice == MADV_REMOVE || advice == MADV_WILLNEED)
-		err = advise_file(mm, addr, end, advice == MADV_REMOVE);
-	else if (flags)
-		err = advise_flags(mm, addr, end, set, clear);
-	else if (advice == MADV_DONTNEED || advice == MADV_FREE)
-		/* Freed lazily in Linux, when memory gets short; a process may rely on neither. */
-		err = advise_dontneed(mm, addr, end, advice == MADV_FREE);
-	else if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
-		err = populate(mm, addr, end, advice == MADV_POPULATE_WRITE);
-	else if (not_modelled(advice))
-		err = -EOPNOTSUPP;
+	if (!len || err)
+		return err;
+	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
+		err = populate(mm, addr, addr + n, advice == MADV_POPULATE_WRITE);
 	else
-		err = -EINVAL;
+		err = advise_range(mm, addr, addr + n, advice);
 	uhmm__exit_to_user();
 	return err;
 }

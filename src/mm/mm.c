@@ -127,13 +127,16 @@ static void exit_mmap(struct uhmm_mm *mm)
 
 	uhmm__notifiers_release(mm);
 	mmap_write_lock(mm);
-	uhmm__lru_add_drain(m);
-	uhmm__gather_init(&g, mm);
-	uhmm__invalidate_start(&range);
-	for (vma = uhmm__find_vma(mm, 0); vma; vma = uhmm__vma_next(mm, vma))
-		uhmm__unmap_range(&g, vma, vma->start, vma->end);
-	uhmm__invalidate_end(&range);
-	uhmm__gather_finish(&g);
+	vma = uhmm__find_vma(mm, 0);
+	if (vma) {
+		uhmm__gather_init(&g, mm);
+		g.drop_markers = true;
+		uhmm__invalidate_start(&range);
+		for (; vma; vma = uhmm__vma_next(mm, vma))
+			uhmm__unmap_range(&g, vma, vma->start, vma->end);
+		uhmm__invalidate_end(&range);
+		uhmm__gather_finish(&g);
+	}
 	while ((vma = uhmm__find_vma(mm, 0))) {
 		uhmm__vma_unlink(vma);
 		uhmm__vma_free(vma);

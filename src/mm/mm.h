@@ -63,8 +63,9 @@ struct uhmm_vma {
 	struct uhmm_file *file;			 /* [const] holds a reference */
 	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
 	/* Up to here what a fault on anonymous memory looks at, in one cache line. */
-	uint64_t pgoff;		/* [mmap:w + vma:w, i_mmap:w] in the file */
-	struct list_head chain; /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	uint64_t pgoff;		  /* [mmap:w + vma:w, i_mmap:w] in the file */
+	struct list_head chain;	  /* [mmap:w, or mmap:r + page_table_lock] of chains */
+	_Atomic bool maybe_guard; /* set under mmap:r; guard regions were made in it once */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
 	_Atomic uint32_t lock_seq;	     /* [mmap:w] */
 	_Atomic bool attached;		     /* [mmap:w] in the tree */
@@ -89,6 +90,11 @@ struct uhmm_mm {
 	size_t nr_vmas;			/* [mmap:w] */
 	uhmm_vaddr_t brk_start, brk;	/* [mmap:w] */
 	struct uhmm__notifiers notifiers;
+	bool (*uffd_fn)(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+			unsigned int reason); /* [mmap:w] */
+	void *uffd_data;		      /* [mmap:w] */
+	/* [mmap:w] odd while fork write-protects pages */
+	_Atomic uint32_t write_protect_seq;
 	struct list_head list; /* [mms lock] */
 };
 
@@ -178,7 +184,7 @@ static inline void vma_end_read(struct uhmm_vma *vma)
 
 static inline bool vma_is_anonymous(const struct uhmm_vma *vma)
 {
-	return !vma->file;
+	return !vma->file && !(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP));
 }
 
 /* Private and possibly writable: pages are copied on write. Models: vma_is_cow_mapping(). */
@@ -239,6 +245,8 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 int uhmm__vma_isolate(struct uhmm_vma **vmap, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Join with the neighbours where they agree; returns the VMA that covers it now. */
 struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma);
+/* The same, but not with that one. */
+struct uhmm_vma *uhmm__vma_merge_apart(struct uhmm_vma *vma, const struct uhmm_vma *apart);
 /* Grow or shrink in place; the room must be free. 0 or -ENOMEM. */
 int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags);
@@ -248,11 +256,47 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 /* Free room of @len bytes, at @hint if that is free. 0 or -ENOMEM. */
 int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_vaddr_t *out);
+/*
+ * Fault in what a VMA permits, for writing if it does. Context: mmap_lock held.
+ * Models: populate_vma_page_range().
+ */
+void uhmm__populate_vma(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 /* Fault everything in, as MAP_POPULATE; takes mmap_lock for reading. Models: mm_populate(). */
 void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
+/* Kept free below a stack. Models: stack_guard_gap. */
+#define STACK_GUARD_GAP (256 * UHMM_PAGE_SIZE)
+/* Nothing is put below, unless somebody insists. Models: vm.mmap_min_addr. */
+#define MMAP_MIN_ADDR 0x10000UL
+
 /* VMAs that cannot migrate. Models: VM_SPECIAL. */
 #define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
+
+#define UHMM__VM_UFFD (UHMM_VM_UFFD_MISSING | UHMM_VM_UFFD_WP | UHMM_VM_UFFD_WP_UNPOPULATED)
+
+/* ---- changing protection (mprotect.c) ---- */
+
+enum {
+	CP_MPROTECT = 0,	     /* to what the VMA says now */
+	CP_UFFD_WP = 1 << 0,	     /* write-protect for userfaultfd */
+	CP_UFFD_WP_RESOLVE = 1 << 1, /* end that */
+	CP_PROT_NUMA = 1 << 2,	     /* make NUMA hints */
+};
+
+struct uhmm__gather;
+
+/*
+ * @g: gathers what must be flushed. Returns: entries changed, or -ENOMEM. Context: mmap_lock.
+ * Models: change_protection().
+ */
+int64_t uhmm__change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+				uhmm_vaddr_t end, unsigned int cp);
+
+/* ---- guard regions (guard.c) ---- */
+
+/* 0; -EINVAL not in such a VMA; -ENOMEM. Context: mmap_lock for reading. */
+int uhmm__guard_install(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
+int uhmm__guard_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 /* ---- zapping (zap.c) ---- */
 
@@ -264,6 +308,7 @@ struct uhmm__gather {
 	bool keep_cows;		 /* anonymous pages stay. Models: zap_details.skip_cows */
 	bool file;		 /* the VMA has one: dirty entries must be heard of */
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
+	bool drop_markers;	 /* guard regions go, too: the VMA does */
 	unsigned int nr_batches;
 	struct uhmm__gather_batch *batches;
 	unsigned int nr;
@@ -275,11 +320,22 @@ void uhmm__gather_finish(struct uhmm__gather *g);
 /* Remove the entries of [start, end). Models: unmap_page_range(). */
 void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
 		       uhmm_vaddr_t end);
-/* The same with notifier and flush of its own. Models: zap_page_range_single(). */
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
-/* Without @even_cows anonymous pages stay: for pages that are taken from a file. */
-void uhmm__zap_range_cows(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
+/* The same with a notification of its own. Models: zap_vma_range_batched(). */
+void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end);
+/*
+ * The same with a gather of its own. Without @even_cows anonymous pages stay: for pages that are taken
+ * from a file. Models: zap_vma_range() for unmap_mapping_range().
+ */
+void uhmm__zap_file_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
 			  bool even_cows);
+
+/* The entry of a page has changed: CPUs must forget it by the end of the gather. */
+static inline void gather_widen(struct uhmm__gather *g, uhmm_vaddr_t addr)
+{
+	g->start = MIN(g->start, addr);
+	g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+}
 
 /* ---- rmap (rmap.c, anon_vma.c) ---- */
 
@@ -312,11 +368,26 @@ static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vm
 	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
 }
 
-static inline void folio_add_anon_rmap(struct uhmm__frame *f, bool exclusive)
+/* The same for a large folio: by a PMD entry, or by a PTE for each page. @addr: of the first page. */
+void uhmm__folio_add_new_anon_rmap_pmd(struct uhmm__frame *f, struct uhmm_vma *vma,
+				       uhmm_vaddr_t addr);
+void uhmm__folio_add_new_anon_rmap_ptes(struct uhmm__frame *f, struct uhmm_vma *vma,
+					uhmm_vaddr_t addr);
+
+void uhmm__large_add_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
+void uhmm__large_remove_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
+
+/* One more PTE of @mm maps a page of an anonymous folio, and one less. Context: PTL. */
+static inline void folio_add_anon_rmap(struct uhmm__frame *page, struct uhmm_mm *mm, bool exclusive)
 {
-	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+	struct uhmm__frame *f = page_folio(page);
+
+	if (unlikely(folio_test_large(f)))
+		uhmm__large_add_rmap(f, page, mm);
+	else
+		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 	if (exclusive)
-		folio_set(f, PG_ANON_EXCLUSIVE);
+		folio_set(page, PG_ANON_EXCLUSIVE);
 }
 
 /* Another mapping of a page of a file. Context: folio locked, or another mapping of it. */
@@ -325,21 +396,30 @@ static inline void folio_add_file_rmap(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
 
-static inline void folio_remove_rmap(struct uhmm__frame *f)
+static inline void folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
-	atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
+	struct uhmm__frame *f = page_folio(page);
+
+	if (unlikely(folio_test_large(f)))
+		uhmm__large_remove_rmap(f, page, mm);
+	else
+		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
+
+/* One more PMD entry maps a folio, and one less. Context: PMD lock. */
+void uhmm__folio_add_anon_rmap_pmd(struct uhmm__frame *f, struct uhmm_mm *mm, bool exclusive);
+void uhmm__folio_remove_rmap_pmd(struct uhmm__frame *f, struct uhmm_mm *mm);
 
 /*
  * Share a page that was exclusive, with the entry already cleared by ptep_xchg_clear(), whose
  * exchange orders the two. False if it may be pinned.
  * Context: PTL. Models: folio_try_share_anon_rmap_pte().
  */
-static inline bool folio_try_share_anon_rmap(struct uhmm__frame *f)
+static inline bool folio_try_share_anon_rmap(struct uhmm__frame *page)
 {
-	if (unlikely(folio_maybe_dma_pinned(f)))
+	if (unlikely(folio_maybe_dma_pinned(page_folio(page))))
 		return false;
-	folio_clear(f, PG_ANON_EXCLUSIVE);
+	folio_clear(page, PG_ANON_EXCLUSIVE);
 	return true;
 }
 
@@ -348,6 +428,8 @@ static inline bool folio_try_share_anon_rmap(struct uhmm__frame *f)
  * stays. Context: folio locked, no PTL. Models: try_to_migrate().
  */
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
+/* Replace every mapping of a locked, broken folio by a hardware-poison entry. Models: try_to_unmap(). */
+void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
  * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
  * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
@@ -363,14 +445,22 @@ void uhmm__rmap_release(struct uhmm__anon_vma **held);
 unsigned int uhmm__folio_mkclean(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
  * Replace one entry by a migration entry under its PTL, as the collectors do.
- * @pte: the entry, present or device-private, of the locked folio @f
+ * @pte: the entry, present or device-private, that maps @page of a locked folio
  * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
  * flushed here, at once, and others are the caller's to flush if the entry was present
  * Returns: false if the page may be pinned: the entry is as it was.
  * The mapping's reference is now the caller's.
  */
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *f, bool *flush);
+				   pte_t pte, struct uhmm__frame *page, bool *flush);
+
+/* Called for each VMA that may map a folio. Returns: false ends the walk. */
+typedef bool uhmm__rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg);
+/* Context: folio locked, no PTL. Models: rmap_walk(). */
+void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg);
+/* The entry at @addr, mapped and locked, or NULL if there is no table. Context: in an rmap walk. */
+ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl);
 
 /* ---- faults (fault.c) ---- */
 
@@ -384,6 +474,9 @@ enum {
 	FAULT_FLAG_USER = 1 << 6,
 	/* The caller holds folio locks: never wait on others', answer VM_FAULT_WOULD_WAIT. */
 	FAULT_FLAG_NO_FOLIO_WAIT = 1 << 7,
+	FAULT_FLAG_TRIED = 1 << 8,   /* the lock was dropped before */
+	FAULT_FLAG_UNSHARE = 1 << 9, /* a read that must not see others' page: copy it */
+	FAULT_FLAG_PROT = 1 << 10,   /* an instruction fetch met a present entry */
 };
 
 enum {
@@ -414,13 +507,30 @@ struct uhmm__fault {
 int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags);
 /* 0 or -ENOMEM, -EFAULT as vm_fault_to_errno(). */
 int uhmm__vm_fault_to_errno(int fault);
-/* Fault on a device-private entry; ends with the entry unmapped and unlocked. */
+/* Fault on an entry that is not present; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
 /* No entry yet, in a VMA with a file. Models: do_fault(). */
 int uhmm__do_file_fault(struct uhmm__fault *vmf);
 /* A write to a read-only entry of a shared mapping; entered with the entry mapped and locked. */
 int uhmm__wp_page_shared(struct uhmm__fault *vmf, struct uhmm__frame *f);
 int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf);
+/*
+ * A write to a page that is mapped read-only. Entered with the entry mapped and locked, and the same
+ * as orig_pte; ends with it unmapped and unlocked.
+ */
+int uhmm__do_wp_page(struct uhmm__fault *vmf);
+/*
+ * Device-exclusive entries (exclusive.c). Context of the two that restore: PTL; the folio locked.
+ * Models: remove_device_exclusive_entry(), restore_exclusive_pte(), try_restore_exclusive_pte().
+ */
+int uhmm__remove_device_exclusive_entry(struct uhmm__fault *vmf);
+void uhmm__restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* With the folio lock taken here; false if it is not free. */
+bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t entry);
+/* A fault that is userfaultfd's; VM_FAULT_*. Context: no PTL. Models: handle_userfault(). */
+int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason);
+/* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
+bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
 /* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */
 int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */
@@ -428,6 +538,8 @@ static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t p
 {
 	uhmm_pfn_t pfn = pte_pfn(pte);
 
+	if (unlikely(pte.val & PTE_SPECIAL))
+		return NULL;
 	return pfn == m->zero_pfn ? NULL : pfn_to_frame(m, pfn);
 }
 /* Sleep until a migration entry is gone. Models: migration_entry_wait(). */

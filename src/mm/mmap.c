@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* mmap, munmap, brk. Models: mm/mmap.c, mm/vma.c. */
+#define _GNU_SOURCE
 #include <sys/mman.h>
 
 #include "mm/mm.h"
@@ -9,10 +10,8 @@
 #endif
 
 enum {
-	STACK_GAP = 128 << 20, /* kept free below the top of the address space for a stack */
+	STACK_ROOM = 128 << 20, /* kept free below the top of the address space for a stack */
 };
-
-static const uhmm_vaddr_t mmap_min_addr = 0x10000;
 
 /* [addr, addr + len) rounded up to pages; false if it is empty or leaves the address space. */
 static bool range_ok(uhmm_vaddr_t addr, uint64_t *len)
@@ -46,21 +45,21 @@ static int unsupported(int flags, const struct uhmm_file *file)
 int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_vaddr_t *out)
 {
 	hint &= UHMM_PAGE_MASK;
-	if (hint >= mmap_min_addr && hint < UHMM_TASK_SIZE && len <= UHMM_TASK_SIZE - hint &&
+	if (hint >= MMAP_MIN_ADDR && hint < UHMM_TASK_SIZE && len <= UHMM_TASK_SIZE - hint &&
 	    !uhmm__rangetree_find_in(&mm->vmas, hint, hint + len, NULL)) {
 		*out = hint;
 		return 0;
 	}
-	if (uhmm__rangetree_gap(&mm->vmas, mmap_min_addr, UHMM_TASK_SIZE - STACK_GAP, len, true,
+	if (uhmm__rangetree_gap(&mm->vmas, MMAP_MIN_ADDR, UHMM_TASK_SIZE - STACK_ROOM, len, true,
 				out) ||
-	    uhmm__rangetree_gap(&mm->vmas, mmap_min_addr, UHMM_TASK_SIZE, len, false, out))
+	    uhmm__rangetree_gap(&mm->vmas, MMAP_MIN_ADDR, UHMM_TASK_SIZE, len, false, out))
 		return 0;
 	return -ENOMEM;
 }
 
-/* @file: NULL for private anonymous memory. */
+/* @file: NULL for private anonymous memory. @merge: with what lies beside it. */
 static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags,
-		   struct uhmm_file *file, uint64_t pgoff)
+		   struct uhmm_file *file, uint64_t pgoff, bool merge)
 {
 	struct uhmm_vma *vma = uhmm__vma_alloc(mm);
 	int err;
@@ -79,7 +78,8 @@ static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t
 		uhmm__vma_free(vma);
 		return err;
 	}
-	uhmm__vma_merge(vma);
+	if (merge)
+		uhmm__vma_merge(vma);
 	return 0;
 }
 
@@ -99,7 +99,7 @@ static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_
 		err = uhmm__find_place(mm, *addr, len, addr);
 	if (err)
 		return err;
-	return map_new(mm, *addr, len, vm_flags, file, pgoff);
+	return map_new(mm, *addr, len, vm_flags, file, pgoff, true);
 }
 
 /*
@@ -123,11 +123,33 @@ static int mmap_object(struct uhmm_mm *mm, uint64_t len, int flags, struct uhmm_
 	return 0;
 }
 
+/* What a mapping is at first. Models: do_mmap(), mmap_region(). */
+static uint64_t vma_flags(int prot, int flags)
+{
+	uint64_t vm_flags = prot_flags(prot);
+
+	if (flags & MAP_GROWSDOWN)
+		vm_flags |= UHMM_VM_GROWSDOWN;
+	if (flags & MAP_NORESERVE)
+		vm_flags |= UHMM_VM_NORESERVE;
+	if (flags & MAP_LOCKED)
+		vm_flags |= UHMM_VM_LOCKED;
+	if (flags & MAP_STACK)
+		vm_flags |= UHMM_VM_NOHUGEPAGE;
+	if ((flags & MAP_TYPE) != MAP_PRIVATE)
+		vm_flags |= UHMM_VM_SHARED;
+	/* Private memory that may be written counts as committed. */
+	if ((vm_flags & (UHMM_VM_WRITE | UHMM_VM_NORESERVE | UHMM_VM_SHARED)) == UHMM_VM_WRITE)
+		vm_flags |= UHMM_VM_ACCOUNT;
+	return vm_flags;
+}
+
 int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int flags,
 	      struct uhmm_file *file, uint64_t pgoff, uhmm_vaddr_t *out)
 {
 	bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
-	uint64_t vm_flags = prot_flags(prot);
+	bool populate = flags & MAP_LOCKED ||
+			(flags & (MAP_POPULATE | MAP_NONBLOCK)) == MAP_POPULATE;
 	int err;
 
 	if (!uhmm__current())
@@ -135,28 +157,24 @@ int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int
 	err = unsupported(flags, file);
 	if (err)
 		return err;
-	if (!len || (fixed && addr & ~UHMM_PAGE_MASK))
+	if (!len)
 		return -EINVAL;
 	if (!range_ok(fixed ? addr : 0, &len))
 		return -ENOMEM;
-	if (flags & MAP_GROWSDOWN)
-		vm_flags |= UHMM_VM_GROWSDOWN;
-	if (flags & MAP_NORESERVE)
-		vm_flags |= UHMM_VM_NORESERVE;
-	if (flags & MAP_LOCKED)
-		vm_flags |= UHMM_VM_LOCKED;
-	if ((flags & MAP_TYPE) != MAP_PRIVATE)
-		vm_flags |= UHMM_VM_SHARED;
-	if ((vm_flags & (UHMM_VM_NORESERVE | UHMM_VM_SHARED | UHMM_VM_WRITE)) == UHMM_VM_WRITE)
-		vm_flags |= UHMM_VM_ACCOUNT;
+	if (fixed && addr & ~UHMM_PAGE_MASK)
+		return -EINVAL;
+	/* Only private anonymous memory is a stack. */
+	if (flags & MAP_GROWSDOWN &&
+	    (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE))
+		return -EINVAL;
 	err = mmap_object(mm, len, flags, &file, &pgoff);
 	if (err)
 		return err;
 	mmap_write_lock(mm);
-	err = do_mmap(mm, &addr, len, vm_flags, flags, file, pgoff);
+	err = do_mmap(mm, &addr, len, vma_flags(prot, flags), flags, file, pgoff);
 	mmap_write_unlock(mm);
 	uhmm_file_put(file);
-	if (!err && flags & (MAP_POPULATE | MAP_LOCKED))
+	if (!err && populate)
 		uhmm__populate(mm, addr, addr + len);
 	if (!err && out)
 		*out = addr;
@@ -191,8 +209,8 @@ int uhmm__do_munmap(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
 	prev = uhmm__vma_prev(mm, vma);
 	next = uhmm__find_vma(mm, end);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end) vma_start_write(r.value);
-	uhmm__lru_add_drain(mm->machine);
 	uhmm__gather_init(&g, mm);
+	g.drop_markers = true;
 	uhmm__invalidate_start(&range);
 	uhmm__rangetree_for_each(&mm->vmas, &r, start, end)
 		uhmm__unmap_range(&g, r.value, r.start, r.end);
@@ -229,22 +247,36 @@ void uhmm_mm_set_brk(struct uhmm_mm *mm, uhmm_vaddr_t start)
 	mmap_write_unlock(mm);
 }
 
+/* Models: vm_start_gap(). */
+static uhmm_vaddr_t start_with_gap(const struct uhmm_vma *vma)
+{
+	if (!(vma->flags & UHMM_VM_GROWSDOWN))
+		return vma->start;
+	return vma->start - MIN(vma->start, STACK_GUARD_GAP);
+}
+
 /* Models: brk(2): a request that cannot be met leaves the end where it is. */
 static int do_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	uhmm_vaddr_t old = ALIGN_UP(mm->brk, UHMM_PAGE_SIZE);
 	uhmm_vaddr_t new = ALIGN_UP(addr, UHMM_PAGE_SIZE);
+	struct uhmm_vma *next;
 	int err = 0;
 
 	if (addr < mm->brk_start || addr >= UHMM_TASK_SIZE)
 		return 0;
 	if (new < old) {
+		/* Somebody has unmapped it. */
+		if (!uhmm__rangetree_find_in(&mm->vmas, new, old, NULL))
+			return 0;
 		err = uhmm__do_munmap(mm, new, old);
 	} else if (new > old) {
-		if (uhmm__rangetree_find_in(&mm->vmas, old, new + UHMM_PAGE_SIZE, NULL))
+		next = uhmm__find_vma(mm, old);
+		if (next && new + UHMM_PAGE_SIZE > start_with_gap(next))
 			return 0;
+		/* The heap is joined to nothing that lies before it. */
 		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_ACCOUNT,
-			      NULL, 0);
+			      NULL, 0, old > mm->brk_start);
 	}
 	if (!err)
 		mm->brk = addr;

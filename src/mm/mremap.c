@@ -41,7 +41,10 @@ static void move_ptes(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old, pt
 			continue;
 		pte = ptep_get_and_clear(o);
 		flush |= pte_present(pte);
-		set_pte(n, pte);
+		/* userfaultfd does not follow to the new place. */
+		if (leaf_is_marker(pte, MARKER_UFFD_WP))
+			continue;
+		set_pte(n, pte_clear_bits(pte, pte_present(pte) ? PTE_UFFD_WP : LEAF_UFFD_WP));
 	}
 	/* Before the locks go: a CPU could still write by the old address. */
 	if (flush)
@@ -109,8 +112,9 @@ static struct uhmm_vma *copy_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uhmm_va
 		return NULL;
 	n->start = new;
 	n->end = new + len;
-	n->flags = vma->flags;
+	n->flags = vma->flags & ~UHMM__VM_UFFD;
 	n->page_prot = vma->page_prot;
+	store_relaxed(&n->maybe_guard, load_relaxed(&vma->maybe_guard));
 	/* Pages keep their index, so the offset stays; one without pages starts anew. */
 	n->anon_pgoff = load_relaxed(&vma->anon_vma) ? vma_anon_pgoff(vma, old)
 						     : new >> UHMM_PAGE_SHIFT;
@@ -121,6 +125,22 @@ static struct uhmm_vma *copy_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uhmm_va
 		return NULL;
 	}
 	return n;
+}
+
+/*
+ * MREMAP_DONTUNMAP has moved the pages: what stays is not locked, and if nothing else is in it as good
+ * as new. Models: dontunmap_complete().
+ */
+static void dontunmap_complete(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	if (vma->flags & UHMM_VM_LOCKED)
+		uhmm__vma_set_flags(vma, vma->flags & ~UHMM_VM_LOCKED);
+	if (vma->start != start || vma->end != end)
+		return;
+	uhmm__unlink_anon_vmas(vma);
+	vma->anon_pgoff = start >> UHMM_PAGE_SHIFT;
+	if (!vma->file)
+		vma->pgoff = vma->anon_pgoff;
 }
 
 /* Models: move_vma(). */
@@ -139,9 +159,11 @@ static int move_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uint64_t old_len, ui
 		return n ? 0 : -ENOMEM;
 	}
 	/* The source is cut out now, so that unmapping it later cannot fail. */
-	err = uhmm__vma_isolate(&vma, old, old + old_len);
-	if (err)
-		return err;
+	if (!dontunmap || vma->flags & UHMM_VM_LOCKED) {
+		err = uhmm__vma_isolate(&vma, old, old + old_len);
+		if (err)
+			return err;
+	}
 	n = copy_vma(vma, old, new, new_len);
 	if (!n)
 		return -ENOMEM;
@@ -153,9 +175,14 @@ static int move_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uint64_t old_len, ui
 		uhmm__do_munmap(mm, new, new + new_len);
 		return err;
 	}
-	if (!dontunmap)
+	if (dontunmap) {
+		dontunmap_complete(vma, old, old + old_len);
+		/* The two stay two, even side by side. */
+		uhmm__vma_merge_apart(n, vma);
+	} else {
 		uhmm__do_munmap(mm, old, old + old_len);
-	uhmm__vma_merge(n);
+		uhmm__vma_merge(n);
+	}
 	return 0;
 }
 
@@ -178,31 +205,61 @@ struct remap {
 	uhmm_vaddr_t old, new;
 	uint64_t old_len, new_len;
 	int flags;
+	bool populate; /* (out) what was added */
 };
 
+static bool implies_new_addr(const struct remap *r)
+{
+	return r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
+}
+
+/* Models: check_mremap_params(). */
 static int check_args(struct remap *r)
 {
-	if (r->flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP))
-		return -EINVAL;
-	if (r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP) && !(r->flags & MREMAP_MAYMOVE))
-		return -EINVAL;
-	if (r->old & ~UHMM_PAGE_MASK || r->old_len > UHMM_TASK_SIZE || r->new_len > UHMM_TASK_SIZE)
-		return -EINVAL;
 	r->old_len = ALIGN_UP(r->old_len, UHMM_PAGE_SIZE);
 	r->new_len = ALIGN_UP(r->new_len, UHMM_PAGE_SIZE);
-	/* old_len 0 doubles a shared mapping. */
-	if (!r->new_len || r->old > UHMM_TASK_SIZE - r->old_len)
+	if (r->flags & ~(MREMAP_FIXED | MREMAP_MAYMOVE | MREMAP_DONTUNMAP))
 		return -EINVAL;
-	if (r->flags & MREMAP_DONTUNMAP && r->old_len != r->new_len)
+	if (r->old & ~UHMM_PAGE_MASK || !r->new_len || r->new_len > UHMM_TASK_SIZE)
 		return -EINVAL;
-	if (!(r->flags & MREMAP_FIXED))
+	if (!implies_new_addr(r))
 		return 0;
 	if (r->new & ~UHMM_PAGE_MASK || r->new > UHMM_TASK_SIZE - r->new_len)
 		return -EINVAL;
-	/* The two must not overlap. */
+	if (!(r->flags & MREMAP_MAYMOVE))
+		return -EINVAL;
+	if (r->flags & MREMAP_DONTUNMAP && r->old_len != r->new_len)
+		return -EINVAL;
+	/* The two must not overlap, even if the new address is but a hint. */
 	if (r->old + r->old_len > r->new && r->new + r->new_len > r->old)
 		return -EINVAL;
 	return 0;
+}
+
+/* Whether this VMA can be moved or resized so. Models: check_prep_vma(). */
+static int check_vma(const struct remap *r, const struct uhmm_vma *vma)
+{
+	if (!vma)
+		return -EFAULT;
+	if (r->new_len <= r->old_len && !implies_new_addr(r))
+		return 0;
+	/* It doubles a shared mapping. */
+	if (!r->old_len && !(vma->flags & UHMM_VM_SHARED))
+		return -EINVAL;
+	if (r->flags & MREMAP_DONTUNMAP && vma->flags & (UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP))
+		return -EINVAL;
+	if (r->new_len > r->old_len && vma->flags & (UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP))
+		return -EFAULT;
+	/* Only what is cut off may lie in other VMAs. */
+	return MIN(r->old_len, r->new_len) > vma->end - r->old ? -EFAULT : 0;
+}
+
+/* Models: shrink_vma(). */
+static int shrink(const struct remap *r)
+{
+	if (r->old_len > UHMM_TASK_SIZE - r->old)
+		return -EINVAL;
+	return uhmm__do_munmap(r->mm, r->old + r->new_len, r->old + r->old_len);
 }
 
 /*
@@ -248,7 +305,7 @@ static int move_to(struct remap *r)
 	else
 		err = uhmm__find_place(r->mm, r->new, r->new_len, &r->new);
 	if (!err && r->new_len < r->old_len) {
-		err = uhmm__do_munmap(r->mm, r->old + r->new_len, r->old + r->old_len);
+		err = shrink(r);
 		r->old_len = r->new_len;
 	}
 	if (err)
@@ -260,7 +317,6 @@ static int move_to(struct remap *r)
 /* Context: mmap_lock for writing. *out: where it is now. */
 static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 {
-	bool moves = r->flags & (MREMAP_FIXED | MREMAP_DONTUNMAP);
 	struct uhmm_vma *vma;
 	int err;
 
@@ -268,20 +324,18 @@ static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 	if (r->flags & MREMAP_FIXED && r->old_len == r->new_len)
 		return move_range(r);
 	vma = uhmm__vma_lookup(r->mm, r->old);
-	if (!vma)
-		return -EFAULT;
-	if (!r->old_len && !(vma->flags & UHMM_VM_SHARED))
-		return -EINVAL;
-	/* Only what is cut off may lie in other VMAs. */
-	if ((moves || r->new_len > r->old_len) && MIN(r->old_len, r->new_len) > vma->end - r->old)
-		return -EFAULT;
-	if (!moves) {
+	err = check_vma(r, vma);
+	if (err)
+		return err;
+	/* Pages that are added to locked memory are there at once. */
+	r->populate = r->new_len > r->old_len && vma->flags & UHMM_VM_LOCKED;
+	if (!implies_new_addr(r)) {
 		*out = r->old;
 		if (r->old_len == r->new_len)
 			return 0;
 		if (r->new_len < r->old_len)
-			return uhmm__do_munmap(r->mm, r->old + r->new_len, r->old + r->old_len);
-		if (r->old_len && !resize_in_place(vma, r->old, r->old_len, r->new_len))
+			return shrink(r);
+		if (!resize_in_place(vma, r->old, r->old_len, r->new_len))
 			return 0;
 		if (!(r->flags & MREMAP_MAYMOVE))
 			return -ENOMEM;
@@ -294,7 +348,7 @@ static int do_mremap(struct remap *r, uhmm_vaddr_t *out)
 int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len, uint64_t new_len,
 		int flags, uhmm_vaddr_t new_addr, uhmm_vaddr_t *out)
 {
-	struct remap r = { mm, old_addr, new_addr, old_len, new_len, flags };
+	struct remap r = { mm, old_addr, new_addr, old_len, new_len, flags, false };
 	uhmm_vaddr_t at = 0;
 	int err;
 
@@ -303,11 +357,13 @@ int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len, uin
 	err = check_args(&r);
 	if (err)
 		return err;
-	if (!(flags & (MREMAP_FIXED | MREMAP_DONTUNMAP)))
+	if (!implies_new_addr(&r))
 		r.new = 0;
 	mmap_write_lock(mm);
 	err = do_mremap(&r, &at);
 	mmap_write_unlock(mm);
+	if (!err && r.populate)
+		uhmm__populate(mm, at + r.old_len, at + r.new_len);
 	if (!err && out)
 		*out = at;
 	uhmm__exit_to_user();

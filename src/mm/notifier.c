@@ -124,6 +124,8 @@ int uhmm_mmu_interval_notifier_insert(struct uhmm_mm *mm, uhmm_vaddr_t start, ui
 		return -EINVAL;
 	if (!length || start + length - 1 < start)
 		return -EOVERFLOW;
+	if (!load_relaxed(&mm->users))
+		return -EINVAL;
 	mni = uhmm__alloc(mm->machine, sizeof(*mni));
 	if (!mni)
 		return -ENOMEM;

@@ -9,7 +9,7 @@ enum {
 /* Models: pte_to_pagemap_entry(), with the right to see frame numbers. */
 static uint64_t pagemap_entry(struct uhmm_machine *m, pte_t pte)
 {
-	struct uhmm__frame *f = NULL;
+	struct uhmm__frame *page = NULL;
 	uint64_t out;
 
 	if (pte_none(pte))
@@ -20,9 +20,9 @@ static uint64_t pagemap_entry(struct uhmm_machine *m, pte_t pte)
 			out |= UHMM_PM_SOFT_DIRTY;
 		if (pte.val & PTE_UFFD_WP)
 			out |= UHMM_PM_UFFD_WP;
-		f = vm_normal_page(m, pte);
+		page = vm_normal_page(m, pte);
 		/* The one bit that asks for the number of mappings, and only of present pages. */
-		if (f && folio_mapcount(f) == 1)
+		if (page && folio_precise_page_mapcount(page_folio(page), page) == 1)
 			out |= UHMM_PM_MMAP_EXCLUSIVE;
 	} else {
 		bool has_pfn = leaf_has_pfn(pte);
@@ -37,9 +37,9 @@ static uint64_t pagemap_entry(struct uhmm_machine *m, pte_t pte)
 		if (leaf_is_marker(pte, MARKER_GUARD))
 			out |= UHMM_PM_GUARD_REGION;
 		if (has_pfn)
-			f = pfn_to_frame(m, leaf_pfn(pte));
+			page = pfn_to_frame(m, leaf_pfn(pte));
 	}
-	if (f && !folio_test_anon(f))
+	if (page && !folio_test_anon(page_folio(page)))
 		out |= UHMM_PM_FILE;
 	return out;
 }

@@ -6,9 +6,6 @@
  */
 #include "mm/mm.h"
 
-/* Called for each VMA that may map the folio. Returns: false ends the walk. */
-typedef bool rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg);
-
 void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
 	if (*held)
@@ -29,7 +26,7 @@ static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
 }
 
 /* Models: rmap_walk_file(). Context: folio locked, so that it stays in its file. */
-static void rmap_walk_file(struct uhmm__frame *f, rmap_one_fn *one, void *arg)
+static void rmap_walk_file(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
 {
 	struct uhmm__mapping *mapping = folio_mapping(f);
 	uint64_t pgoff = load_relaxed(&f->index);
@@ -50,7 +47,7 @@ static void rmap_walk_file(struct uhmm__frame *f, rmap_one_fn *one, void *arg)
 	uhmm__up_read(&mapping->i_mmap_rwsem);
 }
 
-uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void *arg,
+uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
 				  struct uhmm__anon_vma **held)
 {
 	struct uhmm__anon_vma *av = folio_anon_vma(f), *own = NULL;
@@ -78,8 +75,12 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, rmap_one_fn *one, void 
 	uhmm__rmap_release(&own);
 }
 
-/* The entry at @addr, mapped and locked, or NULL if there is no table for it. */
-static ptent_t *rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
+void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
+{
+	rmap_walk(f, one, arg, NULL);
+}
+
+ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
 {
 	unsigned int level;
 	ptent_t *pmdp, *ptep = NULL;
@@ -94,12 +95,13 @@ static ptent_t *rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm
 }
 
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *f, bool *flush)
+				   pte_t pte, struct uhmm__frame *page, bool *flush)
 {
 	struct uhmm_machine *m = vma->mm->machine;
 	bool present = pte_present(pte);
-	bool exclusive = folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
-	uint64_t offset = frame_pfn(m, f);
+	struct uhmm__frame *f = page_folio(page);
+	bool exclusive = folio_test_anon(f) && folio_test(page, PG_ANON_EXCLUSIVE);
+	uint64_t offset = frame_pfn(m, page);
 	enum leaf_type type;
 	pte_t swp;
 
@@ -110,7 +112,7 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	pte = exclusive ? ptep_xchg_clear(ptep) : ptep_get_and_clear(ptep);
 	if (exclusive && present && !flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
-	if (exclusive && !folio_try_share_anon_rmap(f)) {
+	if (exclusive && !folio_try_share_anon_rmap(page)) {
 		set_pte(ptep, pte);
 		return false;
 	}
@@ -136,16 +138,17 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	if (present ? pte.val & PTE_UFFD_WP : pte.val & LEAF_UFFD_WP)
 		swp = pte_set(swp, LEAF_UFFD_WP);
 	set_pte(ptep, swp);
-	folio_remove_rmap(f);
+	folio_remove_rmap(page, vma->mm);
 	return true;
 }
 
-/* Whether an entry maps the folio, present or device-private. */
+/* Whether an entry maps the folio: present, device-private or device-exclusive. */
 static bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
 {
 	if (pte_present(pte))
 		return pte_pfn(pte) == pfn;
-	return leaf_is_device_private(pte) && leaf_pfn(pte) == pfn;
+	return (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) &&
+	       leaf_pfn(pte) == pfn;
 }
 
 /* Models: try_to_migrate_one(). */
@@ -161,7 +164,7 @@ static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 	pte_t pte;
 
 	uhmm__invalidate_start(&range);
-	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (ptep) {
 		pte = ptep_get(ptep);
 		if (entry_maps(pte, frame_pfn(m, f))) {
@@ -184,6 +187,39 @@ static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	rmap_walk(f, try_to_migrate_one, m, NULL);
+}
+
+static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg)
+{
+	struct uhmm_machine *m = arg;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__spinlock *ptl;
+	bool put = false;
+	ptent_t *ptep;
+
+	uhmm__invalidate_start(&range);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	if (ptep) {
+		put = entry_maps(ptep_get(ptep), frame_pfn(m, f));
+		if (put) {
+			uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
+			set_pte(ptep, leaf_make(LEAF_HWPOISON, frame_pfn(m, f)));
+			folio_remove_rmap(f, vma->mm);
+		}
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__invalidate_end(&range);
+	/* Not the last: the caller has one. */
+	if (put)
+		folio_put(m, f);
+	return folio_mapped(f);
+}
+
+void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	rmap_walk(f, unmap_poisoned_one, m, NULL);
 }
 
 struct remove_arg {
@@ -225,7 +261,7 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 {
 	struct remove_arg *a = arg;
 	struct uhmm__spinlock *ptl;
-	ptent_t *ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptent_t *ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	pte_t swp;
 
 	if (!ptep)
@@ -235,7 +271,7 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 		bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
 
 		folio_get(a->dst);
-		folio_add_anon_rmap(a->dst, exclusive && folio_test_anon(a->dst));
+		folio_add_anon_rmap(a->dst, vma->mm, exclusive && folio_test_anon(a->dst));
 		set_pte(ptep, mapping_of(a->machine, vma, swp, a->dst));
 	}
 	uhmm__pte_unmap_unlock(ptep, ptl);
@@ -270,7 +306,7 @@ static bool mkclean_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__fr
 	if (!(READ_ONCE(vma->flags) & UHMM_VM_SHARED))
 		return true;
 	uhmm__invalidate_start(&range);
-	ptep = rmap_map_lock(vma->mm, addr, &ptl);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (ptep) {
 		pte = ptep_get(ptep);
 		if (pte_present(pte) && pte_pfn(pte) == a->pfn &&

@@ -5,6 +5,7 @@
  * mm/filemap.c:softleaf_entry_wait_on_locked().
  */
 #include "mm/mm.h"
+#include "mm/swap.h"
 #include "mm/zone_device.h"
 
 /*
@@ -34,14 +35,15 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 		return;
 	}
 	uhmm__count(UHMM_CNT_FAULT_MIGRATION_WAIT);
-	entry_wait_on_locked(mm->machine, pfn_to_frame(mm->machine, leaf_pfn(pte)), ptep, ptl);
+	entry_wait_on_locked(mm->machine, page_folio(pfn_to_frame(mm->machine, leaf_pfn(pte))),
+			     ptep, ptl);
 }
 
-/* Call the owner's migrate_to_ram() with the page locked and referenced. */
-static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *f)
+/* Call the owner's migrate_to_ram() with the page's folio locked and referenced. */
+static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
-	uhmm_pfn_t pfn = frame_pfn(m, f);
+	uhmm_pfn_t pfn = frame_pfn(m, page);
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
 	struct uhmm_vm_fault vf = {
 		.vma = vmf->vma,
@@ -53,8 +55,9 @@ static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *f)
 
 	uhmm__count(UHMM_CNT_FAULT_DEVICE);
 	ret = pgmap->ops->migrate_to_ram(pgmap->data, &vf);
-	folio_unlock(m, f);
-	folio_put(m, f);
+	/* The folio may have been split: lock and reference are the page's now. */
+	folio_unlock(m, page_folio(page));
+	folio_put(m, page_folio(page));
 	if (ret == UHMM_VM_FAULT_OOM)
 		return VM_FAULT_OOM;
 	return ret ? VM_FAULT_SIGBUS : 0;
@@ -63,7 +66,7 @@ static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *f)
 static int device_private_fault(struct uhmm__fault *vmf)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
-	struct uhmm__frame *f = pfn_to_frame(m, leaf_pfn(vmf->orig_pte));
+	struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(vmf->orig_pte)), *f;
 
 	if (vmf->flags & FAULT_FLAG_VMA_LOCK) {
 		/* migrate_to_ram() needs mmap_lock. */
@@ -79,6 +82,7 @@ static int device_private_fault(struct uhmm__fault *vmf)
 		uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 		return 0;
 	}
+	f = page_folio(page);
 	/* The lock first, and only then a reference: one for each of many faulting CPUs would
 	 * keep the page from migrating at all.
 	 */
@@ -89,7 +93,7 @@ static int device_private_fault(struct uhmm__fault *vmf)
 	}
 	folio_get(f);
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return migrate_to_ram(vmf, f);
+	return migrate_to_ram(vmf, page);
 }
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)
@@ -97,6 +101,8 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 	pte_t entry = vmf->orig_pte;
 
 	uhmm__pte_unmap(vmf->pte);
+	if (leaf_type(entry) == LEAF_SWAP)
+		return uhmm__swap_fault(vmf);
 	if (leaf_is_migration(entry)) {
 		if (vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
 			return VM_FAULT_WOULD_WAIT;
@@ -105,6 +111,8 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 	}
 	if (leaf_is_device_private(entry))
 		return device_private_fault(vmf);
+	if (leaf_is_device_exclusive(entry))
+		return uhmm__remove_device_exclusive_entry(vmf);
 	if (leaf_type(entry) == LEAF_HWPOISON || leaf_is_marker(entry, MARKER_POISONED))
 		return VM_FAULT_HWPOISON;
 	if (leaf_is_marker(entry, MARKER_GUARD))

@@ -26,7 +26,7 @@ void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t
 		uhmm_vaddr_t start = vma_address(vma, MAX(first, node->start));
 		uhmm_vaddr_t end = vma_address(vma, MIN(last, node->last)) + UHMM_PAGE_SIZE;
 
-		uhmm__zap_range_cows(vma, start, end, even_cows);
+		uhmm__zap_file_range(vma, start, end, even_cows);
 	}
 	uhmm__up_read(&mapping->i_mmap_rwsem);
 }

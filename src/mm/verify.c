@@ -115,14 +115,21 @@ static void saw_free(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].free++;
+	uhmm__seen(v, pfn)->free++;
 }
 
 static void saw_batched(void *arg, uhmm_pfn_t pfn)
 {
 	struct uhmm__verify *v = arg;
 
-	v->seen[pfn].batched++;
+	uhmm__seen(v, pfn)->batched++;
+}
+
+static void saw_lazyfree(void *arg, uhmm_pfn_t pfn)
+{
+	struct uhmm__verify *v = arg;
+
+	uhmm__seen(v, pfn)->lazyfree++;
 }
 
 /* What must not be set on any folio while nobody works on it. */
@@ -140,36 +147,97 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is reserved");
 }
 
-/* References: one per mapping, batch and page cache; what is left must be pins. */
-static void check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
+/* The pages of a folio by themselves. Returns: entries that map any of them. */
+static uint64_t check_pages(struct uhmm__verify *v, uhmm_pfn_t head)
+{
+	const uint32_t entire = uhmm__seen(v, head)->entire;
+	struct uhmm__frame *f = pfn_to_frame(v->m, head);
+	uint64_t total = entire, n = folio_nr_pages(f);
+
+	for (uint64_t i = 0; i < n; i++) {
+		const struct uhmm__seen *s = uhmm__seen(v, head + i);
+
+		total += s->maps;
+		if (n > 1 && load_relaxed(&f[i].mapcount) != (int64_t)s->maps)
+			bad_frame(v, head + i, "mapcount of the page is %d, but %u entries map it",
+				  load_relaxed(&f[i].mapcount), s->maps);
+		if (folio_test(&f[i], PG_ANON_EXCLUSIVE) && s->maps + entire > 1)
+			bad_frame(v, head + i, "anon-exclusive page is mapped %u times",
+				  s->maps + entire);
+	}
+	return total;
+}
+
+/* Pages of a large folio that are not the first. */
+static void check_tails(struct uhmm__verify *v, uhmm_pfn_t head)
+{
+	struct uhmm__frame *f = pfn_to_frame(v->m, head);
+	const uint32_t must = (uint32_t)BIT(PG_TAIL) |
+			      (load_relaxed(&f->flags) & FOLIO_TAIL_FLAGS) |
+			      (load_relaxed(&f->flags) & FOLIO_ORDER_MASK);
+	uint64_t n = folio_nr_pages(f);
+
+	if (head & (n - 1))
+		bad_frame(v, head, "large folio is not aligned");
+	for (uint64_t i = 1; i < n; i++) {
+		const struct uhmm__seen *s = uhmm__seen(v, head + i);
+
+		if ((load_relaxed(&f[i].flags) & ~(uint32_t)BIT(PG_ANON_EXCLUSIVE)) != must)
+			bad_frame(v, head + i, "tail has not the flags of one");
+		if (folio_ref_count(&f[i]))
+			bad_frame(v, head + i, "tail has references");
+		if (s->free || s->batched || s->entire)
+			bad_frame(v, head + i,
+				  "tail is free, in a batch, or mapped by a PMD entry");
+	}
+	if (folio_entire_mapcount(f) != (int64_t)uhmm__seen(v, head)->entire)
+		bad_frame(v, head, "entire mapcount is %d, but %u PMD entries map the folio",
+			  folio_entire_mapcount(f), uhmm__seen(v, head)->entire);
+}
+
+/*
+ * References: one per mapping, per batch and for the page cache or the swap cache; what is left must be
+ * pins. Returns: entries that map the folio.
+ */
+static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
-	uint32_t held = s->maps + s->batched + s->cached, ref = folio_ref_count(f);
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
+	uint32_t batches = s->batched + s->lazyfree;
+	uint32_t cached = s->cached + uhmm__verify_in_swap_cache(v, pfn);
+	uint64_t maps = check_pages(v, pfn), held = maps + batches + cached;
+	uint64_t ref = folio_ref_count(f);
 
-	if (folio_mapcount(f) != (int64_t)s->maps)
-		bad_frame(v, pfn, "mapcount is %d, but %u entries map the folio", folio_mapcount(f),
-			  s->maps);
+	/* Nobody's, so that it is never used again. */
+	if (folio_test(f, PG_HWPOISON))
+		held++;
+	if (folio_test_large(f))
+		check_tails(v, pfn);
+	else if (s->entire)
+		bad_frame(v, pfn, "PMD entries map a single page");
+	if (folio_mapcount(f) != (int64_t)maps)
+		bad_frame(v, pfn, "mapcount is %d, but %lu entries map the folio",
+			  folio_mapcount(f), (unsigned long)maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
-		bad_frame(v, pfn,
-			  "refcount is %u, but %u entries, %u batches and %u caches hold the folio",
-			  ref, s->maps, s->batched, s->cached);
-	if (s->maps > 1 && folio_test(f, PG_ANON_EXCLUSIVE))
-		bad_frame(v, pfn, "anon-exclusive folio is mapped %u times", s->maps);
-	if (s->maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
+		bad_frame(
+			v, pfn,
+			"refcount is %lu, but %lu entries, %u batches and %u caches hold the folio",
+			(unsigned long)ref, (unsigned long)maps, batches, cached);
+	if (maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
 		bad_frame(v, pfn, "mapped folio is not uptodate");
+	return maps;
 }
 
 static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
 	if (s->free > 1)
 		bad_frame(v, pfn, "frame is %u times on the free lists", s->free);
 	if (s->maps)
 		bad_frame(v, pfn, "free frame is mapped by %u entries", s->maps);
-	if (s->batched)
+	if (s->batched || s->lazyfree)
 		bad_frame(v, pfn, "free frame is in an LRU batch");
 	if (s->cached)
 		bad_frame(v, pfn, "free frame is in a page cache");
@@ -183,27 +251,36 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "free frame has flags");
 }
 
-static void check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
+/* Returns: frames of the folio. */
+static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
+	uint64_t maps;
 
+	if (folio_test(f, PG_TAIL)) {
+		bad_frame(v, pfn, "tail has no head");
+		return 1;
+	}
 	if (!folio_ref_count(f)) {
 		bad_frame(v, pfn, "frame has no reference and is on no free list");
-		return;
+		return 1;
 	}
 	check_idle_flags(v, pfn);
 	if (folio_is_zone_device(f))
 		bad_frame(v, pfn, "RAM frame is marked as device memory");
-	check_counts(v, pfn);
+	maps = check_counts(v, pfn);
 	if (s->cached != !!folio_mapping(f))
 		bad_frame(v, pfn, "folio is in %u page caches", s->cached);
 	if (s->batched > 1)
 		bad_frame(v, pfn, "folio is in %u LRU batches", s->batched);
 	else if (s->batched && folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
-	else if ((s->maps || s->cached) && !s->batched && !folio_test(f, PG_LRU))
+	else if ((maps || s->cached) && !s->batched && !folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "folio in use is neither on the LRU nor in a batch");
+	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_SWAPCACHE))
+		bad_frame(v, pfn, "lazily freed folio is in the swap cache");
+	return folio_nr_pages(f);
 }
 
 static void check_zero_page(struct uhmm__verify *v)
@@ -228,16 +305,17 @@ static void check_zero_page(struct uhmm__verify *v)
 
 static void check_ram(struct uhmm__verify *v)
 {
-	uint64_t used = 0, counted;
+	uint64_t used = 0, counted, n;
 	bool locked = false;
 
 	check_zero_page(v);
-	for (uhmm_pfn_t pfn = v->ram_first; pfn < v->ram_end; pfn++) {
-		if (v->seen[pfn].free) {
+	for (uhmm_pfn_t pfn = v->ram_first; pfn < v->ram_end; pfn += n) {
+		n = 1;
+		if (uhmm__seen(v, pfn)->free) {
 			check_free_frame(v, pfn);
 		} else {
-			check_used_frame(v, pfn);
-			used++;
+			n = check_used_frame(v, pfn);
+			used += n;
 		}
 	}
 	for (unsigned int i = 0; i < v->m->config.nr_cpus; i++) {
@@ -273,43 +351,57 @@ static void check_unmapped_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "device page is in use, but neither mapped nor its driver's");
 }
 
-/* Returns: whether it is in use. */
-static bool check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn)
+static bool device_folio_mapped(struct uhmm__verify *v, uhmm_pfn_t pfn)
+{
+	uint64_t n = folio_nr_pages(pfn_to_frame(v->m, pfn));
+
+	if (uhmm__seen(v, pfn)->entire)
+		return true;
+	for (uint64_t i = 0; i < n; i++) {
+		if (uhmm__seen(v, pfn + i)->maps)
+			return true;
+	}
+	return false;
+}
+
+/* Returns: pages of the folio if it is in use, else 0. */
+static uint64_t check_device_page(struct uhmm__verify *v, uhmm_pfn_t pfn, uint32_t flag)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
-	const struct uhmm__seen *s = &v->seen[pfn];
+	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 
-	if (s->batched || folio_test(f, PG_LRU))
+	if (s->batched || s->lazyfree || folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "device page is on the LRU or in a batch");
 	if (!folio_ref_count(f)) {
-		const uint32_t may = (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE));
+		/* The order of its last life may stay. */
+		const uint32_t may = flag | (uint32_t)BIT(PG_FREE) | FOLIO_ORDER_MASK;
 
-		if (s->maps)
-			bad_frame(v, pfn, "free device page is mapped by %u entries", s->maps);
-		else if (folio_mapcount(f) || load_relaxed(&f->mapping))
+		if (s->maps || s->entire)
+			bad_frame(v, pfn, "free device page is mapped by %u entries",
+				  s->maps + s->entire);
+		else if (load_relaxed(&f->mapcount) || load_relaxed(&f->mapping))
 			bad_frame(v, pfn, "free device page has a mapping");
 		else if (load_relaxed(&f->flags) & ~may)
 			bad_frame(v, pfn, "free device page has flags");
-		return false;
+		return 0;
 	}
-	if (!folio_is_device_private(f))
-		bad_frame(v, pfn, "device page is not marked device-private");
-	if (!s->maps) {
+	if ((load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT))) != flag)
+		bad_frame(v, pfn, "device page is not marked as its memory's kind");
+	if (!device_folio_mapped(v, pfn)) {
 		check_unmapped_device_page(v, pfn);
-		return true;
+	} else {
+		check_idle_flags(v, pfn);
+		check_counts(v, pfn);
 	}
-	check_idle_flags(v, pfn);
-	check_counts(v, pfn);
-	return true;
+	return folio_nr_pages(f);
 }
 
-static void check_device_memory(struct uhmm__verify *v)
+/* The pagemaps of one space of pfns. Returns: pages in use. */
+static uint64_t check_pagemaps(struct uhmm__verify *v, uhmm_pfn_t pfn, uhmm_pfn_t end)
 {
-	struct uhmm__pgmaps *p = v->m->pgmaps;
 	uint64_t all = 0;
-	uhmm_pfn_t pfn = v->m->device_base;
 
-	while (pfn < p->next) {
+	while (pfn < end) {
 		struct uhmm_dev_pagemap *pgmap = page_pgmap(v->m, pfn);
 		uint64_t used = 0;
 
@@ -320,12 +412,14 @@ static void check_device_memory(struct uhmm__verify *v)
 		if (pgmap->start != pfn) {
 			bad(v, "pagemap of pfn %#lx starts at %#lx", (unsigned long)pfn,
 			    (unsigned long)pgmap->start);
-			return;
+			return all;
 		}
 		/* Without pages in use its descriptors need not be touched. */
 		if (load_relaxed(&pgmap->refs) != 1) {
-			for (uint64_t i = 0; i < pgmap->npages; i++)
-				used += check_device_page(v, pfn + i);
+			for (uint64_t i = 0, n; i < pgmap->npages; i += MAX(n, 1UL)) {
+				n = check_device_page(v, pfn + i, pgmap_page_flag(pgmap));
+				used += n;
+			}
 		}
 		if (load_relaxed(&pgmap->refs) != used + 1)
 			bad(v, "pagemap at pfn %#lx has %lu references, but %lu pages in use",
@@ -334,6 +428,17 @@ static void check_device_memory(struct uhmm__verify *v)
 		all += used;
 		pfn += pgmap->npages;
 	}
+	return all;
+}
+
+static void check_device_memory(struct uhmm__verify *v)
+{
+	struct uhmm_machine *m = v->m;
+	struct uhmm__pgmaps *p = m->pgmaps;
+	uint64_t all = check_pagemaps(v, m->device_base, p->next);
+
+	if (m->nr_frames > m->own_base)
+		all += check_pagemaps(v, UHMM_PFN_DEVICE_SPACE, p->next_own);
 	if (load_relaxed(&p->used) != all)
 		bad(v, "%lu device pages are counted, but %lu are in use",
 		    (unsigned long)load_relaxed(&p->used), (unsigned long)all);
@@ -344,16 +449,17 @@ static void check_device_memory(struct uhmm__verify *v)
 static int verify_all(struct uhmm__verify *v)
 {
 	struct uhmm_machine *m = v->m;
-	size_t seen_bytes = m->end_pfn * sizeof(*v->seen);
+	size_t seen_bytes = m->nr_frames * sizeof(*v->seen);
 	size_t chunks_bytes = (m->tables->nr_chunks + 1) * sizeof(*v->chunks);
 	int err = -ENOMEM;
 
 	v->seen = uhmm__reserve(seen_bytes);
-	if (!v->seen || chunks_init(v))
+	if (!v->seen || chunks_init(v) || uhmm__verify_swap_init(v))
 		goto out;
 	uhmm__frames_range(m, &v->ram_first, &v->ram_end);
 	uhmm__frames_for_each_free(m, saw_free, v);
 	uhmm__lru_for_each_batched(m, saw_batched, v);
+	uhmm__lru_for_each_lazyfree(m, saw_lazyfree, v);
 	err = uhmm__verify_mms(v);
 	if (err)
 		goto out;
@@ -362,7 +468,9 @@ static int verify_all(struct uhmm__verify *v)
 	check_tables(v);
 	check_ram(v);
 	check_device_memory(v);
+	uhmm__verify_swap(v);
 out:
+	uhmm__verify_swap_exit(v);
 	uhmm__unreserve(v->avs, v->avs_bytes);
 	uhmm__unreserve(v->chunks, chunks_bytes);
 	uhmm__unreserve(v->seen, seen_bytes);

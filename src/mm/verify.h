@@ -7,8 +7,10 @@
 
 /* What was seen of a frame. */
 struct uhmm__seen {
-	uint32_t maps;	  /* entries that map it, or stand for a mapping */
-	uint16_t batched; /* times in an LRU batch */
+	uint32_t maps;	  /* PTEs that map the page, or stand for a mapping */
+	uint32_t entire;  /* PMD entries that map the folio, at its head */
+	uint8_t batched;  /* times in a batch on its way to the LRU */
+	uint8_t lazyfree; /* times in a batch of MADV_FREE */
 	uint16_t free;	  /* times on a free list */
 	uint16_t cached;  /* times in a page cache */
 };
@@ -25,12 +27,13 @@ struct uhmm__seen_av {
 struct uhmm__verify {
 	struct uhmm_machine *m;
 	uint64_t violations;
-	struct uhmm__seen *seen;       /* reserved, by pfn */
+	struct uhmm__seen *seen;       /* reserved, by index of the frame */
 	uhmm_pfn_t ram_first, ram_end; /* RAM frames that were ever handed out */
 	uintptr_t *chunks;	       /* reserved: where table chunks start, sorted */
 	uint64_t nr_tables[5];	       /* tables reached, by level */
 	struct uhmm__seen_av *avs;     /* reserved, sorted by address */
 	size_t nr_avs, avs_bytes;
+	uint32_t *swap_entries; /* reserved, by slot: entries that name it; NULL without swap */
 
 	/* The walk over entries: where it is. */
 	struct uhmm_mm *mm;
@@ -40,6 +43,11 @@ struct uhmm__verify {
 	const struct uhmm__anon_vma *rmap_av;
 	const struct uhmm__itree_node *rmap_node;
 };
+
+static inline struct uhmm__seen *uhmm__seen(struct uhmm__verify *v, uhmm_pfn_t pfn)
+{
+	return &v->seen[pfn_to_index(v->m, pfn)];
+}
 
 void uhmm__verify_bad(struct uhmm__verify *v, const char *fmt, ...) uhmm_printf(2, 3);
 /* The same about a frame, which is described after the text. */
@@ -54,5 +62,17 @@ void uhmm__verify_files(struct uhmm__verify *v);
 bool uhmm__verify_file_page(const struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f);
 /* All page tables; counts what the entries map. Context: after uhmm__verify_mms(). */
 void uhmm__verify_entries(struct uhmm__verify *v);
+
+/* ---- swap (verify_swap.c) ---- */
+
+/* 0 or -ENOMEM. */
+int uhmm__verify_swap_init(struct uhmm__verify *v);
+void uhmm__verify_swap_exit(struct uhmm__verify *v);
+/* Counts a swap entry. Returns: what is wrong with it, or NULL. */
+const char *uhmm__verify_swap_entry(struct uhmm__verify *v, pte_t pte);
+/* Slots and the cache. Context: after uhmm__verify_entries(). */
+void uhmm__verify_swap(struct uhmm__verify *v);
+/* Whether the swap cache holds a folio. */
+bool uhmm__verify_in_swap_cache(struct uhmm__verify *v, uhmm_pfn_t pfn);
 
 #endif /* UHMM_MM_VERIFY_H */

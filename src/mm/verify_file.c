@@ -26,7 +26,7 @@ static void check_cached(void *ctx, uint64_t index, uint64_t pfn)
 		return;
 	}
 	f = pfn_to_frame(v->m, pfn);
-	v->seen[pfn].cached++;
+	uhmm__seen(v, pfn)->cached++;
 	if (index >= mapping_npages(&w->file->mapping))
 		bad(v, "file %lu: page %lu is cached, but beyond the end", id_of(w->file), index);
 	if (load_relaxed(&f->mapping) != (uintptr_t)&w->file->mapping ||

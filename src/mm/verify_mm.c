@@ -292,15 +292,17 @@ static void bad_entry(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte, cons
 }
 
 /* The rmap must lead from the folio back to this entry. */
-static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte, struct uhmm__frame *f)
+static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
+		       struct uhmm__frame *page)
 {
+	struct uhmm__frame *f = page_folio(page);
 	struct uhmm__anon_vma *av = folio_anon_vma(f);
 	const struct uhmm_vma *vma = v->vma;
-	uint64_t index = load_relaxed(&f->index);
+	uint64_t index = load_relaxed(&f->index) + (uint64_t)(page - f);
 	struct uhmm__itree_node *node;
 
 	if (vma_anon_address(vma, index) != addr) {
-		bad_frame(v, frame_pfn(v->m, f), "mm %lu: page at %#lx has the index of %#lx",
+		bad_frame(v, frame_pfn(v->m, page), "mm %lu: page at %#lx has the index of %#lx",
 			  id_of(v->mm), (unsigned long)addr,
 			  (unsigned long)vma_anon_address(vma, index));
 		return;
@@ -327,15 +329,17 @@ static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte, str
 static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			const struct uhmm__entry *e)
 {
-	struct uhmm__frame *f = pfn_to_frame(v->m, e->pfn);
+	struct uhmm__frame *page = pfn_to_frame(v->m, e->pfn), *f = page_folio(page);
 
-	v->seen[e->pfn].maps++;
+	uhmm__seen(v, e->pfn)->maps++;
 	if (!v->vma || !folio_ref_count(f))
 		return; /* told already, or when the frame's turn comes */
-	if (vma_is_cow_mapping(v->vma) && e->write && !folio_test(f, PG_ANON_EXCLUSIVE))
+	if (vma_is_cow_mapping(v->vma) && e->write && !folio_test(page, PG_ANON_EXCLUSIVE))
 		bad_entry(v, addr, pte, "is writable, but its page is not anon-exclusive");
+	if (e->kind == ENTRY_DEVICE_EXCLUSIVE && !folio_test(f, PG_ANON_EXCLUSIVE))
+		bad_entry(v, addr, pte, "is exclusive, but its page is not anon-exclusive");
 	if (folio_test_anon(f) && vma_is_cow_mapping(v->vma))
-		check_rmap(v, addr, pte, f);
+		check_rmap(v, addr, pte, page);
 	else if (folio_test_anon(f))
 		bad_entry(v, addr, pte, "maps an anonymous page in a shared mapping");
 	else if (vma_is_anonymous(v->vma))
@@ -344,58 +348,94 @@ static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 		bad_entry(v, addr, pte, "maps another page than its file has there");
 }
 
+/* A frame that a present or a device-exclusive entry maps: RAM in use, or device-coherent. */
+static bool is_accessible(struct uhmm__verify *v, uhmm_pfn_t pfn)
+{
+	struct uhmm_dev_pagemap *pgmap;
+
+	if (pfn < v->m->device_base)
+		return pfn >= v->ram_first && pfn < v->ram_end;
+	pgmap = pfn_is_device(v->m, pfn) ? page_pgmap(v->m, pfn) : NULL;
+	/* The frames of a pagemap without pages in use are not gone over. */
+	return pgmap && pgmap->type == UHMM_MEMORY_DEVICE_COHERENT &&
+	       load_relaxed(&pgmap->refs) > 1;
+}
+
 static void check_present(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			  const struct uhmm__entry *e)
 {
 	const uint64_t known = PTE_PRESENT | PTE_RW | PTE_USER | PTE_ACCESSED | PTE_DIRTY |
-			       PTE_PROTNONE | PTE_UFFD_WP | PTE_SOFT_DIRTY | PTE_NX | PTE_PFN_MASK;
+			       PTE_PROTNONE | PTE_SPECIAL | PTE_UFFD_WP | PTE_SOFT_DIRTY | PTE_NX |
+			       PTE_PFN_MASK;
 	const uint64_t vma_says = PTE_PRESENT | PTE_USER | PTE_PROTNONE | PTE_NX;
+	/* A NUMA hint is as a page that nobody may access. */
+	const uint64_t prot = e->protnone || !v->vma ? uhmm__vm_page_prot(NULL, 0)
+						     : v->vma->page_prot;
 
 	if (pte.val & ~known)
 		bad_entry(v, addr, pte, "has reserved bits");
-	if (v->vma && (pte.val ^ v->vma->page_prot) & vma_says)
+	if (v->vma && (pte.val ^ prot) & vma_says)
 		bad_entry(v, addr, pte, "has not the protection of its VMA");
 	if (e->kind == ENTRY_ZERO) {
 		if (e->write)
 			bad_entry(v, addr, pte, "makes the zero page writable");
 		return;
 	}
-	if (e->pfn < v->ram_first || e->pfn >= v->ram_end)
-		bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
-	else
+	if (e->kind == ENTRY_SPECIAL) {
+		if (v->vma && !(v->vma->flags & UHMM__VM_SPECIAL))
+			bad_entry(v, addr, pte, "is a driver's, but its VMA is not");
+		return;
+	}
+	if (e->protnone && e->write)
+		bad_entry(v, addr, pte, "is writable, but cannot be accessed");
+	if (is_accessible(v, e->pfn))
 		check_folio(v, addr, pte, e);
+	else
+		bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
 }
 
 static void check_nonpresent(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			     const struct uhmm__entry *e)
 {
 	struct uhmm_dev_pagemap *pgmap;
+	const char *wrong;
 
 	switch (e->kind) {
 	case ENTRY_MIGRATION:
 		bad_entry(v, addr, pte, "is a migration entry that was left behind");
 		return;
 	case ENTRY_SWAP:
-		bad_entry(v, addr, pte, "is a swap entry, and nothing swaps");
+		wrong = uhmm__verify_swap_entry(v, pte);
+		if (wrong)
+			bad_entry(v, addr, pte, wrong);
 		return;
 	case ENTRY_DEVICE_EXCLUSIVE:
-		if (e->pfn < v->ram_first || e->pfn >= v->ram_end)
-			bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
-		else
+		if (is_accessible(v, e->pfn))
 			check_folio(v, addr, pte, e);
+		else
+			bad_entry(v, addr, pte, "maps a frame that is no RAM in use");
 		return;
 	case ENTRY_DEVICE_PRIVATE:
 		break;
+	case ENTRY_HWPOISON:
+		if (leaf_pfn(pte) >= v->ram_end ||
+		    !folio_test(pfn_to_frame(v->m, leaf_pfn(pte)), PG_HWPOISON))
+			bad_entry(v, addr, pte, "is hardware-poisoned, but its page is not");
+		return;
 	default:
 		return;
 	}
-	if (e->pfn < v->m->device_base || e->pfn >= v->m->pgmaps->next) {
+	if (!pfn_is_device(v->m, e->pfn)) {
 		bad_entry(v, addr, pte, "maps no device memory");
 		return;
 	}
 	pgmap = page_pgmap(v->m, e->pfn);
 	if (!pgmap) {
 		bad_entry(v, addr, pte, "maps device memory that is not registered");
+		return;
+	}
+	if (pgmap->type != UHMM_MEMORY_DEVICE_PRIVATE) {
+		bad_entry(v, addr, pte, "is not present, but its memory is device-coherent");
 		return;
 	}
 	/* The frames of a pagemap without pages in use are not gone over. */
@@ -419,7 +459,7 @@ static void check_entry(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte)
 		bad_entry(v, addr, pte, "is outside of any VMA");
 		/* Counted all the same, so that the folio is not found wrong as well. */
 		v->vma = NULL;
-		if (e.has_frame && e.pfn < v->m->end_pfn)
+		if (e.has_frame && pfn_to_index(v->m, e.pfn) < v->m->nr_frames)
 			check_folio(v, addr, pte, &e);
 		v->vma = next;
 		return;

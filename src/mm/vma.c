@@ -289,6 +289,7 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 	new->page_prot = vma->page_prot;
 	new->pgoff = vma_pgoff(vma, addr);
 	new->anon_pgoff = vma_anon_pgoff(vma, addr);
+	store_relaxed(&new->maybe_guard, load_relaxed(&vma->maybe_guard));
 	uhmm__vma_set_file(new, vma->file);
 	err = uhmm__anon_vma_clone(new, vma);
 	if (err) {
@@ -344,7 +345,8 @@ static bool chains_agree(struct uhmm_vma *a, struct uhmm_vma *b)
 static bool can_merge(struct uhmm_vma *a, struct uhmm_vma *b)
 {
 	if (a->end != b->start || a->flags != b->flags || a->file != b->file ||
-	    vma_pgoff(a, b->start) != b->pgoff || !chains_agree(a, b))
+	    a->flags & UHMM__VM_SPECIAL || vma_pgoff(a, b->start) != b->pgoff ||
+	    !chains_agree(a, b))
 		return false;
 	/* Models: needs_adjacent_anon_pgoff(). */
 	return !a->file || a->flags & UHMM_VM_SHARED ||
@@ -358,6 +360,8 @@ static bool merge(struct uhmm_vma *a, struct uhmm_vma *b)
 
 	if (!load_relaxed(&a->anon_vma) && load_relaxed(&b->anon_vma) && uhmm__anon_vma_clone(a, b))
 		return false;
+	if (load_relaxed(&b->maybe_guard))
+		store_relaxed(&a->maybe_guard, true);
 	uhmm__rangetree_write_begin(&a->mm->vmas);
 	uhmm__vma_unlink(b);
 	UHMM_BUG_ON(a->mm->machine, uhmm__vma_resize(a, a->start, end));
@@ -366,17 +370,22 @@ static bool merge(struct uhmm_vma *a, struct uhmm_vma *b)
 	return true;
 }
 
-struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma)
+struct uhmm_vma *uhmm__vma_merge_apart(struct uhmm_vma *vma, const struct uhmm_vma *apart)
 {
 	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
 	struct uhmm_vma *next;
 
-	if (prev && can_merge(prev, vma) && merge(prev, vma))
+	if (prev && prev != apart && can_merge(prev, vma) && merge(prev, vma))
 		vma = prev;
 	next = uhmm__vma_next(vma->mm, vma);
-	if (next && can_merge(vma, next))
+	if (next && next != apart && can_merge(vma, next))
 		merge(vma, next);
 	return vma;
+}
+
+struct uhmm_vma *uhmm__vma_merge(struct uhmm_vma *vma)
+{
+	return uhmm__vma_merge_apart(vma, NULL);
 }
 
 void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags)

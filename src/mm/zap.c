@@ -5,6 +5,7 @@
  */
 #include "core/alloc.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 enum {
 	GATHER_BATCH = 1020,
@@ -14,7 +15,7 @@ enum {
 struct uhmm__gather_batch {
 	struct uhmm__gather_batch *next;
 	uint32_t nr;
-	uint32_t pfn[GATHER_BATCH];
+	uint32_t index[GATHER_BATCH];
 };
 
 void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
@@ -27,6 +28,16 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->nr_batches = 0;
 	g->batches = NULL;
 	g->nr = 0;
+	g->drop_markers = false;
+}
+
+/* Models: free_pages_and_caches(). */
+static void put_page(struct uhmm_machine *m, uint32_t index, struct uhmm__free_batch *dead)
+{
+	struct uhmm__frame *f = &m->vmemmap[index];
+
+	free_swap_cache(m, f);
+	folio_put_batched(m, f, dead);
 }
 
 /* Flush, then free what was gathered. The last batch is kept for reuse. */
@@ -41,11 +52,11 @@ static void gather_flush(struct uhmm__gather *g)
 	g->start = UINT64_MAX;
 	g->end = 0;
 	for (unsigned int i = 0; i < g->nr; i++)
-		folio_put_batched(m, pfn_to_frame(m, g->first[i]), &dead);
+		put_page(m, g->first[i], &dead);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
 		for (uint32_t i = 0; i < b->nr; i++)
-			folio_put_batched(m, pfn_to_frame(m, b->pfn[i]), &dead);
+			put_page(m, b->index[i], &dead);
 		b->nr = 0;
 	}
 	uhmm__free_batch_flush(m, &dead);
@@ -81,12 +92,12 @@ static bool gather_room(struct uhmm__gather *g)
 }
 
 /* Context: after gather_room(). */
-static void gather_page(struct uhmm__gather *g, uhmm_pfn_t pfn)
+static void gather_page(struct uhmm__gather *g, uint32_t index)
 {
 	if (g->nr < ARRAY_SIZE(g->first))
-		g->first[g->nr++] = pfn;
+		g->first[g->nr++] = index;
 	else
-		g->batches->pfn[g->batches->nr++] = pfn;
+		g->batches->index[g->batches->nr++] = index;
 }
 
 /*
@@ -99,7 +110,7 @@ static bool keep_pte(struct uhmm_machine *m, pte_t pte)
 
 	if (pte_present(pte))
 		f = vm_normal_page(m, pte);
-	else if (leaf_has_pfn(pte))
+	else if (leaf_has_pfn(pte) && leaf_type(pte) != LEAF_HWPOISON)
 		f = pfn_to_frame(m, leaf_pfn(pte));
 	else
 		return true;
@@ -110,27 +121,31 @@ static bool keep_pte(struct uhmm_machine *m, pte_t pte)
 static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
 {
 	struct uhmm_machine *m = g->mm->machine;
-	struct uhmm__frame *f;
+	struct uhmm__frame *page;
 
 	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
 	if (pte_present(pte)) {
 		pte = ptep_get_and_clear(ptep);
-		g->start = MIN(g->start, addr);
-		g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
-		f = vm_normal_page(m, pte);
-		if (!f)
+		gather_widen(g, addr);
+		page = vm_normal_page(m, pte);
+		if (!page)
 			return;
-		if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(f))
-			folio_set(f, PG_DIRTY);
-		folio_remove_rmap(f);
-		gather_page(g, frame_pfn(m, f));
+		if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(page_folio(page)))
+			folio_set(page, PG_DIRTY);
+		folio_remove_rmap(page, g->mm);
+		gather_page(g, frame_index(m, page_folio(page)));
 		return;
 	}
+	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)
+		return;
 	ptep_get_and_clear(ptep);
-	if (leaf_is_device_private(pte)) {
-		f = pfn_to_frame(m, leaf_pfn(pte));
-		folio_remove_rmap(f);
-		gather_page(g, frame_pfn(m, f));
+	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
+		/* No CPU can have a translation of it: it may be freed at once. */
+		page = pfn_to_frame(m, leaf_pfn(pte));
+		folio_remove_rmap(page, g->mm);
+		folio_put(m, page_folio(page));
+	} else if (leaf_type(pte) == LEAF_SWAP) {
+		uhmm__swap_put_entry(m, leaf_offset(pte));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
 }
@@ -184,24 +199,24 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	}
 }
 
-void uhmm__zap_range_cows(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
-			  bool even_cows)
+void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end)
 {
 	struct uhmm_mmu_notifier_range range =
 		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, start, end, NULL);
-	struct uhmm__gather g;
 
-	/* Pages in this CPU's batch would outlive their mapping by the batch's reference. */
-	uhmm__lru_add_drain(vma->mm->machine);
-	uhmm__gather_init(&g, vma->mm);
-	g.keep_cows = !even_cows;
 	uhmm__invalidate_start(&range);
-	uhmm__unmap_range(&g, vma, start, end);
+	uhmm__unmap_range(g, vma, start, end);
 	uhmm__invalidate_end(&range);
-	uhmm__gather_finish(&g);
 }
 
-void uhmm__zap_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+void uhmm__zap_file_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			  bool even_cows)
 {
-	uhmm__zap_range_cows(vma, start, end, true);
+	struct uhmm__gather g;
+
+	uhmm__gather_init(&g, vma->mm);
+	g.keep_cows = !even_cows;
+	uhmm__zap_range(&g, vma, start, end);
+	uhmm__gather_finish(&g);
 }

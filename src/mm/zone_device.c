@@ -14,7 +14,8 @@ int uhmm__pgmaps_init(struct uhmm_machine *m)
 	uhmm__mutex_init(&p->lock, UHMM__LC_PGMAPS);
 	uhmm__waitq_init(&p->drained, UHMM__LC_WAITQ);
 	p->next = m->device_base;
-	p->nr_blocks = (m->end_pfn - m->device_base) / PGMAP_BLOCK_FRAMES;
+	p->next_own = index_to_pfn(m, m->own_base);
+	p->nr_blocks = (m->nr_frames - m->device_base) / PGMAP_BLOCK_FRAMES;
 	p->by_block = uhmm__reserve(p->nr_blocks * sizeof(*p->by_block));
 	return p->by_block ? 0 : -ENOMEM;
 }
@@ -33,7 +34,8 @@ void uhmm__pgmaps_exit(struct uhmm_machine *m)
 static void pgmap_set(struct uhmm__pgmaps *p, struct uhmm_dev_pagemap *pgmap,
 		      struct uhmm_dev_pagemap *value)
 {
-	size_t first = (pgmap->start - pgmap->machine->device_base) / PGMAP_BLOCK_FRAMES;
+	struct uhmm_machine *m = pgmap->machine;
+	size_t first = (pfn_to_index(m, pgmap->start) - m->device_base) / PGMAP_BLOCK_FRAMES;
 
 	for (size_t i = 0; i < pgmap->npages / PGMAP_BLOCK_FRAMES; i++)
 		store_release(&p->by_block[first + i], value);
@@ -44,13 +46,16 @@ int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint
 			struct uhmm_dev_pagemap **out)
 {
 	struct uhmm__pgmaps *p = m->pgmaps;
+	bool own = m->config.device_pfn_space == UHMM_DEVICE_PFN_OWN &&
+		   type == UHMM_MEMORY_DEVICE_PRIVATE;
+	uhmm_pfn_t *next = own ? &p->next_own : &p->next;
 	struct uhmm_dev_pagemap *pgmap;
 	uint64_t n;
 
-	if (type == UHMM_MEMORY_DEVICE_COHERENT)
-		return -EOPNOTSUPP;
-	if (type != UHMM_MEMORY_DEVICE_PRIVATE || !npages || !ops || !ops->folio_free ||
-	    !ops->migrate_to_ram)
+	if ((unsigned int)type > UHMM_MEMORY_DEVICE_COHERENT || !npages || !ops || !ops->folio_free)
+		return -EINVAL;
+	/* The CPU never faults on coherent memory. */
+	if (type == UHMM_MEMORY_DEVICE_PRIVATE && !ops->migrate_to_ram)
 		return -EINVAL;
 	if (npages > m->end_pfn - m->device_base)
 		return -ENOSPC;
@@ -68,14 +73,14 @@ int uhmm_memremap_pages(struct uhmm_machine *m, enum uhmm_memory_type type, uint
 	};
 	store_relaxed(&pgmap->refs, 1);
 	uhmm__mutex_lock(&p->lock);
-	if (n > m->end_pfn - p->next) {
+	if (n > (own ? m->nr_frames : m->end_pfn) - pfn_to_index(m, *next)) {
 		uhmm__mutex_unlock(&p->lock);
 		uhmm__free(m, pgmap, sizeof(*pgmap));
 		return -ENOSPC;
 	}
 	/* Never reused: a stale pfn finds no map rather than another's. */
-	pgmap->start = p->next;
-	p->next += n;
+	pgmap->start = *next;
+	*next += n;
 	pgmap_set(p, pgmap, pgmap);
 	uhmm__mutex_unlock(&p->lock);
 	/* The descriptors stay untouched until a page is used: free is reference count 0. */
@@ -114,14 +119,15 @@ void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm_dev_pagemap *pgmap;
 
-	if (pfn < m->device_base || pfn >= m->end_pfn)
+	if (!pfn_is_device(m, pfn))
 		return NULL;
 	pgmap = page_pgmap(m, pfn);
 	return pgmap ? pgmap->owner : NULL;
 }
 
-static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
+static void folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order, uint32_t flag)
 {
+	const uint32_t flags = flag | (uint32_t)BIT(PG_SWAPBACKED);
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
 
 	UHMM_VM_BUG_ON(m, folio_ref_count(f) != 0);
@@ -129,7 +135,10 @@ static void page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	store_relaxed(&f->mapcount, 0);
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_SWAPBACKED)));
+	if (unlikely(order))
+		uhmm__prep_folio(f, order, flags);
+	else
+		store_relaxed(&f->flags, flags);
 	/* Locked before it is live: whoever goes through pages by number must not be first. */
 	folio_lock_new(f);
 	store_release(&f->refcount, 1);
@@ -147,9 +156,9 @@ void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns
 		for (n = 1; i + n < nr && page_pgmap(m, pfns[i + n]) == pgmap; n++)
 			;
 		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
+		for (unsigned int k = i; k < i + n; k++)
+			folio_init(m, pfns[k], 0, pgmap_page_flag(pgmap));
 	}
-	for (unsigned int i = 0; i < nr; i++)
-		page_init(m, pfns[i]);
 }
 
 void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -157,14 +166,25 @@ void uhmm_zone_device_page_init(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	uhmm__zone_device_pages_init(m, &pfn, 1);
 }
 
+void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
+{
+	UHMM_VM_BUG_ON(m, order > FOLIO_MAX_ORDER || pfn & ((1UL << order) - 1));
+	atomic_fetch_add_explicit(&m->pgmaps->used, 1UL << order, memory_order_relaxed);
+	atomic_fetch_add_explicit(&page_pgmap(m, pfn)->refs, 1UL << order, memory_order_relaxed);
+	folio_init(m, pfn, order, pgmap_page_flag(page_pgmap(m, pfn)));
+}
+
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	uhmm_pfn_t pfn = frame_pfn(m, f);
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
+	uint64_t n = folio_nr_pages(f);
 
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_FREE)));
-	atomic_fetch_sub_explicit(&m->pgmaps->used, 1, memory_order_relaxed);
+	/* The order stays until the frame is used again: the driver asks for it. */
+	store_relaxed(&f->flags, (load_relaxed(&f->flags) & FOLIO_ORDER_MASK) |
+					 pgmap_page_flag(pgmap) | (uint32_t)BIT(PG_FREE));
+	atomic_fetch_sub_explicit(&m->pgmaps->used, n, memory_order_relaxed);
 	pgmap->ops->folio_free(pgmap->data, pfn);
-	if (atomic_fetch_sub_explicit(&pgmap->refs, 1, memory_order_acq_rel) == 1)
+	if (atomic_fetch_sub_explicit(&pgmap->refs, n, memory_order_acq_rel) == n)
 		uhmm__wake_up_all(&m->pgmaps->drained);
 }

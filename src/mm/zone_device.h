@@ -23,13 +23,14 @@ struct uhmm_dev_pagemap {
 	_Atomic uint64_t refs;			/* [atomic] pages in use + 1 */
 };
 
-/* All pagemaps of a machine, by 2 MiB of pfns. */
+/* All pagemaps of a machine, by 2 MiB of frames. */
 struct uhmm__pgmaps {
 	struct uhmm__mutex lock;
 	struct uhmm__waitq drained;		    /* a pagemap's last page came back */
 	struct uhmm_dev_pagemap *_Atomic *by_block; /* reserved; [lock] for writing */
 	size_t nr_blocks;
-	uhmm_pfn_t next;       /* [lock] first device pfn never used */
+	uhmm_pfn_t next;       /* [lock] first physical device pfn never used */
+	uhmm_pfn_t next_own;   /* [lock] the same of the device space */
 	_Atomic uint64_t used; /* [atomic] device pages in use */
 };
 
@@ -41,9 +42,16 @@ void uhmm__pgmaps_exit(struct uhmm_machine *m);
 /* The pagemap of a device page. Models: page_pgmap(). */
 static inline struct uhmm_dev_pagemap *page_pgmap(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	size_t i = (pfn - m->device_base) / PGMAP_BLOCK_FRAMES;
+	size_t i = (pfn_to_index(m, pfn) - m->device_base) / PGMAP_BLOCK_FRAMES;
 
 	return load_acquire(&m->pgmaps->by_block[i]);
+}
+
+/* The flag that every page of a pagemap has, in use or not. */
+static inline uint32_t pgmap_page_flag(const struct uhmm_dev_pagemap *pgmap)
+{
+	return (uint32_t)(pgmap->type == UHMM_MEMORY_DEVICE_COHERENT ? BIT(PG_DEVICE_COHERENT)
+								     : BIT(PG_DEVICE_PRIVATE));
 }
 
 /* uhmm_zone_device_page_init() for several. */

@@ -26,6 +26,7 @@ typedef struct {
 #define PTE_DIRTY BIT(6)
 #define PTE_PSE BIT(7)	    /* PMD level: a huge leaf */
 #define PTE_PROTNONE BIT(8) /* present for the kernel, not for the CPU */
+#define PTE_SPECIAL BIT(9)  /* no page of ours behind it: a driver's mapping */
 #define PTE_UFFD_WP BIT(10)
 #define PTE_SOFT_DIRTY BIT(11)
 #define PTE_NX BIT(63)
@@ -135,7 +136,7 @@ uhmm_always_inline pte_t pte_mk(uhmm_pfn_t pfn, uint64_t page_prot)
 uhmm_always_inline pte_t pte_modify(pte_t p, uint64_t page_prot)
 {
 	const uint64_t keep = PTE_PFN_MASK | PTE_ACCESSED | PTE_DIRTY | PTE_SOFT_DIRTY |
-			      PTE_UFFD_WP | PTE_PSE;
+			      PTE_UFFD_WP | PTE_SPECIAL | PTE_PSE;
 
 	return pte_make((p.val & keep) | (page_prot & ~keep));
 }
@@ -187,6 +188,11 @@ uhmm_always_inline bool leaf_is_device_private(pte_t p)
 {
 	return pte_is_leaf_entry(p) && (leaf_type(p) == LEAF_DEVICE_PRIVATE_READ ||
 					leaf_type(p) == LEAF_DEVICE_PRIVATE_WRITE);
+}
+
+uhmm_always_inline bool leaf_is_device_exclusive(pte_t p)
+{
+	return pte_is_leaf_entry(p) && leaf_type(p) == LEAF_DEVICE_EXCLUSIVE;
 }
 
 /* An entry that holds a frame: migration, device-private, device-exclusive, hwpoison. */

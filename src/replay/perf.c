@@ -86,6 +86,7 @@ bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
 	}
 	l->rest = colon + 1;
 	l->cpu = -1;
+	l->period = 0;
 	l->has_tgid = false;
 	p = back_blanks(s, p);
 	if (p > s && p[-1] == ']') {
@@ -404,13 +405,17 @@ static int perf_event(struct uhmm_trace_reader *r, struct perf_line *l)
 	size_t len;
 
 	if (is_digit(*name)) { /* the period */
+		if (!scan_dec(name, &l->period))
+			l->period = 0;
 		p = skip_word(name);
 		name = skip_blanks(p);
 	}
 	if (ps->nr_forks)
 		uhmm__perf_forks_settle(r, l, name);
-	if (*name == 'P' && (p = scan_text(name, "PERF_RECORD_")))
+	if (*name == 'P' && (p = scan_text(name, "PERF_RECORD_"))) {
+		ps->in_sample = true; /* NAMESPACES goes on in lines of its own */
 		return uhmm__perf_record(r, l, p);
+	}
 	p = skip_word(name);
 	len = (size_t)(p - name);
 	if (len < 2 || p[-1] != ':')
@@ -444,6 +449,11 @@ static int perf_line(struct uhmm_trace_reader *r, struct trace_line *line)
 	if (unlikely(!uhmm__perf_split(line->s, line->len, &l))) {
 		if (!*skip_blanks(line->s))
 			return 0;
+		/* The one record without a head. */
+		if (scan_text(line->s, "PERF_RECORD_FINISHED_ROUND")) {
+			r->stats.skipped_records++;
+			return 0;
+		}
 		return uhmm__trace_bad(r, "not a line of perf script: expected "
 					  "'COMM PID/TID [CPU] TIME: EVENT: ...'");
 	}

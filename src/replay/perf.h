@@ -14,6 +14,7 @@
 /* COMM [PID/]TID [CPU] TIME: REST */
 struct perf_line {
 	uint64_t t_ns;
+	uint64_t period; /* 0: not given */
 	int32_t tid;
 	int32_t tgid; /* valid if has_tgid */
 	int32_t cpu;  /* -1: not given */

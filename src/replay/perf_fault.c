@@ -100,6 +100,21 @@ void uhmm__perf_settle_slow(struct uhmm_trace_reader *r, struct trace_task *task
 	}
 }
 
+/*
+ * Behind the fields of a tracepoint `-F +addr` prints the address of its sample, "               0",
+ * which means nothing here. Is that, or nothing, what follows?
+ */
+static bool own_address(char *p)
+{
+	char *word = skip_blanks(p);
+	uint64_t addr;
+
+	if (!*word)
+		return true;
+	p = word > p ? scan_hex(word, &addr) : NULL;
+	return p && (!*p || is_blank(*p));
+}
+
 /* "address=0x7fd9e4498000 ip=0x55a46a28a20e error_code=0x4", kernel addresses as symbols */
 static int parse_tracepoint(struct uhmm_trace_reader *r, struct trace_fault *tp, char *p)
 {
@@ -128,7 +143,7 @@ static int parse_tracepoint(struct uhmm_trace_reader *r, struct trace_fault *tp,
 	}
 	p = scan_text(skip_blanks(q), "error_code=");
 	p = p ? scan_number(p, &code) : NULL;
-	if (!p || *skip_blanks(p) || code > UINT32_MAX)
+	if (!p || !own_address(p) || code > UINT32_MAX)
 		goto bad;
 	tp->code = (uint32_t)code;
 	return 0;
@@ -241,7 +256,7 @@ static int no_address(struct uhmm_trace_reader *r)
 {
 	r->stats.no_address++;
 	return uhmm__trace_bad(r, "a fault without address: record with 'perf record -d' and print "
-				  "with 'perf script -F +addr'");
+				  "with 'perf script -F +pid,+addr'");
 }
 
 int uhmm__perf_sample(struct uhmm_trace_reader *r, const struct perf_line *l,
@@ -269,6 +284,9 @@ int uhmm__perf_sample(struct uhmm_trace_reader *r, const struct perf_line *l,
 		if (!has_addr)
 			ip = addr;
 	}
+	/* Of faults that show twice the first counts. */
+	if (l->period > 1 && (major == UHMM_TRACE_UNKNOWN || !ps->seen_sample))
+		r->stats.unsampled += l->period - 1;
 	if (l->chain && !ip) {
 		task = uhmm__trace_task_find(r, l->tid);
 		if (!has_addr && !(task && task->fault.pending && task->fault.has_addr))

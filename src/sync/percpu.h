@@ -28,7 +28,7 @@ static inline struct uhmm__cpu *uhmm__this_cpu(void)
  * sleep, so no spin lock is held. On host threads the caller runs @fn itself, CPU by CPU: nobody
  * can be in the middle of anything, for it holds the local lock. On fibers the work is queued
  * for each CPU's worker, and a CPU whose task never leaves the kernel keeps the caller waiting.
- * Models: schedule_on_each_cpu() as mm/swap.c:lru_add_drain_all() uses it.
+ * Models: schedule_on_each_cpu() as mm/folio.c:lru_add_drain_all() uses it.
  */
 void uhmm__on_each_cpu(struct uhmm_machine *m, void (*fn)(struct uhmm__cpu *cpu, void *arg),
 		       void *arg);

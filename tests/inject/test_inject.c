@@ -7,6 +7,9 @@
 #define _GNU_SOURCE
 #include "fixture.h"
 
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -53,7 +56,10 @@ static void map_files(void)
 
 static void setup(void)
 {
-	struct uhmm_machine_config config = { .content = UHMM_CONTENT_TAG };
+	struct uhmm_machine_config config = {
+		.content = UHMM_CONTENT_TAG,
+		.swap_bytes = 1 << 20,
+	};
 
 	memset(&w, 0, sizeof(w));
 	fixture_create(&w.f, config);
@@ -367,6 +373,57 @@ static int file_sync(void)
 	return uhmm_msync(w.f.mm, SHARED, FILE_PAGES * PAGE, MS_SYNC);
 }
 
+/* Without a slot a page stays where it is. */
+static int swap_out(void)
+{
+	return uhmm_madvise(w.f.mm, AREA, 4 * PAGE, MADV_PAGEOUT);
+}
+
+static int swap_in_read(void)
+{
+	int err = swap_out();
+
+	return err ? err : uhmm_cpu_read(w.f.mm, AREA, NULL, 4 * PAGE, NULL);
+}
+
+static int swap_in_write(void)
+{
+	int err = swap_out();
+
+	return err ? err : uhmm_cpu_write(w.f.mm, AREA + PAGE, &w.expected[1], 8, NULL);
+}
+
+static int swap_in_device(void)
+{
+	int err = swap_out();
+
+	return err ? err : mirror_op(w.f.mirror[0], UHMM_MIRROR_READ, AREA, 4, w.buf, NULL);
+}
+
+static int swap_in_combined(void)
+{
+	int err = swap_out();
+
+	return err ? err : on_fault();
+}
+
+/* Both share the slots; a write copies what the other needs. */
+static int swap_in_shared(void)
+{
+	struct uhmm_mm *mm;
+	int err = swap_out();
+
+	if (!err)
+		err = uhmm_mm_fork(w.f.mm, &mm);
+	if (err)
+		return err;
+	err = uhmm_cpu_read(mm, AREA, NULL, 2 * PAGE, NULL);
+	if (!err)
+		err = uhmm_cpu_write(w.f.mm, AREA + PAGE, &w.expected[1], 8, NULL);
+	uhmm_mmput(mm);
+	return err;
+}
+
 #define OP(name, moves)                                                                            \
 	{                                                                                          \
 #name, name, moves                                                                 \
@@ -421,6 +478,12 @@ static const struct operation {
 	OP(file_to_dev, false),
 	OP(file_truncate, false),
 	OP(file_sync, false),
+	OP(swap_out, false),
+	OP(swap_in_read, false),
+	OP(swap_in_write, false),
+	OP(swap_in_device, false),
+	OP(swap_in_combined, false),
+	OP(swap_in_shared, false),
 };
 
 enum { NR_OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
@@ -433,7 +496,8 @@ static bool documented(const struct operation *op, int err)
 {
 	if (err == -ENOENT)
 		return op->run == to_dev || op->run == on_fault || op->run == file_to_dev;
-	return err == -ENOMEM;
+	/* madvise(2) says this of VMAs that it cannot cut. */
+	return err == (op->run == advise ? -EAGAIN : -ENOMEM);
 }
 
 static void check_contents(void)
@@ -516,7 +580,8 @@ START_TEST(nth_allocation_fails)
 	       failed[UHMM_INJECT_META], failed[UHMM_INJECT_FRAME], failed[UHMM_INJECT_DEVICE]);
 	/* These need no memory, or cope without. */
 	if (op->run != drop && op->run != cpu_read_new && op->run != file_truncate &&
-	    op->run != file_touch && op->run != file_store && op->run != file_sync)
+	    op->run != file_touch && op->run != file_store && op->run != file_sync &&
+	    op->run != swap_out)
 		expect(failed[0] + failed[1] + failed[2] > 0);
 }
 END_TEST

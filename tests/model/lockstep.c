@@ -9,6 +9,10 @@
 #define MADV_WIPEONFORK 18
 #define MADV_KEEPONFORK 19
 #endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -19,6 +23,8 @@
 
 enum {
 	BUF_SIZE = FLAT_PAGES * FLAT_PAGE_SIZE,
+	MAX_PINNED = 64,
+	MAX_PIN = 8, /* pages at a time */
 	NOT_PREDICTED = 0x7fffffff,
 	SOME_ERROR = 0x7ffffffe,
 };
@@ -38,6 +44,8 @@ struct machine {
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
 	struct uhmm_file *file[FLAT_SHARED_ANON]; /* FLAT_PRIVATE_FILE and FLAT_SHARED_FILE */
+	uhmm_pfn_t pinned[MAX_PINNED];
+	unsigned int nr_pinned;
 	bool warn_allowed;
 	struct lockstep *l;
 };
@@ -129,6 +137,10 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 		.size = sizeof(config),
 		.nr_cpus = FIXTURE_CPUS,
 		.content = l->config.content,
+		.swap_bytes = l->config.swap_bytes,
+		.swap = l->config.swap,
+		.ram_bytes = l->config.ram_bytes,
+		.device_pfn_space = l->config.pfn_space,
 		.report = report,
 		.report_data = m,
 	};
@@ -143,8 +155,11 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 	must(l, uhmm_machine_create(&config, &m->m));
 	must(l, uhmm_task_create(m->m, NULL, 0, "boot", &m->boot));
 	uhmm_task_enter(m->boot);
-	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
+	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
+		dev.type = d && l->config.coherent ? UHMM_MEMORY_DEVICE_COHERENT
+						   : UHMM_MEMORY_DEVICE_PRIVATE;
 		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
+	}
 	/* One of the kinds each, which depends on the contents, that is on the seed. */
 	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
 		must(l, uhmm_file_create(m->m,
@@ -164,9 +179,17 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 	uhmm_task_leave();
 }
 
+/* Coherent memory that is pinned cannot be given back, so pins end before devices do. */
+static void unpin_all(struct machine *m)
+{
+	uhmm_unpin_user_pages(m->m, m->pinned, m->nr_pinned);
+	m->nr_pinned = 0;
+}
+
 static void machine_stop(struct lockstep *l, struct machine *m)
 {
 	uhmm_task_enter(m->boot);
+	unpin_all(m);
 	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
 		if (m->proc[i].mm)
 			proc_exit(m, i, i & 1);
@@ -270,8 +293,9 @@ static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
 
 static int do_advise(struct proc *p, const struct op *op)
 {
-	int what = op->kind == OP_DONTNEED ? MADV_DONTNEED
-		   : op->kind == OP_REMOVE ? MADV_REMOVE
+	int what = op->kind == OP_DONTNEED  ? MADV_DONTNEED
+		   : op->kind == OP_REMOVE  ? MADV_REMOVE
+		   : op->kind == OP_PAGEOUT ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
 			   : fork_advice[op->variant];
@@ -302,6 +326,25 @@ static int do_mmap(struct machine *m, const struct op *op)
 	}
 	return uhmm_mmap(m->proc[op->proc].mm, address(op->page), op->npages * PAGE, op->prot,
 			 flags, file, pgoff, NULL);
+}
+
+static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
+{
+	static const unsigned int flags[] = { 0, UHMM_FOLL_WRITE, UHMM_FOLL_LONGTERM,
+					      UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM };
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	uhmm_pfn_t *pages = &m->pinned[m->nr_pinned];
+	int64_t n;
+
+	if (op->write)
+		n = uhmm_pin_user_pages_fast(mm, address(op->page), op->npages, flags[op->variant],
+					     pages);
+	else
+		n = uhmm_pin_user_pages(mm, address(op->page), op->npages, flags[op->variant],
+					pages);
+	*count = n > 0 ? (uint64_t)n : 0;
+	m->nr_pinned += (unsigned int)*count;
+	return n < 0 ? (int)n : 0;
 }
 
 /* Data to be written is in l->buf, data that was read comes back there. */
@@ -357,10 +400,20 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_SNAPSHOT:
 		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_SNAPSHOT, r);
 		break;
+	case OP_EXCLUSIVE:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_EXCLUSIVE, r);
+		break;
+	case OP_PIN:
+		r->ret = do_pin(m, op, &r->out[0]);
+		break;
+	case OP_UNPIN:
+		unpin_all(m);
+		break;
 	case OP_EVICT:
 		r->ret = uhmm_devmem_evict(pool, op->npages) < 0;
 		break;
 	case OP_EVICT_ALL:
+		unpin_all(m);
 		if (op->variant)
 			r->ret = (int)uhmm_devmem_evict_all(pool, false);
 		else
@@ -386,6 +439,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 		r->ret = uhmm_mprotect(p->mm, addr, len, op->prot);
 		break;
 	case OP_DONTNEED:
+	case OP_PAGEOUT:
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
 	case OP_REMOVE:
@@ -413,6 +467,16 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 }
 
 /* ---- what must come of it ---- */
+
+/* Whether a page of the range is one that processes share. */
+static bool any_shared(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (flat_is_shared(&mm->page[i]))
+			return true;
+	}
+	return false;
+}
 
 /* The answer that needs no knowledge of where pages are; NOT_PREDICTED if there is none. */
 static int predict(const struct lockstep *l, const struct op *op, struct result *r)
@@ -454,6 +518,17 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			return -EFAULT;
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
 		return write_bad ? SOME_ERROR : NOT_PREDICTED;
+	case OP_EXCLUSIVE:
+		/* Not for pages of files, if they come before what is not mapped. */
+		if (l->fail_alloc || any_shared(mm, op))
+			return NOT_PREDICTED;
+		return write_bad ? -EFAULT : 0;
+	case OP_PIN:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
+			return -EFAULT;
+		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
 		return read_bad ? -EINVAL : NOT_PREDICTED;
 	case OP_TO_SYS:
@@ -469,6 +544,7 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			       ? -ENOMEM
 			       : 0;
 	case OP_DONTNEED:
+	case OP_PAGEOUT:
 	case OP_MSYNC:
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
 	case OP_ADVISE_FORK:
@@ -529,7 +605,8 @@ static void check_data(struct lockstep *l, const struct machine *m, const struct
 		return;
 	if (op->kind == OP_DEV_ACCESS && !op->write)
 		check_bytes(l, m, op, (at + op->off) & ~7UL, 8);
-	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT)
+	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT ||
+		 op->kind == OP_EXCLUSIVE)
 		check_bytes(l, m, op, at, op->npages * PAGE);
 	else if (op->kind == OP_SNAPSHOT)
 		check_snapshot(l, m, op);
@@ -615,7 +692,7 @@ static void emit(void *data, const char *line)
 
 /*
  * Whether machine @i took the same course as the first: then state and answers must be the same, too.
- * With limited memory it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
+ * With limited memory, or swap, it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
  * a shared page everywhere before it finds that it must be copied, and the mirrors of other processes
  * forget it; the fault that follows moves pages that are where they are in the other machines. Nor where
  * other pages were mapped around faults on files: which those are depends on who read them from where
@@ -627,7 +704,7 @@ static bool same_course(const struct lockstep *l, int i)
 
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
-	return !l->config.device_bytes &&
+	return !l->config.device_bytes && !l->config.swap_bytes &&
 	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS] &&
 	       a.v[UHMM_CNT_FAULT_AROUND] == b.v[UHMM_CNT_FAULT_AROUND];
 }
@@ -683,6 +760,8 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		if (!l->flat.mm[i].alive)
 			*child = i;
 	}
+	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
+		return false;
 	/* Neither files nor shared memory are long enough to grow. */
 	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&
 	    l->flat.mm[op->proc].page[op->page].obj)

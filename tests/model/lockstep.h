@@ -20,6 +20,9 @@
 	X(TO_SYS, 4)                                                                               \
 	X(ON_FAULT, 4)                                                                             \
 	X(SNAPSHOT, 2)                                                                             \
+	X(EXCLUSIVE, 5)                                                                            \
+	X(PIN, 4)                                                                                  \
+	X(UNPIN, 2)                                                                                \
 	X(EVICT, 2)                                                                                \
 	X(EVICT_ALL, 1)                                                                            \
 	X(FAIL_ALLOC, 0)                                                                           \
@@ -28,6 +31,7 @@
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \
+	X(PAGEOUT, 8)                                                                              \
 	X(ADVISE_FORK, 3)                                                                          \
 	X(REMOVE, 2)                                                                               \
 	X(MSYNC, 2)                                                                                \
@@ -59,6 +63,15 @@ struct op {
 struct run_config {
 	enum uhmm_content content;
 	uint64_t device_bytes; /* 0: unlimited, and the three must end in the same state */
+	/*
+	 * 0: none. Which pages are out depends on who has faulted where and on LRU batches, which
+	 * differ: then contents alone must be the same.
+	 */
+	uint64_t swap_bytes;
+	enum uhmm_swap swap;
+	uint64_t ram_bytes; /* 0: unlimited */
+	enum uhmm_device_pfn_space pfn_space;
+	bool coherent; /* the second device */
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };

@@ -20,15 +20,20 @@ static const unsigned int op_weights[NR_OPS] = {
 #undef OP_WEIGHT
 };
 
-static enum op_kind random_kind(struct rng *rng)
+static unsigned int weight(const struct run_config *config, unsigned int kind)
+{
+	return kind == OP_PAGEOUT && !config->swap_bytes ? 0 : op_weights[kind];
+}
+
+static enum op_kind random_kind(struct rng *rng, const struct run_config *config)
 {
 	unsigned int sum = 0, kind = 0;
 	uint64_t at;
 
 	for (unsigned int i = 0; i < NR_OPS; i++)
-		sum += op_weights[i];
-	for (at = rng_below(rng, sum); at >= op_weights[kind]; kind++)
-		at -= op_weights[kind];
+		sum += weight(config, i);
+	for (at = rng_below(rng, sum); at >= weight(config, kind); kind++)
+		at -= weight(config, kind);
 	return (enum op_kind)kind;
 }
 
@@ -81,7 +86,7 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 	uint64_t left;
 
 	memset(op, 0, sizeof(*op));
-	op->kind = random_kind(rng);
+	op->kind = random_kind(rng, config);
 	op->proc = (unsigned int)rng_below(rng, FLAT_PROCS);
 	op->dev = rng_one_in(rng, 3);
 	op->cpu = (unsigned int)rng_below(rng, FIXTURE_CPUS);
@@ -101,6 +106,10 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
 		op->npages = 1;
+	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE)
+		op->npages = 1 + op->npages % 8;
+	if (op->page + op->npages > FLAT_PAGES)
+		op->page = FLAT_PAGES - op->npages;
 	if (op->kind == OP_MREMAP) {
 		unsigned int most = op->npages > op->npages2 ? op->npages : op->npages2;
 
@@ -111,7 +120,7 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 	 * How VMAs are cut depends on which have anonymous pages, and with limited memory that
 	 * depends on the strategy: there only one page at a time can be moved by all three.
 	 */
-	if (op->kind == OP_MREMAP && config->device_bytes) {
+	if (op->kind == OP_MREMAP && (config->device_bytes || config->swap_bytes)) {
 		op->npages = 1;
 		op->npages2 = 1 + op->npages2 % 2;
 		if (op->page2 + op->npages2 > FLAT_PAGES)

@@ -16,9 +16,13 @@ static void complain(const struct run_config *config, struct op *ops, unsigned i
 	const char *why;
 
 	n = shrink(config, ops, n);
-	printf("seed %llu, content %s, device memory %llu:\n", (unsigned long long)seed,
-	       config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
-	       (unsigned long long)config->device_bytes);
+	printf("seed %llu, content %s, device memory %llu, swap %llu%s, RAM %llu, pfn space %d, second "
+	       "device %s:\n",
+	       (unsigned long long)seed, config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
+	       (unsigned long long)config->device_bytes, (unsigned long long)config->swap_bytes,
+	       config->swap == UHMM_SWAP_DISK ? " (disk)" : "",
+	       (unsigned long long)config->ram_bytes, config->pfn_space,
+	       config->coherent ? "coherent" : "private");
 	for (unsigned int i = 0; i < n; i++) {
 		op_print(&ops[i], line, sizeof(line));
 		printf("%4u %s\n", i, line);
@@ -37,8 +41,17 @@ static void one_run(uint64_t seed)
 	struct run_config config = {
 		.content = seed & 1 ? UHMM_CONTENT_BYTES : UHMM_CONTENT_TAG,
 		.device_bytes = limits[seed / 2 % 6],
+		.pfn_space = seed / 3 % 2 ? UHMM_DEVICE_PFN_OWN : UHMM_DEVICE_PFN_PHYSICAL,
+		.coherent = seed / 4 % 2,
 	};
 	struct rng rng = { seed };
+
+	/* A part of the runs on a machine that swaps, and of these some have little RAM. */
+	if (seed % 3 == 0) {
+		config.swap_bytes = 64UL << 20;
+		config.swap = seed % 5 & 1 ? UHMM_SWAP_DISK : UHMM_SWAP_RAM_DISK;
+		config.ram_bytes = seed % 2 ? 8UL << 20 : 0;
+	}
 
 	for (unsigned int i = 0; i < OPS_A_RUN; i++)
 		op_random(&rng, &config, &ops[i]);

@@ -73,6 +73,25 @@ START_TEST(shared_device_pages_and_a_write)
 }
 END_TEST
 
+/* Without a buffer the work was not done, and its own errors did not show. */
+START_TEST(no_buffer)
+{
+	struct uhmm_mirror_cmd cmd;
+	uint64_t buf[2 * PAGE / 8];
+
+	map_fixed(f.mm, AT, 2, PROT_READ);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT + PAGE, 2, NULL, NULL), -EFAULT);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT, 2, NULL, NULL), -EFAULT);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT, 2, buf, &cmd), 0);
+	expect_eq(cmd.faults, 0);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_FLAGS, AT, 1, NULL, NULL), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_DONTNEED), 0);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 2, NULL, NULL), -ENOENT);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 2, NULL, NULL), -EFAULT);
+	expect(pagemap_of(f.mm, AT) & UHMM_PM_SWAP);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mirror");
@@ -81,6 +100,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, new_page_in_a_readonly_mapping, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, shared_device_pages_and_a_write, 0, UHMM_NR_STRATEGIES);
+	tcase_add_test(tc, no_buffer);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

@@ -13,6 +13,10 @@
 #define _GNU_SOURCE
 #include "stress/stress.h"
 
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -38,6 +42,7 @@ static struct stress {
 	unsigned int nr_threads;
 	double until;
 	uint64_t seed;
+	bool swaps;
 	_Atomic uint64_t ops;
 	struct child child[MAX_THREADS];
 } s;
@@ -151,6 +156,25 @@ static void own_drop(struct thread *t, unsigned int i)
 	memset(&t->word[i], 0, n * sizeof(t->word[0]));
 }
 
+/* Given up: until it is written to again, a page holds what it held, or nothing. */
+static void own_free(struct thread *t, unsigned int i)
+{
+	unsigned int n = 1 + pick(t, OWN_PAGES - i);
+
+	must(uhmm_madvise(t->mm, own_page(t, i), n * PAGE, MADV_FREE));
+	for (unsigned int j = i; j < i + n; j++) {
+		uint64_t word = ~0UL;
+
+		must(uhmm_cpu_read(t->mm, word_at(own_page(t, j)), &word, 8, NULL));
+		if (word)
+			own_expect(t, j, word, "read after MADV_FREE");
+		if (one_in(t, 2))
+			own_write(t, j);
+		else
+			own_device(t, j, true);
+	}
+}
+
 /* There and back again between the two halves of the thread's part. */
 static void own_move(struct thread *t)
 {
@@ -209,7 +233,10 @@ static void own_op(struct thread *t)
 		own_protect(t, i);
 		break;
 	case 13:
-		own_drop(t, i);
+		if (one_in(t, 3))
+			own_free(t, i);
+		else
+			own_drop(t, i);
 		break;
 	default:
 		if (one_in(t, 4))
@@ -339,7 +366,7 @@ static void shared_op(struct thread *t)
 	}
 }
 
-/* ---- migration of anybody's pages ---- */
+/* ---- migration and swapping of anybody's pages ---- */
 
 static void migrate_op(struct thread *t)
 {
@@ -353,6 +380,12 @@ static void migrate_op(struct thread *t)
 	int64_t left;
 	int ret;
 
+	if (s.swaps && one_in(t, 2)) {
+		ret = uhmm_madvise(t->mm, start, n * PAGE, one_in(t, 6) ? MADV_COLD : MADV_PAGEOUT);
+		if (ret && ret != -ENOMEM)
+			die("pageout: %d", ret);
+		return;
+	}
 	if (one_in(t, 6)) {
 		struct uhmm_devmem *pool = uhmm_device_memory(s.f.dev[dev]);
 
@@ -486,13 +519,12 @@ static void *thread_main(void *arg)
 	return NULL;
 }
 
-static void start(const char *name, unsigned int nr_threads, enum uhmm_content content,
-		  uint64_t device_bytes)
+static void start_machine(const char *name, struct uhmm_machine_config config,
+			  uint64_t device_bytes)
 {
-	struct uhmm_machine_config config = { .nr_cpus = nr_threads, .content = content };
-
 	memset(&s, 0, sizeof(s));
-	s.nr_threads = nr_threads;
+	s.nr_threads = config.nr_cpus;
+	s.swaps = config.swap_bytes;
 	s.seed = test_seed(name);
 	s.until = now_seconds() + test_seconds();
 	stress_create(&s.f, config);
@@ -500,6 +532,14 @@ static void start(const char *name, unsigned int nr_threads, enum uhmm_content c
 	map_fixed(s.f.mm, ALL, ALL_PAGES, RW);
 	for (unsigned int i = 0; i < MAX_THREADS; i++)
 		pthread_mutex_init(&s.child[i].lock, NULL);
+}
+
+static void start(const char *name, unsigned int nr_threads, enum uhmm_content content,
+		  uint64_t device_bytes)
+{
+	struct uhmm_machine_config config = { .nr_cpus = nr_threads, .content = content };
+
+	start_machine(name, config, device_bytes);
 }
 
 static void run_threads(void)
@@ -534,6 +574,13 @@ static void stop(void)
 	       (unsigned long long)c.v[UHMM_CNT_MIGRATED_TO_RAM],
 	       (unsigned long long)(c.v[UHMM_CNT_FAIL_LOCKED] + c.v[UHMM_CNT_FAIL_RACED] +
 				    c.v[UHMM_CNT_FAIL_REFERENCED] + c.v[UHMM_CNT_FAIL_MAPPED]));
+	printf("swapped out %llu, in %llu, found in the cache %llu, dropped clean %llu; reclaims "
+	       "%llu\n",
+	       (unsigned long long)c.v[UHMM_CNT_SWAP_OUT],
+	       (unsigned long long)c.v[UHMM_CNT_SWAP_IN],
+	       (unsigned long long)c.v[UHMM_CNT_FAULT_SWAP_CACHED],
+	       (unsigned long long)c.v[UHMM_CNT_SWAP_DROP],
+	       (unsigned long long)c.v[UHMM_CNT_RECLAIM]);
 	must(uhmm_machine_verify(s.f.m));
 	for (unsigned int i = 0; i < MAX_THREADS; i++) {
 		struct uhmm_mm *mm = publish_child(i, NULL);
@@ -570,6 +617,33 @@ START_TEST(little_device_memory)
 }
 END_TEST
 
+START_TEST(swapping)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 3, .swap_bytes = 32UL << 20 };
+
+	start_machine("swapping", config, 0);
+	run_threads();
+	stop();
+}
+END_TEST
+
+/* A disk keeps slots; RAM for a fraction of the pages: reclaim runs all the time. */
+START_TEST(little_ram)
+{
+	struct uhmm_machine_config config = {
+		.nr_cpus = 4,
+		.content = UHMM_CONTENT_BYTES,
+		.ram_bytes = 4UL << 20,
+		.swap_bytes = 32UL << 20,
+		.swap = UHMM_SWAP_DISK,
+	};
+
+	start_machine("little RAM", config, 100 * PAGE);
+	run_threads();
+	stop();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mm_threads");
@@ -579,6 +653,8 @@ int main(void)
 	tcase_add_test(tc, two_threads);
 	tcase_add_test(tc, four_threads);
 	tcase_add_test(tc, little_device_memory);
+	tcase_add_test(tc, swapping);
+	tcase_add_test(tc, little_ram);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

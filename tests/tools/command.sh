@@ -109,6 +109,9 @@ run 2 dump "$tmp/two.vec" --case third
 said "no case is called 'third'"
 run 2 dump "$tmp/two.vec" --at 1
 said "two.vec:1: there is no case"
+run 0 dump "$tmp/two.vec" --at 15
+run 2 dump "$tmp/two.vec" --at 16
+said "two.vec: --at 16: it has only 15 lines"
 run 2 dump "$tmp/two.vec" --at 0
 said "--at: 0 is not within"
 run 2 dump "$tmp/two.vec" --mm x
@@ -119,7 +122,7 @@ run 2 dump "$tmp/two.vec" "$tmp/two.vec"
 said "one TRACE or VECTOR at a time"
 run 2 dump "$tmp/absent"
 said "absent" "No such file"
-printf 'case a\np0 madvise 200000000000 1 cold\n= ok\n' >"$tmp/lacking.vec"
+printf 'case a\np0 madvise 200000000000 1 collapse\n= ok\n' >"$tmp/lacking.vec"
 run 2 dump "$tmp/lacking.vec"
 said "lacking.vec:2: " "not modelled yet"
 printf 'case a\np0 nonsense\n' >"$tmp/bad.vec"
@@ -129,9 +132,13 @@ said "bad.vec:2: unknown operation 'nonsense'"
 # dump: traces.
 trace=$data/data/traces/t1.perf.txt.zst
 run 0 dump "$trace"
-said "t1.perf.txt.zst:"
+said "t1.perf.txt.zst:273" "no address space at that point"
 run 0 dump "$trace" --at 40
-said "address space 1 of the trace"
+said "t1.perf.txt.zst:40" "address space 1 of the trace"
+run 0 dump "$trace" --at 273
+run 2 dump "$trace" --at 274
+said "t1.perf.txt.zst: --at 274: it has only 273 lines"
+unsaid "address space 1"
 run 2 dump "$trace" --at 40 --mm 77
 said "no address space 77"
 run 2 dump "$trace" --case a

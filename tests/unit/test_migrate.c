@@ -476,6 +476,30 @@ START_TEST(empty_destination_stays)
 }
 END_TEST
 
+/* Metadata goes along even where the driver no longer wants the move; finalize drops it. */
+START_TEST(destination_without_migrate)
+{
+	struct uhmm__frame *new;
+	uhmm_pfn_t pfn;
+
+	map_written(AT, 1);
+	collect(AT, 1, UHMM_MIGRATE_VMA_SELECT_SYSTEM);
+	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+	new = pfn_to_frame(f.m, pfn);
+	dst[0] = uhmm_migrate_pfn(pfn);
+	src[0] &= ~(uint64_t)M;
+	uhmm_migrate_vma_pages(&args);
+	expect(folio_test_anon(new));
+	expect_eq(new->index, AT >> UHMM_PAGE_SHIFT);
+	expect(!(src[0] & M));
+	expect_eq(counted(f.m, UHMM_CNT_MIGRATED_TO_RAM), 0);
+	finish();
+	expect(in_ram(f.mm, AT));
+	expect(pfn_at(f.mm, AT) != pfn);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
 START_TEST(ram_to_device_and_back)
 {
 	uhmm_pfn_t pfn;
@@ -720,6 +744,7 @@ int main(void)
 	tcase_add_test(tc, surplus_reference_of_a_device_page);
 	tcase_add_test(tc, finalize_after_setup_undoes_it);
 	tcase_add_test(tc, empty_destination_stays);
+	tcase_add_test(tc, destination_without_migrate);
 	tcase_add_test(tc, ram_to_device_and_back);
 	tcase_add_test(tc, device_to_device);
 	tcase_add_test(tc, insert_where_nothing_was);

@@ -13,6 +13,10 @@
 
 #include <uhmm/uhmm.h>
 
+#ifndef MADV_SOFT_OFFLINE
+#define MADV_SOFT_OFFLINE 101
+#endif
+
 #define PAGE 0x1000UL
 #define AT 0x10000000UL
 #define RW (UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_WRITE)
@@ -406,7 +410,7 @@ START_TEST(test_advise)
 	advise(&y, AT, 8, MADV_HUGEPAGE);
 	fault(&y, AT + 5 * PAGE, WRITE);
 	ck_assert_uint_eq(count(&y, UHMM_REPLAY_AS_ANON_HUGE), 1);
-	advise(&y, AT, 1, MADV_COLD);
+	advise(&y, AT, 1, MADV_SOFT_OFFLINE);
 	ck_assert_uint_eq(count(&y, UHMM_REPLAY_ADVICE_IGNORED), 1);
 	PLAY(&y, .kind = UHMM_TRACE_ADVISE,
 	     .advise = { .advice = UHMM_TRACE_ADV_MLOCKALL,

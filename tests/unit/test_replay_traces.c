@@ -247,6 +247,8 @@ static const struct {
 	{ 2, "2>&1", "no trace given" },
 	{ 2, "--nonsense 2>&1", "--nonsense" },
 	{ 2, "--strategy best " T1 " 2>&1", "--strategy" },
+	{ 2, "--strategy Combind " T1 " 2>&1", "did you mean 'combined'?" },
+	{ 2, "--strategy migrate " T1 " 2>&1", "did you mean 'migrate-fault-migrate'?" },
 	{ 2, "--offload some " T1 " 2>&1", "--offload: 'some' is none of" },
 	{ 2, "--offload share=2 " T1 " 2>&1", "share=" },
 	{ 2, "--offload tid= " T1 " 2>&1", "tid=" },
@@ -256,11 +258,16 @@ static const struct {
 	{ 2, "--granularity 5k " T1 " 2>&1", "--granularity" },
 	{ 2, "--device-memory 1 " T1 " 2>&1", "at least one page" },
 	{ 2, "--device-memory lots " T1 " 2>&1", "--device-memory" },
+	{ 2, "--device-memory 9007199254740992K " T1 " 2>&1", "too large for a size" },
+	{ 2, "--seed 9223372036854775808 " T1 " 2>&1", "--seed: " },
+	{ 0, "--seed 9223372036854775807 --json - " T1, "\"seed\": 9223372036854775807" },
 	{ 2, "--cpus 0 " T1 " 2>&1", "--cpus" },
 	{ 2, "--costs /nonexistent/costs " T1 " 2>&1", "/nonexistent/costs: No such file" },
 	{ 2, "--costs " UHMM_TEST_DATA "/data/broken/empty.txt /nonexistent 2>&1", "/nonexistent" },
 	{ 2, "--costs " UHMM_TEST_DATA "/data/broken/bad-map.txt " T1 " 2>&1", "bad-map.txt:1: " },
-	{ 2, "--json /nonexistent/j " T1 " 2>&1", "/nonexistent/j: " },
+	{ 2, "--json /nonexistent/j /nonexistent/t 2>&1", "/nonexistent/j: cannot write: No such" },
+	{ 2, "--json / " T1 " 2>&1", "/: cannot write: Is a directory" },
+	{ 0, XZ_PLAIN, "0 faults of the model that the trace lacks" },
 	{ 2, "/nonexistent/trace 2>&1", "/nonexistent/trace: No such file" },
 	{ 2, BROKEN "bad-map.txt 2>&1", "bad-map.txt:" },
 	{ 0, "--keep-going " BROKEN "bad-map.txt 2>&1", "1 malformed lines skipped" },
@@ -273,7 +280,13 @@ static const struct {
 	{ 0, "--offload range=7f0000000000-7fffffffffff --seed 3 --cpus 4 " T1, "4 CPUs, seed 3" },
 	{ 0, "--costs " UHMM_TEST_DATA "/../data/costs/pcie3.costs " T1, "costs: pcie3" },
 	{ 0, "--granularity 2m --offload all --device-memory 64K " T1, "evicted" },
+	{ 0, "--strategy all --offload all --device-memory 64K " T1, "are the same with all" },
 	{ 0, XZ_PLAIN, "no read/write bit" },
+	{ 0,
+	  "- <<E\nt 1/1 1.000000: PERF_RECORD_MMAP2 1/1: [0x1000(0xfffffffffffffffe) @ 0 00:00 0 0]: rw-p x\nE\n",
+	  "1 ranges that no process can have" },
+	{ 0, "- <<E\nt 1/1 1.000000: PERF_RECORD_COMM exec: t:1/1\nE\n",
+	  "the trace has no faults" },
 };
 
 START_TEST(test_calls)
@@ -361,6 +374,40 @@ START_TEST(test_json_array)
 }
 END_TEST
 
+/* What was done before a trace that cannot be read is not lost; still an array of what was asked. */
+START_TEST(test_json_broken)
+{
+	json_t *o;
+
+	ck_assert_int_eq(command("--json - " T1 " " BROKEN "bad-map.txt 2>/dev/null"), 2);
+	o = parsed();
+	ck_assert_uint_eq(json_array_size(o), 1);
+	json_decref(o);
+	ck_assert_int_eq(command("--json - " BROKEN "bad-map.txt 2>/dev/null"), 2);
+	ck_assert_str_eq(out, "");
+}
+END_TEST
+
+/* The name of a trace may be no UTF-8. */
+START_TEST(test_json_name)
+{
+	char name[] = "/tmp/uhmm-\xff-XXXXXX", args[200];
+	int fd = mkstemp(name);
+	json_t *o;
+
+	ck_assert_int_ge(fd, 0);
+	close(fd);
+	unlink(name);
+	ck_assert_int_eq(symlink(T1, name), 0);
+	snprintf(args, sizeof(args), "--json - %s", name);
+	ck_assert_int_eq(command(args), 0);
+	unlink(name);
+	o = parsed();
+	ck_assert_ptr_nonnull(strstr(json_string_value(json_object_get(o, "trace")), "uhmm-?-"));
+	json_decref(o);
+}
+END_TEST
+
 START_TEST(test_json_file)
 {
 	char name[] = "/tmp/uhmm-replay-XXXXXX", args[200];
@@ -399,6 +446,8 @@ int main(void)
 	tcase_add_loop_test(tc, test_calls, 0, sizeof(calls) / sizeof(calls[0]));
 	tcase_add_test(tc, test_json);
 	tcase_add_test(tc, test_json_array);
+	tcase_add_test(tc, test_json_broken);
+	tcase_add_test(tc, test_json_name);
 	tcase_add_test(tc, test_json_file);
 #endif
 	suite_add_tcase(s, tc);

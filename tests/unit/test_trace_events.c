@@ -82,6 +82,35 @@ START_TEST(test_layout_guess)
 }
 END_TEST
 
+/* `-F +addr` shows the address of a tracepoint's sample as well. */
+START_TEST(test_layout_addr)
+{
+	expect("  test 10 [000] 1.000001: exceptions:page_fault_user: address=0x7f0000001234 "
+	       "ip=0x55a46a28a20e error_code=0x6               0\n"
+	       "  test 10 1.000002:          1                page-faults:     7f0000001234 [unknown] "
+	       "(//anon)     55a46a28a20e main+0x1 (/a)\n"
+	       "  test 10 [000] 1.000003: " SYS
+	       "enter_munmap: addr: 0x7f0000000000, len: 0x00004000               0\n"
+	       "  test 10 [000] 1.000004: " SYS "exit_munmap: 0x0               0\n",
+	       "MM_NEW 10/10 mm1 found 0\nTASK 10/10 mm1 found\n"
+	       "FAULT 10/10 mm1 7f0000001234 wu-\n"
+	       "UNMAP 10/10 mm1 7f0000000000-7f0000004000\n");
+}
+END_TEST
+
+/* Records that mean nothing here: one without a head, and one of several lines. */
+START_TEST(test_other_records)
+{
+	expect(A EXEC "PERF_RECORD_FINISHED_ROUND\n" A
+		      "PERF_RECORD_NAMESPACES 10/10 - nr_namespaces: 7\n"
+		      "\t\t[0/net: 4/0xeffffff9, 1/uts: 4/0xeffffffe, \n"
+		      "\t\t 5/mnt: 4/0xeffffff8, 6/cgroup: 4/0xeffffffb]\n" A
+		      "PERF_RECORD_SWITCH OUT preempt\n" A
+		      "page-faults:     7f0000001000     55a46a28a20e\n",
+	       STARTED "FAULT 10/10 mm1 7f0000001000 ?u?\n");
+}
+END_TEST
+
 START_TEST(test_preamble)
 {
 	expect("  swapper     0/0     [000]     0.000000000: PERF_RECORD_MMAP -1/0: "
@@ -402,6 +431,25 @@ START_TEST(test_major)
 }
 END_TEST
 
+/* A sample that stands for several faults: which the others were is not told. */
+START_TEST(test_period)
+{
+	static const char text[] = A "  1 page-faults:     7f0000001000     55a46a28a20e\n" A
+				     "  4 page-faults:     7f0000002000     55a46a28a20e\n" A
+				     "  4 minor-faults:     7f0000002000     55a46a28a20e\n" A
+				     "page-faults:     7f0000003000     55a46a28a20e\n";
+	char path[64];
+	int fd = text_file(text, sizeof(text) - 1, path);
+	struct uhmm_trace_reader *r = open_path(path, false);
+
+	ck_assert_int_eq(drain(r, NULL), 0);
+	ck_assert_uint_eq(uhmm_trace_stats(r)->events[UHMM_TRACE_FAULT], 3);
+	ck_assert_uint_eq(uhmm_trace_stats(r)->unsampled, 3);
+	uhmm_trace_close(r);
+	close(fd);
+}
+END_TEST
+
 START_TEST(test_lost)
 {
 	expect(A EXEC A "PERF_RECORD_LOST lost 42\n", STARTED "LOST 0/0 mm0 42\n");
@@ -458,6 +506,8 @@ int main(void)
 	tcase_add_loop_test(tc, test_layouts, 0, NR_LAYOUTS);
 	tcase_add_test(tc, test_layout_default);
 	tcase_add_test(tc, test_layout_guess);
+	tcase_add_test(tc, test_layout_addr);
+	tcase_add_test(tc, test_other_records);
 	tcase_add_test(tc, test_preamble);
 	tcase_add_test(tc, test_snapshot);
 	tcase_add_test(tc, test_map);
@@ -476,6 +526,7 @@ int main(void)
 	tcase_add_test(tc, test_reuse);
 	tcase_add_test(tc, test_pairs);
 	tcase_add_test(tc, test_major);
+	tcase_add_test(tc, test_period);
 	tcase_add_test(tc, test_lost);
 	tcase_add_test(tc, test_unmap_race);
 	tcase_add_test(tc, test_dontneed_race);

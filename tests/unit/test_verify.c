@@ -108,7 +108,24 @@ DAMAGE(d_write_shared, flip(MAIN + PAGE, PTE_RW))
 DAMAGE(d_write_zero, flip(MAIN + 2 * PAGE, PTE_RW))
 DAMAGE(d_access_none, flip(NONE, PTE_PRESENT | PTE_PROTNONE | PTE_USER | PTE_NX))
 DAMAGE(d_exec, flip(MAIN, PTE_NX))
-DAMAGE(d_reserved_bits, flip(MAIN, BIT(9)))
+DAMAGE(d_reserved_bits, flip(MAIN, BIT(3)))
+DAMAGE(d_special, flip(MAIN + 2 * PAGE, PTE_SPECIAL))
+DAMAGE(d_hint_writable, flip(MAIN, PTE_PRESENT | PTE_PROTNONE | PTE_USER | PTE_NX))
+DAMAGE(d_poison, put_pte(SPARE, leaf_make(LEAF_HWPOISON, frame_pfn(w.m, frame_of(MAIN))), d))
+
+static void d_exclusive_shared(int d)
+{
+	uhmm_vaddr_t addr = MAIN + PAGE;
+
+	if (d > 0) {
+		w.saved_pte = load_relaxed(pte_of(addr));
+		store_relaxed(pte_of(addr),
+			      leaf_make(LEAF_DEVICE_EXCLUSIVE, frame_pfn(w.m, frame_of(addr))).val);
+	} else {
+		store_relaxed(pte_of(addr), w.saved_pte);
+	}
+}
+
 DAMAGE(d_no_ram, put_pte(SPARE, pte_mk(w.m->ram_frames - 1, prot_of(MAIN)), d))
 DAMAGE(d_present_device, put_pte(SPARE, pte_mk(uhmm_pagemap_start(w.pgmap), prot_of(MAIN)), d))
 DAMAGE(d_exclusive_no_ram, put_pte(SPARE, leaf_make(LEAF_DEVICE_EXCLUSIVE, w.m->ram_frames - 1), d))
@@ -151,6 +168,10 @@ static const struct damage entry_damages[] = {
 	{ "access in ---", d_access_none, 1, { "has not the protection of its VMA" } },
 	{ "exec", d_exec, 1, { "has not the protection of its VMA" } },
 	{ "reserved bits", d_reserved_bits, 1, { "has reserved bits" } },
+	{ "special", d_special, 1, { "is a driver's, but its VMA is not" } },
+	{ "writable hint", d_hint_writable, 1, { "is writable, but cannot be accessed" } },
+	{ "poisoned", d_poison, 1, { "is hardware-poisoned, but its page is not" } },
+	{ "exclusive, shared", d_exclusive_shared, 1, { "is exclusive, but its page is not" } },
 	{ "no RAM", d_no_ram, 1, { "maps a frame that is no RAM" } },
 	{ "present device page", d_present_device, 1, { "maps a frame that is no RAM" } },
 	{ "exclusive, no RAM", d_exclusive_no_ram, 1, { "maps a frame that is no RAM" } },
@@ -226,8 +247,6 @@ START_TEST(harmless)
 	atomic_fetch_sub(&frame_of(MAIN)->refcount, 2 * UHMM_PIN_BIAS);
 	put_pte(SPARE, leaf_make(LEAF_MARKER, MARKER_GUARD), 1);
 	assert_clean("guard");
-	put_pte(SPARE, leaf_make(LEAF_HWPOISON, 5), 1);
-	assert_clean("hwpoison");
 	put_pte(SPARE, pte_make(0), 1);
 	/* A device-exclusive entry goes on mapping its page. */
 	pte = load_relaxed(pte_of(MAIN));

@@ -91,7 +91,7 @@ static const struct damage frame_damages[] = {
 	{ "reserved", d_reserved, 1, { "folio is reserved" } },
 	{ "marked device", d_marked_device, 1, { "RAM frame is marked as device memory" } },
 	{ "uptodate", d_uptodate, 1, { "is not uptodate" } },
-	{ "exclusive", d_exclusive, 1, { "anon-exclusive folio is mapped 2 times" } },
+	{ "exclusive", d_exclusive, 1, { "anon-exclusive page is mapped 2 times" } },
 	{ "no LRU", d_no_lru, 1, { "neither on the LRU nor in a batch" } },
 	{ "LRU and batch", d_lru_and_batch, 1, { "on the LRU and in a batch" } },
 	{ "mapcount", d_mapcount, 1, { "mapcount is 2, but 1 entries" } },
@@ -143,7 +143,7 @@ DAMAGE(d_dev_start, w.idle->start += d)
 
 static const struct damage device_damages[] = {
 	{ "LRU", d_dev_lru, 1, { "device page is on the LRU" } },
-	{ "unmarked", d_dev_unmarked, 1, { "is not marked device-private" } },
+	{ "unmarked", d_dev_unmarked, 1, { "is not marked as its memory" } },
 	{ "locked", d_dev_locked, 1, { "folio is locked" } },
 	{ "ref", d_dev_ref, 1, { "refcount is 2, but 1 entries" } },
 	{ "mapcount", d_dev_mapcount, 1, { "mapcount is 2, but 1 entries" } },

@@ -178,7 +178,7 @@ static inline void move_to_device(uhmm_vaddr_t addr, uhmm_pfn_t pfn)
 	uhmm__copy_page(w.m, pfn, frame_pfn(w.m, old));
 	uhmm__ptep_clear_flush(&w.mm->pgt, addr, pte_of(addr));
 	set_pte(pte_of(addr), leaf_make(LEAF_DEVICE_PRIVATE_WRITE, pfn));
-	folio_remove_rmap(old);
+	folio_remove_rmap(old, w.mm);
 	folio_put(w.m, old);
 	folio_unlock(w.m, new);
 }

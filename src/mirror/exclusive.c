@@ -1,0 +1,77 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The operations for device atomics. Models: lib/test_hmm.c:dmirror_exclusive() and below. */
+#include <uhmm/exclusive.h>
+
+#include "mirror/mirror.h"
+
+/* Models: dmirror_atomic_map(). */
+static int atomic_map(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uhmm_pfn_t pfn)
+{
+	int err;
+
+	uhmm__mutex_lock(&mirror->mutex);
+	err = uhmm__radix_store(&mirror->pt, addr >> UHMM_PAGE_SHIFT, dpt_atomic_entry(pfn));
+	uhmm__mutex_unlock(&mirror->mutex);
+	return err;
+}
+
+static int make_exclusive(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm_machine *m = mirror->dev->machine;
+	uhmm_pfn_t pfn;
+	int err = 0;
+
+	mmap_read_lock(mirror->mm);
+	for (uhmm_vaddr_t addr = start; addr < end && !err; addr += UHMM_PAGE_SIZE) {
+		/* Without an owner, as there: the mirror's own entry goes, too, and comes anew. */
+		err = uhmm_make_device_exclusive(mirror->mm, addr, NULL, &pfn);
+		if (err)
+			break;
+		/* Before the page is unlocked: until then nobody can take it back. */
+		err = atomic_map(mirror, addr, pfn);
+		uhmm_unlock_put_page(m, pfn);
+	}
+	mmap_read_unlock(mirror->mm);
+	return err;
+}
+
+int uhmm__op_exclusive(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd)
+{
+	uhmm_vaddr_t end = cmd->addr + (cmd->npages << UHMM_PAGE_SHIFT);
+	int err;
+
+	if (!uhmm_mmget_not_zero(mirror->mm))
+		return -EINVAL;
+	err = make_exclusive(mirror, cmd->addr, end);
+	uhmm_mmput(mirror->mm);
+	return err ? err : uhmm__mirror_read_back(mirror, cmd);
+}
+
+/* Models: dmirror_check_atomic(). */
+int uhmm__op_check_exclusive(struct uhmm_mirror *mirror, const struct uhmm_mirror_cmd *cmd)
+{
+	uint64_t first = cmd->addr >> UHMM_PAGE_SHIFT;
+	bool any;
+
+	uhmm__mutex_lock(&mirror->mutex);
+	any = uhmm__mirror_has_atomic(mirror, first, first + cmd->npages);
+	uhmm__mutex_unlock(&mirror->mutex);
+	return any ? -EPERM : 0;
+}
+
+bool uhmm__mirror_has_atomic(struct uhmm_mirror *mirror, uint64_t index, uint64_t last)
+{
+	const uint64_t *leaf = NULL;
+
+	for (uint64_t first = index; index < last; index++) {
+		if (index == first || !(index & UHMM__RADIX_MASK))
+			leaf = uhmm__radix_leaf(&mirror->pt, index);
+		if (!leaf) {
+			index |= UHMM__RADIX_MASK;
+			continue;
+		}
+		if (dpt_is_atomic(leaf[index & UHMM__RADIX_MASK]))
+			return true;
+	}
+	return false;
+}

@@ -1,0 +1,163 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Reverse map walks of reclaim: was a folio used lately, and taking its mappings away. Models:
+ * mm/rmap.c:folio_referenced() and try_to_unmap() for anonymous folios.
+ */
+#include "mm/swap.h"
+
+/* Whether an entry maps a page of the folio. */
+static bool entry_maps(struct uhmm_machine *m, pte_t pte, struct uhmm__frame *f)
+{
+	if (pte_present(pte))
+		return pte_pfn(pte) != m->zero_pfn &&
+		       page_folio(pfn_to_frame(m, pte_pfn(pte))) == f;
+	return pte_is_leaf_entry(pte) && leaf_type(pte) == LEAF_DEVICE_EXCLUSIVE &&
+	       page_folio(pfn_to_frame(m, leaf_pfn(pte))) == f;
+}
+
+/* ---- used lately? ---- */
+
+struct referenced {
+	struct uhmm_machine *m;
+	unsigned int nr;
+	bool locked;
+};
+
+/* Models: folio_referenced_one(). */
+static bool referenced_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			   void *arg)
+{
+	struct referenced *r = arg;
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	pte_t pte;
+
+	if (!ptep)
+		return true;
+	pte = ptep_get(ptep);
+	if (entry_maps(r->m, pte, f)) {
+		if (READ_ONCE(vma->flags) & UHMM_VM_LOCKED)
+			r->locked = true;
+		else if (pte_present(pte) && pte_young(pte)) {
+			/* Not flushed, as on x86: a stale translation only delays the next bit. */
+			set_pte(ptep, pte_clear_bits(pte, PTE_ACCESSED));
+			r->nr++;
+		}
+	}
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	return !r->locked;
+}
+
+unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f, bool *locked)
+{
+	struct referenced r = { .m = m };
+
+	if (folio_mapped(f))
+		uhmm__rmap_walk(f, referenced_one, &r);
+	*locked = r.locked;
+	return r.nr;
+}
+
+/* ---- unmap ---- */
+
+/*
+ * A page that MADV_FREE gave up may go if nobody wrote to it since. Models:
+ * ttu_anon_lazyfree_folio().
+ */
+static bool may_discard(struct uhmm__frame *f)
+{
+	uint32_t ref = folio_ref_count(f);
+
+	if (folio_test(f, PG_DIRTY)) {
+		/* It is wanted again. */
+		folio_set(f, PG_SWAPBACKED);
+		return false;
+	}
+	/* Whoever has a reference may be about to write: look again another time. */
+	return ref == 1 + (uint32_t)folio_mapcount(f);
+}
+
+/* The entry that takes the place of a mapping. Models: ttu_anon_swapbacked_folio(). */
+static bool make_swap_entry(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page,
+			    pte_t pte, pte_t *out)
+{
+	bool exclusive = folio_test(page, PG_ANON_EXCLUSIVE), present = pte_present(pte);
+
+	uhmm__folio_dup_swap(m, f);
+	if (exclusive && !folio_try_share_anon_rmap(page)) {
+		uhmm__folio_put_swap(m, f);
+		return false;
+	}
+	*out = swap_entry(f->aux);
+	if (exclusive)
+		*out = pte_set(*out, LEAF_EXCLUSIVE);
+	if (present ? pte.val & PTE_SOFT_DIRTY : pte.val & LEAF_SOFT_DIRTY)
+		*out = pte_set(*out, LEAF_SOFT_DIRTY);
+	if (present ? pte.val & PTE_UFFD_WP : pte.val & LEAF_UFFD_WP)
+		*out = pte_set(*out, LEAF_UFFD_WP);
+	return true;
+}
+
+/* Context: PTL. False: the entry is as it was. */
+static bool unmap_entry(struct uhmm_machine *m, struct uhmm_vma *vma, uhmm_vaddr_t addr,
+			ptent_t *ptep, struct uhmm__frame *f)
+{
+	pte_t pte = ptep_xchg_clear(ptep), swp = pte_make(0);
+	struct uhmm__frame *page;
+	bool ok;
+
+	if (pte_present(pte)) {
+		page = pfn_to_frame(m, pte_pfn(pte));
+		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
+		if (pte_dirty(pte))
+			folio_set(f, PG_DIRTY);
+	} else {
+		page = pfn_to_frame(m, leaf_pfn(pte));
+	}
+	if (folio_test(f, PG_SWAPBACKED) != folio_test(f, PG_SWAPCACHE))
+		ok = false; /* it became one or the other since it was looked at */
+	else if (folio_test(f, PG_SWAPBACKED))
+		ok = make_swap_entry(m, f, page, pte, &swp);
+	else
+		ok = may_discard(f);
+	if (!ok) {
+		set_pte(ptep, pte);
+		return false;
+	}
+	if (!pte_none(swp))
+		set_pte(ptep, swp);
+	folio_remove_rmap(page, vma->mm);
+	return true;
+}
+
+/* Models: try_to_unmap_one(). */
+static bool unmap_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg)
+{
+	struct uhmm_machine *m = arg;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__spinlock *ptl;
+	bool ok = true, put = false;
+	ptent_t *ptep;
+
+	uhmm__invalidate_start(&range);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	if (ptep) {
+		if (entry_maps(m, ptep_get(ptep), f)) {
+			ok = !(READ_ONCE(vma->flags) & UHMM_VM_LOCKED) &&
+			     unmap_entry(m, vma, addr, ptep, f);
+			put = ok;
+		}
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__invalidate_end(&range);
+	/* Not the last: the caller has one. */
+	if (put)
+		folio_put(m, f);
+	return ok && folio_mapped(f);
+}
+
+void uhmm__try_to_unmap(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uhmm__rmap_walk(f, unmap_one, m);
+}

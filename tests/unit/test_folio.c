@@ -1,0 +1,196 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* Large folios: frames together, heads and tails, counts, who maps them. */
+#include "inside.h"
+#include "mm/large.h"
+
+static struct uhmm_machine *m;
+
+static void setup(void)
+{
+	setup_fixture();
+	m = f.m;
+}
+
+/* A large folio at @addr, a PTE for each page. The i-th page holds i + 1. */
+static struct uhmm__frame *map_large(uhmm_vaddr_t addr, unsigned int order)
+{
+	struct uhmm_vma *vma;
+	struct uhmm__spinlock *ptl;
+	struct uhmm__frame *folio;
+	unsigned int n = 1U << order;
+	ptent_t *pmdp, *ptep;
+
+	map_fixed(f.mm, addr, n, RW);
+	mmap_read_lock(f.mm);
+	vma = uhmm__vma_lookup(f.mm, addr);
+	expect_eq(uhmm__anon_vma_prepare(vma), 0);
+	pmdp = uhmm__pmd_alloc(&f.mm->pgt, addr);
+	expect_eq(uhmm__pte_alloc(&f.mm->pgt, pmdp), 0);
+	folio = uhmm__folio_alloc_order(m, order, true);
+	expect(folio);
+	folio_set(folio, PG_UPTODATE);
+	uhmm__folio_add_lru(m, folio);
+	ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	uhmm__folio_add_new_anon_rmap_ptes(folio, vma, addr);
+	folio_ref_add(folio, n - 1);
+	for (unsigned int i = 0; i < n; i++)
+		set_pte(ptep + i, pte_set(pte_mk(frame_pfn(m, folio) + i, vma->page_prot),
+					  PTE_RW | PTE_DIRTY));
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	mmap_read_unlock(f.mm);
+	for (unsigned int i = 0; i < n; i++)
+		put_word(f.mm, addr + i * PAGE, i + 1);
+	return folio;
+}
+
+START_TEST(every_order)
+{
+	struct uhmm__frame *v[FOLIO_MAX_ORDER + 1];
+	uint64_t before = uhmm__frames_used(m);
+
+	for (unsigned int order = 0; order <= FOLIO_MAX_ORDER; order++) {
+		struct uhmm__frame *folio = uhmm__folio_alloc_order(m, order, true);
+		uhmm_pfn_t pfn = frame_pfn(m, folio);
+
+		v[order] = folio;
+		expect_eq(folio_order(folio), order);
+		expect_eq(folio_nr_pages(folio), 1UL << order);
+		expect_eq(pfn & ((1UL << order) - 1), 0);
+		for (uint64_t i = 0; i < 1UL << order; i++) {
+			expect(page_folio(folio + i) == folio);
+			expect_eq(folio_test(folio + i, PG_TAIL), i > 0);
+			/* A tail gives no reference. */
+			expect_eq(folio_ref_count(folio + i), i ? 0 : 1);
+			expect(!i || !folio_try_get(folio + i));
+		}
+	}
+	expect_eq(uhmm__frames_used(m), before + 1023);
+	for (unsigned int order = 0; order <= FOLIO_MAX_ORDER; order++)
+		folio_put(m, v[order]);
+	expect_eq(uhmm__frames_used(m), before);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
+/* Frames that the CPUs keep are no reason to fail. */
+START_TEST(frames_of_cpus)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 2, .ram_bytes = 2 * UHMM_PMD_SIZE };
+	struct uhmm__frame *folio, *page;
+
+	teardown_fixture();
+	fixture_create(&f, config);
+	m = f.m;
+	page = uhmm__folio_alloc(m, false);
+	expect(page);
+	expect(!uhmm__folio_alloc_order(m, 9, false));
+	folio = uhmm__folio_alloc_order(m, 8, false);
+	expect(folio);
+	folio_put(m, folio);
+	folio_put(m, page);
+	folio = uhmm__folio_alloc_order(m, 9, false);
+	expect(folio);
+	expect(!uhmm__folio_alloc(m, false));
+	folio_put(m, folio);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
+START_TEST(mapped_by_ptes)
+{
+	unsigned int order = _i;
+	uint64_t used = uhmm__frames_used(m);
+	struct uhmm__frame *folio = map_large(AT, order);
+	unsigned int n = 1U << order;
+
+	expect_eq(folio_mapcount(folio), n);
+	expect_eq(folio_entire_mapcount(folio), 0);
+	uhmm__lru_add_drain(m);
+	expect_eq(folio_ref_count(folio), n);
+	expect_eq(uhmm_machine_verify(m), 0);
+	for (unsigned int i = 0; i < n; i++)
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+	expect_eq(uhmm_munmap(f.mm, AT + PAGE, PAGE), 0);
+	expect_eq(folio_mapcount(folio), n - 1);
+	expect_eq(folio_ref_count(folio), n - 1);
+	expect_eq(load_relaxed(&folio[1].mapcount), 0);
+	expect_eq(uhmm__deferred_split_count(m), order > 1);
+	expect_eq(uhmm_machine_verify(m), 0);
+	expect_eq(uhmm_munmap(f.mm, AT, n * PAGE), 0);
+	expect_eq(uhmm__deferred_split_count(m), 0);
+	expect_eq(uhmm__frames_used(m), used);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
+/* Who maps it decides whether a page may be written in place. */
+START_TEST(shared_by_fork)
+{
+	struct uhmm__frame *folio = map_large(AT, 4);
+	struct uhmm_mm *child, *third;
+
+	uhmm__lru_add_drain(m);
+	expect(!uhmm__large_mapped_shared(folio));
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(folio_mapcount(folio), 32);
+	expect(uhmm__large_mapped_shared(folio));
+	expect(!uhmm__large_can_reuse(folio));
+	expect_eq(uhmm_mm_fork(f.mm, &third), 0);
+	expect_eq(folio_mapcount(folio), 48);
+	expect_eq(uhmm_machine_verify(m), 0);
+	put_word(child, AT, 100); /* copied */
+	expect_eq(folio_mapcount(folio), 47);
+	expect_eq(get_word(f.mm, AT), 1);
+	uhmm_mmput(third);
+	expect(uhmm__large_mapped_shared(folio));
+	uhmm_mmput(child);
+	expect(!uhmm__large_mapped_shared(folio));
+	expect_eq(folio_mapcount(folio), 16);
+	put_word(f.mm, AT + 3 * PAGE, 200); /* in place */
+	expect(frame_at(f.mm, AT + 3 * PAGE) == folio + 3);
+	expect_eq(get_word(f.mm, AT + 2 * PAGE), 3);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
+/* The verifier sees what is wrong with heads and tails. */
+START_TEST(verifier)
+{
+	struct uhmm__frame *folio = map_large(AT, 3);
+
+	uhmm__lru_add_drain(m);
+	expect_eq(uhmm_machine_verify(m), 0);
+	folio_get(folio);
+	expect(uhmm_machine_verify(m) > 0);
+	folio_put(m, folio);
+	atomic_fetch_add(&folio[5].mapcount, 1);
+	expect(uhmm_machine_verify(m) > 0);
+	atomic_fetch_sub(&folio[5].mapcount, 1);
+	folio_set(&folio[2], PG_DIRTY);
+	expect(uhmm_machine_verify(m) > 0);
+	folio_clear(&folio[2], PG_DIRTY);
+	store_relaxed(&folio[4].refcount, 1);
+	expect(uhmm_machine_verify(m) > 0);
+	store_relaxed(&folio[4].refcount, 0);
+	atomic_fetch_add(folio_entire_mapcountp(folio), 1);
+	expect(uhmm_machine_verify(m) > 0);
+	atomic_fetch_sub(folio_entire_mapcountp(folio), 1);
+	expect_eq(uhmm_machine_verify(m), 0);
+	fixture_forget_reports(&f);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("folio");
+	TCase *tc = tcase_create("large folios");
+
+	tcase_add_checked_fixture(tc, setup, teardown_fixture);
+	tcase_add_test(tc, every_order);
+	tcase_add_test(tc, frames_of_cpus);
+	tcase_add_loop_test(tc, mapped_by_ptes, 1, FOLIO_MAX_ORDER + 1);
+	tcase_add_test(tc, shared_by_fork);
+	tcase_add_test(tc, verifier);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}
