@@ -38,6 +38,14 @@ struct uhmm_machine;
 	X(FAULT_ANON_WRITE, "fault_anon_write", "faults that mapped a new anonymous folio")        \
 	X(FAULT_COW_COPY, "fault_cow_copy", "write-protect faults that copied")                    \
 	X(FAULT_COW_REUSE, "fault_cow_reuse", "write-protect faults that reused the folio")        \
+	X(FAULT_FILE_READ, "fault_file_read", "faults that mapped a page of a file for reading")   \
+	X(FAULT_FILE_COW, "fault_file_cow", "faults that copied a page of a file not yet mapped")  \
+	X(FAULT_FILE_WRITE, "fault_file_write", "faults that mapped a shared page for writing")    \
+	X(FAULT_FILE_WP, "fault_file_wp", "faults that made a shared page writable")               \
+	X(FAULT_FILE_MAJOR, "fault_file_major", "faults on file pages that were not cached")       \
+	X(FAULT_AROUND, "fault_around", "file pages mapped around a fault")                        \
+	X(FILE_TRUNCATED, "file_truncated", "pages taken from a file")                             \
+	X(FILE_CLEANED, "file_cleaned", "dirty pages of files called clean")                       \
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \
@@ -73,6 +81,7 @@ struct uhmm_machine;
 	X(FAIL_MAPPED, "fail_mapped", "pages put back: still mapped elsewhere")                    \
 	X(FAIL_REFERENCED, "fail_referenced", "pages put back: extra references")                  \
 	X(FAIL_NO_DST, "fail_no_dst", "pages not moved: no destination page")                      \
+	X(FAIL_FILE, "fail_file", "pages not moved: a file's, and the destination a device's")     \
 	X(FAIL_RACED, "fail_raced", "pages not moved: the entry or a reference changed")           \
 	X(BACK_OFF, "back_off", "combined walks that put everything back before waiting")          \
 	X(COPY_TO_DEVICE, "copy_to_device", "pages copied from RAM to device memory")              \

@@ -75,6 +75,22 @@ static enum uhmm__walk_result collect_empty(struct combined *c, uhmm_vaddr_t add
 	return WALK_OK;
 }
 
+/*
+ * Nothing there, in a mapping of a file: no destination may be put there, so all that it can be is
+ * faulted in.
+ */
+static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t addr,
+					      uint64_t *hmm_pfn)
+{
+	unsigned int need = hmm_need_fault(c->w.range, *hmm_pfn, 0);
+
+	if (need)
+		return fault(c, addr, need);
+	c->incomplete = true;
+	put_out(hmm_pfn, 0);
+	return WALK_OK;
+}
+
 /* Whether migrate->flags select the page of an entry. */
 static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 {
@@ -202,7 +218,7 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 		else if (vma_is_anonymous(c->vma))
 			ret = collect_empty(c, addr, hmm_pfn);
 		else
-			put_out(hmm_pfn, 0);
+			ret = walk_empty_file(c, addr, hmm_pfn);
 		if (unlikely(ret != WALK_OK))
 			break;
 	}
@@ -219,8 +235,12 @@ static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, u
 {
 	enum uhmm__walk_result ret = WALK_OK;
 
-	for (; addr < end && ret == WALK_OK; addr += UHMM_PAGE_SIZE)
-		ret = collect_empty(c, addr, slot(c, addr));
+	for (; addr < end && ret == WALK_OK; addr += UHMM_PAGE_SIZE) {
+		if (vma_is_anonymous(c->vma))
+			ret = collect_empty(c, addr, slot(c, addr));
+		else
+			ret = walk_empty_file(c, addr, slot(c, addr));
+	}
 	return ret;
 }
 

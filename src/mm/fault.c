@@ -45,6 +45,11 @@ static int anon_prepare(struct uhmm__fault *vmf)
 	return err ? VM_FAULT_OOM : 0;
 }
 
+int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
+{
+	return anon_prepare(vmf);
+}
+
 /* Map and lock the entry again. False: it changed, or its table is gone. */
 static bool relock(struct uhmm__fault *vmf)
 {
@@ -240,11 +245,14 @@ int uhmm__do_wp_page(struct uhmm__fault *vmf)
 		unlock(vmf);
 		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
 	}
-	if (unlikely(!page && vma->flags & UHMM_VM_SHARED)) {
+	if (unlikely(vma->flags & UHMM_VM_SHARED)) {
+		if (page)
+			return uhmm__wp_page_shared(vmf, page);
 		wp_reuse(vmf); /* a driver's frame; as wp_pfn_shared() without pfn_mkwrite() */
 		return 0;
 	}
-	if (page && (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
+	if (page && folio_test_anon(page_folio(page)) &&
+	    (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
 		folio_set(page, PG_ANON_EXCLUSIVE);
 		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
 			unlock(vmf); /* whoever asked may have it now, and only to read */
@@ -269,6 +277,13 @@ static void spurious(struct uhmm__fault *vmf)
 	set_pte(vmf->pte, pte_set(vmf->orig_pte, bits));
 	unlock(vmf);
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
+}
+
+static int do_pte_missing(struct uhmm__fault *vmf)
+{
+	if (unlikely(vmf->vma->file))
+		return uhmm__do_file_fault(vmf);
+	return do_anonymous_page(vmf);
 }
 
 /* A NUMA hint: the access is seen, the entry is as it was. Context: PTL. Models: do_numa_page(). */
@@ -304,12 +319,12 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 {
 	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, NULL);
 	if (!vmf->pte)
-		return do_anonymous_page(vmf);
+		return do_pte_missing(vmf);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (pte_none(vmf->orig_pte)) {
 		uhmm__pte_unmap(vmf->pte);
-		return do_anonymous_page(vmf);
+		return do_pte_missing(vmf);
 	}
 	if (!pte_present(vmf->orig_pte))
 		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)

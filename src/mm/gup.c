@@ -67,13 +67,23 @@ static bool is_writable(const struct uhmm_vma *vma)
 	return vma->flags & UHMM_VM_WRITE;
 }
 
+/*
+ * A regular file must be told of writes, which nobody can who holds a page for long.
+ * Models: writable_file_mapping_allowed().
+ */
+static bool may_write_file(const struct uhmm_vma *vma, unsigned int flags)
+{
+	return (flags & (FOLL_PIN | FOLL_LONGTERM)) != (FOLL_PIN | FOLL_LONGTERM) || !vma->file ||
+	       vma->file->kind != UHMM_FILE_REGULAR || !(vma->flags & UHMM_VM_SHARED);
+}
+
 /* Models: check_vma_flags(), without FOLL_FORCE. */
 static bool vma_permits(const struct uhmm_vma *vma, unsigned int flags)
 {
 	if (vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP))
 		return false;
 	if (flags & FOLL_WRITE)
-		return is_writable(vma);
+		return is_writable(vma) && may_write_file(vma, flags);
 	return vma->flags & UHMM_VM_READ;
 }
 
@@ -204,6 +214,18 @@ int64_t uhmm__get_user_pages_unlocked(struct uhmm_mm *mm, uhmm_vaddr_t start, ui
 
 /* ---- the fast way ---- */
 
+/*
+ * Whether a folio may be pinned without a look at its VMA: not one of a regular file that is to be
+ * written for long. Such folios alone are neither anonymous nor swap-backed. Models:
+ * gup_fast_folio_allowed().
+ */
+static bool folio_allowed(struct uhmm__frame *f, unsigned int flags)
+{
+	const unsigned int all = FOLL_PIN | FOLL_LONGTERM | FOLL_WRITE;
+
+	return (flags & all) != all || folio_test_anon(f) || folio_test(f, PG_SWAPBACKED);
+}
+
 /* A page by a lockless look at its entry. Models: the loop of gup_fast_pte_range(). */
 static bool grab_fast(struct uhmm_machine *m, ptent_t *ptep, unsigned int flags, uhmm_pfn_t *pfn)
 {
@@ -227,7 +249,8 @@ static bool grab_fast(struct uhmm_machine *m, ptent_t *ptep, unsigned int flags,
 	}
 	/* Of picture 1 the barrier: the entry is read after the count was raised. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (pte_same(pte, ptep_get(ptep)) && (pte_write(pte) || !must_unshare(NULL, flags, page)))
+	if (pte_same(pte, ptep_get(ptep)) && folio_allowed(f, flags) &&
+	    (pte_write(pte) || !must_unshare(NULL, flags, page)))
 		return true;
 	uhmm__gup_put(m, *pfn, flags);
 	return false;

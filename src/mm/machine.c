@@ -85,7 +85,7 @@ static const struct layer {
 	{ uhmm__frames_init, uhmm__frames_exit },   { uhmm__deferred_init, uhmm__deferred_exit },
 	{ uhmm__lru_init, uhmm__lru_exit },	    { uhmm__swap_init, uhmm__swap_exit },
 	{ uhmm__reclaim_init, uhmm__reclaim_exit }, { mms_init, mms_exit },
-	{ uhmm__pgmaps_init, uhmm__pgmaps_exit },
+	{ uhmm__files_init, uhmm__files_exit },	    { uhmm__pgmaps_init, uhmm__pgmaps_exit },
 };
 
 int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_machine **out)

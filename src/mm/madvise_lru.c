@@ -11,7 +11,7 @@ struct advice {
 	bool pageout;
 	bool flush; /* young bits were cleared */
 	unsigned int nr;
-	uint32_t pfn[UHMM_PTRS_PER_TABLE]; /* isolated */
+	uint32_t pfn[UHMM_PTRS_PER_TABLE]; /* isolated: RAM */
 };
 
 static bool may_advise(const struct uhmm_vma *vma)
@@ -28,6 +28,9 @@ static struct uhmm__frame *folio_of(struct advice *a, pte_t pte)
 		return NULL;
 	page = vm_normal_page(a->vma->mm->machine, pte);
 	if (!page || folio_is_zone_device(page_folio(page)))
+		return NULL;
+	/* Pages of files are not reclaimed. */
+	if (a->pageout && !folio_test_anon(page_folio(page)))
 		return NULL;
 	return page_folio(page);
 }

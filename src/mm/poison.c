@@ -20,6 +20,10 @@ int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	f = page_folio(pfn_to_frame(m, pfn));
 	if (!folio_try_get(f))
 		return -EBUSY;
+	if (folio_mapping(f)) {
+		folio_put(m, f);
+		return -EOPNOTSUPP;
+	}
 	if (atomic_fetch_or_explicit(&pfn_to_frame(m, pfn)->flags, (uint32_t)BIT(PG_HWPOISON),
 				     memory_order_acq_rel) &
 	    BIT(PG_HWPOISON)) {
