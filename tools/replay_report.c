@@ -15,6 +15,12 @@ const struct replay_named_counter replay_faults[] = {
 	{ UHMM_CNT_FAULT_ANON_WRITE, "anon_write", "new page mapped" },
 	{ UHMM_CNT_FAULT_COW_COPY, "cow_copy", "copy on write" },
 	{ UHMM_CNT_FAULT_COW_REUSE, "cow_reuse", "reused on write" },
+	{ UHMM_CNT_FAULT_FILE_READ, "file_read", "file page mapped" },
+	{ UHMM_CNT_FAULT_FILE_COW, "file_cow", "file page copied" },
+	{ UHMM_CNT_FAULT_FILE_WRITE, "file_write", "shared page mapped for writing" },
+	{ UHMM_CNT_FAULT_FILE_WP, "file_wp", "shared page made writable" },
+	{ UHMM_CNT_FAULT_FILE_MAJOR, "file_major", "  of these, not in the page cache" },
+	{ UHMM_CNT_FAULT_AROUND, "file_around", "  pages mapped around" },
 	{ UHMM_CNT_FAULT_MIGRATION_WAIT, "migration_wait", "migration entry waited for" },
 	{ UHMM_CNT_FAULT_DEVICE, "device", "page on the device" },
 	{ UHMM_CNT_FAULT_DEVICE_WAIT, "device_wait", "  of these, found locked" },
@@ -34,6 +40,7 @@ const struct replay_named_counter replay_failures[] = {
 	{ UHMM_CNT_FAIL_MAPPED, "mapped", "still mapped" },
 	{ UHMM_CNT_FAIL_REFERENCED, "referenced", "referenced" },
 	{ UHMM_CNT_FAIL_NO_DST, "no_dst", "no destination" },
+	{ UHMM_CNT_FAIL_FILE, "file", "page of a file" },
 	{ UHMM_CNT_FAIL_RACED, "raced", "raced" },
 	{ 0, NULL, NULL },
 };
@@ -380,13 +387,11 @@ static void print_agreement(const struct replay_result *r, FILE *f)
 static void print_treated(const struct replay_result *r, FILE *f)
 {
 	static const enum uhmm_replay_count notes[] = {
-		UHMM_REPLAY_AS_ANON_FILE,    UHMM_REPLAY_AS_ANON_SHARED,
 		UHMM_REPLAY_AS_ANON_SPECIAL, UHMM_REPLAY_AS_ANON_HUGE,
 		UHMM_REPLAY_GUESSED_ACCESS,  UHMM_REPLAY_INFERRED_VMAS,
 		UHMM_REPLAY_INFERRED_PAGES,  UHMM_REPLAY_LOCKS_POPULATED,
-		UHMM_REPLAY_TRUNCATES,	     UHMM_REPLAY_ADVICE_IGNORED,
-		UHMM_REPLAY_MOVES_INEXACT,   UHMM_REPLAY_REFUSED,
-		UHMM_REPLAY_SKIPPED,
+		UHMM_REPLAY_ADVICE_IGNORED,  UHMM_REPLAY_MOVES_INEXACT,
+		UHMM_REPLAY_REFUSED,	     UHMM_REPLAY_SKIPPED,
 	};
 	const struct uhmm_trace_caps *caps = uhmm_trace_caps(uhmm_replay_reader(r->replay));
 	const struct uhmm_player *p = r->column[0].run->player;

@@ -15,6 +15,7 @@
 #define VEC_MAX_PROCS 256
 #define VEC_MAX_DEVICES 4
 #define VEC_MAX_FILES 8
+#define VEC_FILE_PAGES 64UL
 /* Most pages of an operation that needs a buffer, and most values of a list. */
 #define VEC_MAX_PAGES (1UL << 18)
 

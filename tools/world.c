@@ -26,6 +26,7 @@ struct world {
 	struct uhmm_task *reaper[NR_CPUS]; /* without address spaces: end the processes of a CPU */
 	struct process process[VEC_MAX_PROCS];
 	bool as_recorded;
+	struct uhmm_file *file[VEC_MAX_FILES];
 	bool violated;
 	char *reports, *shown; /* since the last question; of the last answer */
 	size_t len;
@@ -114,6 +115,9 @@ int world_new(enum uhmm_content content, struct world **out)
 		goto fail;
 	for (unsigned int i = 0; i < NR_CPUS && !err; i++)
 		err = uhmm_task_create(w->machine, NULL, i, "reaper", &w->reaper[i]);
+	for (unsigned int i = 0; i < VEC_MAX_FILES && !err; i++)
+		err = uhmm_file_create(w->machine, UHMM_FILE_MEMORY,
+				       VEC_FILE_PAGES * UHMM_PAGE_SIZE, &w->file[i]);
 	if (err)
 		goto fail;
 	uhmm_task_enter(w->reaper[0]);
@@ -155,6 +159,8 @@ void world_free(struct world *w)
 		uhmm_task_enter(w->reaper[0]);
 		for (unsigned int d = 0; d < VEC_MAX_DEVICES; d++)
 			uhmm_device_destroy(w->device[d]);
+		for (unsigned int i = 0; i < VEC_MAX_FILES; i++)
+			uhmm_file_put(w->file[i]);
 		uhmm_task_leave();
 	}
 	for (unsigned int i = 0; i < NR_CPUS; i++)
@@ -333,22 +339,28 @@ static void do_pagemap(struct world *w, const struct vec_op *op, struct vec_answ
 	free(raw);
 }
 
+static int do_mmap(struct world *w, const struct vec_op *op)
+{
+	struct uhmm_mm *mm = w->process[op->proc].mm;
+	int flags = MAP_FIXED | (op->shared ? MAP_SHARED : MAP_PRIVATE);
+	uint64_t len = op->npages * UHMM_PAGE_SIZE;
+
+	if (op->file)
+		return uhmm_mmap(mm, op->va, len, op->prot, flags, w->file[op->value], op->pgoff,
+				 NULL);
+	return uhmm_mmap(mm, op->va, len, op->prot, flags | MAP_ANONYMOUS, NULL, 0, NULL);
+}
+
 static void do_mapping(struct world *w, const struct vec_op *op, struct vec_answer *a)
 {
 	struct uhmm_mm *mm = w->process[op->proc].mm;
 	uint64_t len = op->npages * UHMM_PAGE_SIZE;
 	const char *what = NULL;
-	int err = -EINVAL, flags;
+	int err = -EINVAL;
 
 	switch (op->kind) {
 	case VEC_MMAP:
-		flags = MAP_FIXED | (op->shared ? MAP_SHARED : MAP_PRIVATE);
-		what = op->file ? "files" : "shared memory";
-		if (op->file)
-			err = -EOPNOTSUPP;
-		else
-			err = uhmm_mmap(mm, op->va, len, op->prot, flags | MAP_ANONYMOUS, NULL, 0,
-					NULL);
+		err = do_mmap(w, op);
 		break;
 	case VEC_MUNMAP:
 		err = uhmm_munmap(mm, op->va, len);

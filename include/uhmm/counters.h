@@ -40,6 +40,14 @@ struct uhmm_machine;
 	X(FAULT_COW_REUSE, "fault_cow_reuse", "write-protect faults that reused the folio")        \
 	X(FAULT_HUGE, "fault_huge", "faults that mapped a huge page, or the huge zero page")       \
 	X(FAULT_HUGE_FALLBACK, "fault_huge_fallback", "faults that found no memory for one")       \
+	X(FAULT_FILE_READ, "fault_file_read", "faults that mapped a page of a file for reading")   \
+	X(FAULT_FILE_COW, "fault_file_cow", "faults that copied a page of a file not yet mapped")  \
+	X(FAULT_FILE_WRITE, "fault_file_write", "faults that mapped a shared page for writing")    \
+	X(FAULT_FILE_WP, "fault_file_wp", "faults that made a shared page writable")               \
+	X(FAULT_FILE_MAJOR, "fault_file_major", "faults on file pages that were not cached")       \
+	X(FAULT_AROUND, "fault_around", "file pages mapped around a fault")                        \
+	X(FILE_TRUNCATED, "file_truncated", "pages taken from a file")                             \
+	X(FILE_CLEANED, "file_cleaned", "dirty pages of files called clean")                       \
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \
@@ -75,6 +83,7 @@ struct uhmm_machine;
 	X(FAIL_MAPPED, "fail_mapped", "pages put back: still mapped elsewhere")                    \
 	X(FAIL_REFERENCED, "fail_referenced", "pages put back: extra references")                  \
 	X(FAIL_NO_DST, "fail_no_dst", "pages not moved: no destination page")                      \
+	X(FAIL_FILE, "fail_file", "pages not moved: a file's, and the destination a device's")     \
 	X(FAIL_RACED, "fail_raced", "pages not moved: the entry or a reference changed")           \
 	X(SPLIT_PMD, "split_pmd", "huge leaves replaced by page tables")                           \
 	X(SPLIT_FOLIO, "split_folio", "large folios split into pages")                             \

@@ -51,6 +51,15 @@ enum uhmm_device_pfn_space {
 	UHMM_DEVICE_PFN_OWN,	  /* in a space of their own: UHMM_PFN_DEVICE_SPACE tells */
 };
 
+/*
+ * A range fault asks to write to a device-private page of the caller's own that is mapped read-only,
+ * as after fork. 0 is what Linux 7.3 does; see docs/findings.md.
+ */
+enum uhmm_device_private_write {
+	UHMM_DEVICE_WRITE_AS_IS, /* success without UHMM_HMM_PFN_WRITE, no fault */
+	UHMM_DEVICE_WRITE_FAULTS, /* a write fault: the page comes home and is copied if it must be */
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -91,7 +100,8 @@ struct uhmm_machine_config {
 	uint64_t swap_bytes; /* swap device, in whole pages; default 0: none */
 	enum uhmm_swap swap;
 	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */
-	uhmm_report_fn *report;			     /* NULL: reports are counted and dropped */
+	enum uhmm_device_private_write device_private_write;
+	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };
 

@@ -46,6 +46,8 @@ struct uhmm_device_config {
 	 * that: only for comparing with them.
 	 */
 	bool huge_by_head;
+	/* FLAGS with npages 0 clears the flags. Default: -EINVAL, so that they cannot be cleared. */
+	bool clearable_flags;
 };
 
 /**

@@ -35,7 +35,7 @@ UHMM_API int uhmm_mm_create(struct uhmm_machine *m, struct uhmm_mm **out) UHMM_M
  * @out: (out) the copy, with one user reference
  * Returns: 0, or -ENOMEM with nothing left of the copy.
  * Context: takes the mmap_lock of both for writing; sleeps; runs notifier callbacks of @parent.
- * Models: kernel/fork.c:dup_mmap() and mm/memory.c:copy_page_range(), full for anonymous memory.
+ * Models: kernel/fork.c:dup_mmap() and mm/memory.c:copy_page_range(), full.
  */
 UHMM_API int uhmm_mm_fork(struct uhmm_mm *parent, struct uhmm_mm **out) UHMM_MUST_CHECK;
 
@@ -152,16 +152,26 @@ UHMM_API size_t uhmm_mm_nr_vmas(struct uhmm_mm *mm);
  * @len: bytes, rounded up to pages
  * @prot: PROT_*
  * @flags: MAP_*; MAP_GROWSDOWN makes a stack that grows on faults
- * @file: object to map, NULL for anonymous memory
+ * @file: file to map, not looked at with MAP_ANONYMOUS; the mapping takes a reference
  * @pgoff: offset in @file in pages
  * @out: (out) start of the mapping; NULL allowed
  * Returns: 0; -EINVAL bad length, alignment, flags; -ENOMEM no room or memory; -EEXIST with
- * MAP_FIXED_NOREPLACE over a mapping; -EOPNOTSUPP a kind of mapping that is not modelled yet
- * (files, shared memory).
+ * MAP_FIXED_NOREPLACE over a mapping; -EBADF neither a file nor MAP_ANONYMOUS; -EOVERFLOW @pgoff
+ * beyond the largest file; -EOPNOTSUPP a kind of mapping that is not modelled (MAP_HUGETLB).
+ * MAP_SHARED with MAP_ANONYMOUS maps a memory file of its own, which stays shared across fork.
  * Context: sleeps; MAP_FIXED over mappings runs notifier callbacks. Models: mmap(2).
  */
 UHMM_API int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int flags,
 		       struct uhmm_file *file, uint64_t pgoff, uhmm_vaddr_t *out);
+
+/**
+ * uhmm_msync() - write back what was stored through shared mappings
+ * @flags: MS_SYNC writes back, see uhmm_file_writeback(); MS_ASYNC does nothing; MS_INVALIDATE fails
+ * on locked mappings and does nothing else
+ * Returns: 0; -EINVAL bad flags or alignment; -ENOMEM a hole in the range (the rest is done); -EBUSY
+ * locked. Context: takes mmap_lock for reading; runs notifier callbacks. Models: msync(2).
+ */
+UHMM_API int uhmm_msync(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int flags);
 
 /**
  * uhmm_munmap() - unmap
@@ -181,7 +191,8 @@ UHMM_API int uhmm_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, 
  * uhmm_mremap() - move or resize a mapping
  * @flags: MREMAP_MAYMOVE, MREMAP_FIXED, MREMAP_DONTUNMAP
  * @out: (out) where the mapping is now; NULL allowed
- * Returns: 0; -EINVAL; -EFAULT the old range is not mapped or crosses VMAs; -ENOMEM.
+ * Returns: 0; -EINVAL; -EFAULT the old range is not mapped or crosses VMAs; -ENOMEM. @old_len 0
+ * maps the same part of a shared mapping a second time.
  * Models: mremap(2).
  */
 UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old_len,
@@ -189,20 +200,21 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
 
 /**
  * uhmm_madvise() - advise
- * @advice: MADV_DONTNEED, MADV_FREE, MADV_COLD, MADV_PAGEOUT, MADV_DONTFORK, MADV_DOFORK,
- * MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ, MADV_POPULATE_WRITE, MADV_HUGEPAGE,
- * MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_GUARD_INSTALL, MADV_GUARD_REMOVE, and those that change no
- * page
- * Returns: 0; -EINVAL unknown advice, bad range, not for this kind of mapping (the first four:
- * locked memory; guard regions: a driver's, or a locked one for INSTALL), or COLLAPSE of what cannot
- * be a huge page (not anonymous, advised against, nothing there, device pages, swapped); -ENOMEM a
- * hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN no memory to cut
- * a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT populate found a
- * page that cannot be accessed; -EOPNOTSUPP not modelled yet.
- * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, and all do
- * without a swap device or when it is full. Pages that MADV_FREE gave up keep their contents until
- * RAM is used up, and for good once they are written to.
- * Context: takes mmap_lock; MADV_PAGEOUT, MADV_FREE and MADV_COLLAPSE call notifiers.
+ * @advice: MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
+ * MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ,
+ * MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_GUARD_INSTALL,
+ * MADV_GUARD_REMOVE, and those that change no page
+ * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (DONTNEED, FREE, COLD,
+ * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; guard
+ * regions: a driver's, or a locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not
+ * anonymous, advised against, nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private
+ * mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
+ * no memory to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT
+ * populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, those of
+ * files, and all do without a swap device or when it is full. Pages that MADV_FREE gave up keep their
+ * contents until RAM is used up, and for good once they are written to.
+ * Context: takes mmap_lock; MADV_PAGEOUT, MADV_FREE, MADV_REMOVE and MADV_COLLAPSE call notifiers.
  * Models: madvise(2).
  */
 UHMM_API int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice);
@@ -343,13 +355,14 @@ enum uhmm_compare {
 
 /**
  * uhmm_machine_compare() - whether two machines ended in the same state
- * @a, @b: machines with the same content kind; mms are paired by number
+ * @a, @b: machines with the same content kind; mms and files are paired by number
  * @what: how much must agree
  * @emit: called for the first differences (at most 16): where, then what @a has | what @b has;
  * NULL allowed
  * @data: passed to @emit
- * Returns: number of pages that differ, each VMA (STATE) and each mm that has no like on the other
- * side counted as one; -EINVAL the content kinds differ, or unknown @what; -ENOMEM.
+ * Returns: number of pages that differ, in mms and in files; each VMA (STATE), mm and file that has
+ * no like on the other side counts as one. -EINVAL the content kinds differ, or unknown @what;
+ * -ENOMEM.
  * Context: with or without a current task; no task inside the library on either. Models: invented.
  */
 UHMM_API int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b,

@@ -28,8 +28,8 @@ UHMM_BEGIN_DECLS
  * @flags: UHMM_FOLL_*
  * @pages: (out) pfns, @npages
  * Returns: number of pages pinned, fewer than @npages if a later one could not be had; or, for the
- * first, -EFAULT no VMA, no permission, NOFAULT and not there, a page that cannot be had; -EEXIST a
- * driver's frame without a page; -ENOMEM;
+ * first, -EFAULT no VMA, no permission, NOFAULT and not there, a page that cannot be had, LONGTERM and
+ * WRITE of a shared mapping of a regular file; -EEXIST a driver's frame without a page; -ENOMEM;
  * -EBUSY LONGTERM and a device-coherent page would not move; -EINVAL unknown flags, bad range.
  * Context: no lock held; takes mmap_lock for reading and may drop it in between; sleeps; faults.
  * Lifetime: unpin each with uhmm_unpin_user_pages(). The zero page is not counted.

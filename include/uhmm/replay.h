@@ -12,8 +12,9 @@
  * events at a time: it reads the trace once, in constant memory, and compares the machines at the
  * end of each address space and at the end of the trace.
  *
- * What is not modelled yet - files, shared memory, huge pages - is played as private anonymous
- * memory of 4 KiB pages, and counted as such. The library prints nothing.
+ * Files and shared memory are files of the model (file.h), one for each object of the trace. What is
+ * not modelled yet - huge pages, vdso - is played as private anonymous memory of 4 KiB pages, and
+ * counted as such. The library prints nothing.
  */
 #ifndef UHMM_REPLAY_H
 #define UHMM_REPLAY_H
@@ -64,8 +65,8 @@ struct uhmm_offload {
 	X(DEVICE_REMOTE, "device_remote", "of these, whose page stayed in RAM")                    \
 	X(DEVICE_FAILED, "device_failed", "device accesses that failed")                           \
 	X(GUESSED_ACCESS, "guessed_access", "faults without a read/write bit: kind guessed")       \
-	X(AS_ANON_FILE, "as_anon_file", "accesses to private file pages, played as anonymous")     \
-	X(AS_ANON_SHARED, "as_anon_shared", "accesses to shared pages, played as anonymous")       \
+	X(FILE_ACCESSES, "file_accesses", "accesses to private mappings of files")                 \
+	X(SHARED_ACCESSES, "shared_accesses", "accesses to shared mappings")                       \
 	X(AS_ANON_SPECIAL, "as_anon_special",                                                      \
 	  "accesses to vdso and the like, played as anonymous")                                    \
 	X(AS_ANON_HUGE, "as_anon_huge",                                                            \
@@ -83,7 +84,7 @@ struct uhmm_offload {
 	X(MOVES_INEXACT, "moves_inexact", "mremaps played as unmap and map")                       \
 	X(ADVICE_IGNORED, "advice_ignored", "advice that is not modelled")                         \
 	X(LOCKS_POPULATED, "locks_populated", "mlock calls played as populate")                    \
-	X(TRUNCATES, "truncates", "truncations played as DONTNEED")                                \
+	X(TRUNCATES, "truncates", "truncations and holes")                                         \
 	X(REFUSED, "refused", "calls that succeeded in the trace and failed in the model")         \
 	X(SKIPPED, "skipped", "events of a kind that is not played")                               \
 	X(LOST, "lost", "records that the recorder lost")
@@ -103,9 +104,10 @@ enum uhmm_replay_count {
 	X(SAME_TIME, "same_time", "another thread faulted on the page within 100 us")              \
 	X(UNKNOWN_ACCESS, "unknown_access",                                                        \
 	  "read or write was not recorded, an earlier guess was wrong")                            \
-	X(SHARED, "shared_memory", "shared page, played as anonymous")                             \
-	X(FILE_FORK, "file_after_fork", "file page that fork did not copy, played as anonymous")   \
-	X(FILE, "file", "file page, played as anonymous")                                          \
+	X(SHARED, "shared_memory", "shared page, mapped around another fault in the model")        \
+	X(FILE_FORK, "file_after_fork",                                                            \
+	  "the same: file page, in an address space that was forked")                              \
+	X(FILE, "file", "the same: file page")                                                     \
 	X(SPECIAL, "special", "vdso and the like, played as anonymous")                            \
 	X(NO_UNMAP, "no_unmap", "the trace has no unmappings: the page was taken for mapped")      \
 	X(HUGE, "huge", "huge pages were asked for")                                               \
@@ -128,7 +130,7 @@ struct uhmm_replay_agreement {
 	/* Of the agreed whose error code is known: whether a page was there (a protection fault). */
 	uint64_t same_kind;	   /* in both, or in neither */
 	uint64_t other_kind_anon;  /* in one alone, in private anonymous memory */
-	uint64_t other_kind_other; /* in one alone, in what is played as such */
+	uint64_t other_kind_other; /* in one alone, in other memory */
 	uint64_t missed[UHMM_NR_REPLAY_MISSES];
 	uint64_t extra_again; /* faults of the model beyond the first of an access: not in the trace */
 	uint64_t extra_touch; /* faults of recorded accesses that are no faults in the trace */

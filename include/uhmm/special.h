@@ -63,7 +63,7 @@ UHMM_API int uhmm_insert_mixed(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t
  * @pfn: the page
  * Returns: 0 its mappings are hardware-poison entries now, and accesses are SIGBUS; -EHWPOISON it was
  * broken before; -ENXIO not RAM: device memory, too; -EBUSY nobody's page, or the zero page (Linux
- * takes a free page off its list and says 0).
+ * takes a free page off its list and says 0); -EOPNOTSUPP a page of a file: not modelled yet.
  * The page is never used again. Pins on it stay valid. Models: mm/memory-failure.c:memory_failure().
  */
 UHMM_API int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn);

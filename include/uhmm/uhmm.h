@@ -11,6 +11,7 @@
 #include <uhmm/counters.h>
 #include <uhmm/devmem.h>
 #include <uhmm/exclusive.h>
+#include <uhmm/file.h>
 #include <uhmm/hmm.h>
 #include <uhmm/machine.h>
 #include <uhmm/migrate.h>

@@ -25,6 +25,7 @@ struct uhmm__mms;
 struct uhmm__swap;
 struct uhmm__reclaim;
 struct uhmm__tlbs;
+struct uhmm__files;
 
 struct uhmm__inject {
 	_Atomic uint64_t countdown; /* 0 = off; counts down to the first failure */
@@ -55,6 +56,7 @@ struct uhmm_machine {
 	struct uhmm__swap *swap; /* NULL: there is none */
 	struct uhmm__reclaim *reclaim;
 	struct uhmm__tlbs *tlbs;
+	struct uhmm__files *files;
 	struct uhmm__deferred *deferred; /* large folios that are mapped in part */
 
 	/* core */

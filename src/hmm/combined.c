@@ -78,6 +78,22 @@ static enum uhmm__walk_result collect_empty(struct combined *c, uhmm_vaddr_t add
 	return WALK_OK;
 }
 
+/*
+ * Nothing there, in a mapping of a file: no destination may be put there, so all that it can be is
+ * faulted in.
+ */
+static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t addr,
+					      uint64_t *hmm_pfn)
+{
+	unsigned int need = hmm_need_fault(c->w.range, *hmm_pfn, 0);
+
+	if (need)
+		return fault(c, addr, need);
+	c->incomplete = true;
+	put_out(hmm_pfn, 0);
+	return WALK_OK;
+}
+
 /* Whether migrate->flags select the page of an entry. */
 static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 {
@@ -138,8 +154,13 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 		bool own = page_pgmap(m, leaf_pfn(pte))->owner == range->dev_private_owner;
 		uint64_t out = own ? leaf_pfn(pte) | UHMM_HMM_PFN_VALID : 0;
 
-		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			out |= UHMM_HMM_PFN_WRITE;
+		} else if (own) {
+			need = hmm_need_own_readonly(m, range, *hmm_pfn);
+			if (need)
+				return fault(c, addr, need);
+		}
 		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
 			if (selected(c, pte, page) && must_split(c, addr, page))
 				return stop(c, addr, WALK_SPLIT);
@@ -219,7 +240,7 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 		else if (vma_is_anonymous(c->vma))
 			ret = collect_empty(c, addr, hmm_pfn);
 		else
-			put_out(hmm_pfn, 0);
+			ret = walk_empty_file(c, addr, hmm_pfn);
 		if (unlikely(ret != WALK_OK))
 			break;
 	}
@@ -252,7 +273,7 @@ static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, u
 		if (vma_is_anonymous(c->vma))
 			ret = collect_empty(c, addr, slot(c, addr));
 		else
-			put_out(slot(c, addr), 0);
+			ret = walk_empty_file(c, addr, slot(c, addr));
 	}
 	/* As a huge page it is one entry. */
 	for (uint64_t i = 0; huge && ret == WALK_OK && i < UHMM_PTRS_PER_TABLE; i++)
@@ -323,6 +344,12 @@ static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp,
 		uint64_t flags = own ? hmm_private_pmd_flags(pmd) : 0;
 		struct uhmm__frame *f = pmd_folio(m, pmd);
 
+		if (own)
+			need = uhmm__hmm_need_own_readonly_pmd(m, range, addr, end, pmd);
+		if (own && need) {
+			uhmm__spin_unlock(ptl);
+			return fault(c, addr, need);
+		}
 		if ((own || !need) && selected(c, pmd, f))
 			return collect_huge(c, pmdp, ptl, f, addr, end, hmm_private_pmd_flags(pmd));
 		uhmm__spin_unlock(ptl);

@@ -49,6 +49,23 @@ static inline unsigned int hmm_need_fault(const struct uhmm_hmm_range *range, ui
 	return cpu_flags & UHMM_HMM_PFN_VALID ? 0 : HMM_NEED_FAULT;
 }
 
+/*
+ * What a request needs of a page of the caller's own that is mapped read-only: nothing, even for
+ * writing, unless the machine is one that was mended.
+ */
+static inline unsigned int hmm_need_own_readonly(const struct uhmm_machine *m,
+						 const struct uhmm_hmm_range *range, uint64_t req)
+{
+	if (likely(m->config.device_private_write == UHMM_DEVICE_WRITE_AS_IS))
+		return 0;
+	return hmm_need_fault(range, req, UHMM_HMM_PFN_VALID);
+}
+
+/* The same of a huge leaf, whose pages are asked for one by one. */
+unsigned int uhmm__hmm_need_own_readonly_pmd(const struct uhmm_machine *m,
+					     const struct uhmm_hmm_range *range, uhmm_vaddr_t addr,
+					     uhmm_vaddr_t end, pte_t pmd);
+
 /* No page of the range can ask for a fault. */
 static inline bool hmm_never_faults(const struct uhmm_hmm_range *range)
 {

@@ -44,6 +44,16 @@ unsigned int uhmm__hmm_range_need_fault(const struct uhmm_hmm_range *range, uhmm
 	return need;
 }
 
+unsigned int uhmm__hmm_need_own_readonly_pmd(const struct uhmm_machine *m,
+					     const struct uhmm_hmm_range *range, uhmm_vaddr_t addr,
+					     uhmm_vaddr_t end, pte_t pmd)
+{
+	if (likely(m->config.device_private_write == UHMM_DEVICE_WRITE_AS_IS) ||
+	    leaf_type(pmd) == LEAF_DEVICE_PRIVATE_WRITE)
+		return 0;
+	return uhmm__hmm_range_need_fault(range, addr, end, UHMM_HMM_PFN_VALID);
+}
+
 void uhmm__hmm_pfns_fill(const struct uhmm_hmm_range *range, uhmm_vaddr_t start, uhmm_vaddr_t end,
 			 uint64_t flags)
 {
@@ -84,10 +94,17 @@ static enum uhmm__walk_result handle_leaf(struct uhmm__hmm_walk *w, ptent_t *pmd
 
 	if (leaf_is_device_private(pte) &&
 	    page_pgmap(w->mm->machine, leaf_pfn(pte))->owner == range->dev_private_owner) {
-		/* The caller's own pages are reported and never faulted, not even for writing. */
+		/* The caller's own pages are reported and not faulted: in 7.3 not even to write. */
 		out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID;
-		if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+		if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			out |= UHMM_HMM_PFN_WRITE;
+		} else {
+			need = hmm_need_own_readonly(w->mm->machine, range, *hmm_pfn);
+			if (need) {
+				uhmm__pte_unmap(ptep);
+				return need_fault(w, addr, end, need);
+			}
+		}
 		*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | out;
 		return WALK_OK;
 	}
@@ -210,6 +227,9 @@ static enum uhmm__walk_result walk_absent_pmd(struct uhmm__hmm_walk *w, ptent_t 
 
 	if (leaf_is_device_private(pmd) &&
 	    page_pgmap(w->mm->machine, leaf_pfn(pmd))->owner == range->dev_private_owner) {
+		need = uhmm__hmm_need_own_readonly_pmd(w->mm->machine, range, addr, end, pmd);
+		if (need)
+			return need_fault(w, addr, end, need);
 		fill_huge(w, leaf_pfn(pmd), addr, end, hmm_private_pmd_flags(pmd));
 		return WALK_OK;
 	}

@@ -22,6 +22,9 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 
 	if (folio_is_zone_device(f) || folio_test(f, PG_SWAPCACHE))
 		extra++;
+	/* The page cache's. */
+	if (folio_mapping(f))
+		extra++;
 	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
 }
 
@@ -211,33 +214,48 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 
 /*
  * Give the new folio the old one's place, if the caller has the only references to the old.
- * Models: folio_migrate_mapping() for anonymous folios, folio_migrate_flags().
+ * Models: folio_migrate_mapping(), folio_migrate_flags().
  */
 static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
 			    struct uhmm__frame *src, unsigned int extra)
 {
 	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
 	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
+	struct uhmm__mapping *mapping = folio_mapping(src);
 
 	if (folio_test(src, PG_SWAPCACHE)) {
 		/* A device has no place in the swap cache. */
 		if (folio_is_zone_device(dst) && !uhmm__folio_free_swap(m, src))
 			return false;
 	}
-	if (folio_test(src, PG_SWAPCACHE)) {
+	if (unlikely(mapping)) {
+		/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
+		if (!folio_test(src, PG_SWAPBACKED))
+			folio_clear(dst, PG_SWAPBACKED);
+		if (!uhmm__mapping_replace(mapping, dst, src, expected + 1))
+			return false;
+	} else if (folio_test(src, PG_SWAPCACHE)) {
 		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
 			return false;
 	} else if (folio_ref_count(src) != expected) {
 		return false;
 	}
-	store_relaxed(&dst->index, load_relaxed(&src->index));
-	store_release(&dst->mapping, load_relaxed(&src->mapping));
+	if (!mapping) {
+		store_relaxed(&dst->index, load_relaxed(&src->index));
+		store_release(&dst->mapping, load_relaxed(&src->mapping));
+	}
 	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
 				 memory_order_release);
 	/* What MADV_FREE gave up stays given up. */
 	if (!folio_test(src, PG_SWAPBACKED))
 		folio_clear(dst, PG_SWAPBACKED);
 	return true;
+}
+
+/* A page of a file cannot go to a device: nobody would find it there. */
+static bool stays_in_ram(struct uhmm__frame *dst, struct uhmm__frame *src)
+{
+	return unlikely(!folio_test_anon(src)) && folio_is_zone_device(dst) && folio_mapping(src);
 }
 
 static void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
@@ -375,6 +393,10 @@ static uint64_t move_entry(struct move *mv, uint64_t i)
 	if (large && !(mv->dst[i] & compound) && (!mv->mig || !split_unmapped(mv, i, old))) {
 		mv->src[i] &= ~compound;
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
+		return 1;
+	}
+	if (stays_in_ram(new, old)) {
+		refuse(mv, i, UHMM_CNT_FAIL_FILE);
 		return 1;
 	}
 	/* After a split the folio is that of the first page. */

@@ -26,6 +26,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	dev->type = config ? config->type : UHMM_MEMORY_DEVICE_PRIVATE;
 	dev->exact_invalidation = config && config->exact_invalidation;
 	dev->huge_by_head = config && config->huge_by_head;
+	dev->clearable_flags = config && config->clearable_flags;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
 	mem.bytes = config ? config->memory_bytes : 0;
@@ -120,6 +121,7 @@ int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm, struct uhmm_mi
 	uhmm__mutex_init(&mirror->mutex, UHMM__LC_MIRROR);
 	uhmm__radix_init(&mirror->pt, &m->allocator);
 	list_init(&mirror->windows);
+	list_init(&mirror->walks);
 	store_relaxed(&mirror->refs, 1);
 	err = uhmm_mmu_interval_notifier_insert(mm, 0, UINT64_MAX & UHMM_PAGE_MASK,
 						&mirror_notifier_ops, mirror, &mirror->notifier);

@@ -16,6 +16,7 @@ struct uhmm_device {
 	enum uhmm_memory_type type;   /* [const] */
 	bool exact_invalidation;      /* [const] */
 	bool huge_by_head;	      /* [const] */
+	bool clearable_flags;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
 	struct list_head mirrors; /* [lock] */
@@ -87,6 +88,7 @@ struct uhmm_mirror {
 	struct uhmm__mutex mutex;
 	struct uhmm__radix pt;	  /* [mutex] device page tables, by virtual page number */
 	struct list_head windows; /* [mutex] being moved to the device */
+	struct list_head walks;	  /* [mutex] whose results are about to be entered */
 	struct uhmm_mmu_interval_notifier *notifier; /* [const] */
 	_Atomic uint64_t flags;			     /* [atomic] UHMM_MIRROR_FLAG_* */
 	_Atomic uint32_t refs;			     /* [atomic] the opener, and users of a page */
@@ -105,6 +107,30 @@ struct uhmm__window {
 	uint64_t moved;		      /* pages that are on the device now */
 	uint64_t evicted;
 };
+
+/*
+ * A range walk whose results go into the device's tables. The sequence does not tell of what the
+ * device itself migrates, since the notifier ignores that: the migration marks the walk instead.
+ */
+struct uhmm__device_walk {
+	uhmm_vaddr_t start, end;
+	const struct uhmm_task *task;
+	struct list_head list; /* [mutex] in mirror->walks */
+	bool stale;	       /* [mutex] another task moved a page of the range */
+};
+
+void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
+			     uhmm_vaddr_t start, uhmm_vaddr_t end);
+/* Context: mutex. */
+static inline void uhmm__device_walk_end(struct uhmm__device_walk *walk)
+{
+	list_del(&walk->list);
+}
+/*
+ * The device moves pages of [start, end): what other tasks have read there is old. Those of the own
+ * task come from before a fault in its walk, after which it reads on. Context: mutex.
+ */
+void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 void uhmm__mirror_free(struct uhmm_mirror *mirror);
 

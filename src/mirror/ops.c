@@ -65,8 +65,10 @@ static int enter_pfns(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 /* One attempt, and whether the sequence held. -EBUSY: again. Ends with the mutex held on success. */
 static int fault_attempt(struct uhmm_mirror *mirror, struct uhmm_hmm_range *range, bool unlocked)
 {
+	struct uhmm__device_walk walk;
 	int err;
 
+	uhmm__device_walk_begin(mirror, &walk, range->start, range->end);
 	if (unlocked) {
 		err = uhmm_range_fault_unlocked_timeout(range, 0);
 	} else {
@@ -75,13 +77,14 @@ static int fault_attempt(struct uhmm_mirror *mirror, struct uhmm_hmm_range *rang
 		err = uhmm_range_fault(range);
 		mmap_read_unlock(mirror->mm);
 	}
-	if (err)
-		return err;
 	uhmm__mutex_lock(&mirror->mutex);
-	if (!uhmm_mmu_interval_read_retry(range->notifier, range->notifier_seq))
-		return 0;
-	uhmm__mutex_unlock(&mirror->mutex);
-	return -EBUSY;
+	uhmm__device_walk_end(&walk);
+	if (!err &&
+	    (walk.stale || uhmm_mmu_interval_read_retry(range->notifier, range->notifier_seq)))
+		err = -EBUSY;
+	if (err)
+		uhmm__mutex_unlock(&mirror->mutex);
+	return err;
 }
 
 /* Models: dmirror_range_fault(). Ends with the mutex held on success. */
@@ -303,14 +306,16 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
  * Enter what the combined walk found and left in place: pages that are on the device already, or
  * that could not be collected. Returns: 0; -EBUSY the sequence moved; -EFAULT, -ENOMEM as a fault.
  */
-static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *range, bool strict)
+static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *range,
+		      struct uhmm__device_walk *walk, bool strict)
 {
 	uint64_t index = range->start >> UHMM_PAGE_SHIFT;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
 	int err = 0;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	if (uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
+	uhmm__device_walk_end(walk);
+	if (walk->stale || uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
 		err = -EBUSY;
 	for (uint64_t i = 0; i < n && !err; i++) {
 		uint64_t v = range->hmm_pfns[i], entry;
@@ -337,16 +342,22 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 		.dev_private_owner = mirror->dev,
 		.migrate = &w->args,
 	};
+	struct uhmm__device_walk walk;
 	int err;
 
 	for (;;) {
 		window_args(mirror, w, start, end,
 			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		memset(w->src, 0, (end - start) >> UHMM_PAGE_SHIFT << 3);
+		uhmm__device_walk_begin(mirror, &walk, start, end);
 		err = uhmm_range_fault_unlocked_timeout(&range, range_timeout_ns);
-		if (err)
+		if (err) {
+			uhmm__mutex_lock(&mirror->mutex);
+			uhmm__device_walk_end(&walk);
+			uhmm__mutex_unlock(&mirror->mutex);
 			return err;
-		err = enter_left(mirror, &range, strict);
+		}
+		err = enter_left(mirror, &range, &walk, strict);
 		uhmm_migrate_hmm_range_setup(&range);
 		if (!err)
 			return 0;
@@ -699,7 +710,9 @@ int uhmm_mirror_ioctl(struct uhmm_mirror *mirror, enum uhmm_mirror_op op,
 
 	if (!uhmm__current() || c.addr & ~UHMM_PAGE_MASK)
 		return -EINVAL;
-	if (c.addr >= c.addr + (c.npages << UHMM_PAGE_SHIFT))
+	/* A check of ranges, which the test driver makes of FLAGS as well. */
+	if (c.addr >= c.addr + (c.npages << UHMM_PAGE_SHIFT) &&
+	    !(op == UHMM_MIRROR_FLAGS && !c.npages && mirror->dev->clearable_flags))
 		return -EINVAL;
 	c.cpages = 0;
 	c.faults = 0;

@@ -17,6 +17,27 @@ static void mirror_get(void *data)
 	atomic_fetch_add_explicit(&mirror->refs, 1, memory_order_relaxed);
 }
 
+void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
+			     uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	walk->start = start;
+	walk->end = end;
+	walk->task = uhmm__current();
+	walk->stale = false;
+	uhmm__mutex_lock(&mirror->mutex);
+	list_add(&walk->list, &mirror->walks);
+	uhmm__mutex_unlock(&mirror->mutex);
+}
+
+void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm__device_walk *walk;
+
+	uhmm__for_each_entry(walk, &mirror->walks, list)
+		walk->stale |= walk->task != uhmm__current() && start < walk->end &&
+			       walk->start < end;
+}
+
 static bool take_fail_alloc(struct uhmm_mirror *mirror)
 {
 	if (likely(!(load_relaxed(&mirror->flags) & UHMM_MIRROR_FLAG_FAIL_ALLOC)))
@@ -96,6 +117,7 @@ static void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w)
 	w->stale = !uhmm__interval_try_begin(mirror->notifier, &seq);
 	w->mover = NULL;
 	list_add(&w->list, &mirror->windows);
+	uhmm__device_walks_spoil(mirror, w->args.start, w->args.end);
 	for (uint64_t i = 0; i < w->args.npages; i += n) {
 		n = UHMM__RADIX_SLOTS - ((first + i) & UHMM__RADIX_MASK);
 		n = MIN(n, w->args.npages - i);
@@ -252,12 +274,22 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 
 /* ---- to RAM ---- */
 
+/* The page goes: no window, and no walk, may bring the entry back. */
 static void erase_entry(struct uhmm_mirror *mirror, uint64_t index)
 {
+	struct uhmm__window *w;
+
 	if (!mirror)
 		return;
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__radix_erase(&mirror->pt, index);
+	uhmm__for_each_entry(w, &mirror->windows, list) {
+		uint64_t i = index - (w->args.start >> UHMM_PAGE_SHIFT);
+
+		if (i < w->args.npages)
+			w->saved[i] = 0;
+	}
+	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + 1) << UHMM_PAGE_SHIFT);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 

@@ -119,10 +119,10 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 			return sigsegv();
 		}
 		fault = uhmm__handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK);
-		if (likely(!(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)))) {
+		if (likely(!(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED))))
 			vma_end_read(vma);
+		if (likely(!(fault & VM_FAULT_RETRY)))
 			return fault_result(fault);
-		}
 		uhmm__count(UHMM_CNT_FAULT_RETRY);
 	}
 	do {

@@ -108,8 +108,8 @@ static void chain_node_set(struct uhmm__anon_vma_chain *c)
 {
 	struct uhmm_vma *vma = c->vma;
 
-	c->node.start = vma->pgoff;
-	c->node.last = vma->pgoff + ((vma->end - vma->start) >> UHMM_PAGE_SHIFT) - 1;
+	c->node.start = vma->anon_pgoff;
+	c->node.last = vma->anon_pgoff + ((vma->end - vma->start) >> UHMM_PAGE_SHIFT) - 1;
 }
 
 /* Context: the root's lock for writing. */
@@ -134,7 +134,8 @@ static struct uhmm__anon_vma *find_mergeable(struct uhmm_vma *vma)
 		struct uhmm__anon_vma *av;
 
 		if (!near[i] || a->end != b->start || a->file != b->file ||
-		    ((a->flags ^ b->flags) & ~may_differ) || vma_pgoff(a, b->start) != b->pgoff)
+		    ((a->flags ^ b->flags) & ~may_differ) || vma_pgoff(a, b->start) != b->pgoff ||
+		    vma_anon_pgoff(a, b->start) != b->anon_pgoff)
 			continue;
 		av = load_acquire(&near[i]->anon_vma);
 		/* One that came by fork has a longer chain: leave that alone. */

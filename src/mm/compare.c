@@ -42,6 +42,7 @@ struct page {
 	int device; /* -1: none */
 	uint32_t ref, pins;
 	int32_t map;
+	bool file; /* a page of a file */
 };
 
 static void differ(struct compare *c, int64_t n, const char *fmt, ...) uhmm_printf(3, 4);
@@ -141,6 +142,7 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	p->pins = ref / UHMM_PIN_BIAS;
 	p->ref = ref % UHMM_PIN_BIAS;
 	p->map = folio_mapcount(f);
+	p->file = folio_mapping(f);
 }
 
 /* Whether swap has the page; a slot that is none is for the verifier to tell. */
@@ -167,8 +169,9 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 
 	if (p->device >= 0)
 		snprintf(node, sizeof(node), " device %d", p->device);
-	snprintf(buf, size, "%s%s%s %s", uhmm__entry_kind_name(p->entry.kind), node,
-		 p->entry.exclusive ? " exclusive" : "", uhmm__entry_perm(&p->entry, perm));
+	snprintf(buf, size, "%s%s%s%s %s", uhmm__entry_kind_name(p->entry.kind), node,
+		 p->file ? " file" : "", p->entry.exclusive ? " exclusive" : "",
+		 uhmm__entry_perm(&p->entry, perm));
 	if (is_swapped(s, p)) {
 		size_t n = strlen(buf);
 
@@ -189,35 +192,51 @@ static bool same_state(const struct page *a, const struct page *b)
 {
 	return a->entry.kind == b->entry.kind && a->entry.write == b->entry.write &&
 	       a->entry.protnone == b->entry.protnone && a->entry.exclusive == b->entry.exclusive &&
-	       a->device == b->device && a->ref == b->ref && a->map == b->map && a->pins == b->pins;
+	       a->device == b->device && a->file == b->file && a->ref == b->ref &&
+	       a->map == b->map && a->pins == b->pins;
 }
 
-/* The frame whose content a page shows: the zero page's for one that is not there. */
-static uhmm_pfn_t content_pfn(struct side *s, const struct page *p)
+/* What a file has at a page offset: the zero page for what is not in its cache. */
+static uhmm_pfn_t file_pfn(const struct side *s, const struct uhmm_file *file, uint64_t index)
 {
-	return p->entry.has_frame || p->entry.kind == ENTRY_SPECIAL ? p->entry.pfn : s->m->zero_pfn;
+	uint64_t pfn = uhmm__radix_load(&file->mapping.pages, index);
+
+	return pfn ? pfn : s->m->zero_pfn;
 }
 
-static void whole_page(struct side *s, const struct page *p, uint8_t buf[UHMM_PAGE_SIZE])
+/* The frame whose content a page shows: for one that is not there its file's, or the zero page. */
+static uhmm_pfn_t content_pfn(struct side *s, uhmm_vaddr_t addr, const struct page *p)
+{
+	const struct uhmm_vma *vma;
+
+	if (p->entry.has_frame || p->entry.kind == ENTRY_SPECIAL)
+		return p->entry.pfn;
+	vma = p->entry.kind == ENTRY_NONE ? uhmm__vma_lookup(s->mm, addr) : NULL;
+	return vma && vma->file ? file_pfn(s, vma->file, vma_pgoff(vma, addr)) : s->m->zero_pfn;
+}
+
+static void whole_page(struct side *s, uhmm_vaddr_t addr, const struct page *p,
+		       uint8_t buf[UHMM_PAGE_SIZE])
 {
 	if (is_swapped(s, p))
 		uhmm__swap_peek(s->m, p->entry.slot, 0, buf, UHMM_PAGE_SIZE);
 	else
-		uhmm__read_frame(s->m, content_pfn(s, p), 0, buf, UHMM_PAGE_SIZE);
+		uhmm__read_frame(s->m, content_pfn(s, addr, p), 0, buf, UHMM_PAGE_SIZE);
 }
 
-static bool same_content(struct compare *c, const struct page *a, const struct page *b)
+static bool same_content(struct compare *c, uhmm_vaddr_t addr, const struct page *a,
+			 const struct page *b)
 {
 	uint8_t buf_a[UHMM_PAGE_SIZE], buf_b[UHMM_PAGE_SIZE];
 	uhmm_pfn_t pa, pb;
 
 	if (is_swapped(&c->a, a) || is_swapped(&c->b, b)) {
-		whole_page(&c->a, a, buf_a);
-		whole_page(&c->b, b, buf_b);
+		whole_page(&c->a, addr, a, buf_a);
+		whole_page(&c->b, addr, b, buf_b);
 		return !memcmp(buf_a, buf_b, UHMM_PAGE_SIZE);
 	}
-	pa = content_pfn(&c->a, a);
-	pb = content_pfn(&c->b, b);
+	pa = content_pfn(&c->a, addr, a);
+	pb = content_pfn(&c->b, addr, b);
 	if (pa == c->a.m->zero_pfn && pb == c->b.m->zero_pfn)
 		return true;
 	return uhmm__same_content(c->a.m, pa, c->b.m, pb);
@@ -268,8 +287,8 @@ static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb
 	    maps_huge(c->a.mm, addr) && maps_huge(c->b.mm, addr))
 		return true;
 	if (c->what != UHMM_COMPARE_CONTENTS)
-		return same_state(a, b) && out_a == out_b && (out_a || same_content(c, a, b));
-	if (out_a == out_b && (out_a || same_content(c, a, b)))
+		return same_state(a, b) && out_a == out_b && (out_a || same_content(c, addr, a, b));
+	if (out_a == out_b && (out_a || same_content(c, addr, a, b)))
 		return true;
 	/* Where access itself differs the page was counted with its VMA. */
 	return !same_access(c, addr);
@@ -286,7 +305,7 @@ static void compare_page(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t p
 		return;
 	differ(c, 1, "mm %" PRIu64 " page 0x%" PRIx64 ": %s | %s%s", c->a.mm->id, addr,
 	       page_text(&c->a, &a, ta, sizeof(ta)), page_text(&c->b, &b, tb, sizeof(tb)),
-	       same_content(c, &a, &b) ? "" : " (contents differ)");
+	       same_content(c, addr, &a, &b) ? "" : " (contents differ)");
 }
 
 /* Entries of both in the order of their addresses; one that only one side has meets a none. */
@@ -377,6 +396,68 @@ static void compare_access(struct compare *c)
 	}
 }
 
+/* ---- files ---- */
+
+struct compare_file {
+	struct compare *c;
+	const struct uhmm_file *a, *b;
+	bool second; /* the walk is over @b's pages */
+};
+
+/* Which pages are in the cache depends on who asked for them; what they hold does not. */
+static void compare_file_page(void *ctx, uint64_t index, uint64_t pfn uhmm_unused)
+{
+	struct compare_file *f = ctx;
+	struct compare *c = f->c;
+
+	/* What both have was compared when the walk went over the first. */
+	if (f->second && uhmm__radix_load(&f->a->mapping.pages, index))
+		return;
+	if (!uhmm__same_content(c->a.m, file_pfn(&c->a, f->a, index), c->b.m,
+				file_pfn(&c->b, f->b, index)))
+		differ(c, 1, "file %" PRIu64 " page %" PRIu64 ": contents differ", f->a->id, index);
+}
+
+static void compare_file(struct compare *c, const struct uhmm_file *a, const struct uhmm_file *b)
+{
+	struct compare_file f = { c, a, b, false };
+
+	if (uhmm_file_size(a) != uhmm_file_size(b) || a->kind != b->kind)
+		differ(c, 1, "file %" PRIu64 ": %" PRIu64 " bytes | %" PRIu64 " bytes", a->id,
+		       uhmm_file_size(a), uhmm_file_size(b));
+	uhmm__radix_for_each(&a->mapping.pages, 0, UINT64_MAX, compare_file_page, &f)
+		;
+	f.second = true;
+	uhmm__radix_for_each(&b->mapping.pages, 0, UINT64_MAX, compare_file_page, &f)
+		;
+}
+
+static struct uhmm_file *file_at(struct uhmm_machine *m, struct list_head *l)
+{
+	return l == &m->files->list ? NULL : list_entry(l, struct uhmm_file, list);
+}
+
+/* Files are listed in the order of their numbers. */
+static void compare_files(struct compare *c)
+{
+	struct uhmm_file *a = file_at(c->a.m, c->a.m->files->list.next);
+	struct uhmm_file *b = file_at(c->b.m, c->b.m->files->list.next);
+
+	while (a || b) {
+		bool take_a = a && (!b || a->id <= b->id), take_b = b && (!a || b->id <= a->id);
+
+		if (take_a && take_b)
+			compare_file(c, a, b);
+		else
+			differ(c, 1, "file %" PRIu64 ": only in the %s machine",
+			       take_a ? a->id : b->id, take_a ? "first" : "second");
+		if (take_a)
+			a = file_at(c->a.m, a->list.next);
+		if (take_b)
+			b = file_at(c->b.m, b->list.next);
+	}
+}
+
 /* ---- machines ---- */
 
 static struct uhmm_mm *mm_first(struct uhmm_machine *m)
@@ -433,8 +514,10 @@ int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enu
 	err = side_init(&c.a, a);
 	if (!err)
 		err = side_init(&c.b, b);
-	if (!err)
+	if (!err) {
 		compare_mms(&c);
+		compare_files(&c);
+	}
 	side_exit(&c.b);
 	side_exit(&c.a);
 	return err ? err : c.differences;

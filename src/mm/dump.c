@@ -4,7 +4,7 @@
  * all others decimal; a value follows its name, so that fields may be added but not moved:
  *
  *   mm ID users N count N vmas N heap 0xSTART-0xEND
- *   vma 0xSTART-0xEND PERM pgoff 0xN anon_vma yes|no flags NAME,NAME|-
+ *   vma 0xSTART-0xEND PERM pgoff 0xN anon_vma yes|no flags NAME,NAME|- [file N regular|memory]
  *   pte 0xADDR npages N KIND PERM [device N] pfn 0xN [BITS] [FOLIO]
  *   pte 0xADDR npages 1 swap slot N count N [exclusive] [cached 0xPFN] content 0xN
  *   pte 0xADDR npages 1 hwpoison|marker raw 0xENTRY
@@ -17,8 +17,9 @@
  *   device which device: the owners of device memory in the order of registration, from 0
  *   BITS   accessed, dirty, exclusive (a migration entry of an exclusive page), huge (the pages are
  *          below one PMD entry)
- *   FOLIO  ref N map N [order N] flags NAME,NAME [anon index 0xN] content 0xN[..0xM]: of the folio
- *          that the pages belong to if it is a large one, else the same for all pages of the run, but for the index, which counts up, and the content: the first 8 bytes of the
+ *   FOLIO  ref N map N [order N] flags NAME,NAME [anon|file index 0xN] content 0xN[..0xM]: of the
+ *          folio that the pages belong to if it is a large one, else the same for all pages of the run,
+ *          but for the index, which counts up, and the content: the first 8 bytes of the
  *          first page, and of the last if they differ. ref counts UHMM_PIN_BIAS for each pin.
  */
 #include <inttypes.h>
@@ -91,14 +92,18 @@ static const char *vma_flags_text(uint64_t flags, char *buf, size_t size)
 
 static void dump_vma(struct dump *d, struct uhmm_vma *vma)
 {
-	char flags[128];
+	char flags[128], file[64] = "";
 
-	line(d, "vma 0x%" PRIx64 "-0x%" PRIx64 " %c%c%c%c pgoff 0x%" PRIx64 " anon_vma %s flags %s",
+	if (vma->file)
+		snprintf(file, sizeof(file), " file %" PRIu64 " %s", vma->file->id,
+			 vma->file->kind == UHMM_FILE_MEMORY ? "memory" : "regular");
+	line(d,
+	     "vma 0x%" PRIx64 "-0x%" PRIx64 " %c%c%c%c pgoff 0x%" PRIx64 " anon_vma %s flags %s%s",
 	     vma->start, vma->end, vma->flags & UHMM_VM_READ ? 'r' : '-',
 	     vma->flags & UHMM_VM_WRITE ? 'w' : '-', vma->flags & UHMM_VM_EXEC ? 'x' : '-',
 	     vma->flags & UHMM_VM_SHARED ? 's' : 'p', vma->pgoff,
 	     load_relaxed(&vma->anon_vma) ? "yes" : "no",
-	     vma_flags_text(vma->flags, flags, sizeof(flags)));
+	     vma_flags_text(vma->flags, flags, sizeof(flags)), file);
 }
 
 /* ---- entries ---- */

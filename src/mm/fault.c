@@ -25,7 +25,7 @@ int uhmm__vm_fault_to_errno(int fault)
  * An anon_vma for the VMA. Under the per-VMA lock mmap_lock is only tried: whoever waits for the VMA
  * may hold it. Models: vmf_anon_prepare().
  */
-int uhmm__anon_prepare(struct uhmm__fault *vmf)
+int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_mm *mm = vma->mm;
@@ -107,7 +107,7 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
 		return 0;
 	}
-	ret = uhmm__anon_prepare(vmf);
+	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		return ret;
 	f = uhmm__folio_alloc(m, true);
@@ -186,7 +186,7 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	pte_t entry;
 	int ret;
 
-	ret = uhmm__anon_prepare(vmf);
+	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		goto out;
 	new = uhmm__folio_alloc(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
@@ -239,11 +239,14 @@ int uhmm__do_wp_page(struct uhmm__fault *vmf)
 		unlock(vmf);
 		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
 	}
-	if (unlikely(!page && vma->flags & UHMM_VM_SHARED)) {
+	if (unlikely(vma->flags & UHMM_VM_SHARED)) {
+		if (page)
+			return uhmm__wp_page_shared(vmf, page);
 		wp_reuse(vmf); /* a driver's frame; as wp_pfn_shared() without pfn_mkwrite() */
 		return 0;
 	}
-	if (page && (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
+	if (page && folio_test_anon(page_folio(page)) &&
+	    (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
 		folio_set(page, PG_ANON_EXCLUSIVE);
 		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
 			unlock(vmf); /* whoever asked may have it now, and only to read */
@@ -268,6 +271,13 @@ static void spurious(struct uhmm__fault *vmf)
 	set_pte(vmf->pte, pte_set(vmf->orig_pte, bits));
 	unlock(vmf);
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
+}
+
+static int do_pte_missing(struct uhmm__fault *vmf)
+{
+	if (unlikely(vmf->vma->file))
+		return uhmm__do_file_fault(vmf);
+	return do_anonymous_page(vmf);
 }
 
 /* A NUMA hint: the access is seen, the entry is as it was. Context: PTL. Models: do_numa_page(). */
@@ -308,7 +318,7 @@ static int pmd_fault(struct uhmm__fault *vmf, pte_t pmd)
 	if (ret != VM_FAULT_FALLBACK)
 		return ret;
 	/* A leaf that was split: the entry of the page has to be looked at. */
-	return pte_none(pmd) ? do_anonymous_page(vmf) : handle_pte_fault(vmf);
+	return pte_none(pmd) ? do_pte_missing(vmf) : handle_pte_fault(vmf);
 }
 
 /* Models: handle_pte_fault(). */
@@ -323,7 +333,7 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (pte_none(vmf->orig_pte)) {
 		uhmm__pte_unmap(vmf->pte);
-		return do_anonymous_page(vmf);
+		return do_pte_missing(vmf);
 	}
 	if (!pte_present(vmf->orig_pte))
 		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)

@@ -80,6 +80,11 @@ static int copy_present(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *dst
 		if (folio_test(page, PG_ANON_EXCLUSIVE))
 			folio_clear(page, PG_ANON_EXCLUSIVE);
 	}
+	if (unlikely(src->flags & UHMM_VM_SHARED)) {
+		/* The parent's entry tells of its stores, the child's of its own. */
+		set_pte(dst_pte, pte_clear_bits(pte, PTE_ACCESSED | PTE_DIRTY | PTE_UFFD_WP));
+		return 0;
+	}
 	if (vma_is_cow_mapping(src) && pte_write(pte)) {
 		pte = pte_clear_bits(pte, PTE_RW);
 		set_pte(src_pte, pte);
@@ -227,7 +232,8 @@ static int dup_vma(struct uhmm_mm *mm, struct uhmm_vma *src)
 	store_relaxed(&vma->maybe_guard, load_relaxed(&src->maybe_guard));
 	vma->page_prot = src->page_prot;
 	vma->pgoff = src->pgoff;
-	vma->file = src->file;
+	vma->anon_pgoff = src->anon_pgoff;
+	uhmm__vma_set_file(vma, src->file);
 	/* Faults of other threads must not add pages while they are copied. */
 	vma_start_write(src);
 	if (!(src->flags & UHMM_VM_WIPEONFORK)) {

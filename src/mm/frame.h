@@ -8,7 +8,8 @@
  * tag and 8 of page-table entry a populated page costs 48.
  *
  * References of a folio: one per mapping, one while it sits in an LRU batch, one while it is in the
- * swap cache, one per caller that holds it (migration, fault, a user of the API). Free frames have none, device pages included.
+ * page cache or the swap cache, one per caller that holds it (migration, fault, a user of the API).
+ * Free frames have none, device pages included.
  * Pins count as UHMM_PIN_BIAS references each, as in the kernel.
  */
 #ifndef UHMM_MM_FRAME_H

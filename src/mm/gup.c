@@ -68,13 +68,23 @@ static bool is_writable(const struct uhmm_vma *vma)
 	return vma->flags & UHMM_VM_WRITE;
 }
 
+/*
+ * A regular file must be told of writes, which nobody can who holds a page for long.
+ * Models: writable_file_mapping_allowed().
+ */
+static bool may_write_file(const struct uhmm_vma *vma, unsigned int flags)
+{
+	return (flags & (FOLL_PIN | FOLL_LONGTERM)) != (FOLL_PIN | FOLL_LONGTERM) || !vma->file ||
+	       vma->file->kind != UHMM_FILE_REGULAR || !(vma->flags & UHMM_VM_SHARED);
+}
+
 /* Models: check_vma_flags(), without FOLL_FORCE. */
 static bool vma_permits(const struct uhmm_vma *vma, unsigned int flags)
 {
 	if (vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP))
 		return false;
 	if (flags & FOLL_WRITE)
-		return is_writable(vma);
+		return is_writable(vma) && may_write_file(vma, flags);
 	return vma->flags & UHMM_VM_READ;
 }
 
@@ -244,6 +254,18 @@ static void put_fast(struct uhmm_machine *m, struct uhmm__frame *f, unsigned int
 }
 
 /*
+ * Whether a folio may be pinned without a look at its VMA: not one of a regular file that is to be
+ * written for long. Such folios alone are neither anonymous nor swap-backed. Models:
+ * gup_fast_folio_allowed().
+ */
+static bool folio_allowed(struct uhmm__frame *f, unsigned int flags)
+{
+	const unsigned int all = FOLL_PIN | FOLL_LONGTERM | FOLL_WRITE;
+
+	return (flags & all) != all || folio_test_anon(f) || folio_test(f, PG_SWAPBACKED);
+}
+
+/*
  * A page by a lockless look at its entry, in the table that @pmd points to. Models: the loop of
  * gup_fast_pte_range().
  */
@@ -277,7 +299,7 @@ static bool grab_fast(struct uhmm_machine *m, ptent_t *pmdp, pte_t pmd, ptent_t 
 	atomic_thread_fence(memory_order_seq_cst);
 	/* The table, too: a collapse takes it out first and then looks at the counts. */
 	if (pte_same(pte, ptep_get(ptep)) && pte_same(pmd, pmdp_get(pmdp)) &&
-	    (pte_write(pte) || !must_unshare(NULL, flags, page)))
+	    folio_allowed(f, flags) && (pte_write(pte) || !must_unshare(NULL, flags, page)))
 		return true;
 	put_fast(m, f, flags);
 	return false;

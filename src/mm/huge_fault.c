@@ -323,7 +323,7 @@ int uhmm__huge_fault(struct uhmm__fault *vmf, pte_t pmd)
 	if (pte_none(pmd)) {
 		if (!thp_allowed(vmf->vma, haddr))
 			return VM_FAULT_FALLBACK;
-		ret = uhmm__anon_prepare(vmf);
+		ret = uhmm__vmf_anon_prepare(vmf);
 		if (ret)
 			return ret;
 		if (unlikely(vmf->vma->flags & UHMM_VM_UFFD_MISSING))

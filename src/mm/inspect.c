@@ -211,8 +211,9 @@ const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT
 		n += snprintf(buf + n, UHMM__FRAME_TEXT - n, "%s%s", sep, flag_names[i]);
 		sep = ",";
 	}
-	if (folio_test_anon(f))
-		snprintf(buf + n, UHMM__FRAME_TEXT - n, " anon index 0x%lx",
+	if (load_relaxed(&f->mapping))
+		snprintf(buf + n, UHMM__FRAME_TEXT - n, " %s index 0x%lx",
+			 folio_test_anon(f) ? "anon" : "file",
 			 (unsigned long)load_relaxed(&f->index));
 	return buf;
 }

@@ -162,7 +162,7 @@ bool uhmm__large_can_reuse(struct uhmm__frame *f)
 
 static void set_anon(struct uhmm__frame *f, struct uhmm_vma *vma, uhmm_vaddr_t addr)
 {
-	store_relaxed(&f->index, vma_pgoff(vma, addr));
+	store_relaxed(&f->index, vma_anon_pgoff(vma, addr));
 	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
 }
 

@@ -28,7 +28,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
 	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
 	    (unsigned int)c->thp > UHMM_THP_NEVER || (unsigned int)c->swap > UHMM_SWAP_DISK ||
-	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN)
+	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN ||
+	    (unsigned int)c->device_private_write > UHMM_DEVICE_WRITE_FAULTS)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)
@@ -84,7 +85,7 @@ static const struct layer {
 	{ uhmm__frames_init, uhmm__frames_exit },   { uhmm__deferred_init, uhmm__deferred_exit },
 	{ uhmm__lru_init, uhmm__lru_exit },	    { uhmm__swap_init, uhmm__swap_exit },
 	{ uhmm__reclaim_init, uhmm__reclaim_exit }, { mms_init, mms_exit },
-	{ uhmm__pgmaps_init, uhmm__pgmaps_exit },
+	{ uhmm__files_init, uhmm__files_exit },	    { uhmm__pgmaps_init, uhmm__pgmaps_exit },
 };
 
 int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_machine **out)

@@ -94,8 +94,11 @@ static int populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bo
 
 void uhmm__populate_vma(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
+	/* Shared pages are read: writing would dirty them for nothing. */
+	bool write = (vma->flags & (UHMM_VM_WRITE | UHMM_VM_SHARED)) == UHMM_VM_WRITE;
+
 	if (vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC))
-		(void)populate_range(vma->mm, start, end, vma->flags & UHMM_VM_WRITE, true);
+		(void)populate_range(vma->mm, start, end, write, true);
 }
 
 /* As MAP_POPULATE: errors are nobody's business. Models: mm_populate(). */
@@ -149,6 +152,8 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t flags = (vma->flags & ~clear) | set;
 	int err;
 
+	if (set & UHMM_VM_WIPEONFORK && (vma->file || vma->flags & UHMM_VM_SHARED))
+		return -EINVAL;
 	if (flags == vma->flags)
 		return 0;
 	err = uhmm__vma_isolate(&vma, start, end);
@@ -275,7 +280,8 @@ static void free_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t a
 }
 
 /*
- * MADV_FREE: the pages may be dropped when memory gets short, unless they are written before. Models: madvise_free_single_vma().
+ * MADV_FREE: the pages may be dropped when memory gets short, unless they are written before.
+ * Models: madvise_free_single_vma().
  */
 static void advise_free(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
 			uhmm_vaddr_t end)
@@ -306,7 +312,7 @@ static int advise_dontneed_free(struct uhmm__gather *g, struct uhmm_vma *vma, uh
 
 	if (advice != MADV_DONTNEED_LOCKED)
 		forbidden |= UHMM_VM_LOCKED;
-	if (vma->flags & forbidden)
+	if (vma->flags & forbidden || (advice == MADV_FREE && !vma_is_anonymous(vma)))
 		return -EINVAL;
 	if (advice == MADV_FREE)
 		advise_free(g, vma, start, end);
@@ -315,6 +321,48 @@ static int advise_dontneed_free(struct uhmm__gather *g, struct uhmm_vma *vma, uh
 		g->reclaim_pt = true;
 		uhmm__zap_range(g, vma, start, end);
 	}
+	return 0;
+}
+
+/*
+ * MADV_REMOVE and MADV_WILLNEED of a regular file: something is done to the file, for which mmap_lock
+ * is dropped. Models: the end of madvise_remove() and madvise_willneed().
+ */
+static int advise_file(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end, int advice)
+{
+	struct uhmm_file *file = vma->file;
+	struct uhmm_mm *mm = vma->mm;
+	uint64_t first = vma_pgoff(vma, start), n = (end - start) >> UHMM_PAGE_SHIFT;
+	int err;
+
+	uhmm_file_get(file);
+	mmap_read_unlock(mm);
+	if (advice == MADV_REMOVE)
+		err = uhmm_file_punch_hole(file, first << UHMM_PAGE_SHIFT, n << UHMM_PAGE_SHIFT);
+	else
+		err = uhmm__mapping_populate(&file->mapping, first, n);
+	uhmm_file_put(file);
+	mmap_read_lock(mm);
+	return err;
+}
+
+/* Models: madvise_remove(). */
+static int advise_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	if (vma->flags & UHMM_VM_LOCKED || !vma->file)
+		return -EINVAL;
+	if (!(vma->flags & UHMM_VM_SHARED))
+		return -EACCES;
+	return advise_file(vma, start, end, MADV_REMOVE);
+}
+
+/* Models: madvise_willneed(). */
+static int advise_willneed(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	if (vma->file && vma->file->kind == UHMM_FILE_REGULAR)
+		return advise_file(vma, start, end, MADV_WILLNEED);
+	/* There is nothing to read in, but Linux pushes new pages onto the LRU. */
+	uhmm__lru_add_drain(vma->mm->machine);
 	return 0;
 }
 
@@ -335,9 +383,9 @@ static int advise_vma(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t
 	case MADV_FREE:
 		return advise_dontneed_free(g, vma, start, end, advice);
 	case MADV_WILLNEED:
-		/* There is nothing to read in, but Linux pushes new pages onto the LRU. */
-		uhmm__lru_add_drain(vma->mm->machine);
-		return 0;
+		return advise_willneed(vma, start, end);
+	case MADV_REMOVE:
+		return advise_remove(vma, start, end);
 	case MADV_COLD:
 		return uhmm__madvise_cold(vma, start, end);
 	case MADV_PAGEOUT:
@@ -347,7 +395,7 @@ static int advise_vma(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t
 	case MADV_GUARD_REMOVE:
 		return uhmm__guard_remove(vma, start, end);
 	default:
-		return -EINVAL; /* MADV_REMOVE: for files only */
+		return -EINVAL;
 	}
 }
 

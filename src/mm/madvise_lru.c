@@ -14,7 +14,7 @@ struct advice {
 	struct uhmm__frame *split; /* a large folio in the way, with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios are let alone: a split failed */
 	unsigned int nr;
-	uint32_t pfn[UHMM_PTRS_PER_TABLE]; /* isolated */
+	uint32_t pfn[UHMM_PTRS_PER_TABLE]; /* isolated: RAM */
 };
 
 static bool may_advise(const struct uhmm_vma *vma)
@@ -31,6 +31,9 @@ static struct uhmm__frame *folio_of(struct advice *a, pte_t pte)
 		return NULL;
 	page = vm_normal_page(a->vma->mm->machine, pte);
 	if (!page || folio_is_zone_device(page_folio(page)))
+		return NULL;
+	/* Pages of files are not reclaimed. */
+	if (a->pageout && !folio_test_anon(page_folio(page)))
 		return NULL;
 	return page_folio(page);
 }

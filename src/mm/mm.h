@@ -9,6 +9,7 @@
 
 #include "core/itree.h"
 #include "core/rangetree.h"
+#include "mm/file.h"
 #include "mm/frame.h"
 #include "mm/notifier.h"
 #include "pgtable/table.h"
@@ -56,17 +57,21 @@ struct uhmm__vma_readers {
 struct uhmm_vma {
 	uhmm_vaddr_t start, end;		 /* [mmap:w + vma:w] */
 	struct uhmm_mm *mm;			 /* [const] */
-	struct uhmm_machine *machine;		 /* once it is dead */
 	uint64_t flags;				 /* [mmap:w + vma:w] UHMM_VM_* */
 	uint64_t page_prot;			 /* [mmap:w + vma:w] bits of a present entry */
-	uint64_t pgoff;				 /* [mmap:w + vma:w] */
-	struct uhmm_file *file;			 /* [const] */
+	uint64_t anon_pgoff;			 /* [mmap:w + vma:w] of anonymous pages */
+	struct uhmm_file *file;			 /* [const] holds a reference */
 	struct uhmm__anon_vma *_Atomic anon_vma; /* set once under mmap:r + page_table_lock */
+	/* Up to here what a fault on anonymous memory looks at, in one cache line. */
+	uint64_t pgoff;		  /* [mmap:w + vma:w, i_mmap:w] in the file */
 	struct list_head chain;	  /* [mmap:w, or mmap:r + page_table_lock] of chains */
 	_Atomic bool maybe_guard; /* set under mmap:r; guard regions were made in it once */
 	/* Per-VMA lock: write-locked while lock_seq == mm->lock_seq. */
-	_Atomic uint32_t lock_seq; /* [mmap:w] */
-	_Atomic bool attached;	   /* [mmap:w] in the tree */
+	_Atomic uint32_t lock_seq;	     /* [mmap:w] */
+	_Atomic bool attached;		     /* [mmap:w] in the tree */
+	bool in_i_mmap;			     /* [i_mmap:w] */
+	struct uhmm__itree_node i_mmap_node; /* [i_mmap:w] of file->mapping.i_mmap */
+	struct uhmm_machine *machine;	     /* once it is dead */
 	struct uhmm__rcu_head rcu;
 	struct uhmm__vma_readers readers[VMA_READER_SLOTS];
 };
@@ -198,7 +203,25 @@ static inline uhmm_vaddr_t vma_address(const struct uhmm_vma *vma, uint64_t pgof
 	return vma->start + ((pgoff - vma->pgoff) << UHMM_PAGE_SHIFT);
 }
 
-uint64_t uhmm__vm_page_prot(uint64_t flags);
+/*
+ * Anonymous pages go by an offset of their own: in anonymous VMAs it is pgoff, in private mappings of
+ * files it is where the VMA was, in pages, when it got its first. Models: vma_start_anon_pgoff().
+ */
+static inline uint64_t vma_anon_pgoff(const struct uhmm_vma *vma, uhmm_vaddr_t addr)
+{
+	return vma->anon_pgoff + ((addr - vma->start) >> UHMM_PAGE_SHIFT);
+}
+
+static inline uhmm_vaddr_t vma_anon_address(const struct uhmm_vma *vma, uint64_t pgoff)
+{
+	return vma->start + ((pgoff - vma->anon_pgoff) << UHMM_PAGE_SHIFT);
+}
+
+/* Bits of a present entry of such a VMA. Models: vma_set_page_prot(). */
+uint64_t uhmm__vm_page_prot(const struct uhmm_file *file, uint64_t flags);
+/* Into and out of its file's tree. Context: i_mmap_rwsem for writing. */
+void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma);
+void uhmm__vma_i_mmap_remove(struct uhmm_vma *vma);
 /* Context of all below: mmap_lock held for writing; for the finders any. */
 struct uhmm_vma *uhmm__find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr);
 struct uhmm_vma *uhmm__vma_next(struct uhmm_mm *mm, const struct uhmm_vma *vma);
@@ -282,6 +305,8 @@ struct uhmm__gather_batch;
 /* Pages whose entries are gone but not yet flushed. Models: struct mmu_gather. */
 struct uhmm__gather {
 	struct uhmm_mm *mm;
+	bool keep_cows;		 /* anonymous pages stay. Models: zap_details.skip_cows */
+	bool file;		 /* the VMA has one: dirty entries must be heard of */
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
 	bool reclaim_pt;	 /* free the tables of whole parts as well */
 	bool drop_markers;	 /* guard regions go, too: the VMA does */
@@ -299,6 +324,12 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 /* The same with a notification of its own. Models: zap_vma_range_batched(). */
 void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
 		     uhmm_vaddr_t end);
+/*
+ * The same with a gather of its own. Without @even_cows anonymous pages stay: for pages that are taken
+ * from a file. Models: zap_vma_range() for unmap_mapping_range().
+ */
+void uhmm__zap_file_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			  bool even_cows);
 
 /* The entry of a page has changed: CPUs must forget it by the end of the gather. */
 static inline void gather_widen(struct uhmm__gather *g, uhmm_vaddr_t addr)
@@ -332,7 +363,7 @@ static inline struct uhmm__anon_vma *folio_anon_vma(struct uhmm__frame *f)
 static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
 					   uhmm_vaddr_t addr)
 {
-	store_relaxed(&f->index, vma_pgoff(vma, addr));
+	store_relaxed(&f->index, vma_anon_pgoff(vma, addr));
 	store_relaxed(&f->mapcount, 1);
 	store_relaxed(&f->flags, load_relaxed(&f->flags) | (uint32_t)BIT(PG_ANON_EXCLUSIVE));
 	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
@@ -356,6 +387,12 @@ static inline void folio_add_anon_rmap(struct uhmm__frame *page, struct uhmm_mm 
 		atomic_fetch_add_explicit(&page->mapcount, 1, memory_order_relaxed);
 	if (exclusive)
 		folio_set(page, PG_ANON_EXCLUSIVE);
+}
+
+/* Another mapping of a page of a file. Context: folio locked, or another mapping of it. */
+static inline void folio_add_file_rmap(struct uhmm__frame *f)
+{
+	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
 
 /* Returns: the folio. */
@@ -407,6 +444,11 @@ void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f);
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held);
 void uhmm__rmap_release(struct uhmm__anon_vma **held);
+/*
+ * Write-protect a page of a file in every shared mapping and clean the entries. Returns: how many were
+ * writable or dirty. Context: folio locked. Models: folio_mkclean().
+ */
+unsigned int uhmm__folio_mkclean(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
  * Replace one entry by a migration entry under its PTL, as the collectors do.
  * @pte: the entry, present or device-private, that maps @page of a locked folio
@@ -473,12 +515,16 @@ struct uhmm__fault {
 int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags);
 /* 0 or -ENOMEM, -EFAULT as vm_fault_to_errno(). */
 int uhmm__vm_fault_to_errno(int fault);
-/* An anon_vma for the VMA: 0 or VM_FAULT_*. Models: vmf_anon_prepare(). */
-int uhmm__anon_prepare(struct uhmm__fault *vmf);
 /* Call the owner of a device page; its folio is locked and referenced. @pte: mapped by a PTE. */
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
 /* Fault on an entry that is not present; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/* No entry yet, in a VMA with a file. Models: do_fault(). */
+int uhmm__do_file_fault(struct uhmm__fault *vmf);
+/* A write to a read-only entry of a shared mapping; entered with the entry mapped and locked. */
+int uhmm__wp_page_shared(struct uhmm__fault *vmf, struct uhmm__frame *f);
+/* An anon_vma for the VMA: 0 or VM_FAULT_*. Models: vmf_anon_prepare(). */
+int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf);
 /*
  * A write to a page that is mapped read-only. Entered with the entry mapped and locked, and the same
  * as orig_pte; ends with it unmapped and unlocked.

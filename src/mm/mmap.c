@@ -36,9 +36,9 @@ static int unsupported(int flags, const struct uhmm_file *file)
 
 	if (type != MAP_PRIVATE && type != MAP_SHARED && type != MAP_SHARED_VALIDATE)
 		return -EINVAL;
-	if (type != MAP_PRIVATE || file || !(flags & MAP_ANONYMOUS) || flags & MAP_HUGETLB)
+	if (flags & MAP_HUGETLB)
 		return -EOPNOTSUPP;
-	return 0;
+	return file || flags & MAP_ANONYMOUS ? 0 : -EBADF;
 }
 
 /* Where to map without MAP_FIXED. Models: get_unmapped_area(), top-down. */
@@ -57,7 +57,9 @@ int uhmm__find_place(struct uhmm_mm *mm, uhmm_vaddr_t hint, uint64_t len, uhmm_v
 	return -ENOMEM;
 }
 
-static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags, bool merge)
+/* @file: NULL for private anonymous memory. @merge: with what lies beside it. */
+static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t flags,
+		   struct uhmm_file *file, uint64_t pgoff, bool merge)
 {
 	struct uhmm_vma *vma = uhmm__vma_alloc(mm);
 	int err;
@@ -67,8 +69,10 @@ static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t
 	vma->start = addr;
 	vma->end = addr + len;
 	vma->flags = flags;
-	vma->page_prot = uhmm__vm_page_prot(flags);
-	vma->pgoff = addr >> UHMM_PAGE_SHIFT;
+	vma->page_prot = uhmm__vm_page_prot(file, flags);
+	vma->anon_pgoff = addr >> UHMM_PAGE_SHIFT;
+	vma->pgoff = file ? pgoff : vma->anon_pgoff;
+	uhmm__vma_set_file(vma, file);
 	err = uhmm__vma_link(vma);
 	if (err) {
 		uhmm__vma_free(vma);
@@ -80,7 +84,7 @@ static int map_new(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, uint64_t
 }
 
 static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_t vm_flags,
-		   int flags)
+		   int flags, struct uhmm_file *file, uint64_t pgoff)
 {
 	int err;
 
@@ -95,7 +99,28 @@ static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_
 		err = uhmm__find_place(mm, *addr, len, addr);
 	if (err)
 		return err;
-	return map_new(mm, *addr, len, vm_flags, true);
+	return map_new(mm, *addr, len, vm_flags, file, pgoff, true);
+}
+
+/*
+ * The object to map, with a reference: shared anonymous memory is an unnamed memory file as long as
+ * the mapping. *filep is NULL for private anonymous memory. Models: shmem_zero_setup().
+ */
+static int mmap_object(struct uhmm_mm *mm, uint64_t len, int flags, struct uhmm_file **filep,
+		       uint64_t *pgoff)
+{
+	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
+
+	if (flags & MAP_ANONYMOUS) {
+		*filep = NULL;
+		*pgoff = 0;
+		return shared ? uhmm_file_create(mm->machine, UHMM_FILE_MEMORY, len, filep) : 0;
+	}
+	if (*pgoff + (len >> UHMM_PAGE_SHIFT) < *pgoff ||
+	    *pgoff + (len >> UHMM_PAGE_SHIFT) > UHMM_FILE_MAX_BYTES >> UHMM_PAGE_SHIFT)
+		return -EOVERFLOW;
+	uhmm_file_get(*filep);
+	return 0;
 }
 
 /* What a mapping is at first. Models: do_mmap(), mmap_region(). */
@@ -111,14 +136,16 @@ static uint64_t vma_flags(int prot, int flags)
 		vm_flags |= UHMM_VM_LOCKED;
 	if (flags & MAP_STACK)
 		vm_flags |= UHMM_VM_NOHUGEPAGE;
-	/* Memory that may be written counts as committed. */
-	if ((vm_flags & (UHMM_VM_WRITE | UHMM_VM_NORESERVE)) == UHMM_VM_WRITE)
+	if ((flags & MAP_TYPE) != MAP_PRIVATE)
+		vm_flags |= UHMM_VM_SHARED;
+	/* Private memory that may be written counts as committed. */
+	if ((vm_flags & (UHMM_VM_WRITE | UHMM_VM_NORESERVE | UHMM_VM_SHARED)) == UHMM_VM_WRITE)
 		vm_flags |= UHMM_VM_ACCOUNT;
 	return vm_flags;
 }
 
 int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int flags,
-	      struct uhmm_file *file, uint64_t pgoff uhmm_unused, uhmm_vaddr_t *out)
+	      struct uhmm_file *file, uint64_t pgoff, uhmm_vaddr_t *out)
 {
 	bool fixed = flags & (MAP_FIXED | MAP_FIXED_NOREPLACE);
 	bool populate = flags & MAP_LOCKED ||
@@ -136,9 +163,17 @@ int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int
 		return -ENOMEM;
 	if (fixed && addr & ~UHMM_PAGE_MASK)
 		return -EINVAL;
+	/* Only private anonymous memory is a stack. */
+	if (flags & MAP_GROWSDOWN &&
+	    (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE))
+		return -EINVAL;
+	err = mmap_object(mm, len, flags, &file, &pgoff);
+	if (err)
+		return err;
 	mmap_write_lock(mm);
-	err = do_mmap(mm, &addr, len, vma_flags(prot, flags), flags);
+	err = do_mmap(mm, &addr, len, vma_flags(prot, flags), flags, file, pgoff);
 	mmap_write_unlock(mm);
+	uhmm_file_put(file);
 	if (!err && populate)
 		uhmm__populate(mm, addr, addr + len);
 	if (!err && out)
@@ -241,7 +276,7 @@ static int do_brk(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 			return 0;
 		/* The heap is joined to nothing that lies before it. */
 		err = map_new(mm, old, new - old, UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_ACCOUNT,
-			      old > mm->brk_start);
+			      NULL, 0, old > mm->brk_start);
 	}
 	if (!err)
 		mm->brk = addr;

@@ -11,8 +11,9 @@
 enum { PGD_LEVEL = 4 };
 
 /*
- * Whether a page may be mapped writable at once rather than at the next fault: only if no copy would
- * be needed. Models: can_change_private_pte_writable().
+ * Whether a page may be mapped writable at once rather than at the next fault: a private one if no
+ * copy would be needed, a shared one if it is dirty, for then its file system has been told.
+ * Models: can_change_private_pte_writable(), can_change_shared_pte_writable().
  */
 bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte)
 {
@@ -20,6 +21,8 @@ bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte)
 
 	if (!(vma->flags & UHMM_VM_WRITE) || pte_protnone(pte) || pte.val & PTE_UFFD_WP)
 		return false;
+	if (unlikely(vma->flags & UHMM_VM_SHARED))
+		return pte_dirty(pte);
 	page = vm_normal_page(vma->mm->machine, pte);
 	return page && folio_test_anon(page_folio(page)) && folio_test(page, PG_ANON_EXCLUSIVE);
 }
@@ -58,6 +61,9 @@ static bool can_map_prot_numa(struct uhmm_vma *vma, pte_t pte)
 	if (!f || pte_protnone(pte))
 		return false;
 	f = page_folio(f);
+	/* Dirty pages of files cannot always be moved. */
+	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_DIRTY))
+		return false;
 	return !folio_is_zone_device(f) && !folio_maybe_dma_pinned(f) &&
 	       !(vma_is_cow_mapping(vma) && folio_mapcount(f) > 1);
 }
@@ -68,7 +74,8 @@ static pte_t change_present(struct uhmm_vma *vma, pte_t old, unsigned int cp)
 	pte_t new;
 
 	if (unlikely(cp & CP_PROT_NUMA))
-		return can_map_prot_numa(vma, old) ? pte_modify(old, uhmm__vm_page_prot(0)) : old;
+		return can_map_prot_numa(vma, old) ? pte_modify(old, uhmm__vm_page_prot(NULL, 0))
+						   : old;
 	new = pte_modify(old, vma->page_prot);
 	if (cp & CP_UFFD_WP)
 		return pte_clear_bits(pte_set(new, PTE_UFFD_WP), PTE_RW);

@@ -72,6 +72,8 @@ static int move_page_tables(struct uhmm_vma *vma, uhmm_vaddr_t old, struct uhmm_
 	int err = 0;
 
 	uhmm__invalidate_start(&range);
+	if (vma->file)
+		uhmm__down_write(&vma->file->mapping.i_mmap_rwsem);
 	if (root)
 		uhmm__down_write(&root->rwsem);
 	for (; done < len; done += step) {
@@ -98,6 +100,8 @@ static int move_page_tables(struct uhmm_vma *vma, uhmm_vaddr_t old, struct uhmm_
 	}
 	if (root)
 		uhmm__up_write(&root->rwsem);
+	if (vma->file)
+		uhmm__up_write(&vma->file->mapping.i_mmap_rwsem);
 	uhmm__invalidate_end(&range);
 	*moved = done;
 	return err;
@@ -116,9 +120,11 @@ static struct uhmm_vma *copy_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uhmm_va
 	n->flags = vma->flags & ~UHMM__VM_UFFD;
 	n->page_prot = vma->page_prot;
 	store_relaxed(&n->maybe_guard, load_relaxed(&vma->maybe_guard));
-	n->file = vma->file;
 	/* Pages keep their index, so the offset stays; one without pages starts anew. */
-	n->pgoff = load_relaxed(&vma->anon_vma) ? vma_pgoff(vma, old) : new >> UHMM_PAGE_SHIFT;
+	n->anon_pgoff = load_relaxed(&vma->anon_vma) ? vma_anon_pgoff(vma, old)
+						     : new >> UHMM_PAGE_SHIFT;
+	n->pgoff = vma->file ? vma_pgoff(vma, old) : n->anon_pgoff;
+	uhmm__vma_set_file(n, vma->file);
 	if (uhmm__anon_vma_clone(n, vma) || uhmm__vma_link(n)) {
 		uhmm__vma_free(n);
 		return NULL;
@@ -137,7 +143,9 @@ static void dontunmap_complete(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_va
 	if (vma->start != start || vma->end != end)
 		return;
 	uhmm__unlink_anon_vmas(vma);
-	vma->pgoff = start >> UHMM_PAGE_SHIFT;
+	vma->anon_pgoff = start >> UHMM_PAGE_SHIFT;
+	if (!vma->file)
+		vma->pgoff = vma->anon_pgoff;
 }
 
 /* Models: move_vma(). */
@@ -149,6 +157,12 @@ static int move_vma(struct uhmm_vma *vma, uhmm_vaddr_t old, uint64_t old_len, ui
 	struct uhmm_vma *n;
 	int err;
 
+	if (!old_len) {
+		n = copy_vma(vma, old, new, new_len);
+		if (n)
+			uhmm__vma_merge(n);
+		return n ? 0 : -ENOMEM;
+	}
 	/* The source is cut out now, so that unmapping it later cannot fail. */
 	if (!dontunmap || vma->flags & UHMM_VM_LOCKED) {
 		err = uhmm__vma_isolate(&vma, old, old + old_len);
@@ -234,8 +248,8 @@ static int check_vma(const struct remap *r, const struct uhmm_vma *vma)
 		return -EFAULT;
 	if (r->new_len <= r->old_len && !implies_new_addr(r))
 		return 0;
-	/* It would double a shared mapping; these are private. */
-	if (!r->old_len)
+	/* It doubles a shared mapping. */
+	if (!r->old_len && !(vma->flags & UHMM_VM_SHARED))
 		return -EINVAL;
 	if (r->flags & MREMAP_DONTUNMAP && vma->flags & (UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP))
 		return -EINVAL;

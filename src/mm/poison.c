@@ -21,6 +21,10 @@ int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	f = page_folio(page);
 	if (!folio_try_get(f))
 		return -EBUSY;
+	if (folio_mapping(f)) {
+		folio_put(m, f);
+		return -EOPNOTSUPP;
+	}
 	if (atomic_fetch_or_explicit(&page->flags, (uint32_t)BIT(PG_HWPOISON),
 				     memory_order_acq_rel) &
 	    BIT(PG_HWPOISON)) {

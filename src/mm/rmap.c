@@ -28,7 +28,29 @@ static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
 /* Where the first page of a folio that a VMA covers would be in it. Models: vma_address(). */
 static uhmm_vaddr_t first_address(const struct uhmm_vma *vma, uint64_t pgoff)
 {
-	return pgoff < vma->pgoff ? vma->start : vma_address(vma, pgoff);
+	return pgoff < vma->anon_pgoff ? vma->start : vma_anon_address(vma, pgoff);
+}
+
+/* Models: rmap_walk_file(). Context: folio locked, so that it stays in its file. */
+static void rmap_walk_file(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
+{
+	struct uhmm__mapping *mapping = folio_mapping(f);
+	uint64_t pgoff = load_relaxed(&f->index);
+	struct uhmm__itree_node *node;
+
+	uhmm__count(UHMM_CNT_RMAP_WALKS);
+	if (!mapping)
+		return;
+	uhmm__down_read(&mapping->i_mmap_rwsem);
+	uhmm__itree_for_each(node, &mapping->i_mmap, pgoff, pgoff) {
+		struct uhmm_vma *vma = container_of(node, struct uhmm_vma, i_mmap_node);
+
+		uhmm__count(UHMM_CNT_RMAP_STEPS);
+		if (!one(vma, vma_address(vma, pgoff), f, arg))
+			break;
+		uhmm__cond_resched();
+	}
+	uhmm__up_read(&mapping->i_mmap_rwsem);
 }
 
 uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
@@ -39,9 +61,14 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one,
 	uint64_t last = pgoff + folio_nr_pages(f) - 1;
 	struct uhmm__itree_node *node;
 
-	uhmm__count(UHMM_CNT_RMAP_WALKS);
-	if (!av)
+	if (unlikely(!av)) {
+		/* A file's lock comes before an anon_vma's. */
+		if (held)
+			uhmm__rmap_release(held);
+		rmap_walk_file(f, one, arg);
 		return;
+	}
+	uhmm__count(UHMM_CNT_RMAP_WALKS);
 	rmap_lock(av, held ? held : &own);
 	uhmm__itree_for_each(node, &av->tree, pgoff, last) {
 		struct uhmm__anon_vma_chain *c =
@@ -166,7 +193,7 @@ static bool try_to_migrate_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct 
 /* Where the part of a folio ends that a VMA covers. */
 static uhmm_vaddr_t folio_end_address(const struct uhmm_vma *vma, struct uhmm__frame *f)
 {
-	uhmm_vaddr_t end = vma_address(vma, load_relaxed(&f->index) + folio_nr_pages(f));
+	uhmm_vaddr_t end = vma_anon_address(vma, load_relaxed(&f->index) + folio_nr_pages(f));
 
 	return MIN(end, vma->end);
 }
@@ -175,7 +202,7 @@ static uhmm_vaddr_t folio_end_address(const struct uhmm_vma *vma, struct uhmm__f
 static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr, uhmm_vaddr_t end,
 			 struct uhmm__frame *f)
 {
-	uint64_t n = vma_pgoff(vma, addr) - load_relaxed(&f->index), put = 0;
+	uint64_t n = vma_anon_pgoff(vma, addr) - load_relaxed(&f->index), put = 0;
 	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm__spinlock *ptl;
 	ptent_t *start = uhmm__pte_offset_map_lock(pmdp, addr, &ptl), *ptep = start;
@@ -479,4 +506,48 @@ void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bo
 				zero_page && !folio_is_device_private(page) };
 
 	rmap_walk(page, remove_migration_pte, &a, held);
+}
+
+struct mkclean_arg {
+	uhmm_pfn_t pfn;
+	unsigned int cleaned;
+};
+
+/* Models: page_mkclean_one(). */
+static bool mkclean_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f uhmm_unused,
+			void *arg)
+{
+	struct mkclean_arg *a = arg;
+	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
+		vma->mm, UHMM_MMU_NOTIFY_PROTECTION_PAGE, addr, addr + UHMM_PAGE_SIZE, NULL);
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep;
+	pte_t pte;
+
+	/* A private mapping has the file's page read-only, if at all. */
+	if (!(READ_ONCE(vma->flags) & UHMM_VM_SHARED))
+		return true;
+	uhmm__invalidate_start(&range);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	if (ptep) {
+		pte = ptep_get(ptep);
+		if (pte_present(pte) && pte_pfn(pte) == a->pfn &&
+		    (pte_dirty(pte) || pte_write(pte))) {
+			pte = uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
+			set_pte(ptep, pte_clear_bits(pte, PTE_RW | PTE_DIRTY));
+			a->cleaned++;
+		}
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__invalidate_end(&range);
+	return true;
+}
+
+unsigned int uhmm__folio_mkclean(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	struct mkclean_arg a = { frame_pfn(m, f), 0 };
+
+	if (folio_mapped(f))
+		rmap_walk_file(f, mkclean_one, &a);
+	return a.cleaned;
 }

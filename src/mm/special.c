@@ -31,9 +31,9 @@ static int map_special(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uin
 	vma->start = *addr;
 	vma->end = *addr + len;
 	vma->flags = vm_flags;
-	vma->page_prot = uhmm__vm_page_prot(vm_flags);
+	vma->page_prot = uhmm__vm_page_prot(NULL, vm_flags);
 	/* Pages that are copied on write are found by it. */
-	vma->pgoff = *addr >> UHMM_PAGE_SHIFT;
+	vma->pgoff = vma->anon_pgoff = *addr >> UHMM_PAGE_SHIFT;
 	err = uhmm__vma_link(vma);
 	if (err)
 		uhmm__vma_free(vma);

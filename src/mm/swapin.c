@@ -77,7 +77,7 @@ static void add_rmap(struct uhmm__fault *vmf, struct uhmm__frame *f, bool exclus
 		/* What several may map is to be found from the oldest of the family. */
 		if (!exclusive)
 			av = anon_vma_root(av);
-		store_relaxed(&f->index, vma_pgoff(vmf->vma, vmf->address));
+		store_relaxed(&f->index, vma_anon_pgoff(vmf->vma, vmf->address));
 		store_release(&f->mapping, (uintptr_t)av | MAPPING_ANON);
 	}
 	folio_add_anon_rmap(f, vmf->vma->mm, exclusive);

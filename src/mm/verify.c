@@ -3,8 +3,8 @@
  * The verifier: walks everything that a machine has and checks every invariant that holds while no
  * task is inside the library. Here: tables and frames; verify_mm.c: mms, VMAs, rmap and entries.
  *
- * It first counts, for each frame, the entries that map it, the LRU batches that hold it and the
- * free lists that it is on; then it goes over the frames and compares. Its memory is reserved, not
+ * It first counts, for each frame, the entries that map it, the LRU batches and page caches that
+ * hold it and the free lists that it is on; then it goes over the frames and compares. Its memory is reserved, not
  * allocated: it must neither use up injected failures nor show in the machine's memory.
  */
 #include "mm/verify.h"
@@ -196,15 +196,15 @@ static void check_tails(struct uhmm__verify *v, uhmm_pfn_t head)
 }
 
 /*
- * References: one per mapping, per batch and for the swap cache; what is left must be pins. Returns:
- * entries that map the folio.
+ * References: one per mapping, per batch and for the page cache or the swap cache; what is left must be
+ * pins. Returns: entries that map the folio.
  */
 static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(v->m, pfn);
 	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 	uint32_t batches = s->batched + s->lazyfree;
-	uint32_t cached = uhmm__verify_in_swap_cache(v, pfn);
+	uint32_t cached = s->cached + uhmm__verify_in_swap_cache(v, pfn);
 	uint64_t maps = check_pages(v, pfn), held = maps + batches + cached;
 	uint64_t ref = folio_ref_count(f);
 
@@ -219,10 +219,10 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "mapcount is %d, but %lu entries map the folio",
 			  folio_mapcount(f), (unsigned long)maps);
 	if (ref < held || (ref - held) % UHMM_PIN_BIAS)
-		bad_frame(v, pfn,
-			  "refcount is %lu, but %lu entries and %u batches%s hold the folio",
-			  (unsigned long)ref, (unsigned long)maps, batches,
-			  cached ? " and the swap cache" : "");
+		bad_frame(
+			v, pfn,
+			"refcount is %lu, but %lu entries, %u batches and %u caches hold the folio",
+			(unsigned long)ref, (unsigned long)maps, batches, cached);
 	if (maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
 		bad_frame(v, pfn, "mapped folio is not uptodate");
 	return maps;
@@ -239,6 +239,8 @@ static void check_free_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "free frame is mapped by %u entries", s->maps);
 	if (s->batched || s->lazyfree)
 		bad_frame(v, pfn, "free frame is in an LRU batch");
+	if (s->cached)
+		bad_frame(v, pfn, "free frame is in a page cache");
 	if (folio_ref_count(f))
 		bad_frame(v, pfn, "free frame has a reference");
 	if (folio_mapcount(f))
@@ -270,12 +272,14 @@ static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	if (folio_is_zone_device(f))
 		bad_frame(v, pfn, "RAM frame is marked as device memory");
 	maps = check_counts(v, pfn);
+	if (s->cached != !!folio_mapping(f))
+		bad_frame(v, pfn, "folio is in %u page caches", s->cached);
 	if (s->batched > 1)
 		bad_frame(v, pfn, "folio is in %u LRU batches", s->batched);
 	else if (s->batched && folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
-	else if (maps && !s->batched && !folio_test(f, PG_LRU))
-		bad_frame(v, pfn, "mapped folio is neither on the LRU nor in a batch");
+	else if ((maps || s->cached) && !s->batched && !folio_test(f, PG_LRU))
+		bad_frame(v, pfn, "folio in use is neither on the LRU nor in a batch");
 	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_SWAPCACHE))
 		bad_frame(v, pfn, "lazily freed folio is in the swap cache");
 	return folio_nr_pages(f);
@@ -461,6 +465,7 @@ static int verify_all(struct uhmm__verify *v)
 	err = uhmm__verify_mms(v);
 	if (err)
 		goto out;
+	uhmm__verify_files(v);
 	uhmm__verify_entries(v);
 	check_tables(v);
 	check_ram(v);

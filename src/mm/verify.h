@@ -12,6 +12,7 @@ struct uhmm__seen {
 	uint8_t batched;  /* times in a batch on its way to the LRU */
 	uint8_t lazyfree; /* times in a batch of MADV_FREE */
 	uint16_t free;	  /* times on a free list */
+	uint16_t cached;  /* times in a page cache */
 };
 
 /* What was seen of an anon_vma. */
@@ -55,6 +56,10 @@ void uhmm__verify_bad_frame(struct uhmm__verify *v, uhmm_pfn_t pfn, const char *
 
 /* mms and VMAs by themselves, and the anon_vmas between them. 0 or -ENOMEM. */
 int uhmm__verify_mms(struct uhmm__verify *v);
+/* All files; counts what their caches hold. */
+void uhmm__verify_files(struct uhmm__verify *v);
+/* Whether @f is the page that the VMA's file has for @addr. */
+bool uhmm__verify_file_page(const struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f);
 /* All page tables; counts what the entries map. Context: after uhmm__verify_mms(). */
 void uhmm__verify_entries(struct uhmm__verify *v);
 

@@ -90,7 +90,9 @@ static void check_vma_fields(struct uhmm__verify *v, struct uhmm_mm *mm, struct 
 		    vma_nr_readers(vma));
 	if (load_relaxed(&vma->lock_seq) == load_relaxed(&mm->lock_seq))
 		bad(v, "mm %lu: VMA at %#lx is write-locked", id, start);
-	if (vma->page_prot != uhmm__vm_page_prot(vma->flags))
+	if (!vma->file && vma->anon_pgoff != vma->pgoff)
+		bad(v, "mm %lu: VMA at %#lx without a file has two page offsets", id, start);
+	if (vma->page_prot != uhmm__vm_page_prot(vma->file, vma->flags))
 		bad(v, "mm %lu: VMA at %#lx has page_prot %#lx for flags %#lx", id, start,
 		    (unsigned long)vma->page_prot, (unsigned long)vma->flags);
 }
@@ -98,7 +100,7 @@ static void check_vma_fields(struct uhmm__verify *v, struct uhmm_mm *mm, struct 
 /* The chains from a VMA to anon_vmas; the other direction is in check_av(). */
 static size_t check_chains(struct uhmm__verify *v, struct uhmm_vma *vma)
 {
-	const uint64_t last = vma_pgoff(vma, vma->end) - 1;
+	const uint64_t last = vma_anon_pgoff(vma, vma->end) - 1;
 	struct uhmm__anon_vma *own = load_relaxed(&vma->anon_vma);
 	struct uhmm__anon_vma_chain *c;
 	bool found = false;
@@ -107,7 +109,7 @@ static size_t check_chains(struct uhmm__verify *v, struct uhmm_vma *vma)
 	uhmm__for_each_entry(c, &vma->chain, same_vma) {
 		nr++;
 		found |= c->anon_vma == own;
-		if (c->vma != vma || c->node.start != vma->pgoff || c->node.last != last)
+		if (c->vma != vma || c->node.start != vma->anon_pgoff || c->node.last != last)
 			bad(v, "mm %lu: VMA at %#lx has a chain of offsets [%#lx, %#lx]",
 			    id_of(vma->mm), (unsigned long)vma->start, (unsigned long)c->node.start,
 			    (unsigned long)c->node.last);
@@ -300,10 +302,10 @@ static void check_rmap(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 	uint64_t index = load_relaxed(&f->index) + (uint64_t)(page - f);
 	struct uhmm__itree_node *node;
 
-	if (vma_address(vma, index) != addr) {
+	if (vma_anon_address(vma, index) != addr) {
 		bad_frame(v, frame_pfn(v->m, page), "mm %lu: page at %#lx has the index of %#lx",
 			  id_of(v->mm), (unsigned long)addr,
-			  (unsigned long)vma_address(vma, index));
+			  (unsigned long)vma_anon_address(vma, index));
 		return;
 	}
 	if (v->rmap_vma == vma && v->rmap_av == av && v->rmap_node->start <= index &&
@@ -333,18 +335,18 @@ static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 	uhmm__seen(v, e->pfn)->maps++;
 	if (!v->vma || !folio_ref_count(f))
 		return; /* told already, or when the frame's turn comes */
-	if (!vma_is_cow_mapping(v->vma))
-		return;
-	if (e->write && !folio_test(page, PG_ANON_EXCLUSIVE))
+	if (vma_is_cow_mapping(v->vma) && e->write && !folio_test(page, PG_ANON_EXCLUSIVE))
 		bad_entry(v, addr, pte, "is writable, but its page is not anon-exclusive");
-	if (!vma_is_anonymous(v->vma))
-		return;
 	if (e->kind == ENTRY_DEVICE_EXCLUSIVE && !folio_test(page, PG_ANON_EXCLUSIVE))
 		bad_entry(v, addr, pte, "is exclusive, but its page is not anon-exclusive");
-	if (folio_test_anon(f))
+	if (folio_test_anon(f) && vma_is_cow_mapping(v->vma))
 		check_rmap(v, addr, pte, page);
-	else
+	else if (folio_test_anon(f))
+		bad_entry(v, addr, pte, "maps an anonymous page in a shared mapping");
+	else if (vma_is_anonymous(v->vma))
 		bad_entry(v, addr, pte, "maps a page that is not anonymous");
+	else if (!uhmm__verify_file_page(v->vma, addr, f))
+		bad_entry(v, addr, pte, "maps another page than its file has there");
 }
 
 /* A frame that a present or a device-exclusive entry maps: RAM in use, or device-coherent. */
@@ -368,7 +370,8 @@ static void check_present(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 			       PTE_PFN_MASK;
 	const uint64_t vma_says = PTE_PRESENT | PTE_USER | PTE_PROTNONE | PTE_NX;
 	/* A NUMA hint is as a page that nobody may access. */
-	const uint64_t prot = e->protnone || !v->vma ? uhmm__vm_page_prot(0) : v->vma->page_prot;
+	const uint64_t prot = e->protnone || !v->vma ? uhmm__vm_page_prot(NULL, 0)
+						     : v->vma->page_prot;
 
 	if (pte.val & ~known)
 		bad_entry(v, addr, pte, "has reserved bits");

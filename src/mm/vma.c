@@ -6,9 +6,13 @@
 
 #include "core/alloc.h"
 
-uint64_t uhmm__vm_page_prot(uint64_t flags)
+uint64_t uhmm__vm_page_prot(const struct uhmm_file *file, uint64_t flags)
 {
 	uint64_t prot = PTE_ACCESSED;
+
+	/* A file system that wants to hear of each first write. Models: vma_wants_writenotify(). */
+	if (file && file->kind == UHMM_FILE_REGULAR)
+		flags &= ~UHMM_VM_SHARED;
 
 	if (!(flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC)))
 		return prot | PTE_PROTNONE;
@@ -184,6 +188,7 @@ void uhmm__vma_free(struct uhmm_vma *vma)
 	struct uhmm_machine *m = vma->mm->machine;
 
 	uhmm__unlink_anon_vmas(vma);
+	uhmm__vma_put_file(vma);
 	/* The mm may be gone when the grace period ends. */
 	vma->machine = m;
 	uhmm__call_rcu(m, &vma->rcu, vma_rcu);
@@ -202,6 +207,7 @@ int uhmm__vma_link(struct uhmm_vma *vma)
 		return err;
 	}
 	vma->mm->nr_vmas++;
+	uhmm__vma_link_file(vma);
 	return 0;
 }
 
@@ -214,19 +220,52 @@ void uhmm__vma_unlink(struct uhmm_vma *vma)
 	vma->mm->nr_vmas--;
 }
 
+void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma)
+{
+	vma->i_mmap_node.start = vma->pgoff;
+	vma->i_mmap_node.last = vma_pgoff(vma, vma->end) - 1;
+	uhmm__itree_insert(&vma->file->mapping.i_mmap, &vma->i_mmap_node);
+	vma->in_i_mmap = true;
+}
+
+void uhmm__vma_i_mmap_remove(struct uhmm_vma *vma)
+{
+	uhmm__itree_remove(&vma->file->mapping.i_mmap, &vma->i_mmap_node);
+	vma->in_i_mmap = false;
+}
+
+/* Context: as both rmap locks want it. */
+static void set_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	int64_t delta = ((int64_t)start - (int64_t)vma->start) >> UHMM_PAGE_SHIFT;
+
+	vma->pgoff += (uint64_t)delta;
+	vma->anon_pgoff += (uint64_t)delta;
+	vma->start = start;
+	vma->end = end;
+}
+
 int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
+	struct uhmm__rwsem *i_mmap = NULL;
 	int err;
 
 	vma_start_write(vma);
 	err = uhmm__rangetree_resize(&vma->mm->vmas, vma->start, start, end);
 	if (err)
 		return err;
+	if (unlikely(vma->in_i_mmap)) {
+		i_mmap = &vma->file->mapping.i_mmap_rwsem;
+		uhmm__down_write(i_mmap);
+		uhmm__vma_i_mmap_remove(vma);
+	}
 	uhmm__anon_vma_pre_update(vma);
-	vma->pgoff += ((int64_t)start - (int64_t)vma->start) >> UHMM_PAGE_SHIFT;
-	vma->start = start;
-	vma->end = end;
+	set_range(vma, start, end);
 	uhmm__anon_vma_post_update(vma);
+	if (unlikely(i_mmap)) {
+		uhmm__vma_i_mmap_insert(vma);
+		uhmm__up_write(i_mmap);
+	}
 	return 0;
 }
 
@@ -249,13 +288,16 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 	new->flags = vma->flags;
 	new->page_prot = vma->page_prot;
 	new->pgoff = vma_pgoff(vma, addr);
-	new->file = vma->file;
+	new->anon_pgoff = vma_anon_pgoff(vma, addr);
 	store_relaxed(&new->maybe_guard, load_relaxed(&vma->maybe_guard));
+	uhmm__vma_set_file(new, vma->file);
 	err = uhmm__anon_vma_clone(new, vma);
 	if (err) {
 		uhmm__vma_free(new);
 		return err;
 	}
+	/* Before the other shrinks, so that an rmap walk misses no page. */
+	uhmm__vma_link_file(new);
 	vma_start_write(vma);
 	uhmm__vma_adjust_trans_huge(vma, addr);
 	uhmm__rangetree_write_begin(&mm->vmas);
@@ -303,9 +345,13 @@ static bool chains_agree(struct uhmm_vma *a, struct uhmm_vma *b)
 
 static bool can_merge(struct uhmm_vma *a, struct uhmm_vma *b)
 {
-	return a->end == b->start && a->flags == b->flags && a->file == b->file &&
-	       !(a->flags & UHMM__VM_SPECIAL) && vma_pgoff(a, b->start) == b->pgoff &&
-	       chains_agree(a, b);
+	if (a->end != b->start || a->flags != b->flags || a->file != b->file ||
+	    a->flags & UHMM__VM_SPECIAL || vma_pgoff(a, b->start) != b->pgoff ||
+	    !chains_agree(a, b))
+		return false;
+	/* Models: needs_adjacent_anon_pgoff(). */
+	return !a->file || a->flags & UHMM_VM_SHARED ||
+	       vma_anon_pgoff(a, b->start) == b->anon_pgoff;
 }
 
 /* @a takes over the range of @b. Failure, which only memory can cause, leaves two VMAs. */
@@ -348,5 +394,5 @@ void uhmm__vma_set_flags(struct uhmm_vma *vma, uint64_t flags)
 	vma_start_write(vma);
 	/* An rmap walk does not take mmap_lock; what it maps by the old ones is changed after this. */
 	WRITE_ONCE(vma->flags, flags);
-	WRITE_ONCE(vma->page_prot, uhmm__vm_page_prot(flags));
+	WRITE_ONCE(vma->page_prot, uhmm__vm_page_prot(vma->file, flags));
 }

@@ -21,6 +21,8 @@ struct uhmm__gather_batch {
 void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 {
 	g->mm = mm;
+	g->keep_cows = false;
+	g->file = false;
 	g->start = UINT64_MAX;
 	g->end = 0;
 	g->reclaim_pt = false;
@@ -99,6 +101,23 @@ static void gather_page(struct uhmm__gather *g, uint32_t index)
 		g->batches->index[g->batches->nr++] = index;
 }
 
+/*
+ * An entry that stays because the page is not the file's. Models: should_zap_folio() and what
+ * zap_nonpresent_ptes() does without even_cows.
+ */
+static bool keep_pte(struct uhmm_machine *m, pte_t pte)
+{
+	struct uhmm__frame *f;
+
+	if (pte_present(pte))
+		f = vm_normal_page(m, pte);
+	else if (leaf_has_pfn(pte) && leaf_type(pte) != LEAF_HWPOISON)
+		f = pfn_to_frame(m, leaf_pfn(pte));
+	else
+		return true;
+	return f && folio_test_anon(page_folio(f));
+}
+
 /* Remove one entry. False: it stays. Context: PTL; room in the gather. */
 static bool zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
 {
@@ -110,6 +129,9 @@ static bool zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		pte = ptep_get_and_clear(ptep);
 		gather_widen(g, addr);
 		page = vm_normal_page(m, pte);
+		if (page && unlikely(g->file) && pte_dirty(pte) &&
+		    !folio_test_anon(page_folio(page)))
+			folio_set(page, PG_DIRTY);
 		if (page)
 			gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
 		return true;
@@ -185,7 +207,7 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 		pte_t pte = ptep_get(ptep);
 
 		nr++;
-		if (pte_none(pte))
+		if (pte_none(pte) || (unlikely(g->keep_cows) && keep_pte(g->mm->machine, pte)))
 			continue;
 		if (!gather_room(g))
 			break;
@@ -247,6 +269,7 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	struct uhmm__pgtable *pgt = &vma->mm->pgt;
 	uhmm_vaddr_t addr = start;
 
+	g->file = vma->file;
 	while (addr < end) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(pgt, addr, &level);
@@ -279,4 +302,15 @@ void uhmm__zap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t 
 	uhmm__invalidate_start(&range);
 	uhmm__unmap_range(g, vma, start, end);
 	uhmm__invalidate_end(&range);
+}
+
+void uhmm__zap_file_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end,
+			  bool even_cows)
+{
+	struct uhmm__gather g;
+
+	uhmm__gather_init(&g, vma->mm);
+	g.keep_cows = !even_cows;
+	uhmm__zap_range(&g, vma, start, end);
+	uhmm__gather_finish(&g);
 }

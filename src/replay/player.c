@@ -200,6 +200,8 @@ static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		return play_in_mm(p, ev, uhmm__player_move);
 	case UHMM_TRACE_ADVISE:
 		return play_in_mm(p, ev, uhmm__player_advise);
+	case UHMM_TRACE_OBJ:
+		return uhmm__player_object(p, ev);
 	case UHMM_TRACE_TRUNC:
 		return uhmm__player_truncate(p, ev);
 	case UHMM_TRACE_FAULT_MAJOR:
@@ -210,13 +212,19 @@ static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		return 0;
 	case UHMM_TRACE_TASK:
 	case UHMM_TRACE_TASK_EXIT:
-	case UHMM_TRACE_OBJ:
 	case UHMM_TRACE_MARK:
 		return 0;
 	default:
 		player_count(p, UHMM_REPLAY_SKIPPED);
 		return 0;
 	}
+}
+
+/* That a fault waited for I/O is told by the event after it. */
+static bool is_major(const struct uhmm_trace_event *ev, const struct uhmm_trace_event *next)
+{
+	return ev->kind == UHMM_TRACE_FAULT && next && next->kind == UHMM_TRACE_FAULT_MAJOR &&
+	       next->tid == ev->tid && next->fault.addr == ev->fault.addr;
 }
 
 void uhmm_player_enter(struct uhmm_player *player)
@@ -253,6 +261,7 @@ int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *ca
 	uhmm_player_enter(player);
 	for (size_t i = 0; i < nr && likely(!err); i++) {
 		player_count(player, UHMM_REPLAY_EVENTS);
+		player->major = is_major(&events[i], i + 1 < nr ? &events[i + 1] : NULL);
 		err = play_event(player, &events[i]);
 	}
 	uhmm_player_leave(player);
@@ -366,6 +375,7 @@ void uhmm_player_destroy(struct uhmm_player *player)
 	for (size_t i = 0; i < p->nr_mirrors; i++)
 		uhmm_mirror_close(p->mirrors[i]);
 	uhmm_device_destroy(p->device);
+	uhmm__player_objects_exit(p);
 	uhmm_player_leave(p);
 	uhmm_task_destroy(p->idle);
 	uhmm_machine_destroy(p->machine);

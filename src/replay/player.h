@@ -4,16 +4,18 @@
  *
  *	player.c        creation, tasks, address spaces, the switch over events
  *	player_area.c   what the trace says of each range of addresses
+ *	player_object.c files and shared memory
  *	player_map.c    mappings: map, unmap, protect, move, advise
  *	player_fault.c  accesses, offload, agreement with the trace
  *	player_replay.c a trace through several players side by side
  *
- * The model knows one kind of memory so far, the trace several. So beside each address space stands
- * a map of areas, which says what the trace's mapping really is.
+ * Beside each address space stands a map of areas, which says what the trace's mapping really is: the
+ * model does not have all kinds of memory that a trace has.
  */
 #ifndef UHMM_REPLAY_PLAYER_H
 #define UHMM_REPLAY_PLAYER_H
 
+#include <uhmm/file.h>
 #include <uhmm/replay.h>
 
 #include "core/compiler.h"
@@ -22,10 +24,10 @@
 /* ---- areas ---- */
 
 enum area_kind {
-	AREA_ANON, /* private anonymous memory, and so what the model means by it */
-	AREA_FILE, /* private mapping of a file */
-	AREA_SHARED,
-	AREA_SPECIAL, /* [vdso] and the like */
+	AREA_ANON,    /* private anonymous memory */
+	AREA_FILE,    /* private mapping of a file */
+	AREA_SHARED,  /* shared mapping of a file or of anonymous memory */
+	AREA_SPECIAL, /* [vdso] and the like: anonymous memory in the model */
 };
 
 #define AREA_GROWSDOWN BIT(0)
@@ -98,6 +100,13 @@ struct recent_fault {
 };
 #define NR_RECENT 1024
 
+/* An object of the trace. */
+struct player_object {
+	struct uhmm_file *file; /* NULL: not mapped yet */
+	uint32_t kind;		/* enum uhmm_trace_obj_kind */
+	bool cold;		/* there was a major fault: not all of it is in the page cache */
+};
+
 struct uhmm_player {
 	struct uhmm_player_config config;
 	int32_t *tids;	/* sorted */
@@ -109,6 +118,9 @@ struct uhmm_player {
 	const struct uhmm_trace_caps *caps;
 	struct player_mm **mms; /* by number in the trace */
 	uint32_t nr_mms, cap_mms;
+	struct player_object *objects; /* by number in the trace; 0 is none */
+	uint32_t cap_objects;
+	bool major; /* the fault that is being played waited for I/O */
 	/* Mirrors of address spaces that ended; closing one would empty the device. */
 	struct uhmm_mirror **mirrors;
 	size_t nr_mirrors, cap_mirrors;
@@ -155,10 +167,24 @@ int uhmm__player_move(struct uhmm_player *p, struct player_mm *mm,
 		      const struct uhmm_trace_event *ev);
 int uhmm__player_advise(struct uhmm_player *p, struct player_mm *mm,
 			const struct uhmm_trace_event *ev);
+
+/* ---- player_object.c ---- */
+
+int uhmm__player_object(struct uhmm_player *p, const struct uhmm_trace_event *ev);
+void uhmm__player_objects_exit(struct uhmm_player *p);
+/* mmap() of what an area says; @flags: MAP_FIXED and others beside the kind. 0 or an errno. */
+int uhmm__player_mmap(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
+		      uhmm_vaddr_t end, const struct player_area *area, int flags);
+/* The area now goes on to @end: so does its file. */
+int uhmm__player_grow(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t end);
+/* A fault near @addr is to come: a regular file's pages are in the cache, unless it is cold. */
+int uhmm__player_warm(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t addr);
+/* A fault on the area had to wait for I/O. */
+void uhmm__player_was_major(struct uhmm_player *p, const struct player_area *area);
 int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *ev);
-/* Map private anonymous memory at [start, end), over whatever is there. */
-int uhmm__player_map_anon(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
-			  uhmm_vaddr_t end, const struct player_area *attr, bool populate);
+/* Map at [start, end) what @attr says, over whatever is there. */
+int uhmm__player_map_range(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
+			   uhmm_vaddr_t end, const struct player_area *attr, bool populate);
 
 int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 		       const struct uhmm_trace_event *ev);

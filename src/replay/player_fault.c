@@ -35,7 +35,8 @@ static uint64_t counted(enum uhmm_counter c)
 
 static uint64_t wp_faults(void)
 {
-	return counted(UHMM_CNT_FAULT_COW_COPY) + counted(UHMM_CNT_FAULT_COW_REUSE);
+	return counted(UHMM_CNT_FAULT_COW_COPY) + counted(UHMM_CNT_FAULT_COW_REUSE) +
+	       counted(UHMM_CNT_FAULT_FILE_WP);
 }
 
 /* Faults on device pages that moved them: each is a range walk of its own. */
@@ -90,7 +91,7 @@ static int infer(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_
 		end = r.start;
 	player_count(p, UHMM_REPLAY_INFERRED_VMAS);
 	p->counts[UHMM_REPLAY_INFERRED_PAGES] += (end - start) >> UHMM_PAGE_SHIFT;
-	return uhmm__player_map_anon(p, mm, start, end, &attr, false);
+	return uhmm__player_map_range(p, mm, start, end, &attr, false);
 }
 
 /* The stack that grows if @addr is touched; false, and *@stack as it was, if there is none. */
@@ -118,6 +119,11 @@ static int cpu_access(struct uhmm_player *p, struct player_mm *mm, struct access
 	int ret;
 
 	player_count(p, UHMM_REPLAY_CPU_ACCESSES);
+	if (unlikely(a->area && a->area->obj)) {
+		ret = uhmm__player_warm(p, a->area, a->addr);
+		if (ret)
+			return ret;
+	}
 	switch (a->kind) {
 	case UHMM_TRACE_ACCESS_WRITE:
 		value = hash64(a->number ^ p->config.seed);
@@ -308,8 +314,8 @@ static uint8_t access_kind(struct uhmm_player *p, const struct player_area *area
 static void count_kind(struct uhmm_player *p, const struct player_area *area)
 {
 	static const uint8_t counts[] = {
-		[AREA_FILE] = UHMM_REPLAY_AS_ANON_FILE,
-		[AREA_SHARED] = UHMM_REPLAY_AS_ANON_SHARED,
+		[AREA_FILE] = UHMM_REPLAY_FILE_ACCESSES,
+		[AREA_SHARED] = UHMM_REPLAY_SHARED_ACCESSES,
 		[AREA_SPECIAL] = UHMM_REPLAY_AS_ANON_SPECIAL,
 	};
 
@@ -350,6 +356,8 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	if (unlikely(ret))
 		return ret;
 	a.kind = access_kind(p, grows.value ? grows.value : a.area, ev->fault.access);
+	if (unlikely(p->major))
+		uhmm__player_was_major(p, a.area);
 	count_kind(p, a.area);
 	p->agreement.faults += !ev->fault.source;
 	if (unlikely(ev->fault.source || offloaded(p, &a, ev->tid))) {

@@ -59,19 +59,21 @@ static int populate(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t st
 
 		if (!(area->prot & (UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_WRITE)))
 			continue;
-		check(p, uhmm_madvise(mm->mm, from, to - from,
-				      area->prot & UHMM_TRACE_PROT_WRITE ? MADV_POPULATE_WRITE
-									 : MADV_POPULATE_READ));
+		check(p,
+		      uhmm_madvise(mm->mm, from, to - from,
+				   area->prot & UHMM_TRACE_PROT_WRITE && area->kind != AREA_SHARED
+					   ? MADV_POPULATE_WRITE
+					   : MADV_POPULATE_READ));
 	}
 	return uhmm__area_change(&mm->areas, start, end, 0, AREA_POPULATED, -1);
 }
 
-int uhmm__player_map_anon(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
-			  uhmm_vaddr_t end, const struct player_area *attr, bool fill)
+int uhmm__player_map_range(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
+			   uhmm_vaddr_t end, const struct player_area *attr, bool fill)
 {
-	int flags = MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED |
-		    (attr->flags & AREA_GROWSDOWN ? MAP_GROWSDOWN : 0) | (fill ? MAP_POPULATE : 0);
-	int err = uhmm_mmap(mm->mm, start, end - start, prot_of(attr), flags, NULL, 0, NULL);
+	int flags = MAP_FIXED | (attr->flags & AREA_GROWSDOWN ? MAP_GROWSDOWN : 0) |
+		    (fill ? MAP_POPULATE : 0);
+	int err = uhmm__player_mmap(p, mm, start, end, attr, flags);
 
 	check(p, err);
 	return err ? uhmm__area_clear(&mm->areas, start, end)
@@ -128,7 +130,7 @@ static int overlay(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t sta
 			old = r.value;
 		to = MIN(end, old ? r.end : r.start);
 		if (!old || !continues(old, attr)) {
-			err = uhmm__player_map_anon(p, mm, at, to, attr, false);
+			err = uhmm__player_map_range(p, mm, at, to, attr, false);
 		} else {
 			attr->flags |= old->flags &
 				       (AREA_HUGE | AREA_FORKED | AREA_DONTFORK | AREA_POPULATED);
@@ -154,7 +156,7 @@ int uhmm__player_map(struct uhmm_player *p, struct player_mm *mm, const struct u
 		return overlay(p, mm, ev->map.start, end, &attr);
 	if (fill)
 		attr.flags |= AREA_POPULATED;
-	return uhmm__player_map_anon(p, mm, ev->map.start, end, &attr, fill);
+	return uhmm__player_map_range(p, mm, ev->map.start, end, &attr, fill);
 }
 
 int uhmm__player_unmap(struct uhmm_player *p, struct player_mm *mm,
@@ -207,10 +209,10 @@ static int move_inexactly(struct uhmm_player *p, struct player_mm *mm,
 		attr.offset -= ev->move.new_start - ev->move.old_start;
 	}
 	if (ev->move.old_start == ev->move.new_start) /* grows where something is in the way */
-		return uhmm__player_map_anon(p, mm, ev->move.old_start + old_len,
-					     ev->move.old_start + new_len, &attr, false);
-	err = uhmm__player_map_anon(p, mm, ev->move.new_start, ev->move.new_start + new_len, &attr,
-				    false);
+		return uhmm__player_map_range(p, mm, ev->move.old_start + old_len,
+					      ev->move.old_start + new_len, &attr, false);
+	err = uhmm__player_map_range(p, mm, ev->move.new_start, ev->move.new_start + new_len, &attr,
+				     false);
 	if (err || ev->move.flags & (UHMM_TRACE_MOVE_DONTUNMAP | UHMM_TRACE_MOVE_DUP))
 		return err;
 	check(p, uhmm_munmap(mm->mm, ev->move.old_start, old_len));
@@ -250,15 +252,20 @@ int uhmm__player_move(struct uhmm_player *p, struct player_mm *mm,
 	bool in_place = ev->move.old_start == ev->move.new_start;
 	bool keep = ev->move.flags & UHMM_TRACE_MOVE_DONTUNMAP;
 	int flags = in_place ? 0 : MREMAP_MAYMOVE | MREMAP_FIXED;
+	const struct player_area *area;
 
 	player_count(p, UHMM_REPLAY_MOVES);
 	if (ev->move.old_end > UHMM_TASK_SIZE || ev->move.new_end > UHMM_TASK_SIZE ||
 	    (in_place && new_len <= old_len))
 		return 0;
-	if (ev->move.flags & UHMM_TRACE_MOVE_DUP)
-		return move_inexactly(p, mm, ev, old_len, new_len);
-	if (keep)
+	if (ev->move.flags & UHMM_TRACE_MOVE_DUP) {
+		old_len = 0;
+		keep = true;
+	} else if (keep)
 		flags |= MREMAP_DONTUNMAP;
+	area = area_find(&mm->areas, ev->move.old_start);
+	if (area && uhmm__player_grow(p, area, ev->move.old_start + new_len))
+		return -ENOMEM;
 	if (uhmm_mremap(mm->mm, ev->move.old_start, old_len, new_len, flags,
 			in_place ? 0 : ev->move.new_start, NULL))
 		return move_inexactly(p, mm, ev, old_len, new_len);
@@ -290,6 +297,7 @@ static int note_advice(struct player_mm *mm, uint32_t advice, uhmm_vaddr_t start
 		return uhmm__area_change(&mm->areas, start, end, AREA_DONTFORK, 0, -1);
 	case MADV_DONTNEED:
 	case MADV_FREE:
+	case MADV_REMOVE:
 		return uhmm__area_change(&mm->areas, start, end, AREA_POPULATED, 0, -1);
 	case MADV_POPULATE_READ:
 	case MADV_POPULATE_WRITE:
@@ -321,7 +329,6 @@ int uhmm__player_advise(struct uhmm_player *p, struct player_mm *mm,
 	case UHMM_TRACE_ADV_MLOCK_ONFAULT:
 	case UHMM_TRACE_ADV_MUNLOCK:
 		return 0;
-	case MADV_REMOVE:
 	case MADV_DONTNEED_LOCKED:
 		advice = MADV_DONTNEED;
 		break;
@@ -334,31 +341,4 @@ int uhmm__player_advise(struct uhmm_player *p, struct player_mm *mm,
 	else if (err != ev->advise.error)
 		player_count(p, UHMM_REPLAY_REFUSED);
 	return note_advice(mm, advice, start, end);
-}
-
-/* Pages of an object are gone: from wherever it is mapped. */
-int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *ev)
-{
-	player_count(p, UHMM_REPLAY_TRUNCATES);
-	for (uint32_t n = 0; n < p->nr_mms; n++) {
-		struct player_mm *mm = p->mms[n];
-		struct uhmm__range r;
-
-		if (!mm)
-			continue;
-		uhmm__rangetree_for_each(&mm->areas.tree, &r, 0, UINT64_MAX)
-		{
-			const struct player_area *area = r.value;
-			uint64_t from = r.start + area->offset, to = r.end + area->offset;
-
-			if (area->obj != ev->trunc.obj || from >= to)
-				continue;
-			from = MAX(from, ev->trunc.start & UHMM_PAGE_MASK);
-			to = MIN(to, ev->trunc.end & UHMM_PAGE_MASK);
-			if (from < to)
-				check(p, uhmm_madvise(mm->mm, from - area->offset, to - from,
-						      MADV_DONTNEED));
-		}
-	}
-	return 0;
 }

@@ -86,6 +86,7 @@ START_TEST(machine_create_einval)
 	BAD(nr_cpus = UHMM_MAX_CPUS + 1);
 	BAD(content = (enum uhmm_content)9);
 	BAD(combined_wait = (enum uhmm_combined_wait)9);
+	BAD(device_private_write = (enum uhmm_device_private_write)9);
 	BAD(ram_bytes = PAGE);
 	BAD(ram_bytes = 1UL << 60);
 	BAD(device_bytes = 1UL << 60);
@@ -203,10 +204,109 @@ START_TEST(mmap_eopnotsupp)
 {
 	uhmm_vaddr_t at = 7;
 
-	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_SHARED | MAP_ANONYMOUS, NULL, 0, &at),
-		  -EOPNOTSUPP);
-	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_PRIVATE, NULL, 0, &at), -EOPNOTSUPP);
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, ANON | MAP_HUGETLB, NULL, 0, &at), -EOPNOTSUPP);
 	expect_eq(at, 7);
+}
+END_TEST
+
+START_TEST(mmap_ebadf)
+{
+	uhmm_vaddr_t at = 7;
+
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_PRIVATE, NULL, 0, &at), -EBADF);
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_SHARED, NULL, 0, &at), -EBADF);
+	expect_eq(at, 7);
+}
+END_TEST
+
+static struct uhmm_file *a_file(enum uhmm_file_kind kind, uint64_t npages)
+{
+	struct uhmm_file *file;
+
+	expect_eq(uhmm_file_create(f.m, kind, npages * PAGE, &file), 0);
+	return file;
+}
+
+START_TEST(mmap_eoverflow)
+{
+	struct uhmm_file *file = a_file(UHMM_FILE_MEMORY, 1);
+	uhmm_vaddr_t at = 7;
+
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_SHARED, file, UINT64_MAX, &at), -EOVERFLOW);
+	expect_eq(uhmm_mmap(f.mm, 0, PAGE, RW, MAP_SHARED, file, 1UL << 51, &at), -EOVERFLOW);
+	expect_eq(at, 7);
+	uhmm_file_put(file);
+}
+END_TEST
+
+START_TEST(file_create_errors)
+{
+	struct uhmm_file *file = NULL;
+
+	expect_eq(uhmm_file_create(f.m, (enum uhmm_file_kind)7, PAGE, &file), -EINVAL);
+	expect_eq(uhmm_file_create(f.m, UHMM_FILE_REGULAR, UINT64_MAX, &file), -EFBIG);
+	WITHOUT_MEMORY(uhmm_file_create(f.m, UHMM_FILE_REGULAR, PAGE, &file));
+	expect(!file);
+}
+END_TEST
+
+START_TEST(file_calls_errors)
+{
+	struct uhmm_file *file = a_file(UHMM_FILE_REGULAR, 4);
+	char byte = 1;
+
+	expect_eq(uhmm_file_truncate(file, UINT64_MAX), -EFBIG);
+	expect_eq(uhmm_file_size(file), 4 * PAGE);
+	expect_eq(uhmm_file_punch_hole(file, PAGE, 0), -EINVAL);
+	expect_eq(uhmm_file_punch_hole(file, PAGE, UINT64_MAX), -EINVAL);
+	expect_eq(uhmm_file_write(file, UINT64_MAX - 1, &byte, 1), -EFBIG);
+	expect_eq(uhmm_file_write(file, 4 * PAGE, &byte, UINT64_MAX), -EFBIG);
+	uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 0);
+	expect_eq(uhmm_file_populate(file, 0, 4), -ENOMEM);
+	uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 0);
+	expect_eq(uhmm_file_read(file, 0, &byte, 1), -ENOMEM);
+	uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 0);
+	expect_eq(uhmm_file_write(file, 6 * PAGE, &byte, 1), -ENOMEM);
+	uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 0, 0);
+	expect_eq(uhmm_file_size(file), 4 * PAGE);
+	expect_eq(uhmm_file_nr_cached(file), 0);
+	uhmm_file_put(file);
+}
+END_TEST
+
+START_TEST(msync_errors)
+{
+	expect_eq(uhmm_msync(f.mm, AT + 1, PAGE, MS_SYNC), -EINVAL);
+	expect_eq(uhmm_msync(f.mm, AT, PAGE, MS_SYNC | MS_ASYNC), -EINVAL);
+	expect_eq(uhmm_msync(f.mm, AT, PAGE, 64), -EINVAL);
+	expect_eq(uhmm_msync(f.mm, AT - PAGE, 2 * PAGE, MS_SYNC), -ENOMEM);
+	expect_eq(uhmm_munmap(f.mm, AT, 4 * PAGE), 0);
+	expect_eq(uhmm_mmap(f.mm, AT, PAGE, RW, ANON | MAP_FIXED | MAP_LOCKED, NULL, 0, NULL), 0);
+	expect_eq(uhmm_msync(f.mm, AT, PAGE, MS_INVALIDATE), -EBUSY);
+}
+END_TEST
+
+START_TEST(madvise_of_files)
+{
+	struct uhmm_file *file = a_file(UHMM_FILE_MEMORY, 1);
+
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_REMOVE), -EINVAL);
+	expect_eq(uhmm_mmap(f.mm, AT, PAGE, RW, MAP_PRIVATE | MAP_FIXED, file, 0, NULL), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_REMOVE), -EACCES);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_FREE), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, 18 /* MADV_WIPEONFORK */), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), 0);
+	expect_eq(uhmm_munmap(f.mm, AT, PAGE), 0);
+	uhmm_file_put(file);
+}
+END_TEST
+
+START_TEST(mremap_doubles_shared_memory_only)
+{
+	uhmm_vaddr_t out = 7;
+
+	expect_eq(uhmm_mremap(f.mm, AT, 0, PAGE, MREMAP_MAYMOVE, 0, &out), -EINVAL);
+	expect_eq(out, 7);
 }
 END_TEST
 
@@ -1033,6 +1133,13 @@ int main(void)
 	tcase_add_test(tc, mmap_enomem);
 	tcase_add_test(tc, mmap_eexist);
 	tcase_add_test(tc, mmap_eopnotsupp);
+	tcase_add_test(tc, mmap_ebadf);
+	tcase_add_test(tc, mmap_eoverflow);
+	tcase_add_test(tc, file_create_errors);
+	tcase_add_test(tc, file_calls_errors);
+	tcase_add_test(tc, msync_errors);
+	tcase_add_test(tc, madvise_of_files);
+	tcase_add_test(tc, mremap_doubles_shared_memory_only);
 	tcase_add_test(tc, munmap_einval);
 	tcase_add_test(tc, munmap_enomem);
 	tcase_add_test(tc, mprotect_einval);

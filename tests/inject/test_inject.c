@@ -18,12 +18,17 @@
 #define AREA 0x403fa000UL
 #define ELSEWHERE 0x7f0000000000UL
 
-enum { PAGES = 12 };
+/* One file, mapped both ways: pages 0..2 and a copy of page 0 written, the others not cached. */
+#define SHARED 0x50000000UL
+#define PRIVATE 0x60000000UL
+
+enum { PAGES = 12, FILE_PAGES = 80 };
 
 /* Pages 0..3 written, 4 read, 5 none, 6..7 on device 0, 8 on device 1, 9 shared by a fork, 10.. none */
 static struct world {
 	struct fixture f;
 	struct uhmm_mm *child;
+	struct uhmm_file *file;
 	uint64_t buf[PAGES * PAGE / 8];
 	uint64_t expected[PAGES]; /* first word of each page */
 } w;
@@ -33,6 +38,20 @@ static void migrate(unsigned int dev, unsigned int page, unsigned int n)
 	expect_eq(mirror_op(w.f.mirror[dev], UHMM_MIRROR_MIGRATE_TO_DEV, AREA + page * PAGE, n,
 			    w.buf, NULL),
 		  0);
+}
+
+static void map_files(void)
+{
+	expect_eq(uhmm_file_create(w.f.m, UHMM_FILE_REGULAR, FILE_PAGES * PAGE, &w.file), 0);
+	expect_eq(uhmm_mmap(w.f.mm, SHARED, FILE_PAGES * PAGE, RW, MAP_SHARED | MAP_FIXED, w.file,
+			    0, NULL),
+		  0);
+	expect_eq(uhmm_mmap(w.f.mm, PRIVATE, FILE_PAGES * PAGE, RW, MAP_PRIVATE | MAP_FIXED, w.file,
+			    0, NULL),
+		  0);
+	for (unsigned int i = 0; i < 3; i++)
+		put_word(w.f.mm, SHARED + i * PAGE, w.expected[i]);
+	put_word(w.f.mm, PRIVATE, 77);
 }
 
 static void setup(void)
@@ -52,6 +71,7 @@ static void setup(void)
 		w.expected[i] = 0x1111111111111111UL * (i + 1);
 		put_word(w.f.mm, AREA + i * PAGE, w.expected[i]);
 	}
+	map_files();
 	expect_eq(uhmm_mm_fork(w.f.mm, &w.child), 0);
 	/* All but page 9 is the process's own again. */
 	for (unsigned int i = 0; i < 9; i++) {
@@ -68,6 +88,7 @@ static void setup(void)
 static void teardown(void)
 {
 	uhmm_mmput(w.child);
+	uhmm_file_put(w.file);
 	fixture_destroy(&w.f);
 }
 
@@ -267,6 +288,91 @@ static int access_combined(void)
 	return access_by(UHMM_COMBINED);
 }
 
+/* ---- files ---- */
+
+static int file_new(void)
+{
+	struct uhmm_file *file;
+	int err = uhmm_file_create(w.f.m, UHMM_FILE_MEMORY, PAGE, &file);
+
+	if (!err)
+		uhmm_file_put(file);
+	return err;
+}
+
+static int file_map(void)
+{
+	return uhmm_mmap(w.f.mm, ELSEWHERE, 4 * PAGE, RW, MAP_SHARED | MAP_FIXED, w.file, 1, NULL);
+}
+
+static int shared_anon(void)
+{
+	return uhmm_mmap(w.f.mm, ELSEWHERE, 4 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED,
+			 NULL, 0, NULL);
+}
+
+/* Nothing of it is cached yet. */
+static int file_touch(void)
+{
+	return uhmm_cpu_read(w.f.mm, SHARED + 70 * PAGE, NULL, 1, NULL);
+}
+
+static int file_copy(void)
+{
+	uint64_t word = 3;
+
+	return uhmm_cpu_write(w.f.mm, PRIVATE + 71 * PAGE, &word, 8, NULL);
+}
+
+static int file_store(void)
+{
+	return uhmm_cpu_write(w.f.mm, SHARED + 1 * PAGE, &w.expected[1], 8, NULL);
+}
+
+static int file_write(void)
+{
+	int64_t n = uhmm_file_write(w.file, 75 * PAGE, w.buf, 2 * PAGE);
+
+	return n == 2 * PAGE ? 0 : n < 0 ? (int)n : -ENOMEM;
+}
+
+static int file_populate(void)
+{
+	return uhmm_file_populate(w.file, 0, FILE_PAGES);
+}
+
+static int file_protect(void)
+{
+	return uhmm_mprotect(w.f.mm, SHARED + 2 * PAGE, PAGE, PROT_READ);
+}
+
+static int file_move(void)
+{
+	return uhmm_mremap(w.f.mm, PRIVATE, 4 * PAGE, 4 * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
+			   ELSEWHERE, NULL);
+}
+
+static int file_dev_read(void)
+{
+	return mirror_op(w.f.mirror[0], UHMM_MIRROR_READ, PRIVATE, PAGES, w.buf, NULL);
+}
+
+static int file_to_dev(void)
+{
+	return mirror_op(w.f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, PRIVATE, 1, w.buf, NULL);
+}
+
+/* These need no memory: what frees must not fail. */
+static int file_truncate(void)
+{
+	return uhmm_file_truncate(w.file, FILE_PAGES * PAGE / 2);
+}
+
+static int file_sync(void)
+{
+	return uhmm_msync(w.f.mm, SHARED, FILE_PAGES * PAGE, MS_SYNC);
+}
+
 /* Without a slot a page stays where it is. */
 static int swap_out(void)
 {
@@ -358,6 +464,20 @@ static const struct operation {
 	OP(access_ftm, false),
 	OP(access_mfm, false),
 	OP(access_combined, false),
+	OP(file_new, false),
+	OP(file_map, false),
+	OP(shared_anon, false),
+	OP(file_touch, false),
+	OP(file_copy, false),
+	OP(file_store, false),
+	OP(file_write, false),
+	OP(file_populate, false),
+	OP(file_protect, false),
+	OP(file_move, true),
+	OP(file_dev_read, false),
+	OP(file_to_dev, false),
+	OP(file_truncate, false),
+	OP(file_sync, false),
 	OP(swap_out, false),
 	OP(swap_in_read, false),
 	OP(swap_in_write, false),
@@ -375,7 +495,7 @@ enum { NR_OPERATIONS = sizeof(operations) / sizeof(operations[0]) };
 static bool documented(const struct operation *op, int err)
 {
 	if (err == -ENOENT)
-		return op->run == to_dev || op->run == on_fault;
+		return op->run == to_dev || op->run == on_fault || op->run == file_to_dev;
 	/* madvise(2) says this of VMAs that it cannot cut. */
 	return err == (op->run == advise ? -EAGAIN : -ENOMEM);
 }
@@ -385,6 +505,10 @@ static void check_contents(void)
 	for (unsigned int i = 0; i < PAGES; i++)
 		expect_eq(get_word(w.f.mm, AREA + i * PAGE), w.expected[i]);
 	expect_eq(get_word(w.child, AREA + 9 * PAGE), w.expected[9]);
+	for (unsigned int i = 0; i < 3; i++)
+		expect_eq(get_word(w.f.mm, SHARED + i * PAGE), w.expected[i]);
+	expect_eq(get_word(w.f.mm, PRIVATE), 77);
+	expect_eq(get_word(w.child, PRIVATE), 77);
 }
 
 static void check_after(const struct operation *op, enum uhmm_inject site, unsigned int nth,
@@ -456,7 +580,8 @@ START_TEST(nth_allocation_fails)
 	       failed[UHMM_INJECT_META], failed[UHMM_INJECT_FRAME], failed[UHMM_INJECT_DEVICE]);
 	/* These need no memory, or cope without. */
 	if (op->run != drop && op->run != cpu_read_new && op->run != cpu_from_device &&
-	    op->run != swap_out)
+	    op->run != file_truncate && op->run != file_touch && op->run != file_store &&
+	    op->run != file_sync && op->run != swap_out)
 		expect(failed[0] + failed[1] + failed[2] > 0);
 }
 END_TEST

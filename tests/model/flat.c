@@ -15,12 +15,26 @@
 
 static uint8_t *bytes_of(const struct flat *f, const struct flat_mm *mm, unsigned int page)
 {
+	const struct flat_page *p = &mm->page[page];
+
+	if (flat_is_shared(p))
+		return f->obj[p->obj] + p->index * f->unit;
 	return mm->bytes + page * f->unit;
 }
 
+/* What a page holds that nobody has written to. */
 static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
 {
-	memset(bytes_of(f, mm, first), 0, n * f->unit);
+	for (unsigned int i = first; i < first + n; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (flat_is_shared(p))
+			continue;
+		if (p->obj)
+			memcpy(bytes_of(f, mm, i), f->obj[p->obj] + p->index * f->unit, f->unit);
+		else
+			memset(bytes_of(f, mm, i), 0, f->unit);
+	}
 }
 
 void flat_init(struct flat *f, size_t unit)
@@ -32,12 +46,37 @@ void flat_init(struct flat *f, size_t unit)
 		if (!f->mm[i].bytes)
 			abort();
 	}
+	for (int i = 1; i < FLAT_OBJS; i++) {
+		f->obj[i] = calloc(FLAT_PAGES, unit);
+		if (!f->obj[i])
+			abort();
+	}
+	for (uint64_t i = 0; i < FLAT_PAGES; i++) {
+		uint64_t word = i + 1;
+
+		memcpy(f->obj[FLAT_PRIVATE_FILE] + i * unit, &word, sizeof(word));
+	}
 }
 
 void flat_exit(struct flat *f)
 {
 	for (int i = 0; i < FLAT_PROCS; i++)
 		free(f->mm[i].bytes);
+	for (int i = 1; i < FLAT_OBJS; i++)
+		free(f->obj[i]);
+}
+
+unsigned int flat_free_object(const struct flat *f)
+{
+	bool used[FLAT_OBJS] = { false };
+
+	for (int m = 0; m < FLAT_PROCS; m++)
+		for (int i = 0; f->mm[m].alive && i < FLAT_PAGES; i++)
+			used[f->mm[m].page[i].obj] = true;
+	for (unsigned int obj = FLAT_SHARED_ANON; obj < FLAT_OBJS; obj++)
+		if (!used[obj])
+			return obj;
+	return FLAT_NO_OBJ;
 }
 
 void flat_kill(struct flat *f, unsigned int proc)
@@ -64,7 +103,7 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
 		c->page[i] = p->page[i];
-		if (!p->page[i].wipeonfork)
+		if (!p->page[i].wipeonfork && !flat_is_shared(&p->page[i]))
 			memcpy(bytes_of(f, c, i), bytes_of(f, p, i), f->unit);
 	}
 }
@@ -88,10 +127,18 @@ void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v)
 	bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit] = v;
 }
 
-int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot)
+int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot,
+	      unsigned int obj, unsigned int index)
 {
 	for (unsigned int i = first; i < first + n; i++)
-		mm->page[i] = (struct flat_page){ .mapped = true, .prot = (uint8_t)prot };
+		mm->page[i] =
+			(struct flat_page){ .mapped = true,
+					    .prot = (uint8_t)prot,
+					    .obj = (uint8_t)obj,
+					    .index = (uint16_t)(obj ? index + i - first : 0) };
+	/* Shared anonymous memory is new each time. */
+	if (obj >= FLAT_SHARED_ANON)
+		memset(f->obj[obj], 0, FLAT_PAGES * f->unit);
 	clear(f, mm, first, n);
 	return 0;
 }
@@ -120,6 +167,33 @@ int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsign
 	return hole < 0 ? 0 : -ENOMEM;
 }
 
+int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	int hole = flat_first_without(mm, first, n, PROT_NONE);
+
+	for (unsigned int i = first; i < first + n; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (!p->mapped)
+			continue;
+		if (!p->obj)
+			return -EINVAL;
+		if (!flat_is_shared(p))
+			return -EACCES;
+		if (f)
+			memset(bytes_of(f, mm, i), 0, f->unit);
+	}
+	return hole < 0 ? 0 : -ENOMEM;
+}
+
+int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice)
+{
+	for (unsigned int i = first; i < first + n && advice == MADV_WIPEONFORK; i++)
+		if (mm->page[i].mapped && mm->page[i].obj)
+			return -EINVAL;
+	return flat_first_without(mm, first, n, PROT_NONE) < 0 ? 0 : -ENOMEM;
+}
+
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice)
 {
 	int hole = flat_first_without(mm, first, n, PROT_NONE);
@@ -129,6 +203,8 @@ int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advi
 
 		if (!p->mapped)
 			continue;
+		if (advice == MADV_WIPEONFORK && p->obj)
+			return -EINVAL;
 		if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
 			p->dontfork = advice == MADV_DONTFORK;
 		else if (advice == MADV_WIPEONFORK || advice == MADV_KEEPONFORK)
@@ -156,9 +232,9 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 		/* Gaps between several mappings stay what they are at the new place. */
 		if (old_n == new_n && !mm->page[old + i].mapped)
 			continue;
-		clear(f, mm, new + i, 1);
 		mm->page[new + i] = i < n ? mm->page[old + i] : first;
-		if (i < n)
+		clear(f, mm, new + i, 1);
+		if (i < n && !flat_is_shared(&mm->page[old + i]))
 			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
 	}
 	clear(f, mm, old, old_n);

@@ -1,7 +1,11 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * flat.h - what processes may see of memory, and nothing else: per process an array of pages, each
- * with its rights and bytes. No sharing, no page tables, no devices.
+ * with its rights and bytes; and objects, whose bytes several pages may be. No page tables, no
+ * devices.
+ *
+ * An object is mapped either shared only, or private only and then never changes: so it makes no
+ * difference when a private page is copied.
  */
 #ifndef TESTS_MODEL_FLAT_H
 #define TESTS_MODEL_FLAT_H
@@ -15,6 +19,12 @@ enum {
 	FLAT_PROCS = 5,
 	FLAT_PAGE_SIZE = 4096,
 	FLAT_TAG = 8, /* bytes a page really has where contents are tags */
+
+	FLAT_NO_OBJ = 0,
+	FLAT_PRIVATE_FILE = 1, /* mapped private only; page i holds i + 1 at first */
+	FLAT_SHARED_FILE = 2,  /* mapped shared only */
+	FLAT_SHARED_ANON = 3,  /* and the following */
+	FLAT_OBJS = 6,
 };
 
 /*
@@ -26,7 +36,9 @@ enum { FLAT_HUGE = (FLAT_PAGES - 512) / 2 };
 
 struct flat_page {
 	bool mapped, dontfork, wipeonfork;
-	uint8_t prot; /* PROT_* */
+	uint8_t prot;	/* PROT_* */
+	uint8_t obj;	/* FLAT_NO_OBJ: anonymous and private */
+	uint16_t index; /* in the object */
 };
 
 struct flat_mm {
@@ -38,6 +50,7 @@ struct flat_mm {
 struct flat {
 	size_t unit; /* bytes of a page: FLAT_PAGE_SIZE or FLAT_TAG */
 	struct flat_mm mm[FLAT_PROCS];
+	uint8_t *obj[FLAT_OBJS]; /* FLAT_PAGES units each; [0] is not used */
 };
 
 void flat_init(struct flat *f, size_t unit);
@@ -52,12 +65,24 @@ int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned in
 uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at);
 void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v);
 
+static inline bool flat_is_shared(const struct flat_page *p)
+{
+	return p->obj > FLAT_PRIVATE_FILE;
+}
+
+/* An object for shared anonymous memory that nobody maps; FLAT_NO_OBJ if there is none. */
+unsigned int flat_free_object(const struct flat *f);
+
 /* As system calls; 0 or a negative errno. */
-int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
+int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot,
+	      unsigned int obj, unsigned int index);
+/* MADV_REMOVE; @f NULL: only what it answers. */
+int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_munmap(struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
 int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
+int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_populate(const struct flat_mm *mm, unsigned int first, unsigned int n, bool write);
 /* A move that succeeded. @keep: MREMAP_DONTUNMAP. */
 void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned int old_n,

@@ -32,6 +32,8 @@ enum {
 	SOME_ERROR = 0x7ffffffe,
 };
 
+static const int fork_advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK };
+
 struct proc {
 	struct uhmm_mm *mm;
 	struct uhmm_task *task[FIXTURE_CPUS];
@@ -44,6 +46,7 @@ struct machine {
 	struct uhmm_task *boot;
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
+	struct uhmm_file *file[FLAT_SHARED_ANON]; /* FLAT_PRIVATE_FILE and FLAT_SHARED_FILE */
 	uhmm_pfn_t pinned[MAX_PINNED];
 	unsigned int nr_pinned;
 	bool warn_allowed;
@@ -57,7 +60,8 @@ struct lockstep {
 	void (*complain)(const char *message);
 	char text[4096]; /* of differences between machines */
 	uint8_t *buf;
-	bool fail_alloc; /* an allocation was told to fail, some time before */
+	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
+	bool fail_alloc;	 /* an allocation was told to fail, some time before */
 };
 
 /* What an operation gave on one machine. */
@@ -160,6 +164,20 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 						   : UHMM_MEMORY_DEVICE_PRIVATE;
 		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
 	}
+	/* One of the kinds each, which depends on the contents, that is on the seed. */
+	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
+		must(l, uhmm_file_create(m->m,
+					 (i & 1) == (l->config.content == UHMM_CONTENT_TAG)
+						 ? UHMM_FILE_REGULAR
+						 : UHMM_FILE_MEMORY,
+					 FLAT_PAGES * PAGE, &m->file[i]));
+	for (uint64_t i = 0; i < FLAT_PAGES; i++) {
+		uint64_t word = i + 1;
+
+		must(l, uhmm_file_write(m->file[FLAT_PRIVATE_FILE], i * PAGE, &word,
+					sizeof(word)) != sizeof(word));
+	}
+	must(l, uhmm_file_populate(m->file[FLAT_SHARED_FILE], 0, FLAT_PAGES));
 	must(l, uhmm_mm_create(m->m, &mm));
 	proc_start(l, m, 0, mm);
 	uhmm_task_leave();
@@ -189,6 +207,8 @@ static void machine_stop(struct lockstep *l, struct machine *m)
 			       uhmm_strategy_name(m->strategy), d, (unsigned long long)used);
 		uhmm_device_destroy(m->dev[d]);
 	}
+	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
+		uhmm_file_put(m->file[i]);
 	must(l, uhmm_machine_verify(m->m));
 	uhmm_task_leave();
 	uhmm_task_destroy(m->boot);
@@ -196,6 +216,14 @@ static void machine_stop(struct lockstep *l, struct machine *m)
 }
 
 /* ---- operations on a machine ---- */
+
+/* Where in its file a mapping begins: within the file to its end. */
+static unsigned int file_index(const struct op *op)
+{
+	if (op->obj != FLAT_PRIVATE_FILE && op->obj != FLAT_SHARED_FILE)
+		return 0;
+	return op->page2 + op->npages > FLAT_PAGES ? FLAT_PAGES - op->npages : op->page2;
+}
 
 static void fill(uint8_t *buf, size_t n, uint64_t seed)
 {
@@ -269,15 +297,14 @@ static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
 
 static int do_advise(struct proc *p, const struct op *op)
 {
-	static const int advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
-				      MADV_KEEPONFORK };
 	static const int huge[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE, MADV_COLLAPSE, MADV_HUGEPAGE };
 	int what = op->kind == OP_ADVISE_HUGE ? huge[op->variant]
 		   : op->kind == OP_DONTNEED  ? MADV_DONTNEED
+		   : op->kind == OP_REMOVE    ? MADV_REMOVE
 		   : op->kind == OP_PAGEOUT   ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
-			   : advice[op->variant];
+			   : fork_advice[op->variant];
 
 	return uhmm_madvise(p->mm, address(op->page), op->npages * PAGE, what);
 }
@@ -288,6 +315,23 @@ static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op
 
 	uhmm_mirror_close(p->mirror[op->dev]);
 	must(l, uhmm_mirror_open(m->dev[op->dev], p->mm, &p->mirror[op->dev]));
+}
+
+static int do_mmap(struct machine *m, const struct op *op)
+{
+	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE);
+	struct uhmm_file *file = NULL;
+	uint64_t pgoff = 0;
+
+	flags |= op->obj >= FLAT_SHARED_FILE ? MAP_SHARED : MAP_PRIVATE;
+	if (op->obj == FLAT_PRIVATE_FILE || op->obj == FLAT_SHARED_FILE) {
+		file = m->file[op->obj];
+		pgoff = file_index(op);
+	} else {
+		flags |= MAP_ANONYMOUS;
+	}
+	return uhmm_mmap(m->proc[op->proc].mm, address(op->page), op->npages * PAGE, op->prot,
+			 flags, file, pgoff, NULL);
 }
 
 static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
@@ -392,9 +436,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 		do_reopen(l, m, op);
 		break;
 	case OP_MMAP:
-		r->ret = uhmm_mmap(p->mm, addr, len, op->prot,
-				   ANON | MAP_FIXED | (op->variant ? 0 : MAP_POPULATE), NULL, 0,
-				   NULL);
+		r->ret = do_mmap(m, op);
 		break;
 	case OP_MUNMAP:
 		r->ret = uhmm_munmap(p->mm, addr, len);
@@ -407,7 +449,11 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
 	case OP_ADVISE_HUGE:
+	case OP_REMOVE:
 		r->ret = do_advise(p, op);
+		break;
+	case OP_MSYNC:
+		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);
 		break;
 	case OP_MREMAP:
 		r->ret = do_mremap(p, op, &r->out[0]);
@@ -428,6 +474,16 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 }
 
 /* ---- what must come of it ---- */
+
+/* Whether a page of the range is one that processes share. */
+static bool any_shared(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (flat_is_shared(&mm->page[i]))
+			return true;
+	}
+	return false;
+}
 
 /* The answer that needs no knowledge of where pages are; NOT_PREDICTED if there is none. */
 static int predict(const struct lockstep *l, const struct op *op, struct result *r)
@@ -470,7 +526,8 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
 		return write_bad ? SOME_ERROR : NOT_PREDICTED;
 	case OP_EXCLUSIVE:
-		if (l->fail_alloc)
+		/* Not for pages of files, if they come before what is not mapped. */
+		if (l->fail_alloc || any_shared(mm, op))
 			return NOT_PREDICTED;
 		return write_bad ? -EFAULT : 0;
 	case OP_PIN:
@@ -495,12 +552,16 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 			       : 0;
 	case OP_DONTNEED:
 	case OP_PAGEOUT:
-	case OP_ADVISE_FORK:
+	case OP_MSYNC:
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
 	case OP_ADVISE_HUGE:
 		if (op->variant == 2)
 			return NOT_PREDICTED;
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+	case OP_ADVISE_FORK:
+		return flat_advise_answer(mm, op->page, op->npages, fork_advice[op->variant]);
+	case OP_REMOVE:
+		return flat_remove(NULL, &l->flat.mm[op->proc], op->page, op->npages);
 	case OP_POPULATE:
 		return flat_populate(mm, op->page, op->npages, op->write);
 	case OP_MREMAP:
@@ -597,7 +658,11 @@ static void apply(struct lockstep *l, const struct op *op, unsigned int child,
 			write_model(l, mm, at, PAGE);
 		break;
 	case OP_MMAP:
-		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot);
+		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,
+			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
+		break;
+	case OP_REMOVE:
+		flat_remove(&l->flat, mm, op->page, op->npages);
 		break;
 	case OP_MUNMAP:
 		flat_munmap(mm, op->page, op->npages);
@@ -608,13 +673,9 @@ static void apply(struct lockstep *l, const struct op *op, unsigned int child,
 	case OP_DONTNEED:
 		flat_dontneed(&l->flat, mm, op->page, op->npages);
 		break;
-	case OP_ADVISE_FORK: {
-		static const int advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK,
-					      MADV_KEEPONFORK };
-
-		flat_advise(mm, op->page, op->npages, advice[op->variant]);
+	case OP_ADVISE_FORK:
+		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);
 		break;
-	}
 	case OP_MREMAP:
 		if (!r->ret)
 			move_model(l, mm, op);
@@ -644,7 +705,9 @@ static void emit(void *data, const char *line)
  * Whether machine @i took the same course as the first: then state and answers must be the same, too.
  * With limited memory, or swap, it need not. Nor where a device faulted more often: migrate-fault-migrate unmaps
  * a shared page everywhere before it finds that it must be copied, and the mirrors of other processes
- * forget it; the fault that follows moves pages that are where they are in the other machines.
+ * forget it; the fault that follows moves pages that are where they are in the other machines. Nor where
+ * other pages were mapped around faults on files: which those are depends on who read them from where
+ * there is no disk, and whether the fault could drop its lock for that.
  */
 static bool same_course(const struct lockstep *l, int i)
 {
@@ -653,7 +716,8 @@ static bool same_course(const struct lockstep *l, int i)
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
 	return !l->config.device_bytes && !l->config.huge && !l->config.swap_bytes &&
-	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS];
+	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS] &&
+	       a.v[UHMM_CNT_FAULT_AROUND] == b.v[UHMM_CNT_FAULT_AROUND];
 }
 
 static void compare(struct lockstep *l)
@@ -709,6 +773,12 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	}
 	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
 		return false;
+	/* Neither files nor shared memory are long enough to grow. */
+	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&
+	    l->flat.mm[op->proc].page[op->page].obj)
+		return false;
+	if (op->kind == OP_MMAP && op->obj == FLAT_SHARED_ANON && !flat_free_object(&l->flat))
+		return false;
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;
@@ -723,6 +793,7 @@ static void step(struct lockstep *l, const struct op *op)
 	if (!applicable(l, op, &child))
 		return;
 	l->fail_alloc |= op->kind == OP_FAIL_ALLOC;
+	l->new_object = flat_free_object(&l->flat);
 	right = predict(l, op, &want);
 	for (int i = 0; i < NR_MACHINES; i++) {
 		struct machine *m = &l->machine[i];

@@ -27,13 +27,15 @@
 	X(EVICT_ALL, 1)                                                                            \
 	X(FAIL_ALLOC, 0)                                                                           \
 	X(REOPEN, 1)                                                                               \
-	X(MMAP, 4)                                                                                 \
+	X(MMAP, 5)                                                                                 \
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \
 	X(PAGEOUT, 8)                                                                              \
 	X(ADVISE_FORK, 3)                                                                          \
 	X(ADVISE_HUGE, 4)                                                                          \
+	X(REMOVE, 2)                                                                               \
+	X(MSYNC, 2)                                                                                \
 	X(POPULATE, 4)                                                                             \
 	X(MREMAP, 4)                                                                               \
 	X(FORK, 4)                                                                                 \
@@ -53,6 +55,7 @@ struct op {
 	unsigned int page, npages, page2, npages2;
 	unsigned int off, len; /* bytes, from page */
 	int prot, variant;
+	unsigned int obj; /* MMAP: FLAT_*; FLAT_SHARED_ANON stands for a new one */
 	bool write;
 	uint64_t granularity;
 	uint64_t seed; /* of the data */

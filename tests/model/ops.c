@@ -99,6 +99,8 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 	op->prot = random_prot(rng);
 	op->variant = (int)rng_below(rng, 4);
 	op->write = rng_one_in(rng, 2);
+	op->obj = rng_one_in(rng, 2) ? FLAT_NO_OBJ
+				     : (unsigned int)rng_below(rng, FLAT_SHARED_ANON + 1);
 	op->granularity = PAGE << (rng_one_in(rng, 2) ? 0 : rng_below(rng, 10));
 	op->seed = rng_next(rng);
 	op->off = (unsigned int)rng_below(rng, PAGE);
@@ -148,8 +150,9 @@ void op_print(const struct op *op, char *buf, size_t size)
 		break;
 	case OP_MMAP:
 	case OP_MPROTECT:
-		snprintf(buf, size, " prot %d%s", op->prot,
-			 op->kind == OP_MMAP && !op->variant ? " populate" : "");
+		snprintf(buf, size, " prot %d%s obj %u from %u", op->prot,
+			 op->kind == OP_MMAP && !op->variant ? " populate" : "", op->obj,
+			 op->page2);
 		break;
 	case OP_ADVISE_FORK:
 		snprintf(buf, size, " advice %d", fork_advice[op->variant]);

@@ -329,7 +329,7 @@ START_TEST(test_map_over)
 	map(&y, AT, 8, RW, UHMM_TRACE_MAP_MERGED, 3);
 	ck_assert(!present(&y, 1, AT + PAGE));
 	fault(&y, AT, WRITE);
-	ck_assert_uint_eq(count(&y, UHMM_REPLAY_AS_ANON_FILE), 1);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_FILE_ACCESSES), 1);
 	ck_assert_uint_eq(count(&y, UHMM_REPLAY_REFUSED), 0);
 	end(&y);
 }
@@ -462,7 +462,7 @@ START_TEST(test_inferred_maps)
 	ck_assert_uint_eq(count(&y, UHMM_REPLAY_INFERRED_PAGES), 8 + 7);
 	ck_assert_uint_eq(count(&y, UHMM_REPLAY_GUESSED_ACCESS), 4);
 	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_ANON_WRITE), 3);
-	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_ANON_READ), 1);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_FILE_READ), 1);
 	fault(&y, AT + 0x7000, UHMM_TRACE_ACCESS_UNKNOWN);
 	ck_assert_uint_eq(agreement(&y).missed[UHMM_REPLAY_MISS_UNKNOWN_ACCESS], 1);
 	/* A mapping announced later is laid over what was inferred. */
@@ -493,12 +493,93 @@ START_TEST(test_miss_reasons)
 	mm_new(&y, 2, 1);
 	y.mm = 2;
 	fault(&y, AT + 0x10000, READ);
+	/* Shared memory is faulted in again. */
+	fault(&y, AT, READ);
 	g = agreement(&y);
 	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_SHARED], 1);
 	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_FILE], 1);
 	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_SAME_TIME], 1);
 	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_FILE_FORK], 1);
-	ck_assert_uint_eq(g.agreed, 3);
+	ck_assert_uint_eq(g.agreed, 4);
+	end(&y);
+}
+END_TEST
+
+static void object(struct play *y, uint32_t id, enum uhmm_trace_obj_kind kind)
+{
+	PLAY(y, .kind = UHMM_TRACE_OBJ, .obj = { .id = id, .kind = kind });
+}
+
+static void map_at(struct play *y, uhmm_vaddr_t at, uint64_t npages, uint32_t flags, uint32_t obj,
+		   uint64_t pgoff)
+{
+	PLAY(y, .kind = UHMM_TRACE_MAP,
+	     .map = { .start = at,
+		      .end = at + npages * PAGE,
+		      .prot = RW,
+		      .flags = flags,
+		      .obj = obj,
+		      .pgoff = pgoff });
+}
+
+/* One object in two processes and at two places: what one writes the others read. */
+START_TEST(test_objects)
+{
+	struct play y;
+	uint64_t word;
+
+	begin(&y);
+	object(&y, 4, UHMM_TRACE_OBJ_SHMEM);
+	object(&y, 5, UHMM_TRACE_OBJ_FILE);
+	mm_new(&y, 1, 0);
+	map_at(&y, AT, 4, UHMM_TRACE_MAP_SHARED, 4, 0);
+	fault(&y, AT + PAGE, WRITE);
+	word = peek(&y, 1, AT + PAGE);
+	mm_new(&y, 2, 0);
+	y.mm = 2;
+	map_at(&y, AT, 1, UHMM_TRACE_MAP_SHARED, 4, 1);
+	ck_assert_uint_eq(peek(&y, 2, AT), word);
+	/* A private mapping of a file that counts as cached: pages around come with a read. */
+	map_at(&y, AT + 0x10000, 32, 0, 5, 0);
+	fault(&y, AT + 0x10000, READ);
+	ck_assert(present(&y, 2, AT + 0x10000 + 15 * PAGE));
+	ck_assert(!present(&y, 2, AT + 0x10000 + 16 * PAGE));
+	fault(&y, AT + 0x10000 + PAGE, WRITE);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_COW_COPY), 1);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_FILE_MAJOR), 0);
+	/* The object is longer after a mremap. */
+	y.mm = 1;
+	PLAY(&y, .kind = UHMM_TRACE_MOVE,
+	     .move = { .old_start = AT,
+		       .old_end = AT + 4 * PAGE,
+		       .new_start = AT + 0x100000,
+		       .new_end = AT + 0x100000 + 8 * PAGE });
+	fault(&y, AT + 0x100000 + 7 * PAGE, WRITE);
+	ck_assert_uint_eq(agreement(&y).signals, 0);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_REFUSED), 0);
+	end(&y);
+}
+END_TEST
+
+/* A major fault tells that a file was not all in the cache. */
+START_TEST(test_major_faults)
+{
+	struct uhmm_trace_event events[2] = {
+		{ .kind = UHMM_TRACE_FAULT, .mm = 1, .fault = { .access = READ, .addr = AT } },
+		{ .kind = UHMM_TRACE_FAULT_MAJOR, .mm = 1, .fault = { .addr = AT } },
+	};
+	struct play y;
+
+	begin(&y);
+	object(&y, 5, UHMM_TRACE_OBJ_FILE);
+	mm_new(&y, 1, 0);
+	map_at(&y, AT, 64, 0, 5, 0);
+	ck_assert_int_eq(uhmm_player_run(y.p, &y.caps, events, 2), 0);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_FILE_MAJOR), 1);
+	fault(&y, AT + 15 * PAGE, READ); /* read with the first */
+	fault(&y, AT + 63 * PAGE, READ);
+	ck_assert_uint_eq(counter(&y, UHMM_CNT_FAULT_FILE_MAJOR), 2);
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_MAJOR_FAULTS), 1);
 	end(&y);
 }
 END_TEST
@@ -686,6 +767,8 @@ int main(void)
 	tcase_add_test(tc, test_truncate);
 	tcase_add_test(tc, test_inferred_maps);
 	tcase_add_test(tc, test_miss_reasons);
+	tcase_add_test(tc, test_objects);
+	tcase_add_test(tc, test_major_faults);
 	tcase_add_test(tc, test_touch);
 	tcase_add_test(tc, test_offload);
 	tcase_add_loop_test(tc, test_same_contents, 0, UHMM_NR_STRATEGIES);

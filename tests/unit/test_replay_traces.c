@@ -72,12 +72,14 @@ static uint64_t counter(const struct uhmm_replay *r, unsigned int run, enum uhmm
 static const struct {
 	const char *trace;
 	uint64_t faults, agreed;
+	enum uhmm_replay_miss why; /* of those that do not */
 } shipped[] = {
-	{ T1, 93, 93 },
-	{ XZ, 14870, 14870 },
-	{ SQLITE, 509, 509 },
+	{ T1, 93, 93, UHMM_REPLAY_MISS_OTHER },
+	{ XZ, 14870, 14870, UHMM_REPLAY_MISS_OTHER },
+	/* Which pages of its database were in the page cache the trace does not tell. */
+	{ SQLITE, 509, 502, UHMM_REPLAY_MISS_SHARED },
 	/* No read/write bit: where a page was read first, the second fault was foreseen. */
-	{ XZ_PLAIN, 14868, 12707 },
+	{ XZ_PLAIN, 14868, 12707, UHMM_REPLAY_MISS_UNKNOWN_ACCESS },
 };
 
 START_TEST(test_agreement)
@@ -89,9 +91,10 @@ START_TEST(test_agreement)
 	uhmm_player_agreement(uhmm_replay_get_run(r, 0)->player, &g);
 	ck_assert_uint_eq(g.faults, shipped[_i].faults);
 	ck_assert_uint_eq(g.agreed, shipped[_i].agreed);
-	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_UNKNOWN_ACCESS], g.faults - g.agreed);
+	ck_assert_uint_eq(g.missed[shipped[_i].why], g.faults - g.agreed);
 	ck_assert_uint_eq(g.signals, 0);
 	ck_assert_uint_eq(g.other_kind_anon, 0);
+	ck_assert_uint_eq(g.other_kind_other, 0);
 	ck_assert_uint_eq(g.extra_again, 0);
 	ck_assert_uint_eq(count(r, 0, UHMM_REPLAY_REFUSED), 0);
 	uhmm_replay_close(r);
@@ -271,7 +274,7 @@ static const struct {
 	{ 2, BROKEN "damaged.txt.zst 2>&1", "damaged.txt.zst" },
 	{ 0, T1, "93 of 93 faults fault in the model" },
 	{ 0, "- <" T1, "93 of 93 faults fault in the model" },
-	{ 0, T1 " " SQLITE, "509 of 509 faults" },
+	{ 0, T1 " " SQLITE, "502 of 509 faults" },
 	{ 0, "--check --strategy all --offload all " T1 " 2>&1", "Verifier: content" },
 	{ 0, "--offload tid=26596 --strategy all " T1, "is the same with all strategies" },
 	{ 0, "--offload range=7f0000000000-7fffffffffff --seed 3 --cpus 4 " T1, "4 CPUs, seed 3" },
@@ -334,7 +337,7 @@ static void check_strategy(json_t *o)
 		ck_assert_int_ge(integer(o, numbers[i]), 0);
 	for (size_t i = 0; i < 4; i++)
 		ck_assert_int_gt(integer(json_object_get(o, "pte_reads"), reads[i]), 0);
-	ck_assert_int_gt(integer(json_object_get(o, "faults"), "anon_write"), 0);
+	ck_assert_int_gt(integer(json_object_get(o, "faults"), "file_read"), 0);
 	ck_assert_int_eq(integer(json_object_get(o, "failed"), "pinned"), 0);
 	ck_assert_int_gt(integer(o, "model_ns"), 0);
 	ck_assert_int_eq(integer(o, "events"), 139);

@@ -83,9 +83,12 @@ END_TEST
 static struct uhmm__spinlock spin;
 static bool was_contended;
 
+static _Atomic bool taker_runs;
+
 static void spin_taker(void *arg)
 {
 	(void)arg;
+	atomic_store(&taker_runs, true);
 	was_contended = uhmm__spin_lock(&spin);
 	uhmm__spin_unlock(&spin);
 }
@@ -96,11 +99,17 @@ START_TEST(spin_contended)
 	struct thread th;
 
 	uhmm__spin_init(&spin, UHMM__LC_TEST);
-	uhmm__spin_lock(&spin);
-	start(&th, spin_taker, NULL);
-	nap(20000);
-	uhmm__spin_unlock(&spin);
-	join(&th);
+	/* A busy machine may stop the thread right before it tries: then once more. */
+	for (int i = 0; i < 1000 && !was_contended; i++) {
+		atomic_store(&taker_runs, false);
+		uhmm__spin_lock(&spin);
+		start(&th, spin_taker, NULL);
+		while (!atomic_load(&taker_runs))
+			nap(100);
+		nap(1000);
+		uhmm__spin_unlock(&spin);
+		join(&th);
+	}
 	ck_assert(was_contended);
 	bare_leave(t);
 }

@@ -1,0 +1,460 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Files: life, page cache, reading and writing. Models: the parts of mm/filemap.c and mm/shmem.c
+ * that do not fault, without a disk.
+ *
+ * A page is added under mapping->lock only below the size, and the size is changed under the same
+ * lock before pages are removed: so a page can never come back behind a truncation, which is what
+ * the kernel's invalidate_lock is for.
+ */
+#include "mm/file.h"
+
+#include <string.h>
+
+#include "core/alloc.h"
+#include "mm/mm.h"
+
+/* ---- all files ---- */
+
+int uhmm__files_init(struct uhmm_machine *m)
+{
+	m->files = uhmm__alloc(m, sizeof(*m->files));
+	if (!m->files)
+		return -ENOMEM;
+	uhmm__spin_init(&m->files->lock, UHMM__LC_FILES);
+	list_init(&m->files->list);
+	return 0;
+}
+
+void uhmm__files_exit(struct uhmm_machine *m)
+{
+	if (!m->files)
+		return;
+	uhmm__free(m, m->files, sizeof(*m->files));
+	m->files = NULL;
+}
+
+/* ---- life ---- */
+
+static int file_create(struct uhmm_machine *m, enum uhmm_file_kind kind, uint64_t bytes,
+		       struct uhmm_file **out)
+{
+	struct uhmm_file *file = uhmm__alloc(m, sizeof(*file));
+
+	if (!file)
+		return -ENOMEM;
+	file->machine = m;
+	file->kind = kind;
+	store_relaxed(&file->refs, 1);
+	store_relaxed(&file->mapping.size, bytes);
+	uhmm__rwsem_init(&file->inode_lock, UHMM__LC_INODE);
+	uhmm__rwsem_init(&file->mapping.i_mmap_rwsem, UHMM__LC_RMAP_FILE);
+	uhmm__spin_init(&file->mapping.lock, UHMM__LC_PAGE_CACHE);
+	uhmm__radix_init(&file->mapping.pages, &m->allocator);
+	uhmm__spin_lock(&m->files->lock);
+	file->id = ++m->files->next_id;
+	list_add_tail(&file->list, &m->files->list);
+	uhmm__spin_unlock(&m->files->lock);
+	*out = file;
+	return 0;
+}
+
+/* Without a current task a call is the machine's own. */
+int uhmm_file_create(struct uhmm_machine *m, enum uhmm_file_kind kind, uint64_t bytes,
+		     struct uhmm_file **out)
+{
+	int err;
+
+	if ((unsigned int)kind > UHMM_FILE_MEMORY)
+		return -EINVAL;
+	if (bytes > UHMM_FILE_MAX_BYTES)
+		return -EFBIG;
+	if (uhmm__current())
+		return file_create(m, kind, bytes, out);
+	uhmm__boot_task_enter(m);
+	err = file_create(m, kind, bytes, out);
+	uhmm__boot_task_leave(m, NULL);
+	return err;
+}
+
+void uhmm_file_get(struct uhmm_file *file)
+{
+	atomic_fetch_add_explicit(&file->refs, 1, memory_order_relaxed);
+}
+
+/* Nobody knows the file any more but who holds one of its folios. */
+static void file_free(struct uhmm_file *file)
+{
+	struct uhmm_machine *m = file->machine;
+
+	uhmm__spin_lock(&m->files->lock);
+	list_del(&file->list);
+	uhmm__spin_unlock(&m->files->lock);
+	uhmm__mapping_truncate(&file->mapping, 0, UINT64_MAX);
+	uhmm__radix_destroy(&file->mapping.pages);
+	uhmm__free(m, file, sizeof(*file));
+}
+
+void uhmm_file_put(struct uhmm_file *file)
+{
+	struct uhmm_machine *m;
+
+	if (!file || atomic_fetch_sub_explicit(&file->refs, 1, memory_order_acq_rel) != 1)
+		return;
+	if (uhmm__current()) {
+		file_free(file);
+		return;
+	}
+	m = file->machine;
+	uhmm__boot_task_enter(m);
+	file_free(file);
+	uhmm__boot_task_leave(m, NULL);
+}
+
+uint64_t uhmm_file_id(const struct uhmm_file *file)
+{
+	return file->id;
+}
+
+enum uhmm_file_kind uhmm_file_kind(const struct uhmm_file *file)
+{
+	return file->kind;
+}
+
+uint64_t uhmm_file_size(const struct uhmm_file *file)
+{
+	return load_acquire(&file->mapping.size);
+}
+
+uint64_t uhmm_file_nr_cached(struct uhmm_file *file)
+{
+	uint64_t nr;
+
+	uhmm__spin_lock(&file->mapping.lock);
+	nr = file->mapping.pages.nr;
+	uhmm__spin_unlock(&file->mapping.lock);
+	return nr;
+}
+
+struct count_dirty {
+	struct uhmm_machine *m;
+	uint64_t nr;
+};
+
+static void count_dirty(void *ctx, uint64_t index uhmm_unused, uint64_t pfn)
+{
+	struct count_dirty *c = ctx;
+
+	c->nr += folio_test(pfn_to_frame(c->m, pfn), PG_DIRTY);
+}
+
+uint64_t uhmm_file_nr_dirty(struct uhmm_file *file)
+{
+	struct count_dirty c = { file->machine, 0 };
+
+	uhmm__spin_lock(&file->mapping.lock);
+	uhmm__radix_for_each(&file->mapping.pages, 0, UINT64_MAX, count_dirty, &c)
+		;
+	uhmm__spin_unlock(&file->mapping.lock);
+	return c.nr;
+}
+
+/* ---- page cache ---- */
+
+struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	struct uhmm__frame *f = NULL;
+	uint64_t pfn;
+
+	uhmm__spin_lock(&mapping->lock);
+	pfn = uhmm__radix_load(&mapping->pages, index);
+	if (pfn) {
+		/* The cache's reference keeps it. */
+		f = pfn_to_frame(m, pfn);
+		folio_get(f);
+	}
+	uhmm__spin_unlock(&mapping->lock);
+	return f;
+}
+
+/* A page for the cache that nobody knows yet; one reference is the cache's, one the caller's. */
+static struct uhmm__frame *cache_page_new(struct uhmm_file *file, uint64_t index)
+{
+	struct uhmm__frame *f = uhmm__folio_alloc(file->machine, true);
+	uint32_t flags = (uint32_t)BIT(PG_UPTODATE);
+
+	if (!f)
+		return NULL;
+	if (file->kind == UHMM_FILE_MEMORY)
+		flags |= (uint32_t)BIT(PG_SWAPBACKED);
+	store_relaxed(&f->flags, flags);
+	store_relaxed(&f->refcount, 2);
+	store_relaxed(&f->index, index);
+	store_release(&f->mapping, (uintptr_t)&file->mapping);
+	return f;
+}
+
+static void cache_page_discard(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	store_relaxed(&f->mapping, 0);
+	store_relaxed(&f->refcount, 1);
+	folio_put(m, f);
+}
+
+int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
+			     struct uhmm__frame **out)
+{
+	struct uhmm_file *file = mapping_file(mapping);
+	struct uhmm__frame *f = uhmm__mapping_get(mapping, index), *new;
+	uint64_t pfn;
+	int err = 0;
+
+	if (f) {
+		*out = f;
+		return 0;
+	}
+	new = cache_page_new(file, index);
+	if (!new)
+		return -ENOMEM;
+	uhmm__spin_lock(&mapping->lock);
+	pfn = uhmm__radix_load(&mapping->pages, index);
+	if (pfn) {
+		f = pfn_to_frame(file->machine, pfn);
+		folio_get(f);
+	} else if (index >= mapping_npages(mapping)) {
+		err = -EFAULT;
+	} else {
+		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(file->machine, new));
+	}
+	uhmm__spin_unlock(&mapping->lock);
+	if (f || err) {
+		cache_page_discard(file->machine, new);
+		if (f)
+			*out = f;
+		return err;
+	}
+	uhmm__folio_add_lru(file->machine, new);
+	*out = new;
+	return 0;
+}
+
+/* The first offset from @at on that is not in the cache; @end if all are. */
+static uint64_t first_missing(struct uhmm__mapping *mapping, uint64_t at, uint64_t end)
+{
+	uhmm__spin_lock(&mapping->lock);
+	while (at < end && uhmm__radix_load(&mapping->pages, at))
+		at++;
+	uhmm__spin_unlock(&mapping->lock);
+	return at;
+}
+
+int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64_t npages)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	uint64_t end = mapping_npages(mapping);
+
+	if (first >= end)
+		return 0;
+	end = MIN(end - first, npages) + first;
+	while ((first = first_missing(mapping, first, end)) < end) {
+		struct uhmm__frame *f;
+		int err = uhmm__mapping_get_create(mapping, first++, &f);
+
+		if (err)
+			return err == -EFAULT ? 0 : err;
+		folio_put(m, f);
+	}
+	return 0;
+}
+
+bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *dst,
+			   struct uhmm__frame *src, uint32_t expected)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	uint64_t index = load_relaxed(&src->index);
+	bool ok;
+
+	uhmm__spin_lock(&mapping->lock);
+	/*
+	 * Whoever finds the page from here on finds it through the cache, whose lock is held: the
+	 * one step from what is expected to one less is the kernel's freeze and unfreeze.
+	 */
+	ok = atomic_compare_exchange_strong_explicit(&src->refcount, &expected, expected - 1,
+						     memory_order_acq_rel, memory_order_relaxed);
+	if (ok) {
+		store_relaxed(&dst->index, index);
+		store_release(&dst->mapping, (uintptr_t)mapping);
+		folio_get(dst);
+		/* Its leaf exists, so this cannot fail. */
+		UHMM_BUG_ON(m, uhmm__radix_store(&mapping->pages, index, frame_pfn(m, dst)));
+	}
+	uhmm__spin_unlock(&mapping->lock);
+	return ok;
+}
+
+void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	uhmm__spin_lock(&mapping->lock);
+	uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
+	store_release(&f->mapping, 0);
+	uhmm__spin_unlock(&mapping->lock);
+	folio_clear(f, PG_DIRTY);
+}
+
+int uhmm_file_populate(struct uhmm_file *file, uint64_t first, uint64_t npages)
+{
+	int err = uhmm__mapping_populate(&file->mapping, first, npages);
+
+	uhmm__exit_to_user();
+	return err;
+}
+
+/* ---- VMAs ---- */
+
+void uhmm__vma_set_file(struct uhmm_vma *vma, struct uhmm_file *file)
+{
+	vma->file = file;
+	if (file)
+		uhmm_file_get(file);
+}
+
+void uhmm__vma_link_file(struct uhmm_vma *vma)
+{
+	struct uhmm__mapping *mapping;
+
+	if (!vma->file || vma->in_i_mmap)
+		return;
+	mapping = &vma->file->mapping;
+	uhmm__down_write(&mapping->i_mmap_rwsem);
+	uhmm__vma_i_mmap_insert(vma);
+	uhmm__up_write(&mapping->i_mmap_rwsem);
+}
+
+void uhmm__vma_put_file(struct uhmm_vma *vma)
+{
+	struct uhmm_file *file = vma->file;
+
+	if (!file)
+		return;
+	if (vma->in_i_mmap) {
+		uhmm__down_write(&file->mapping.i_mmap_rwsem);
+		uhmm__vma_i_mmap_remove(vma);
+		uhmm__up_write(&file->mapping.i_mmap_rwsem);
+	}
+	vma->file = NULL;
+	uhmm_file_put(file);
+}
+
+/* ---- reading and writing ---- */
+
+/* One page's part. Returns bytes, 0 at the end, or -ENOMEM. */
+static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_t len)
+{
+	struct uhmm_machine *m = file->machine;
+	uint64_t size = uhmm_file_size(file), off = at & ~UHMM_PAGE_MASK;
+	struct uhmm__frame *f = NULL;
+	int err;
+
+	if (at >= size)
+		return 0;
+	len = MIN(MIN(len, UHMM_PAGE_SIZE - off), size - at);
+	if (file->kind == UHMM_FILE_MEMORY) {
+		f = uhmm__mapping_get(&file->mapping, at >> UHMM_PAGE_SHIFT);
+	} else {
+		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT, &f);
+		if (err)
+			return err == -EFAULT ? 0 : err;
+	}
+	if (!f) {
+		memset(buf, 0, len);
+		return (int64_t)len;
+	}
+	uhmm__read_frame(m, frame_pfn(m, f), off, buf, len);
+	folio_put(m, f);
+	return (int64_t)len;
+}
+
+int64_t uhmm_file_read(struct uhmm_file *file, uint64_t offset, void *buf, uint64_t len)
+{
+	uint64_t done = 0;
+	int64_t n = 0;
+
+	while (done < len) {
+		n = read_page(file, offset + done, (uint8_t *)buf + done, len - done);
+		if (n <= 0)
+			break;
+		done += (uint64_t)n;
+	}
+	uhmm__exit_to_user();
+	return done || n >= 0 ? (int64_t)done : n;
+}
+
+/* Room for a write that ends at @end. Context: inode_lock for writing. */
+static void grow(struct uhmm_file *file, uint64_t end)
+{
+	if (end <= load_relaxed(&file->mapping.size))
+		return;
+	uhmm__spin_lock(&file->mapping.lock);
+	store_release(&file->mapping.size, end);
+	uhmm__spin_unlock(&file->mapping.lock);
+}
+
+/* The folio at a page offset, locked and still there. Context: inode_lock for writing. */
+static int lock_page(struct uhmm_file *file, uint64_t index, struct uhmm__frame **out)
+{
+	for (;;) {
+		int err = uhmm__mapping_get_create(&file->mapping, index, out);
+
+		if (err)
+			return err;
+		folio_lock(file->machine, *out);
+		if (folio_mapping(*out) == &file->mapping)
+			return 0;
+		/* It was migrated meanwhile. */
+		folio_unlock(file->machine, *out);
+		folio_put(file->machine, *out);
+	}
+}
+
+static int64_t write_pages(struct uhmm_file *file, uint64_t offset, const uint8_t *buf,
+			   uint64_t len)
+{
+	struct uhmm_machine *m = file->machine;
+	uint64_t done = 0;
+	int err = 0;
+
+	while (done < len) {
+		uint64_t at = offset + done, off = at & ~UHMM_PAGE_MASK;
+		uint64_t n = MIN(len - done, UHMM_PAGE_SIZE - off);
+		uint64_t size = uhmm_file_size(file);
+		struct uhmm__frame *f;
+
+		/* The size first, for it decides whether a page may be added. */
+		grow(file, at + n);
+		err = lock_page(file, at >> UHMM_PAGE_SHIFT, &f);
+		if (err) {
+			uhmm__file_shrink(file, size);
+			break;
+		}
+		uhmm__write_frame(m, frame_pfn(m, f), off, buf + done, n);
+		folio_set(f, PG_DIRTY);
+		folio_unlock(m, f);
+		folio_put(m, f);
+		done += n;
+	}
+	return done || !err ? (int64_t)done : err;
+}
+
+int64_t uhmm_file_write(struct uhmm_file *file, uint64_t offset, const void *buf, uint64_t len)
+{
+	int64_t ret;
+
+	if (offset > UHMM_FILE_MAX_BYTES || len > UHMM_FILE_MAX_BYTES - offset)
+		return -EFBIG;
+	uhmm__down_write(&file->inode_lock);
+	ret = write_pages(file, offset, buf, len);
+	uhmm__up_write(&file->inode_lock);
+	uhmm__exit_to_user();
+	return ret;
+}

@@ -1,0 +1,111 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * file.h - files, their page caches, and who maps them.
+ *
+ * A page in the cache has the mapping's pointer in frame->mapping and its page offset in
+ * frame->index; the cache holds one reference. Who has looked a folio up takes its lock and then
+ * sees whether it is still there: truncation and migration change both under the folio lock and
+ * mapping->lock.
+ */
+#ifndef UHMM_MM_FILE_H
+#define UHMM_MM_FILE_H
+
+#include <uhmm/file.h>
+
+#include "core/itree.h"
+#include "core/radix.h"
+#include "mm/frame.h"
+
+struct uhmm_vma;
+
+/* Models: struct address_space. */
+struct uhmm__mapping {
+	struct uhmm__rwsem i_mmap_rwsem;
+	struct uhmm__itree i_mmap;  /* [i_mmap_rwsem] VMAs, by page offset */
+	struct uhmm__spinlock lock; /* the kernel's i_pages.xa_lock */
+	struct uhmm__radix pages;   /* [lock] page offset -> pfn */
+	_Atomic uint64_t size;	    /* [inode_lock:w + lock:w] bytes */
+};
+
+struct uhmm_file {
+	struct uhmm__mapping mapping;
+	struct uhmm_machine *machine;  /* [const] */
+	enum uhmm_file_kind kind;      /* [const] */
+	uint64_t id;		       /* [const] */
+	_Atomic uint32_t refs;	       /* [atomic] mappings, and users of the API */
+	struct uhmm__rwsem inode_lock; /* size and contents by system calls: i_rwsem */
+	struct list_head list;	       /* [files lock] by id */
+};
+
+/* All files of a machine. */
+struct uhmm__files {
+	struct uhmm__spinlock lock;
+	struct list_head list; /* [lock] by id */
+	uint64_t next_id;      /* [lock] */
+};
+
+int uhmm__files_init(struct uhmm_machine *m);
+void uhmm__files_exit(struct uhmm_machine *m);
+
+static inline struct uhmm_file *mapping_file(struct uhmm__mapping *mapping)
+{
+	return container_of(mapping, struct uhmm_file, mapping);
+}
+
+/* The mapping of a page of a file, NULL for anonymous pages and those that left their file. */
+static inline struct uhmm__mapping *folio_mapping(struct uhmm__frame *f)
+{
+	uintptr_t v = load_acquire(&f->mapping);
+
+	return v & MAPPING_ANON ? NULL : (struct uhmm__mapping *)v;
+}
+
+/* Pages up to the end of the file. */
+static inline uint64_t mapping_npages(const struct uhmm__mapping *mapping)
+{
+	return (load_acquire(&mapping->size) + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT;
+}
+
+/* ---- page cache (file.c) ---- */
+
+/* The folio at a page offset, with a reference, or NULL. Models: filemap_get_folio(). */
+struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index);
+/*
+ * The same, and one that is not there is made, zeroed and uptodate. Returns: 0, -ENOMEM, or -EFAULT
+ * if the offset lies beyond the end. Models: __filemap_get_folio(FGP_CREAT), shmem_get_folio().
+ */
+int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
+			     struct uhmm__frame **out);
+/* Bring [first, first + npages) into the cache as far as the file goes. 0 or -ENOMEM. */
+int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64_t npages);
+/*
+ * @dst takes @src's place, if nobody holds a reference to @src but its @expected ones.
+ * Context: both locked, @src unmapped. Models: __folio_migrate_mapping() of a page in the cache.
+ */
+bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *dst,
+			   struct uhmm__frame *src, uint32_t expected);
+/* Take a locked folio out; the cache's reference is the caller's. Models: filemap_remove_folio(). */
+void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+
+/* ---- unmapping and cleaning (truncate.c) ---- */
+
+/* A smaller size, and nothing beyond it is left. Context: inode_lock for writing. */
+void uhmm__file_shrink(struct uhmm_file *file, uint64_t bytes);
+/* Drop the pages [first, last] that are in the cache, mapped or not. */
+void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint64_t last);
+/*
+ * Unmap [first, last] from every VMA; copies of private mappings only with @even_cows.
+ * Models: unmap_mapping_pages().
+ */
+void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t last,
+			 bool even_cows);
+
+/* ---- VMAs of a file (file.c) ---- */
+
+/* The file's VMA, with a reference to the file. Before it is linked. */
+void uhmm__vma_set_file(struct uhmm_vma *vma, struct uhmm_file *file);
+/* Into and out of the file's interval tree; also for VMAs without a file, and twice. */
+void uhmm__vma_link_file(struct uhmm_vma *vma);
+void uhmm__vma_put_file(struct uhmm_vma *vma);
+
+#endif /* UHMM_MM_FILE_H */

@@ -1,0 +1,182 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Pages of a file under random schedules: one CPU faults on them, one truncates the file or punches
+ * a hole into it, one moves pages within RAM, one walks a child's mapping for a device. Page 0 stays
+ * and must keep its word; page 1 holds its word or zero.
+ */
+#define _GNU_SOURCE
+#include "fixture.h"
+
+#define SHARED 0x40000000UL
+#define PRIVATE 0x40010000UL
+
+enum { PAGES = 3 };
+
+static struct fixture f;
+static struct uhmm_file *file;
+static struct uhmm_mm *child;
+static struct uhmm_mirror *child_mirror;
+static bool hole; /* instead of truncation */
+
+static uint64_t value_at(unsigned int i)
+{
+	return 0x1111111111111111UL * (i + 1);
+}
+
+static void setup(enum uhmm_file_kind kind)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 4, .content = UHMM_CONTENT_TAG };
+
+	fixture_create(&f, config);
+	fixture_add_devices(&f, 0);
+	expect_eq(uhmm_file_create(f.m, kind, PAGES * PAGE, &file), 0);
+	expect_eq(uhmm_mmap(f.mm, SHARED, PAGES * PAGE, RW, MAP_SHARED | MAP_FIXED, file, 0, NULL),
+		  0);
+	expect_eq(uhmm_mmap(f.mm, PRIVATE, PAGES * PAGE, RW, MAP_PRIVATE | MAP_FIXED, file, 0,
+			    NULL),
+		  0);
+	for (unsigned int i = 0; i < PAGES; i++)
+		put_word(f.mm, SHARED + i * PAGE, value_at(i));
+	put_word(f.mm, PRIVATE + 2 * PAGE, value_at(2));
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_mirror_open(f.dev[0], child, &child_mirror), 0);
+	/* Fibers bring their own tasks. */
+	uhmm_task_leave();
+}
+
+static void teardown(void)
+{
+	uint64_t word = 0;
+
+	uhmm_task_enter(f.task);
+	fixture_verify(&f);
+	expect_eq(get_word(f.mm, SHARED), value_at(0));
+	expect_eq(get_word(child, PRIVATE), value_at(0));
+	expect_eq(uhmm_file_read(file, 0, &word, sizeof(word)), sizeof(word));
+	expect_eq(word, value_at(0));
+	expect_eq(get_word(f.mm, SHARED + 2 * PAGE), 0);
+	/* A copy outlives a hole, but not its place in the file. */
+	expect_eq(get_word(child, PRIVATE + 2 * PAGE), hole ? value_at(2) : 0);
+	uhmm_mirror_close(child_mirror);
+	uhmm_mmput(child);
+	uhmm_file_put(file);
+	fixture_destroy(&f);
+}
+
+static void faulter(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = 0; i < PAGES; i++) {
+		uint64_t word = 0;
+		int ret = uhmm_cpu_read(f.mm, PRIVATE + i * PAGE, &word, 8, NULL);
+
+		expect(!ret || ret == SIGBUS);
+		expect(!word || word == value_at(i));
+		word = value_at(i);
+		/* Page 2 is gone for good: nobody writes to it any more. */
+		if (i < 2)
+			ret = uhmm_cpu_write(f.mm, SHARED + i * PAGE, &word, 8, NULL);
+		expect(!ret || ret == SIGBUS);
+	}
+}
+
+static void truncator(void *arg)
+{
+	(void)arg;
+	if (hole) {
+		expect_eq(uhmm_file_punch_hole(file, PAGE, (PAGES - 1) * PAGE), 0);
+		return;
+	}
+	expect_eq(uhmm_file_truncate(file, PAGE), 0);
+	expect_eq(uhmm_file_writeback(file, 0, PAGES), uhmm_file_kind(file) == UHMM_FILE_REGULAR);
+	expect_eq(uhmm_file_truncate(file, PAGES * PAGE), 0);
+}
+
+static void mover(void *arg)
+{
+	uint64_t src[PAGES] = { 0 }, dst[PAGES] = { 0 };
+	struct uhmm_migrate_vma mig = {
+		.size = sizeof(mig),
+		.src = src,
+		.dst = dst,
+		.start = SHARED,
+		.end = SHARED + PAGES * PAGE,
+		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	(void)arg;
+	uhmm_mmap_read_lock(f.mm);
+	mig.vma = uhmm_vma_lookup(f.mm, SHARED);
+	expect_eq(uhmm_migrate_vma_setup(&mig), 0);
+	for (unsigned int i = 0; i < PAGES; i++) {
+		uhmm_pfn_t pfn;
+
+		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
+			continue;
+		expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+		dst[i] = uhmm_migrate_pfn(pfn);
+		uhmm_copy_highpage(f.m, pfn, uhmm_migrate_pfn_to_pfn(src[i]));
+	}
+	uhmm_migrate_vma_pages(&mig);
+	uhmm_migrate_vma_finalize(&mig);
+	uhmm_mmap_read_unlock(f.mm);
+}
+
+static void walker(void *arg)
+{
+	uint64_t buf[PAGES * PAGE / 8];
+	int ret = mirror_op(child_mirror, UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, (uhmm_vaddr_t)arg,
+			    PAGES, buf, NULL);
+
+	expect(!ret || ret == -ENOENT || ret == -EFAULT || ret == -EBUSY);
+	for (unsigned int i = 0; i < PAGES && !ret; i++)
+		expect(!buf[i * PAGE / 8] || buf[i * PAGE / 8] == value_at(i));
+}
+
+static void run(enum uhmm_file_kind kind, uint64_t seed)
+{
+	struct uhmm_sched_config config = {
+		.size = sizeof(config),
+		.policy = UHMM_SCHED_RANDOM,
+		.seed = seed,
+	};
+	struct uhmm_sched *s;
+	int ret;
+
+	hole = seed & 2;
+	setup(kind);
+	expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
+	expect_eq(uhmm_sched_spawn(s, "fault", 0, f.mm, faulter, NULL), 0);
+	expect_eq(uhmm_sched_spawn(s, "truncate", 1, NULL, truncator, NULL), 0);
+	expect_eq(uhmm_sched_spawn(s, "move", 2, f.mm, mover, NULL), 0);
+	expect_eq(uhmm_sched_spawn(s, "walk", 3, child, walker,
+				   (void *)(seed & 1 ? SHARED : PRIVATE)),
+		  0);
+	ret = uhmm_sched_run(s);
+	if (ret)
+		ck_abort_msg("seed %llu: %d, %s", (unsigned long long)seed, ret, f.text);
+	uhmm_sched_destroy(s);
+	teardown();
+}
+
+START_TEST(nothing_is_lost)
+{
+	uint64_t seed = test_seed("file"), runs = 0;
+	double until = now_seconds() + test_seconds() / 2;
+
+	for (; runs < 150 || now_seconds() < until; runs++)
+		run(_i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, seed + runs);
+	printf("%llu schedules\n", (unsigned long long)runs);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("file");
+	TCase *tc = tcase_create("pages of files");
+
+	tcase_set_timeout(tc, test_seconds() + 120);
+	tcase_add_loop_test(tc, nothing_is_lost, 0, 2);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}

@@ -1,0 +1,116 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * What a range walk has read of pages that the same device moves meanwhile. The device's notifier
+ * ignores its own migrations, so the sequence does not tell:
+ *
+ *	T0: a walk for the device		T1: the process and its device
+ *	------------------------------------	------------------------------------
+ *	1 reads: page X of the device
+ *						2 a CPU's write brings X home, to R
+ *	3 enters X into the device's tables
+ *						4 the device writes: to X, which is free
+ *						5 a CPU reads R: the write is lost
+ *
+ * A window that the device moves can bring an old entry back in the same way.
+ */
+#define _GNU_SOURCE
+#include "fixture.h"
+
+#define AT 0x40000000UL
+
+enum { PAGES = 2 };
+
+/* What the other task does. */
+enum other { WALKS, MIGRATES, MIGRATES_ON_FAULT, COMES_HOME, NR_OTHERS };
+
+static struct fixture f;
+static enum other other;
+
+static void setup(void)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 2, .content = UHMM_CONTENT_TAG };
+	uint64_t buf[PAGES * PAGE / 8];
+
+	fixture_create(&f, config);
+	fixture_add_devices(&f, 0);
+	map_fixed(f.mm, AT, PAGES, RW);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, buf, NULL), 0);
+	uhmm_task_leave();
+}
+
+static void user(void *arg)
+{
+	uint64_t word = 0, read;
+
+	(void)arg;
+	for (unsigned int i = 0; i < 2 * PAGES; i++) {
+		uhmm_vaddr_t addr = AT + i % PAGES * PAGE;
+
+		word++;
+		expect_eq(uhmm_cpu_write(f.mm, addr, &word, sizeof(word), NULL), 0);
+		word++;
+		expect_eq(uhmm_mirror_access(f.mirror[0], addr, true, &word, UHMM_COMBINED, PAGE,
+					     NULL),
+			  0);
+		expect_eq(uhmm_cpu_read(f.mm, addr, &read, sizeof(read), NULL), 0);
+		expect_eq(read, word);
+	}
+}
+
+static void meddler(void *arg)
+{
+	static const enum uhmm_mirror_op ops[] = {
+		[WALKS] = UHMM_MIRROR_READ,
+		[MIGRATES] = UHMM_MIRROR_MIGRATE_TO_DEV,
+		[MIGRATES_ON_FAULT] = UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV,
+		[COMES_HOME] = UHMM_MIRROR_MIGRATE_TO_SYS,
+	};
+	uint64_t buf[PAGES * PAGE / 8];
+
+	(void)arg;
+	for (unsigned int i = 0; i < 3; i++) {
+		int ret = mirror_op(f.mirror[0], ops[other], AT, PAGES, buf, NULL);
+
+		/* What it has read or moved is gone again. */
+		expect(!ret || ret == -ENOENT || ret == -EBUSY);
+	}
+}
+
+START_TEST(no_write_is_lost)
+{
+	struct uhmm_sched_config config = { .size = sizeof(config), .policy = UHMM_SCHED_RANDOM };
+	uint64_t seed = test_seed("mirror"), runs = 0;
+	double until = now_seconds() + test_seconds() / NR_OTHERS;
+
+	other = (enum other)_i;
+	for (; runs < 500 || now_seconds() < until; runs++) {
+		struct uhmm_sched *s;
+		int ret;
+
+		config.seed = seed + runs;
+		setup();
+		expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
+		expect_eq(uhmm_sched_spawn(s, "user", 0, f.mm, user, NULL), 0);
+		expect_eq(uhmm_sched_spawn(s, "meddler", 1, f.mm, meddler, NULL), 0);
+		ret = uhmm_sched_run(s);
+		uhmm_sched_destroy(s);
+		if (ret)
+			ck_abort_msg("seed %llu: %d, %s", (unsigned long long)config.seed, ret,
+				     f.text);
+		uhmm_task_enter(f.task);
+		fixture_destroy(&f);
+	}
+	printf("%llu schedules\n", (unsigned long long)runs);
+}
+END_TEST
+
+int main(void)
+{
+	Suite *suite = suite_create("mirror");
+	TCase *tc = tcase_create("a device's own migrations");
+
+	tcase_set_timeout(tc, test_seconds() + 120);
+	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_OTHERS);
+	suite_add_tcase(suite, tc);
+	return run_suite(suite);
+}
