@@ -14,8 +14,10 @@
  *
  * Both answers must be equal, then the device's snapshot and the pagemap of the range, then the
  * whole machines (UHMM_COMPARE_STATE). Where faults map huge pages the access of the first machine
- * also maps what lies around the range, be it zeroes: if that is all (UHMM_COMPARE_STATE_BUT_HOLES)
- * the second is made anew. All other operations must have equal answers, too; but a
+ * also maps what lies around the range, be it zeroes, and as in Linux it faults in the rest of a range
+ * from the first page that needs it on, so that pages of the device's own that are mapped one by one
+ * come home, their folio split, and go back: if that is all (UHMM_COMPARE_STATE_BUT_HOLES) the second
+ * is made anew. All other operations must have equal answers, too; but a
  * later device access of the second machine may do with fewer rounds of faulting. An access looks
  * only at what the device's tables lack, from the first such page on; the walk has seen the whole
  * range and may have entered more.

@@ -348,7 +348,8 @@ enum uhmm_compare {
 	UHMM_COMPARE_CONTENTS,
 	/*
 	 * As STATE, but where faults map huge pages an empty entry and the zero page are the same: a
-	 * fault maps what lies around it, so it shows how wide a range was faulted.
+	 * fault maps what lies around it, so it shows how wide a range was faulted. Where a folio was
+	 * split on one side only the counts may differ.
 	 */
 	UHMM_COMPARE_STATE_BUT_HOLES,
 };

@@ -42,7 +42,8 @@ struct page {
 	int device; /* -1: none */
 	uint32_t ref, pins;
 	int32_t map;
-	bool file; /* a page of a file */
+	unsigned int order; /* of the folio */
+	bool file;	    /* a page of a file */
 };
 
 static void differ(struct compare *c, int64_t n, const char *fmt, ...) uhmm_printf(3, 4);
@@ -142,6 +143,7 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	p->pins = ref / UHMM_PIN_BIAS;
 	p->ref = ref % UHMM_PIN_BIAS;
 	p->map = folio_mapcount(f);
+	p->order = folio_order(f);
 	p->file = folio_mapping(f);
 }
 
@@ -188,12 +190,15 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 
 /* ---- pages ---- */
 
-static bool same_state(const struct page *a, const struct page *b)
+/* @order: also how large folios are, which counts of references and mappings show. */
+static bool same_state(const struct page *a, const struct page *b, bool order)
 {
+	bool counts = order || a->order == b->order;
+
 	return a->entry.kind == b->entry.kind && a->entry.write == b->entry.write &&
 	       a->entry.protnone == b->entry.protnone && a->entry.exclusive == b->entry.exclusive &&
-	       a->device == b->device && a->file == b->file && a->ref == b->ref &&
-	       a->map == b->map && a->pins == b->pins;
+	       a->device == b->device && a->file == b->file &&
+	       (!counts || (a->ref == b->ref && a->map == b->map && a->pins == b->pins));
 }
 
 /* What a file has at a page offset: the zero page for what is not in its cache. */
@@ -287,7 +292,8 @@ static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb
 	    maps_huge(c->a.mm, addr) && maps_huge(c->b.mm, addr))
 		return true;
 	if (c->what != UHMM_COMPARE_CONTENTS)
-		return same_state(a, b) && out_a == out_b && (out_a || same_content(c, addr, a, b));
+		return same_state(a, b, c->what == UHMM_COMPARE_STATE) && out_a == out_b &&
+		       (out_a || same_content(c, addr, a, b));
 	if (out_a == out_b && (out_a || same_content(c, addr, a, b)))
 		return true;
 	/* Where access itself differs the page was counted with its VMA. */

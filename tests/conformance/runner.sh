@@ -266,14 +266,14 @@ last "1 passed, 0 failed"
 
 # Not modelled yet: the case fails, says so, and stops; another goes on.
 {
-	printf 'case collapse\np0 madvise 200000000000 1 collapse\n= ok\n'
+	printf 'case hwpoison\np0 madvise 200000000000 1 hwpoison\n= ok\n'
 	printf 'p0 cpu_read 200000000000 1\n= ok data=0\n'
-	printf 'case error\np0 madvise 200000000000 1 collapse\n= err=EOPNOTSUPP\n'
-	printf 'case any\np0 madvise 200000000000 1 collapse\n= ?\n'
+	printf 'case error\np0 madvise 200000000000 1 hwpoison\n= err=EOPNOTSUPP\n'
+	printf 'case any\np0 madvise 200000000000 1 hwpoison\n= ?\n'
 	cat "$tmp/good.vec"
 } | vector lacking.vec
 conform 1 lacking.vec
-said "lacking.vec:2: case collapse: " "not modelled yet" "lacking.vec:7: case error" \
+said "lacking.vec:2: case hwpoison: " "not modelled yet" "lacking.vec:7: case error" \
 	"lacking.vec:10: case any"
 unsaid "lacking.vec:4"
 last "2 passed, 3 failed"
