@@ -1,30 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Each errno that pin.h, exclusive.h and special.h document, by public calls alone. */
 #define _GNU_SOURCE
-#include "fixture.h"
+#include "errors/errors.h"
 
-#define AT 0x40000000UL
 #define NOWHERE 0x50000000UL
 
-static struct fixture f;
 static uhmm_pfn_t pages[8];
-
-/* Pages 0..3 hold words, 4..7 are empty. */
-static void setup(void)
-{
-	struct uhmm_machine_config config = { .content = UHMM_CONTENT_TAG };
-
-	fixture_create(&f, config);
-	fixture_add_devices(&f, 0);
-	map_fixed(f.mm, AT, 8, RW);
-	for (unsigned int i = 0; i < 4; i++)
-		put_word(f.mm, AT + i * PAGE, i + 1);
-}
-
-static void teardown(void)
-{
-	fixture_destroy(&f);
-}
 
 typedef int64_t gup_fn(struct uhmm_mm *mm, uhmm_vaddr_t start, uint64_t npages, unsigned int flags,
 		       uhmm_pfn_t *pages);

@@ -6,7 +6,7 @@
  * Not here: -EINTR, for nothing kills a task yet.
  */
 #define _GNU_SOURCE
-#include "fixture.h"
+#include "errors/errors.h"
 
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
@@ -17,30 +17,11 @@
 #define MADV_SOFT_OFFLINE 101
 #endif
 
-#define AT 0x40000000UL
 #define NOWHERE 0x50000000UL
 #define UNTOUCHED ((void *)0x5a5a)
 
-static struct fixture f;
 static uint64_t src[8], dst[8], pfns[8];
 static uint64_t buf[8 * PAGE / 8];
-
-/* Pages 0..3 hold words, 4..7 are empty. */
-static void setup(void)
-{
-	struct uhmm_machine_config config = { .content = UHMM_CONTENT_TAG };
-
-	fixture_create(&f, config);
-	fixture_add_devices(&f, 0);
-	map_fixed(f.mm, AT, 8, RW);
-	for (unsigned int i = 0; i < 4; i++)
-		put_word(f.mm, AT + i * PAGE, i + 1);
-}
-
-static void teardown(void)
-{
-	fixture_destroy(&f);
-}
 
 static void no_memory(void)
 {

@@ -15,14 +15,7 @@
  */
 #define _GNU_SOURCE
 #include "fixture.h"
-
-/* A schedule that does not fit leaves tasks and all that they hold where they are. */
-#ifdef __SANITIZE_ADDRESS__
-#include <sanitizer/lsan_interface.h>
-#define allow_leaks() __lsan_disable()
-#else
-#define allow_leaks() ((void)0)
-#endif
+#include "sched/leaks.h"
 
 #define AT 0x40000000UL
 

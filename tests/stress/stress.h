@@ -41,6 +41,16 @@ static inline void stress_create(struct fixture *f, struct uhmm_machine_config c
 	must(uhmm_mm_create(f->m, &f->mm));
 }
 
+/* The calling thread goes on as a task of another process, on its CPU. */
+static inline void stress_run_as(struct uhmm_machine *m, struct uhmm_mm *mm, unsigned int cpu,
+				 struct uhmm_task **task)
+{
+	uhmm_task_leave();
+	uhmm_task_destroy(*task);
+	must(uhmm_task_create(m, mm, cpu, "thread", task));
+	uhmm_task_enter(*task);
+}
+
 /* Magic of a page: the upper half of each word that is written there. */
 static inline uint64_t magic(uhmm_vaddr_t page)
 {

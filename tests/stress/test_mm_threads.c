@@ -444,10 +444,7 @@ static void borrow_op(struct thread *t)
 
 static void run_as(struct thread *t, struct uhmm_mm *mm, struct uhmm_mirror **mirror)
 {
-	uhmm_task_leave();
-	uhmm_task_destroy(t->task);
-	must(uhmm_task_create(s.f.m, mm, t->index, "thread", &t->task));
-	uhmm_task_enter(t->task);
+	stress_run_as(s.f.m, mm, t->index, &t->task);
 	t->mm = mm;
 	t->mirror = mirror;
 }
