@@ -504,6 +504,7 @@ static int perf_start(struct uhmm_trace_reader *r, const char *text, size_t len)
 		uhmm__trace_nomem(r);
 		return -ENOMEM;
 	}
+	r->origin.tool = "perf script";
 	perf_state(r)->seen_sample = has(text, len, " page-faults:") || has(text, len, " faults:");
 	caps->has_fault_samples = perf_state(r)->seen_sample;
 	caps->has_rw = has(text, len, "exceptions:page_fault_");

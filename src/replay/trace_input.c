@@ -4,6 +4,7 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <zstd.h>
@@ -30,11 +31,14 @@ struct trace_input {
 	ZSTD_DCtx *zd;
 	unsigned char *raw;
 	size_t raw_pos, raw_len, raw_cap;
+	uint64_t taken; /* bytes read from fd */
+	uint64_t size;	/* of the file, 0: not known */
 };
 
 int uhmm__trace_input_open(const char *path, struct trace_input **out)
 {
 	struct trace_input *in = calloc(1, sizeof(*in));
+	struct stat st;
 	int err = -ENOMEM;
 
 	if (!in)
@@ -54,6 +58,8 @@ int uhmm__trace_input_open(const char *path, struct trace_input **out)
 			goto fail;
 		}
 	}
+	if (!fstat(in->fd, &st) && S_ISREG(st.st_mode))
+		in->size = (uint64_t)st.st_size;
 	*out = in;
 	return 0;
 fail:
@@ -92,6 +98,8 @@ static ssize_t read_some(struct trace_input *in, void *p, size_t n)
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		in->err = -errno;
+	else
+		in->taken += (uint64_t)got;
 	return got;
 }
 
@@ -248,6 +256,29 @@ int uhmm__trace_input_peek(struct trace_input *in, const char **text, size_t *le
 	*text = in->buf + in->start;
 	*len = in->end - in->start;
 	return 0;
+}
+
+ssize_t uhmm__trace_input_bytes(struct trace_input *in, size_t want, const unsigned char **p)
+{
+	while (!in->eof && in->end - in->start < want) {
+		int err = fill(in);
+
+		if (err)
+			return err;
+	}
+	*p = (const unsigned char *)in->buf + in->start;
+	return (ssize_t)MIN(want, in->end - in->start);
+}
+
+void uhmm__trace_input_skip(struct trace_input *in, size_t n)
+{
+	in->start += n;
+}
+
+void uhmm__trace_input_position(const struct trace_input *in, uint64_t *done, uint64_t *size)
+{
+	*done = in->taken - (in->raw_len - in->raw_pos) - (in->zstd ? 0 : in->end - in->start);
+	*size = in->size;
 }
 
 static void cut_line(struct trace_input *in, struct trace_line *line, char *end)

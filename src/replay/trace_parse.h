@@ -69,11 +69,14 @@ static inline char *scan_hex(char *p, uint64_t *out)
 static inline char *scan_dec(char *p, uint64_t *out)
 {
 	char *start = p;
-	uint64_t v = 0;
+	uint64_t v = 0, before = 0;
 
-	while (is_digit(*p))
+	while (is_digit(*p)) {
+		before = v;
 		v = v * 10 + (uint64_t)(*p++ - '0');
-	if (p == start || p - start > 19)
+	}
+	/* 19 digits always fit, 20 may. */
+	if (p == start || p - start > 20 || (p - start == 20 && v / 10 != before))
 		return NULL;
 	*out = v;
 	return p;
