@@ -61,23 +61,66 @@ int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu
 
 /* ---- address spaces ---- */
 
-static int grow_mms(struct uhmm_player *p, uint32_t n)
+/* Where the number is, or where it would be put: NULL there. */
+static struct player_mm **mm_slot(struct player_mm **table, uint32_t cap, uint32_t n)
 {
-	struct player_mm **mms;
-	uint32_t cap = p->cap_mms;
+	uint32_t i = n * 0x9e3779b1u & (cap - 1);
 
-	if (n >= cap) {
-		while (n >= cap)
-			cap = cap ? 2 * cap : 64;
-		mms = realloc(p->mms, cap * sizeof(struct player_mm *));
-		if (!mms)
-			return -ENOMEM;
-		p->mms = mms;
-		p->cap_mms = cap;
-	}
-	while (p->nr_mms <= n)
-		p->mms[p->nr_mms++] = NULL;
+	while (table[i] && table[i]->number != n)
+		i = (i + 1) & (cap - 1);
+	return &table[i];
+}
+
+struct player_mm *uhmm__player_mm_find(struct uhmm_player *p, uint32_t n)
+{
+	struct player_mm *mm = p->cap_mms ? *mm_slot(p->mms, p->cap_mms, n) : NULL;
+
+	if (mm)
+		p->last_mm = mm;
+	return mm;
+}
+
+static int grow_mms(struct uhmm_player *p)
+{
+	uint32_t cap = p->cap_mms ? 2 * p->cap_mms : 64;
+	struct player_mm **mms;
+
+	if (2 * (p->nr_mms + 1) <= p->cap_mms)
+		return 0;
+	mms = calloc(cap, sizeof(struct player_mm *));
+	if (!mms)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->cap_mms; i++)
+		if (p->mms[i])
+			*mm_slot(mms, cap, p->mms[i]->number) = p->mms[i];
+	free(p->mms);
+	p->mms = mms;
+	p->cap_mms = cap;
 	return 0;
+}
+
+/* There is room. */
+static void add_mm(struct uhmm_player *p, struct player_mm *mm)
+{
+	*mm_slot(p->mms, p->cap_mms, mm->number) = mm;
+	p->nr_mms++;
+	p->highest_mm = MAX(p->highest_mm, mm->number);
+}
+
+static void remove_mm(struct uhmm_player *p, struct player_mm *mm)
+{
+	uint32_t i = (uint32_t)(mm_slot(p->mms, p->cap_mms, mm->number) - p->mms);
+
+	p->mms[i] = NULL;
+	p->nr_mms--;
+	p->last_mm = NULL;
+	/* Those behind it may have been put there because it was in their way. */
+	for (i = (i + 1) & (p->cap_mms - 1); p->mms[i]; i = (i + 1) & (p->cap_mms - 1)) {
+		struct player_mm *moved = p->mms[i];
+
+		p->mms[i] = NULL;
+		*mm_slot(p->mms, p->cap_mms, moved->number) = moved;
+	}
 }
 
 /* Mirrors outlive their address spaces, as an open file may. */
@@ -112,9 +155,9 @@ static void free_mm(struct uhmm_player *p, struct player_mm *mm)
 static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 {
 	struct player_mm *parent = player_mm(p, ev->mm_new.parent), *mm;
-	int err = ev->mm ? grow_mms(p, ev->mm) : 0;
+	int err = grow_mms(p);
 
-	if (err || !ev->mm || p->mms[ev->mm]) {
+	if (err || !ev->mm || player_mm(p, ev->mm)) {
 		player_count(p, UHMM_REPLAY_SKIPPED);
 		return err;
 	}
@@ -143,7 +186,8 @@ static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		free(mm);
 		return err;
 	}
-	p->mms[ev->mm] = mm;
+	mm->number = ev->mm;
+	add_mm(p, mm);
 	return 0;
 }
 
@@ -156,7 +200,7 @@ static int play_mm_del(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		return 0;
 	}
 	player_count(p, UHMM_REPLAY_MM_DEL);
-	p->mms[ev->mm] = NULL;
+	remove_mm(p, mm);
 	free_mm(p, mm);
 	return 0;
 }
@@ -239,8 +283,8 @@ void uhmm_player_leave(struct uhmm_player *player)
 	player->current = NULL;
 }
 
-int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
-		    const struct uhmm_trace_event *events, size_t nr)
+int uhmm__player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
+		     const struct uhmm_trace_event *events, size_t nr, size_t seen)
 {
 	static const struct uhmm_trace_caps everything = {
 		.has_rw = true,
@@ -261,11 +305,17 @@ int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *ca
 	uhmm_player_enter(player);
 	for (size_t i = 0; i < nr && likely(!err); i++) {
 		player_count(player, UHMM_REPLAY_EVENTS);
-		player->major = is_major(&events[i], i + 1 < nr ? &events[i + 1] : NULL);
+		player->major = is_major(&events[i], i + 1 < seen ? &events[i + 1] : NULL);
 		err = play_event(player, &events[i]);
 	}
 	uhmm_player_leave(player);
 	return err;
+}
+
+int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
+		    const struct uhmm_trace_event *events, size_t nr)
+{
+	return uhmm__player_run(player, caps, events, nr, nr);
 }
 
 /* ---- creation ---- */
@@ -369,9 +419,9 @@ void uhmm_player_destroy(struct uhmm_player *player)
 	if (!p)
 		return;
 	uhmm_player_enter(p);
-	for (uint32_t n = 0; n < p->nr_mms; n++)
-		if (p->mms[n])
-			free_mm(p, p->mms[n]);
+	for (uint32_t i = 0; i < p->cap_mms; i++)
+		if (p->mms[i])
+			free_mm(p, p->mms[i]);
 	for (size_t i = 0; i < p->nr_mirrors; i++)
 		uhmm_mirror_close(p->mirrors[i]);
 	uhmm_device_destroy(p->device);
@@ -401,7 +451,7 @@ struct uhmm_mm *uhmm_player_mm(struct uhmm_player *player, uint32_t n)
 
 uint32_t uhmm_player_nr_mms(const struct uhmm_player *player)
 {
-	return player->nr_mms ? player->nr_mms - 1 : 0;
+	return player->highest_mm;
 }
 
 uint64_t uhmm_player_count(const struct uhmm_player *player, enum uhmm_replay_count c)

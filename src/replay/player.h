@@ -85,6 +85,7 @@ static inline const struct player_area *area_find(struct player_areas *a, uhmm_v
 
 struct player_mm {
 	struct uhmm_mm *mm;
+	uint32_t number;	    /* in the trace */
 	struct uhmm_mirror *mirror; /* opened by the first device access */
 	struct player_areas areas;
 	bool infer; /* it existed before the trace began: mappings may be missing */
@@ -116,8 +117,9 @@ struct uhmm_player {
 	struct uhmm_task *idle;	   /* CPU 0, no address space */
 	struct uhmm_task *current; /* the one that is entered, NULL outside a run */
 	const struct uhmm_trace_caps *caps;
-	struct player_mm **mms; /* by number in the trace */
-	uint32_t nr_mms, cap_mms;
+	struct player_mm **mms; /* those that are there: a hash table by number */
+	uint32_t nr_mms, cap_mms, highest_mm;
+	struct player_mm *last_mm;     /* the one found last, NULL: none */
 	struct player_object *objects; /* by number in the trace; 0 is none */
 	uint32_t cap_objects;
 	bool major; /* the fault that is being played waited for I/O */
@@ -136,9 +138,14 @@ static inline void player_count(struct uhmm_player *p, enum uhmm_replay_count c)
 	p->counts[c]++;
 }
 
-static inline struct player_mm *player_mm(const struct uhmm_player *p, uint32_t n)
+struct player_mm *uhmm__player_mm_find(struct uhmm_player *p, uint32_t n);
+
+/* Number @n of the trace; NULL if it is unknown or gone. */
+static inline struct player_mm *player_mm(struct uhmm_player *p, uint32_t n)
 {
-	return n < p->nr_mms ? p->mms[n] : NULL;
+	if (likely(p->last_mm && p->last_mm->number == n))
+		return p->last_mm;
+	return uhmm__player_mm_find(p, n);
 }
 
 /* Run as @task from now on, NULL: as the idle task. */
@@ -152,6 +159,10 @@ static inline void player_switch(struct uhmm_player *p, struct uhmm_task *task)
 	uhmm_task_enter(task);
 	p->current = task;
 }
+
+/* uhmm_player_run() of @nr events, where @seen are known: they may say more of those before. */
+int uhmm__player_run(struct uhmm_player *p, const struct uhmm_trace_caps *caps,
+		     const struct uhmm_trace_event *events, size_t nr, size_t seen);
 
 /* Run on CPU @cpu of the trace, or one that goes with @tid, in @mm. 0 or -ENOMEM. */
 int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid);
