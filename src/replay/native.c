@@ -126,17 +126,12 @@ static const char *check_ids(struct native_state *st, const struct uhmm_trace_ev
 	return obj > st->last_obj ? "an object must be declared by OBJ before it is used" : NULL;
 }
 
-const char *uhmm__native_check(struct native_state *st, const struct uhmm_trace_event *ev)
+const char *uhmm__native_check_slow(struct native_state *st, const struct uhmm_trace_event *ev)
 {
 	const char *why;
 
-	if (unlikely(ev->t_ns < st->t_ns))
+	if (ev->t_ns < st->t_ns)
 		return "time must not go back";
-	if (likely(ev->kind == UHMM_TRACE_FAULT && ev->mm <= st->last_mm)) {
-		st->t_ns = ev->t_ns;
-		st->nr_events++;
-		return NULL;
-	}
 	if (ev->kind < UHMM_TRACE_MM_NEW || ev->kind >= UHMM_TRACE_NR_KINDS)
 		return "unknown kind of event";
 	if ((ev->kind == UHMM_TRACE_MAP && ev->map.prot > 7) ||

@@ -66,8 +66,18 @@ struct native_state {
 	uint32_t last_mm, last_obj;
 };
 
+/* See native_check(). */
+const char *uhmm__native_check_slow(struct native_state *st, const struct uhmm_trace_event *ev);
+
 /* NULL if the event may follow, and is taken note of; otherwise what is wrong with it. */
-const char *uhmm__native_check(struct native_state *st, const struct uhmm_trace_event *ev);
+static inline const char *native_check(struct native_state *st, const struct uhmm_trace_event *ev)
+{
+	if (unlikely(ev->kind != UHMM_TRACE_FAULT || ev->mm > st->last_mm || ev->t_ns < st->t_ns))
+		return uhmm__native_check_slow(st, ev);
+	st->t_ns = ev->t_ns;
+	st->nr_events++;
+	return NULL;
+}
 
 /* ---- binary form ---- */
 

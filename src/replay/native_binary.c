@@ -5,6 +5,7 @@
  * Blocks are decoded where the input has them. Only whole blocks with the right checksum are looked
  * at, yet nothing in them is taken on trust.
  */
+#include <endian.h>
 #include <stdlib.h>
 
 #include "replay/native.h"
@@ -32,7 +33,8 @@ struct fields {
 	bool bad;
 };
 
-static uint64_t get_long(struct fields *f)
+/* 9 or 10 bytes. */
+static uhmm_noinline uint64_t get_longest(struct fields *f)
 {
 	uint64_t v = 0;
 
@@ -49,17 +51,49 @@ static uint64_t get_long(struct fields *f)
 	return 0;
 }
 
-/* What is missing is 0. */
-uhmm_always_inline uint64_t get(struct fields *f)
+/*
+ * A number of at most 8 bytes at once, without a branch on how many: the groups of 7 bits are pushed
+ * together in pairs, fours, all. Returns the place behind it, NULL if it is longer.
+ */
+uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64_t *out)
 {
-	if (f->p == f->end)
+	uint64_t v, last; /* lowest bit of it: the last byte's */
+
+	memcpy(&v, p, sizeof(v));
+	v = le64toh(v);
+	last = ~v & 0x8080808080808080ULL;
+	if (unlikely(!last))
+		return NULL;
+	v &= (last ^ (last - 1)) & 0x7f7f7f7f7f7f7f7fULL;
+	v = (v & 0x007f007f007f007fULL) | (v & 0x7f007f007f007f00ULL) >> 1;
+	v = (v & 0x00003fff00003fffULL) | (v & 0x3fff00003fff0000ULL) >> 2;
+	*out = (v & 0x000000000fffffffULL) | (v & 0x0fffffff00000000ULL) >> 4;
+	return p + ((unsigned int)__builtin_ctzll(last) >> 3) + 1;
+}
+
+static uint64_t get_long(struct fields *f)
+{
+	uint64_t v = 0;
+	const unsigned char *p = number_at(f->p, &v);
+
+	if (unlikely(!p))
+		return get_longest(f);
+	f->p = p;
+	f->bad |= p > f->end;
+	return v;
+}
+
+/* What is missing is 0. */
+static uint64_t get(struct fields *f)
+{
+	if (unlikely(f->p >= f->end))
 		return 0;
-	if (likely(*f->p < 0x80))
+	if (*f->p < 0x80)
 		return *f->p++;
 	return get_long(f);
 }
 
-uhmm_always_inline uint64_t get_step(struct fields *f, uint64_t *base)
+static uint64_t get_step(struct fields *f, uint64_t *base)
 {
 	*base += native_unzigzag(get(f));
 	return *base;
@@ -116,15 +150,20 @@ static const char *get_string(struct fields *f, char out[NATIVE_STRING_MAX + 1])
 
 /* ---- records ---- */
 
-static void get_fault(struct binary *b, struct fields *f, struct uhmm_trace_event *ev)
+static void set_how(struct uhmm_trace_event *ev, uint64_t how)
 {
-	uint64_t how = get(f);
-
 	ev->fault.access = how & 3;
 	ev->fault.mode = how >> 2 & 3;
 	ev->fault.present = how >> 4 & 3;
 	ev->fault.major = how >> 6 & 3;
 	ev->fault.failed = how >> 8 & 3;
+}
+
+static void get_fault(struct binary *b, struct fields *f, struct uhmm_trace_event *ev)
+{
+	uint64_t how = get(f);
+
+	set_how(ev, how);
 	ev->fault.addr = get_step(f, &b->base.addr);
 	ev->fault.ip = get_step(f, &b->base.ip);
 	ev->fault.error_code = get32(f);
@@ -222,6 +261,17 @@ static void get_body(struct binary *b, struct fields *f, struct uhmm_trace_event
 	}
 }
 
+static void set_head(struct uhmm_trace_event *ev, uint64_t kind, const struct native_base *base)
+{
+	memset(ev, 0, sizeof(*ev));
+	ev->t_ns = base->t_ns;
+	ev->kind = (uint32_t)kind;
+	ev->cpu = base->cpu;
+	ev->tid = base->tid;
+	ev->tgid = base->tgid;
+	ev->mm = base->mm;
+}
+
 /* NULL, or what is wrong. */
 static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct fields *f,
 			     struct uhmm_trace_event *ev)
@@ -229,28 +279,66 @@ static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct 
 	struct binary *b = binary(r);
 	const char *why;
 
-	memset(ev, 0, sizeof(*ev));
 	b->base.t_ns += get(f);
-	ev->t_ns = b->base.t_ns;
-	ev->kind = (uint32_t)kind;
-	ev->cpu = b->base.cpu;
-	ev->tid = b->base.tid;
-	ev->tgid = b->base.tgid;
-	ev->mm = b->base.mm;
-	if (likely(kind == UHMM_TRACE_FAULT))
-		get_fault(b, f, ev);
-	else
-		get_body(b, f, ev);
-	if (unlikely(f->bad))
+	set_head(ev, kind, &b->base);
+	get_body(b, f, ev);
+	if (f->bad)
 		return "a number out of range, or cut";
-	why = uhmm__native_check(&b->state, ev);
-	if (unlikely(why))
+	why = native_check(&b->state, ev);
+	if (why)
 		return why;
 	r->line++;
 	r->stats.lines++;
-	if (unlikely(kind == UHMM_TRACE_LOST))
+	if (kind == UHMM_TRACE_LOST)
 		r->stats.lost += ev->lost.count;
 	return NULL;
+}
+
+/*
+ * Most records are faults of one form: small numbers in one byte each, addresses in up to 8. False,
+ * and nothing done, if it is another; next_record() takes all.
+ */
+static bool quick_fault(struct uhmm_trace_reader *r, struct binary *b, struct uhmm_trace_event *ev)
+{
+	const unsigned char *p = b->p, *end = p + 1 + p[0];
+	uint64_t dt, addr, ip = 0;
+	unsigned int how, code = 0;
+
+	if (unlikely(end > b->end || p[0] >= 0x80 || p[1] != UHMM_TRACE_FAULT))
+		return false;
+	p = number_at(p + 2, &dt);
+	if (unlikely(!p))
+		return false;
+	how = *p++;
+	p = number_at(p, &addr);
+	if (unlikely(!p))
+		return false;
+	if (likely(p < end))
+		p = number_at(p, &ip);
+	if (unlikely(!p))
+		return false;
+	if (likely(p < end))
+		code = *p++;
+	if (unlikely(p != end || (how | code) >= 0x80 || (how & how >> 1 & 0x54) ||
+		     b->base.mm > b->state.last_mm || b->base.t_ns + dt < b->state.t_ns))
+		return false;
+	addr = b->base.addr + native_unzigzag(addr);
+	ip = b->base.ip + native_unzigzag(ip);
+	set_head(ev, UHMM_TRACE_FAULT, &b->base);
+	set_how(ev, how);
+	ev->t_ns += dt;
+	ev->fault.error_code = code;
+	ev->fault.addr = addr;
+	ev->fault.ip = ip;
+	b->p = end;
+	b->base.t_ns += dt;
+	b->base.addr = addr;
+	b->base.ip = ip;
+	b->state.t_ns = b->base.t_ns;
+	b->state.nr_events++;
+	r->line++;
+	r->stats.lines++;
+	return true;
 }
 
 static void get_caps(struct uhmm_trace_reader *r, struct fields *f)
@@ -424,8 +512,11 @@ static int binary_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 	struct binary *b = binary(r);
 
 	while (!r->finished) {
-		int ret = unlikely(b->p == b->end) ? next_block(r) : next_record(r, ev);
+		int ret;
 
+		if (likely(b->p < b->end && quick_fault(r, b, ev)))
+			return 1;
+		ret = b->p == b->end ? next_block(r) : next_record(r, ev);
 		if (ret)
 			return ret;
 	}

@@ -395,7 +395,7 @@ static int event_line(struct uhmm_trace_reader *r, uint32_t kind, char *p)
 			goto bad;
 	if (kind == UHMM_TRACE_MAP && !e.map.obj)
 		e.map.pgoff = e.map.start >> 12;
-	why = uhmm__native_check(&text(r)->state, &e);
+	why = native_check(&text(r)->state, &e);
 	if (why)
 		return uhmm__trace_bad(r, "%s", why);
 	if (kind == UHMM_TRACE_LOST)

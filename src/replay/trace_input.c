@@ -13,8 +13,8 @@
 
 /*
  * Text sits in buf[start, end). Lines are handed out in place; when the last piece holds no whole
- * line it moves to the front and more is read behind it. One byte is kept free behind the text
- * for the NUL of a last line without an end.
+ * line it moves to the front and more is read behind it. A few bytes are kept free behind the text,
+ * for the NUL of a last line without an end, and for readers of binary traces that look further.
  */
 struct trace_input {
 	int fd;
@@ -45,7 +45,7 @@ int uhmm__trace_input_open(const char *path, struct trace_input **out)
 		return -ENOMEM;
 	in->fd = -1;
 	in->raw_cap = ZSTD_DStreamInSize();
-	in->buf = malloc(TRACE_BUF_SIZE + 1);
+	in->buf = calloc(1, TRACE_BUF_SIZE + TRACE_BUF_SLACK);
 	in->raw = malloc(in->raw_cap);
 	if (!in->buf || !in->raw)
 		goto fail;

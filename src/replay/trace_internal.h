@@ -29,6 +29,7 @@ struct trace_input;
 /* Longest line, with its end. Longer ones are malformed and skipped in pieces. */
 #define TRACE_LINE_MAX (128u << 10)
 #define TRACE_BUF_SIZE (2 * TRACE_LINE_MAX)
+#define TRACE_BUF_SLACK 8
 /* How much is looked at to recognise the format. */
 #define TRACE_PEEK (64u << 10)
 #define TRACE_KEPT_MESSAGES 8
@@ -66,7 +67,8 @@ struct trace_line {
 int uhmm__trace_input_line(struct trace_input *in, struct trace_line *line);
 /*
  * *@p is the next @want bytes, at most TRACE_LINE_MAX, or as many as there are. Returns their number,
- * or a negative errno. They stay until uhmm__trace_input_skip() leaves some behind.
+ * or a negative errno. They stay until uhmm__trace_input_skip() leaves some behind. TRACE_BUF_SLACK
+ * bytes behind them can be read, too.
  */
 ssize_t uhmm__trace_input_bytes(struct trace_input *in, size_t want, const unsigned char **p);
 void uhmm__trace_input_skip(struct trace_input *in, size_t n);

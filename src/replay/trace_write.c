@@ -75,7 +75,7 @@ int uhmm_trace_write(struct uhmm_trace_writer *writer, const struct uhmm_trace_c
 
 	if (w->error)
 		return w->error;
-	if (uhmm__native_check(&w->state, ev))
+	if (native_check(&w->state, ev))
 		return -EINVAL;
 	w->error = follow_caps(w, caps);
 	if (!w->error)
