@@ -45,17 +45,15 @@ const char *uhmm_replay_miss_text(enum uhmm_replay_miss m)
 
 /* ---- tasks ---- */
 
-int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid)
+int uhmm__player_run_on(struct uhmm_player *p, struct player_mm *mm, unsigned int cpu)
 {
-	unsigned int c = (uint32_t)(cpu < 0 ? tid : cpu) % p->config.nr_cpus;
-	int err;
+	if (unlikely(!mm->task[cpu])) {
+		int err = uhmm_task_create(p->machine, mm->mm, cpu, "player", &mm->task[cpu]);
 
-	if (unlikely(!mm->task[c])) {
-		err = uhmm_task_create(p->machine, mm->mm, c, "player", &mm->task[c]);
 		if (err)
 			return err;
 	}
-	player_switch(p, mm->task[c]);
+	player_switch(p, mm->task[cpu]);
 	return 0;
 }
 
@@ -168,7 +166,7 @@ static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 	if (parent && ev->mm_new.parent) {
 		player_count(p, UHMM_REPLAY_MM_FORK);
 		mm->infer = parent->infer;
-		err = uhmm__player_run_as(p, parent, ev->cpu, ev->tid);
+		err = player_run_as(p, parent, ev->cpu, ev->tid);
 		if (!err)
 			err = uhmm_mm_fork(parent->mm, &mm->mm);
 		if (!err)
@@ -210,7 +208,7 @@ static int play_mm_del(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 typedef int play_fn(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_trace_event *ev);
 
 /* Events of an address space. */
-static int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, play_fn *play)
+uhmm_always_inline int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, play_fn *play)
 {
 	struct player_mm *mm = player_mm(p, ev->mm);
 	int err;
@@ -219,8 +217,20 @@ static int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, 
 		player_count(p, UHMM_REPLAY_SKIPPED);
 		return 0;
 	}
-	err = uhmm__player_run_as(p, mm, ev->cpu, ev->tid);
+	err = player_run_as(p, mm, ev->cpu, ev->tid);
 	return err ? err : play(p, mm, ev);
+}
+
+/* Whether several threads fault in an address space: see note_recent(). */
+static void play_task(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	struct player_mm *mm = player_mm(p, ev->mm);
+
+	if (!mm)
+		return;
+	if (mm->tid && mm->tid != ev->tid)
+		mm->shared = true;
+	mm->tid = ev->tid;
 }
 
 static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
@@ -255,6 +265,8 @@ static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		p->counts[UHMM_REPLAY_LOST] += ev->lost.count ? ev->lost.count : 1;
 		return 0;
 	case UHMM_TRACE_TASK:
+		play_task(p, ev);
+		return 0;
 	case UHMM_TRACE_TASK_EXIT:
 	case UHMM_TRACE_MARK:
 		return 0;
@@ -300,14 +312,15 @@ int uhmm__player_run(struct uhmm_player *player, const struct uhmm_trace_caps *c
 		.has_snapshot = true,
 	};
 	int err = 0;
+	size_t i;
 
 	player->caps = caps ? caps : &everything;
 	uhmm_player_enter(player);
-	for (size_t i = 0; i < nr && likely(!err); i++) {
-		player_count(player, UHMM_REPLAY_EVENTS);
+	for (i = 0; i < nr && likely(!err); i++) {
 		player->major = is_major(&events[i], i + 1 < seen ? &events[i + 1] : NULL);
 		err = play_event(player, &events[i]);
 	}
+	player->counts[UHMM_REPLAY_EVENTS] += i;
 	uhmm_player_leave(player);
 	return err;
 }

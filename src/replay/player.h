@@ -88,7 +88,9 @@ struct player_mm {
 	uint32_t number;	    /* in the trace */
 	struct uhmm_mirror *mirror; /* opened by the first device access */
 	struct player_areas areas;
-	bool infer; /* it existed before the trace began: mappings may be missing */
+	int32_t tid;	/* a thread of it; 0: none yet */
+	bool shared;	/* it has had several */
+	bool infer;	/* it existed before the trace began: mappings may be missing */
 	bool lock_future;
 	struct uhmm_task *task[]; /* per CPU, made when needed */
 };
@@ -164,8 +166,20 @@ static inline void player_switch(struct uhmm_player *p, struct uhmm_task *task)
 int uhmm__player_run(struct uhmm_player *p, const struct uhmm_trace_caps *caps,
 		     const struct uhmm_trace_event *events, size_t nr, size_t seen);
 
+int uhmm__player_run_on(struct uhmm_player *p, struct player_mm *mm, unsigned int cpu);
+
 /* Run on CPU @cpu of the trace, or one that goes with @tid, in @mm. 0 or -ENOMEM. */
-int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid);
+static inline int player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu,
+				int32_t tid)
+{
+	unsigned int c = (uint32_t)(cpu < 0 ? tid : cpu);
+
+	if (unlikely(c >= p->config.nr_cpus))
+		c %= p->config.nr_cpus;
+	if (likely(p->current == mm->task[c] && p->current))
+		return 0;
+	return uhmm__player_run_on(p, mm, c);
+}
 
 /* All return 0 or -ENOMEM. */
 int uhmm__player_map(struct uhmm_player *p, struct player_mm *mm,
