@@ -108,6 +108,8 @@ struct player_object {
 	struct uhmm_file *file; /* NULL: not mapped yet */
 	uint32_t kind;		/* enum uhmm_trace_obj_kind */
 	bool cold;		/* there was a major fault: not all of it is in the page cache */
+	uint64_t *cached; /* pages that are, as far as is known: a bit each */
+	size_t cap_cached; /* in words */
 };
 
 struct uhmm_player {
@@ -204,6 +206,8 @@ int uhmm__player_mmap(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t 
 int uhmm__player_grow(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t end);
 /* A fault near @addr is to come: a regular file's pages are in the cache, unless it is cold. */
 int uhmm__player_warm(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t addr);
+/* Pages may have left the cache: of object @id, 0: of any. */
+void uhmm__player_uncached(struct uhmm_player *p, uint32_t id);
 /* A fault on the area had to wait for I/O. */
 void uhmm__player_was_major(struct uhmm_player *p, const struct player_area *area);
 int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *ev);
