@@ -208,7 +208,8 @@ static int play_mm_del(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 typedef int play_fn(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_trace_event *ev);
 
 /* Events of an address space. */
-uhmm_always_inline int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, play_fn *play)
+uhmm_always_inline int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev,
+				  play_fn *play)
 {
 	struct player_mm *mm = player_mm(p, ev->mm);
 	int err;

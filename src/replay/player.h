@@ -88,9 +88,9 @@ struct player_mm {
 	uint32_t number;	    /* in the trace */
 	struct uhmm_mirror *mirror; /* opened by the first device access */
 	struct player_areas areas;
-	int32_t tid;	/* a thread of it; 0: none yet */
-	bool shared;	/* it has had several */
-	bool infer;	/* it existed before the trace began: mappings may be missing */
+	int32_t tid; /* a thread of it; 0: none yet */
+	bool shared; /* it has had several */
+	bool infer;  /* it existed before the trace began: mappings may be missing */
 	bool lock_future;
 	struct uhmm_task *task[]; /* per CPU, made when needed */
 };
@@ -108,8 +108,8 @@ struct player_object {
 	struct uhmm_file *file; /* NULL: not mapped yet */
 	uint32_t kind;		/* enum uhmm_trace_obj_kind */
 	bool cold;		/* there was a major fault: not all of it is in the page cache */
-	uint64_t *cached; /* pages that are, as far as is known: a bit each */
-	size_t cap_cached; /* in words */
+	uint64_t *cached;	/* pages that are, as far as is known: a bit each */
+	size_t cap_cached;	/* in words */
 };
 
 struct uhmm_player {
