@@ -10,8 +10,18 @@
 #include "replay/native.h"
 #include "replay/trace_parse.h"
 
+/* Who is meant: "CPU TID TGID MM " of the line before. */
+#define TEXT_ON_MAX 56
+struct text_on {
+	size_t len; /* 0: none */
+	char text[TEXT_ON_MAX];
+	int32_t cpu, tid, tgid;
+	uint32_t mm;
+};
+
 struct text {
 	struct native_state state;
+	struct text_on on;
 	bool header; /* the first line was read */
 	bool ended;  /* END was read */
 	char tool[NATIVE_STRING_MAX + 1];
@@ -122,13 +132,16 @@ static bool flags(char **p, const char *const *names, uint32_t *out)
 	return after(p, end);
 }
 
-/* One of the characters. */
+/* One of the three or four characters. */
 static bool one_of(char c, const char *chars, uint8_t *out)
 {
-	const char *at = c ? strchr(chars, c) : NULL;
-
-	*out = at ? (uint8_t)(at - chars) : 0;
-	return at != NULL;
+	for (uint8_t i = 0; chars[i]; i++) {
+		if (chars[i] == c) {
+			*out = i;
+			return true;
+		}
+	}
+	return false;
 }
 
 /* Takes \xHH out of the rest of the line; NULL if there is nothing. */
@@ -379,13 +392,39 @@ static bool is_fault(uint32_t kind)
 	return kind == UHMM_TRACE_FAULT || kind == UHMM_TRACE_FAULT_MAJOR;
 }
 
+/* CPU TID TGID MM: most lines have the same as the one before. */
+static bool on_words(struct text_on *on, char **p, struct uhmm_trace_event *e)
+{
+	char *start = *p;
+
+	if (likely(on->len && !strncmp(start, on->text, on->len))) {
+		e->cpu = on->cpu;
+		e->tid = on->tid;
+		e->tgid = on->tgid;
+		e->mm = on->mm;
+		*p = start + on->len;
+		return true;
+	}
+	if (!number(p, &e->cpu) || !number(p, &e->tid) || !number(p, &e->tgid) || !dec32(p, &e->mm))
+		return false;
+	on->len = 0;
+	if (is_blank((*p)[-1]) && (size_t)(*p - start) <= sizeof(on->text)) {
+		on->len = (size_t)(*p - start);
+		memcpy(on->text, start, on->len);
+		on->cpu = e->cpu;
+		on->tid = e->tid;
+		on->tgid = e->tgid;
+		on->mm = e->mm;
+	}
+	return true;
+}
+
 static int event_line(struct uhmm_trace_reader *r, uint32_t kind, char *p)
 {
 	struct uhmm_trace_event e = { .kind = kind };
 	const char *why;
 
-	if (!dec(&p, &e.t_ns) || !number(&p, &e.cpu) || !number(&p, &e.tid) ||
-	    !number(&p, &e.tgid) || !dec32(&p, &e.mm))
+	if (!dec(&p, &e.t_ns) || !on_words(&text(r)->on, &p, &e))
 		return uhmm__trace_bad(r, "expected '%s TIME CPU TID TGID MM ...'",
 				       uhmm_trace_kind_name(kind));
 	if (!fields(&p, &e))

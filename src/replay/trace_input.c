@@ -10,6 +10,20 @@
 #include <zstd.h>
 
 #include "replay/trace_internal.h"
+#include "replay/trace_parse.h"
+
+/* clang-format off */
+#define NO 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16
+const unsigned char uhmm__trace_hex[256] = {
+	NO, NO, NO,
+	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 16, 16, 16, 16, 16,
+	16, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16,
+	NO,
+	16, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16,
+	NO, NO, NO, NO, NO, NO, NO, NO, NO,
+};
+#undef NO
+/* clang-format on */
 
 /*
  * Text sits in buf[start, end). Lines are handed out in place; when the last piece holds no whole

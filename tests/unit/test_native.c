@@ -650,6 +650,10 @@ static const struct {
 	/* Errors name line and form. */
 	{ -EINVAL, HEAD "FAULT 1 0 1 1\n", ":2: expected 'FAULT TIME CPU TID TGID MM ...'" },
 	{ -EINVAL, HEAD "FAULT x 0 1 1 0\n", ":2: expected 'FAULT TIME" },
+	{ 0, HEAD "LOST 0 0 0 0 0 18446744073709551615\nEND events=1\n", "" },
+	{ -EINVAL, HEAD "LOST 0 0 0 0 0 18446744073709551616\n", ":2: LOST: expected" },
+	{ -EINVAL, HEAD "LOST 0 0 0 0 0 20000000000000000000\n", ":2: LOST: expected" },
+	{ -EINVAL, HEAD "LOST 0 0 0 0 0 100000000000000000000\n", ":2: LOST: expected" },
 	{ -EINVAL, HEAD "MAP 1 0 0 0 0 1000 rw- -\n", ":2: MAP: expected 'START-END rwx" },
 	{ -EINVAL, HEAD "MAP 1 0 0 0 0 1000-2000 rwz -\n", ":2: MAP: expected" },
 	{ -EINVAL, HEAD "MAP 1 0 0 0 0 1000-2000 rw- 0xg\n", ":2: MAP: expected" },
