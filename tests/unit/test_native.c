@@ -255,39 +255,41 @@ START_TEST(test_round_trip)
 }
 END_TEST
 
+/* The @n-th of many faults. */
+static void next_fault(struct uhmm_trace_event *ev, unsigned int n)
+{
+	ev->kind = UHMM_TRACE_FAULT;
+	ev->mm = 1;
+	ev->t_ns += n * 7919 % 100000;
+	ev->tid = ev->tgid = 1 + (int32_t)(n / 7 % 3);
+	ev->fault.addr = START + (n * 2654435761u >> 3);
+	ev->fault.ip = n * 0x9e3779b97f4a7c15ULL;
+	ev->fault.access = n & 3;
+}
+
 /* More than a block, so that blocks begin anew. */
 START_TEST(test_many)
 {
 	const char *path = temp_path();
 	struct uhmm_trace_writer *w = create(path, forms[_i], 1);
+	struct uhmm_trace_event ev = { 0 }, got;
 	struct uhmm_trace_stats stats = { 0 };
 	struct uhmm_trace_reader *r;
-	struct uhmm_trace_event ev = all_kinds[0], got;
 	enum { NR = 30000 };
 
-	ck_assert_int_eq(uhmm_trace_write(w, &some_caps, &ev), 0);
-	for (unsigned int i = 0; i < 2; i++) {
-		memset(&ev, 0, sizeof(ev));
-		ev.kind = UHMM_TRACE_FAULT;
-		ev.mm = 1;
-		if (i) {
-			ck_assert_int_eq(uhmm_trace_finish(w, &some_caps, &stats), 0);
-			r = open_path(path, false);
-			ck_assert_int_eq(uhmm_trace_next(r, &got), 1);
-		}
-		for (unsigned int n = 0; n < NR; n++) {
-			ev.t_ns += n * 7919 % 100000;
-			ev.tid = ev.tgid = 1 + (int32_t)(n / 7 % 3);
-			ev.fault.addr = START + (n * 2654435761u >> 3);
-			ev.fault.ip = n * 0x9e3779b97f4a7c15ULL;
-			ev.fault.access = n & 3;
-			if (i) {
-				ck_assert_int_eq(uhmm_trace_next(r, &got), 1);
-				ck_assert_mem_eq(&got, &ev, sizeof(ev));
-			} else {
-				ck_assert_int_eq(uhmm_trace_write(w, &some_caps, &ev), 0);
-			}
-		}
+	ck_assert_int_eq(uhmm_trace_write(w, &some_caps, &all_kinds[0]), 0);
+	for (unsigned int n = 0; n < NR; n++) {
+		next_fault(&ev, n);
+		ck_assert_int_eq(uhmm_trace_write(w, &some_caps, &ev), 0);
+	}
+	ck_assert_int_eq(uhmm_trace_finish(w, &some_caps, &stats), 0);
+	memset(&ev, 0, sizeof(ev));
+	r = open_path(path, false);
+	ck_assert_int_eq(uhmm_trace_next(r, &got), 1);
+	for (unsigned int n = 0; n < NR; n++) {
+		next_fault(&ev, n);
+		ck_assert_int_eq(uhmm_trace_next(r, &got), 1);
+		ck_assert_mem_eq(&got, &ev, sizeof(ev));
 	}
 	ck_assert_int_eq(uhmm_trace_next(r, &got), 0);
 	ck_assert_uint_eq(uhmm_trace_stats(r)->source_lines, uhmm_trace_stats(r)->lines);
