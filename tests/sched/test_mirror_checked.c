@@ -129,7 +129,7 @@ static void explore(const char *name, void (*first)(void *))
 	uint64_t seed = test_seed(name), runs = 0;
 	double until = now_seconds() + test_seconds() / NR_OTHERS;
 
-	for (; runs < 500 || now_seconds() < until; runs++) {
+	for (; runs < 100 || now_seconds() < until; runs++) {
 		struct uhmm_sched *s;
 		int ret;
 
