@@ -407,7 +407,6 @@ static bool on_words(struct text_on *on, char **p, struct uhmm_trace_event *e)
 	}
 	if (!number(p, &e->cpu) || !number(p, &e->tid) || !number(p, &e->tgid) || !dec32(p, &e->mm))
 		return false;
-	on->len = 0;
 	if (is_blank((*p)[-1]) && (size_t)(*p - start) <= sizeof(on->text)) {
 		on->len = (size_t)(*p - start);
 		memcpy(on->text, start, on->len);

@@ -91,6 +91,16 @@ static const struct uhmm_trace_event all_kinds[] = {
 		     .addr = START + 8,
 		     .ip = 0x401000 } },
 	{ .t_ns = 11,
+	  .kind = UHMM_TRACE_FAULT,
+	  .tid = 8,
+	  .tgid = 7,
+	  .mm = 1,
+	  .fault = { .access = UHMM_TRACE_ACCESS_WRITE,
+		     .error_code = 6,
+		     .order = 9,
+		     .addr = START + 8,
+		     .ip = 0x401000 } },
+	{ .t_ns = 11,
 	  .kind = UHMM_TRACE_FAULT_MAJOR,
 	  .tid = 8,
 	  .tgid = 7,
@@ -599,7 +609,16 @@ static const struct {
 		"a"
 		"\x01\x43",
 		"a number out of range"),
+	PAYLOAD(-EINVAL,
+		"\x06\x0c\x00\x0c\x02\x02\x01"
+		"\x01\x43",
+		"a number out of range"),
 	/* An address space that was not declared; another number of events than announced. */
+	PAYLOAD(-EINVAL,
+		"\x05\x42\x00\x02\x02\x01"
+		"\x06\x0c\x00\x09\x02\x02\x01"
+		"\x01\x43",
+		"MM_NEW"),
 	PAYLOAD(-EINVAL,
 		"\x05\x42\x00\x02\x02\x01"
 		"\x02\x0c\x00"

@@ -3,6 +3,8 @@
  * test_trace_ahead.c - batches of a trace that is read ahead: nothing is lost, and each is cut where it
  * may be; and the player's table of address spaces.
  */
+#include <sched.h>
+
 #include <uhmm/replay.h>
 #include <uhmm/trace_write.h>
 
@@ -17,8 +19,25 @@ static uint32_t random_below(uint32_t n)
 	return (uint32_t)((uint64_t)seed * n >> 32);
 }
 
-/* A trace of @nr events; runs of faults, every so often one that waited, or something else. */
-static void write_trace(const char *path, unsigned int nr, unsigned int one_in)
+/* The trace tells one thing more, until there is nothing more to tell. */
+static void tell_more(struct uhmm_trace_caps *caps)
+{
+	bool *what[] = { &caps->has_rw,	  &caps->has_major, &caps->has_unmap,
+			 &caps->has_maps, &caps->has_fork,  &caps->has_cpu };
+
+	for (unsigned int i = 0; i < sizeof(what) / sizeof(what[0]); i++) {
+		if (!*what[i]) {
+			*what[i] = true;
+			return;
+		}
+	}
+}
+
+/*
+ * A trace of @nr events: faults, of which one in @majors waited, and one in @one_in is followed by
+ * something else.
+ */
+static void write_trace(const char *path, unsigned int nr, unsigned int one_in, unsigned int majors)
 {
 	struct uhmm_trace_write_options opt = { sizeof(opt), UHMM_TRACE_FORMAT_TEXT, 0, { 0 } };
 	struct uhmm_trace_event ev = { .kind = UHMM_TRACE_MM_NEW, .mm = 1 };
@@ -28,19 +47,22 @@ static void write_trace(const char *path, unsigned int nr, unsigned int one_in)
 
 	ck_assert_int_eq(uhmm_trace_create(path, &opt, &w), 0);
 	for (unsigned int i = 0; i < nr; i++) {
+		bool more = !random_below(300);
+
+		if (more)
+			tell_more(&caps);
 		ck_assert_int_eq(uhmm_trace_write(w, &caps, &ev), 0);
 		ev.t_ns = i;
-		if (ev.kind == UHMM_TRACE_FAULT && !random_below(one_in)) {
+		if (ev.kind == UHMM_TRACE_FAULT && !random_below(majors)) {
 			ev.kind = UHMM_TRACE_FAULT_MAJOR;
+			if (!random_below(100)) /* as perf's reader learns of them */
+				tell_more(&caps);
 			continue;
 		}
 		ev.kind = UHMM_TRACE_FAULT;
 		ev.fault.addr = (uint64_t)i << 12;
-		if (random_below(one_in))
-			continue;
-		ev.kind = random_below(2) ? UHMM_TRACE_MM_DEL : UHMM_TRACE_TASK_EXIT;
-		if (!random_below(8))
-			caps.has_major = !caps.has_major;
+		if (!random_below(one_in))
+			ev.kind = random_below(2) ? UHMM_TRACE_MM_DEL : UHMM_TRACE_TASK_EXIT;
 	}
 	ck_assert_int_eq(uhmm_trace_finish(w, &caps, &stats), 0);
 }
@@ -68,8 +90,7 @@ static void check_batches(const char *path, unsigned int nr)
 			if (ev.kind == UHMM_TRACE_FAULT_MAJOR)
 				ck_assert(i > 0 || last != UHMM_TRACE_FAULT);
 			else
-				ck_assert_int_eq(b->caps.has_major,
-						 uhmm_trace_caps(plain)->has_major);
+				ck_assert_mem_eq(&b->caps, uhmm_trace_caps(plain), sizeof(b->caps));
 			if (ev.kind == UHMM_TRACE_MM_DEL)
 				ck_assert_uint_eq(i, b->nr - 1);
 			last = ev.kind;
@@ -85,16 +106,19 @@ static void check_batches(const char *path, unsigned int nr)
 	uhmm_trace_close(plain);
 }
 
+#define NEVER UINT32_MAX
+
 static const struct {
-	unsigned int nr, one_in;
+	unsigned int nr, one_in, majors;
 } sizes[] = {
-	{ 1, 2 },
-	{ TRACE_BATCH, UINT32_MAX },
-	{ TRACE_BATCH + 1, UINT32_MAX },
-	{ 9000, 2 },
-	{ 20000, 1000 },
-	{ 6 * TRACE_BATCH + 3, UINT32_MAX },
-	{ 20000, 20 },
+	{ 1, NEVER, NEVER },
+	{ TRACE_BATCH, NEVER, NEVER },
+	{ TRACE_BATCH + 1, NEVER, NEVER },
+	{ 6 * TRACE_BATCH + 3, NEVER, NEVER },
+	{ 6 * TRACE_BATCH, NEVER, 1 }, /* faults that waited alone */
+	{ 9000, 2, 2 },
+	{ 20000, 20, 2 },
+	{ 20000, 1000, 5 },
 };
 
 START_TEST(test_batches)
@@ -105,13 +129,13 @@ START_TEST(test_batches)
 	ck_assert_int_ge(fd, 0);
 	close(fd);
 	seed = (uint32_t)_i;
-	write_trace(path, sizes[_i].nr, sizes[_i].one_in);
+	write_trace(path, sizes[_i].nr, sizes[_i].one_in, sizes[_i].majors);
 	check_batches(path, sizes[_i].nr);
 	unlink(path);
 }
 END_TEST
 
-/* Nobody takes what was read: the thread ends all the same. */
+/* Nobody takes what was read: the thread ends all the same, whatever it does meanwhile. */
 START_TEST(test_stop)
 {
 	char path[] = "/tmp/uhmm-ahead-XXXXXX";
@@ -121,13 +145,17 @@ START_TEST(test_stop)
 
 	ck_assert_int_ge(fd, 0);
 	close(fd);
-	write_trace(path, 20000, UINT32_MAX);
-	r = open_path(path, false);
-	ck_assert_int_eq(uhmm__trace_ahead_start(r, &a), 0);
-	ck_assert_uint_gt(uhmm__trace_ahead_get(a)->nr, 0);
-	uhmm__trace_ahead_stop(a);
+	write_trace(path, 20000, NEVER, NEVER);
+	for (int i = 0; i < 40; i++) {
+		r = open_path(path, false);
+		ck_assert_int_eq(uhmm__trace_ahead_start(r, &a), 0);
+		ck_assert_uint_gt(uhmm__trace_ahead_get(a)->nr, 0);
+		for (int n = 0; n < 100 * i; n++)
+			sched_yield();
+		uhmm__trace_ahead_stop(a);
+		uhmm_trace_close(r);
+	}
 	uhmm__trace_ahead_stop(NULL);
-	uhmm_trace_close(r);
 	unlink(path);
 }
 END_TEST
