@@ -88,8 +88,8 @@ struct player_mm {
 	uint32_t number;	    /* in the trace */
 	struct uhmm_mirror *mirror; /* opened by the first device access */
 	struct player_areas areas;
-	int32_t tid; /* a thread of it; 0: none yet */
-	bool shared; /* it has had several */
+	int32_t tid; /* of its last TASK; 0: there was none */
+	bool shared; /* there were TASKs of several threads */
 	bool infer;  /* it existed before the trace began: mappings may be missing */
 	bool lock_future;
 	struct uhmm_task *task[]; /* per CPU, made when needed */

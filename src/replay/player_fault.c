@@ -292,14 +292,14 @@ static inline void compare_fault(struct uhmm_player *p, const struct access *a,
 	}
 }
 
-/* A thread alone faults at the same time as nobody. */
+/* A thread that is alone, as its TASK says, faults at the same time as nobody. */
 static void note_recent(struct uhmm_player *p, const struct player_mm *mm,
 			const struct uhmm_trace_event *ev)
 {
 	struct recent_fault *recent;
 	uint64_t page;
 
-	if (likely(!mm->shared))
+	if (likely(mm->tid && !mm->shared))
 		return;
 	recent = recent_slot(p, ev, &page);
 	*recent = (struct recent_fault){ page, ev->t_ns, ev->tid };

@@ -71,7 +71,8 @@ static inline char *scan_dec(char *p, uint64_t *out)
 	while (is_digit(*p))
 		v = v * 10 + (uint64_t)(*p++ - '0');
 	/* 19 digits always fit; 20 do if they begin with 1 and it is above 10^19 still. */
-	if (p == start || p - start > 20 || (p - start == 20 && (*start != '1' || v < 10000000000000000000ULL)))
+	if (p == start || p - start > 20 ||
+	    (p - start == 20 && (*start != '1' || v < 10000000000000000000ULL)))
 		return NULL;
 	*out = v;
 	return p;
