@@ -142,7 +142,7 @@ static inline struct native_sum native_block_sum(const unsigned char *payload, s
 /* Small numbers of either sign as small numbers. */
 static inline uint64_t native_zigzag(uint64_t v)
 {
-	return v << 1 ^ (uint64_t)((int64_t)v >> 63);
+	return v << 1 ^ -(v >> 63);
 }
 
 static inline uint64_t native_unzigzag(uint64_t v)

@@ -59,6 +59,8 @@ int uhmm__player_run_on(struct uhmm_player *p, struct player_mm *mm, unsigned in
 
 /* ---- address spaces ---- */
 
+enum { MANY_MIRRORS = 64 };
+
 /* Where the number is, or where it would be put: NULL there. */
 static struct player_mm **mm_slot(struct player_mm **table, uint32_t cap, uint32_t n)
 {
@@ -138,6 +140,15 @@ static int keep_mirror(struct uhmm_player *p, struct uhmm_mirror *mirror)
 	return 0;
 }
 
+/* When nothing is on the device there is nothing to be emptied: let go of those that piled up. */
+static void close_mirrors(struct uhmm_player *p)
+{
+	if (p->nr_mirrors < MANY_MIRRORS || uhmm_devmem_used(uhmm_device_memory(p->device)))
+		return;
+	while (p->nr_mirrors)
+		uhmm_mirror_close(p->mirrors[--p->nr_mirrors]);
+}
+
 static void free_mm(struct uhmm_player *p, struct player_mm *mm)
 {
 	player_switch(p, NULL);
@@ -148,6 +159,7 @@ static void free_mm(struct uhmm_player *p, struct player_mm *mm)
 	uhmm_mmput(mm->mm);
 	uhmm__areas_exit(&mm->areas);
 	free(mm);
+	close_mirrors(p);
 }
 
 static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
