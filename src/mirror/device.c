@@ -2,6 +2,8 @@
 /* Devices, mirrors, and how a mirror follows its process. Models: the frame of lib/test_hmm.c. */
 #include "mirror/mirror.h"
 
+#include <string.h>
+
 #include "core/alloc.h"
 
 static const struct uhmm_dev_pagemap_ops device_ops = {
@@ -23,6 +25,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	dev->machine = m;
 	dev->type = config ? config->type : UHMM_MEMORY_DEVICE_PRIVATE;
 	dev->exact_invalidation = config && config->exact_invalidation;
+	dev->huge_by_head = config && config->huge_by_head;
 	dev->clearable_flags = config && config->clearable_flags;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
@@ -81,8 +84,15 @@ static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
 	else if (!uhmm__mutex_trylock(&mirror->mutex))
 		return false;
 	uhmm_mmu_interval_set_seq(mni, cur_seq);
-	uhmm__for_each_entry(w, &mirror->windows, list)
-		w->stale |= range->start < w->args.end && w->args.start < range->end;
+	uhmm__for_each_entry(w, &mirror->windows, list) {
+		if (range->start >= w->args.end || w->args.start >= range->end)
+			continue;
+		/* Its own: what is about to move was split. Old entries are gone, new ones come. */
+		if (w->mover && w->mover == uhmm__current())
+			memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
+		else
+			w->stale = true;
+	}
 	/* The test driver erases the page past the end as well. */
 	uhmm__radix_erase_range(&mirror->pt, range->start >> UHMM_PAGE_SHIFT,
 				(range->end - mirror->dev->exact_invalidation) >> UHMM_PAGE_SHIFT,

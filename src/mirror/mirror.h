@@ -15,6 +15,7 @@ struct uhmm_device {
 	struct uhmm_machine *machine; /* [const] */
 	enum uhmm_memory_type type;   /* [const] */
 	bool exact_invalidation;      /* [const] */
+	bool huge_by_head;	      /* [const] */
 	bool clearable_flags;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
@@ -102,6 +103,7 @@ struct uhmm__window {
 	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
 	struct list_head list;	      /* [mutex] in mirror->windows */
 	bool stale;		      /* [mutex] CPU entries of the window may have changed */
+	struct uhmm_task *mover;      /* [mutex] in uhmm_migrate_vma_pages(), else NULL */
 	uint64_t moved;		      /* pages that are on the device now */
 	uint64_t evicted;
 };

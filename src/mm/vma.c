@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* VMAs: lookup, per-VMA locks, linking, splitting and merging. */
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 #include <string.h>
 
@@ -299,6 +299,7 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 	/* Before the other shrinks, so that an rmap walk misses no page. */
 	uhmm__vma_link_file(new);
 	vma_start_write(vma);
+	uhmm__vma_adjust_trans_huge(vma, addr);
 	uhmm__rangetree_write_begin(&mm->vmas);
 	err = uhmm__vma_resize(vma, vma->start, addr);
 	if (!err)
