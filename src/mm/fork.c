@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fork: VMAs and page tables. Models: dup_mmap() and mm/memory.c:copy_page_range(). */
+#include "mm/file.h"
 #include "mm/huge.h"
 #include "mm/swap.h"
 
@@ -241,6 +242,8 @@ static int dup_vma(struct uhmm_mm *mm, struct uhmm_vma *src)
 		if (err)
 			goto fail;
 	}
+	/* rmap walks come to the child right after its parent. */
+	uhmm__vma_link_file(vma, src);
 	err = uhmm__vma_link(vma);
 	if (err)
 		goto fail;

@@ -219,8 +219,8 @@ static inline uhmm_vaddr_t vma_anon_address(const struct uhmm_vma *vma, uint64_t
 
 /* Bits of a present entry of such a VMA. Models: vma_set_page_prot(). */
 uint64_t uhmm__vm_page_prot(const struct uhmm_file *file, uint64_t flags);
-/* Into and out of its file's tree. Context: i_mmap_rwsem for writing. */
-void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma);
+/* Into its file's tree, behind @prev or by offset, and out. Context: i_mmap_rwsem for writing. */
+void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma, struct uhmm_vma *prev);
 void uhmm__vma_i_mmap_remove(struct uhmm_vma *vma);
 /* Context of all below: mmap_lock held for writing; for the finders any. */
 struct uhmm_vma *uhmm__find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr);
@@ -493,8 +493,8 @@ enum {
 	VM_FAULT_RETRY = 1 << 4,     /* the lock was dropped */
 	VM_FAULT_COMPLETED = 1 << 5, /* done, and the lock was dropped */
 	VM_FAULT_WOULD_WAIT = 1 << 6,
-	VM_FAULT_DRIVER_OOM = 1 << 8, /* with OOM: the owner of a device page had no memory */
 	VM_FAULT_FALLBACK = 1 << 7,   /* no huge page: go on with pages; inside mm only */
+	VM_FAULT_DRIVER_OOM = 1 << 8, /* with OOM: the owner of a device page had no memory */
 	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
 };
 
