@@ -22,6 +22,7 @@ struct combined {
 	bool incomplete;	   /* an entry was reported that is not frozen */
 	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
+	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
 };
 
 static uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
@@ -45,7 +46,7 @@ static enum uhmm__walk_result stop(struct combined *c, uhmm_vaddr_t addr,
 				   enum uhmm__walk_result why)
 {
 	c->w.last = addr;
-	c->w.end = addr + UHMM_PAGE_SIZE;
+	c->fault_at = addr;
 	return why;
 }
 
@@ -215,6 +216,36 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	return WALK_OK;
 }
 
+/*
+ * A split of the folio maps its device-exclusive pages again, but only to read, as it does not ask
+ * what the process may do; a fault does. So those that are to be faulted come first.
+ * Context: PTL, @ptep at @addr, where the walk stopped for the split.
+ */
+static uhmm_noinline enum uhmm__walk_result
+exclusive_before_split(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, ptent_t *ptep)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+
+	for (uhmm_vaddr_t at = addr; at < end; at += UHMM_PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get(ptep);
+		enum uhmm__walk_result ret;
+		unsigned int need;
+
+		if (!leaf_is_device_exclusive(pte) ||
+		    page_folio(pfn_to_frame(m, leaf_pfn(pte))) != c->split)
+			continue;
+		need = hmm_need_fault(c->w.range, *slot(c, at), 0);
+		if (!need)
+			continue;
+		folio_put(m, c->split);
+		c->split = NULL;
+		ret = fault(c, at, need);
+		c->w.last = addr;
+		return ret;
+	}
+	return WALK_SPLIT;
+}
+
 /* The part under one PTE table, under its lock. */
 static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 					struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
@@ -244,6 +275,8 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 		if (unlikely(ret != WALK_OK))
 			break;
 	}
+	if (unlikely(ret == WALK_SPLIT))
+		ret = exclusive_before_split(c, addr, end, ptep);
 	uhmm__count_n(UHMM_CNT_READ_PTE,
 		      (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
@@ -511,7 +544,7 @@ static int do_fault(struct combined *c, unsigned int flags)
 	if (c->w.need & HMM_NEED_WRITE_FAULT)
 		flags |= FAULT_FLAG_WRITE;
 	uhmm__count(UHMM_CNT_FAULT_FROM_HMM);
-	return uhmm__handle_mm_fault(c->vma, c->w.last, flags | FAULT_FLAG_REMOTE);
+	return uhmm__handle_mm_fault(c->vma, c->fault_at, flags | FAULT_FLAG_REMOTE);
 }
 
 /*

@@ -705,6 +705,23 @@ START_TEST(combined_walk_leaves_what_it_cannot_have)
 }
 END_TEST
 
+/*
+ * A folio that is split has its device-exclusive pages mapped again, but only for reading. What the
+ * walk is to fault in, it faults before it splits, so that the device may write what the process may.
+ */
+START_TEST(combined_walk_restores_exclusive_pages_first)
+{
+	map_huge_written(AT);
+	expect_eq(ioctl(UHMM_MIRROR_EXCLUSIVE, AT + 9 * PAGE, 2, NULL), 0);
+	expect(leaf_is_device_exclusive(pte_at(f.mm, AT + 9 * PAGE)));
+	combined(AT, NR, false, 0);
+	for (unsigned int i = 0; i < NR; i++)
+		expect_eq(leaf_type(pte_at(f.mm, AT + i * PAGE)), LEAF_DEVICE_PRIVATE_WRITE);
+	expect_eq(counted(m, UHMM_CNT_RESTORED_EXCLUSIVE), 2);
+	expect_written(f.mm, AT, 0, NR);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("thp_device");
@@ -732,6 +749,7 @@ int main(void)
 	tcase_add_test(tc, eviction);
 	tcase_add_test(tc, combined_walk);
 	tcase_add_test(tc, combined_walk_leaves_what_it_cannot_have);
+	tcase_add_test(tc, combined_walk_restores_exclusive_pages_first);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
