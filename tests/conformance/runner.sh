@@ -247,16 +247,33 @@ p0 dev_write d0 200000000000 8 2
 = ?
 p1 cpu_read 200000000000 8
 = ?
+case huge-pages-and-no-memory
+p0 mmap 200000000000 1024 rw private,anon
+= ?
+p0 madvise 200000000000 1024 hugepage
+= ?
+p0 flags d0 1
+= ?
+p0 migrate_to_dev d0 200000003000 1
+= ?
+p0 dev_read d0 200000200000 9
+= ?
+p0 flags d0 1
+= ?
+p0 migrate_to_dev d0 200000201000 8
+= ?
+p0 dev_write d0 200000000000 1024 3
+= ?
 END
 conform 0 --differential twice.vec
-last "3 passed, 0 failed"
+last "4 passed, 0 failed"
 
 # The checked variant, if it was built.
 if [ -x "$(dirname "$uhmm")/uhmm-checked" ]; then
 	conform 0 --check good.vec device.vec
 	last "3 passed, 0 failed"
 	conform 0 --check --differential good.vec device.vec twice.vec
-	last "6 passed, 0 failed"
+	last "7 passed, 0 failed"
 fi
 
 # "?" takes any answer.
