@@ -384,6 +384,72 @@ START_TEST(f8_order_is_forgotten_and_mirror_is_right)
 }
 END_TEST
 
+/* ---- what the kernel died of when the vectors were recorded, and the model must not ---- */
+
+static void expect_read(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int n, bool written)
+{
+	for (unsigned int i = 0; i < n; i++)
+		expect_eq(get_word(mm, addr + i * PAGE), written ? i + 1 : 0);
+}
+
+/* F13, S11: a huge page that is shared after fork goes to a device that CPUs see. */
+START_TEST(f13_shared_huge_page_to_coherent_memory)
+{
+	struct uhmm_device_config config = { .size = sizeof(config),
+					     .type = UHMM_MEMORY_DEVICE_COHERENT };
+	static uint64_t buf[2 * HUGE / 8];
+	struct uhmm_mirror *mirror;
+	struct uhmm_device *dev;
+	struct uhmm_mm *child;
+
+	map_huge(AT, 2);
+	write_pages(AT + HUGE, NR);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_device_create(f.m, &config, &dev), 0);
+	expect_eq(uhmm_mirror_open(dev, child, &mirror), 0);
+	expect_eq(uhmm_madvise(child, AT, HUGE, MADV_DONTNEED), 0);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_WRITE, AT, NR, buf, NULL), 0);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_MIGRATE_TO_DEV, AT, 2UL * NR, buf, NULL), 0);
+	expect_eq(uhmm_devmem_used(uhmm_device_memory(dev)), 2 * NR);
+	fixture_verify(&f);
+	expect_read(child, AT, NR, false);
+	expect_read(child, AT + HUGE, NR, true);
+	expect_read(f.mm, AT + HUGE, NR, true);
+	uhmm_mirror_close(mirror);
+	uhmm_device_destroy(dev);
+	uhmm_mmput(child);
+}
+END_TEST
+
+/* F8, S12: the device faults on a page of its own. */
+START_TEST(f8_device_fault_on_its_own_page)
+{
+	uint64_t buf[PAGE / 8];
+
+	for (unsigned int i = 0; i < PAGE / 8; i++)
+		buf[i] = 7;
+	map_fixed(f.mm, AT, 1, RW);
+	to_device(0, AT, 1);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_WRITE, AT, 1, buf, NULL), 0);
+	expect(on_device(f.mm, AT));
+	expect_eq(get_word(f.mm, AT), 7);
+}
+END_TEST
+
+/* F8, S13: an invalidation of a full table of the mirror comes to an end. */
+START_TEST(f8_invalidation_ends)
+{
+	static uint64_t buf[HUGE / 8];
+
+	map_fixed(f.mm, AT, NR, RW);
+	to_device(0, AT, NR);
+	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, PROT_READ), 0);
+	expect_eq(uhmm_mprotect(f.mm, AT + 200 * PAGE, 2 * PAGE, RW), 0);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT, NR, buf, NULL), 0);
+	expect_eq(get_word(f.mm, AT + 0x89 * PAGE), 0);
+}
+END_TEST
+
 /* ---- M25: collecting goes on where it stopped for a split ---- */
 
 START_TEST(m25_goes_on_after_the_split)
@@ -429,6 +495,9 @@ static Suite *suite(void)
 	tcase_add_test(tc, f10_first_page_moves_unlocked);
 	tcase_add_test(tc, f11_rest_of_a_large_hole_is_left_out);
 	tcase_add_test(tc, f11_not_below_a_table);
+	tcase_add_test(tc, f13_shared_huge_page_to_coherent_memory);
+	tcase_add_test(tc, f8_device_fault_on_its_own_page);
+	tcase_add_test(tc, f8_invalidation_ends);
 	tcase_add_test(tc, f12_device_reads_another_page);
 	tcase_add_test(tc, f8_order_stays);
 	tcase_add_test(tc, f8_order_stays_and_mirror_goes_stale);
@@ -439,6 +508,9 @@ static Suite *suite(void)
 	tcase_add_loop_test(tc, f10_all_pages_move_locked, 0, 2);
 	tcase_add_test(tc, f11_large_hole_is_collected);
 	tcase_add_test(tc, f11_not_below_a_table);
+	tcase_add_test(tc, f13_shared_huge_page_to_coherent_memory);
+	tcase_add_test(tc, f8_device_fault_on_its_own_page);
+	tcase_add_test(tc, f8_invalidation_ends);
 	tcase_add_test(tc, f12_device_reads_its_page);
 	tcase_add_test(tc, f8_order_is_forgotten);
 	tcase_add_test(tc, f8_order_is_forgotten_and_mirror_is_right);

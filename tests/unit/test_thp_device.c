@@ -132,7 +132,9 @@ START_TEST(range_fault_of_a_hint_leaf)
 	for (unsigned int i = 0; i < 3; i++)
 		expect_eq(pfns[i], pfn + 9 + i);
 	expect(pte_protnone(pmd_at(f.mm, AT)));
+	/* The first of its 512 faults mends all. */
 	expect_eq(walk(AT, NR, UHMM_HMM_PFN_REQ_FAULT, NULL), 0);
+	expect_eq(counted(m, UHMM_CNT_FAULT_FROM_HMM), NR);
 	expect_pfns(pfn, NR, HV | HW | O9);
 }
 END_TEST
