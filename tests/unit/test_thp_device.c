@@ -722,6 +722,24 @@ START_TEST(combined_walk_restores_exclusive_pages_first)
 }
 END_TEST
 
+/*
+ * What the device has for its atomics it need not fault in, so the walk begins to fault behind that.
+ * The split that this leads to takes away what the device had before it; all the same a fault leaves
+ * it with every page.
+ */
+START_TEST(combined_walk_in_two_windows)
+{
+	map_huge_written(AT);
+	expect_eq(ioctl(UHMM_MIRROR_EXCLUSIVE, AT, NR, NULL), 0);
+	expect_eq(uhmm_madvise(f.mm, AT + 100 * PAGE, 3 * PAGE, MADV_DONTNEED), 0);
+	combined(AT, NR, false, 0);
+	expect(in_ram(f.mm, AT) && on_device(f.mm, AT + 100 * PAGE));
+	expect(on_device(f.mm, AT + HUGE - PAGE));
+	expect_written(f.mm, AT, 0, 100);
+	expect_written(f.mm, AT, 103, NR - 103);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("thp_device");
@@ -750,6 +768,7 @@ int main(void)
 	tcase_add_test(tc, combined_walk);
 	tcase_add_test(tc, combined_walk_leaves_what_it_cannot_have);
 	tcase_add_test(tc, combined_walk_restores_exclusive_pages_first);
+	tcase_add_test(tc, combined_walk_in_two_windows);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
