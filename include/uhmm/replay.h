@@ -157,8 +157,8 @@ struct uhmm_player_config {
 	uint64_t seed;
 	unsigned int nr_cpus; /* simulated; CPUs of the trace are taken modulo it; 0 = 2 */
 	/*
-	 * Setting of the machine. A trace does not tell what the traced one had; the default is
-	 * what MADV_HUGEPAGE in it can be seen to ask for.
+	 * Where faults map huge pages. A trace does not tell what the traced machine was set to; the
+	 * default maps them where MADV_HUGEPAGE in the trace asks for it.
 	 */
 	enum uhmm_thp thp;
 	uhmm_report_fn *report;
