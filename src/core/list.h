@@ -20,6 +20,12 @@ static inline bool list_empty(const struct list_head *h)
 	return h->next == h;
 }
 
+/* Exactly one entry. */
+static inline bool list_is_singular(const struct list_head *h)
+{
+	return h->next == h->prev && h->next != h;
+}
+
 static inline void list_add_between(struct list_head *n, struct list_head *prev,
 				    struct list_head *next)
 {

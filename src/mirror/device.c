@@ -72,7 +72,6 @@ static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
 			      const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
 {
 	struct uhmm_mirror *mirror = uhmm_mmu_interval_data(mni);
-	struct uhmm__window *w;
 
 	if (range->event == UHMM_MMU_NOTIFY_MIGRATE && range->owner == mirror->dev)
 		return true;
@@ -81,8 +80,7 @@ static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
 	else if (!uhmm__mutex_trylock(&mirror->mutex))
 		return false;
 	uhmm_mmu_interval_set_seq(mni, cur_seq);
-	uhmm__for_each_entry(w, &mirror->windows, list)
-		w->stale |= range->start < w->args.end && w->args.start < range->end;
+	uhmm__device_walks_spoil(mirror, range->start, range->end);
 	/* The test driver erases the page past the end as well. */
 	uhmm__radix_erase_range(&mirror->pt, range->start >> UHMM_PAGE_SHIFT,
 				(range->end - mirror->dev->exact_invalidation) >> UHMM_PAGE_SHIFT,
@@ -110,7 +108,6 @@ int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm, struct uhmm_mi
 	mirror->mm = mm;
 	uhmm__mutex_init(&mirror->mutex, UHMM__LC_MIRROR);
 	uhmm__radix_init(&mirror->pt, &m->allocator);
-	list_init(&mirror->windows);
 	list_init(&mirror->walks);
 	store_relaxed(&mirror->refs, 1);
 	err = uhmm_mmu_interval_notifier_insert(mm, 0, UINT64_MAX & UHMM_PAGE_MASK,

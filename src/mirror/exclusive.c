@@ -4,32 +4,54 @@
 
 #include "mirror/mirror.h"
 
-/* Models: dmirror_atomic_map(). */
-static int atomic_map(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uhmm_pfn_t pfn)
+/*
+ * The page's lock keeps it from being taken back, but not from being unmapped. Returns: -EAGAIN it
+ * was. Models: dmirror_atomic_map().
+ */
+static int atomic_map(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk, uhmm_pfn_t pfn)
 {
-	int err;
+	int err = -EAGAIN;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	err = uhmm__radix_store(&mirror->pt, addr >> UHMM_PAGE_SHIFT, dpt_atomic_entry(pfn));
+	uhmm__device_walk_end(walk);
+	if (likely(!uhmm__device_walk_spoilt(walk)))
+		err = uhmm__radix_store(&mirror->pt, walk->start >> UHMM_PAGE_SHIFT,
+					dpt_atomic_entry(pfn));
 	uhmm__mutex_unlock(&mirror->mutex);
+	return err;
+}
+
+/* One page. Returns: as make_device_exclusive(); -EAGAIN it was unmapped meanwhile. */
+static int make_page_exclusive(struct uhmm_mirror *mirror, uhmm_vaddr_t addr)
+{
+	struct uhmm__device_walk walk;
+	uhmm_pfn_t pfn;
+	int err;
+
+	uhmm__device_walk_begin(mirror, &walk, addr, addr + UHMM_PAGE_SIZE);
+	(void)uhmm_mmu_interval_read_begin(mirror->notifier);
+	/* Without an owner, as there: the mirror's own entry goes, too, and comes anew. */
+	err = uhmm_make_device_exclusive(mirror->mm, addr, NULL, &pfn);
+	if (err) {
+		uhmm__mutex_lock(&mirror->mutex);
+		uhmm__device_walk_end(&walk);
+		uhmm__mutex_unlock(&mirror->mutex);
+		return err;
+	}
+	err = atomic_map(mirror, &walk, pfn);
+	uhmm_unlock_put_page(mirror->dev->machine, pfn);
 	return err;
 }
 
 static int make_exclusive(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	struct uhmm_machine *m = mirror->dev->machine;
-	uhmm_pfn_t pfn;
 	int err = 0;
 
 	mmap_read_lock(mirror->mm);
 	for (uhmm_vaddr_t addr = start; addr < end && !err; addr += UHMM_PAGE_SIZE) {
-		/* Without an owner, as there: the mirror's own entry goes, too, and comes anew. */
-		err = uhmm_make_device_exclusive(mirror->mm, addr, NULL, &pfn);
-		if (err)
-			break;
-		/* Before the page is unlocked: until then nobody can take it back. */
-		err = atomic_map(mirror, addr, pfn);
-		uhmm_unlock_put_page(m, pfn);
+		do
+			err = make_page_exclusive(mirror, addr);
+		while (unlikely(err == -EAGAIN));
 	}
 	mmap_read_unlock(mirror->mm);
 	return err;

@@ -85,36 +85,28 @@ struct uhmm_mirror {
 	struct uhmm_device *dev; /* [const] */
 	struct uhmm_mm *mm;	 /* [const] grabbed */
 	struct uhmm__mutex mutex;
-	struct uhmm__radix pt;	  /* [mutex] device page tables, by virtual page number */
-	struct list_head windows; /* [mutex] being moved to the device */
-	struct list_head walks;	  /* [mutex] whose results are about to be entered */
+	struct uhmm__radix pt;	/* [mutex] device page tables, by virtual page number */
+	struct list_head walks; /* [mutex] whose results are about to be entered */
 	struct uhmm_mmu_interval_notifier *notifier; /* [const] */
 	_Atomic uint64_t flags;			     /* [atomic] UHMM_MIRROR_FLAG_* */
 	_Atomic uint32_t refs;			     /* [atomic] the opener, and users of a page */
 	struct list_head list;			     /* [dev->lock] */
 };
 
-/* One window of a migration by the device. */
-struct uhmm__window {
-	struct uhmm_migrate_vma args;
-	uint64_t src[WINDOW_PAGES];
-	uint64_t dst[WINDOW_PAGES];
-	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
-	struct list_head list;	      /* [mutex] in mirror->windows */
-	bool stale;		      /* [mutex] CPU entries of the window may have changed */
-	uint64_t moved;		      /* pages that are on the device now */
-	uint64_t evicted;
-};
-
 /*
- * A range walk whose results go into the device's tables. The sequence does not tell of what the
- * device itself migrates, since the notifier ignores that: the migration marks the walk instead.
+ * A walk of CPU page tables whose results go into the device's tables, from before the first entry is
+ * read until the results are entered. Whoever takes a page from the device meanwhile - an invalidation,
+ * or a migration by the device itself, which its notifier ignores - spoils the page for the walk: what
+ * it found there is not entered, and the device faults again. An invalidation that is under way when
+ * the walk begins may have told the device already and take the pages only later: after the beginning
+ * such walks wait for its end, by sampling the sequence.
  */
 struct uhmm__device_walk {
-	uhmm_vaddr_t start, end;
+	uhmm_vaddr_t start, end; /* at most a window */
 	const struct uhmm_task *task;
 	struct list_head list; /* [mutex] in mirror->walks */
-	bool stale;	       /* [mutex] another task moved a page of the range */
+	bool frozen; /* [mutex] done reading: from here on what the own task does spoils, too */
+	uint64_t spoilt[WINDOW_PAGES / 64]; /* [mutex] a bit for each page */
 };
 
 void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
@@ -125,10 +117,44 @@ static inline void uhmm__device_walk_end(struct uhmm__device_walk *walk)
 	list_del(&walk->list);
 }
 /*
- * The device moves pages of [start, end): what other tasks have read there is old. Those of the own
- * task come from before a fault in its walk, after which it reads on. Context: mutex.
+ * Pages of [start, end) are taken from the device. While a walk reads, its own task spoils nothing:
+ * it reads on behind the fault that did it. Context: mutex.
  */
 void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
+static inline bool uhmm__device_walk_page_spoilt(const struct uhmm__device_walk *walk, uint64_t i)
+{
+	return walk->spoilt[i / 64] >> i % 64 & 1;
+}
+
+static inline bool uhmm__device_walk_spoilt(const struct uhmm__device_walk *walk)
+{
+	uint64_t any = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(walk->spoilt); i++)
+		any |= walk->spoilt[i];
+	return any;
+}
+
+/* One window of a migration by the device. */
+struct uhmm__window {
+	struct uhmm_migrate_vma args;
+	uint64_t src[WINDOW_PAGES];
+	uint64_t dst[WINDOW_PAGES];
+	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
+	struct uhmm__device_walk walk;
+	uint64_t moved; /* pages that are on the device now */
+	uint64_t evicted;
+};
+
+/* What the device is about to touch is still in use. Context: mutex. */
+static inline void uhmm__check_device_entry(const struct uhmm_mirror *mirror, uint64_t entry)
+{
+	struct uhmm_machine *m = mirror->dev->machine;
+
+	(void)UHMM_WARN_ON(m, UHMM_CHECKED &&
+				      !load_relaxed(&pfn_to_frame(m, dpt_pfn(entry))->refcount));
+}
 
 void uhmm__mirror_free(struct uhmm_mirror *mirror);
 
@@ -148,6 +174,13 @@ int uhmm__mirror_fault(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vadd
 int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vaddr_t start,
 			    uhmm_vaddr_t end, bool write);
 
+/*
+ * migrate_vma_setup() for a window, as a walk that the device knows of; w->args are filled in. Ended by uhmm__window_to_device() or uhmm__window_cancel(); on an error it is already.
+ * Context: mmap_lock for reading. Returns: as migrate_vma_setup().
+ */
+int uhmm__window_setup(struct uhmm_mirror *mirror, struct uhmm__window *w);
+/* Put everything back. */
+void uhmm__window_cancel(struct uhmm_mirror *mirror, struct uhmm__window *w);
 /*
  * For a window that was set up: allocate, copy, move, enter, finalize.
  * @write_new: the device may write to pages that are new; @fault: it gets what does not move, too

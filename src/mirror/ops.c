@@ -66,8 +66,8 @@ static int fault_attempt(struct uhmm_mirror *mirror, struct uhmm_hmm_range *rang
 	}
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__device_walk_end(&walk);
-	if (!err &&
-	    (walk.stale || uhmm_mmu_interval_read_retry(range->notifier, range->notifier_seq)))
+	if (!err && (uhmm__device_walk_spoilt(&walk) ||
+		     uhmm_mmu_interval_read_retry(range->notifier, range->notifier_seq)))
 		err = -EBUSY;
 	if (err)
 		uhmm__mutex_unlock(&mirror->mutex);
@@ -171,6 +171,7 @@ static uint64_t access_mirror(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uin
 
 		if (!dpt_permits(entry, write))
 			break;
+		uhmm__check_device_entry(mirror, entry);
 		if (uhmm__device_owns(mirror->dev, dpt_pfn(entry)))
 			uhmm_devmem_touch(mirror->dev->pool, dpt_pfn(entry));
 		if (!page)
@@ -252,7 +253,8 @@ static void mend_window(struct uhmm_mirror *mirror, const struct uhmm__window *w
 	for (uint64_t i = 0; i < w->args.npages; i++) {
 		uhmm_vaddr_t addr = w->args.start + (i << UHMM_PAGE_SHIFT);
 
-		if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+		if (uhmm__device_walk_page_spoilt(&w->walk, i) &&
+		    w->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 			(void)uhmm__mirror_fault(mirror, addr, addr + UHMM_PAGE_SIZE, false, false);
 	}
 }
@@ -275,11 +277,11 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
 		window_args(mirror, w, addr, next,
 			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
-		err = uhmm_migrate_vma_setup(&w->args);
+		err = uhmm__window_setup(mirror, w);
 		if (err)
 			break;
 		uhmm__window_to_device(mirror, w, false, false);
-		if (unlikely(w->stale)) {
+		if (unlikely(uhmm__device_walk_spoilt(&w->walk))) {
 			mmap_read_unlock(mirror->mm);
 			mend_window(mirror, w);
 			mmap_read_lock(mirror->mm);
@@ -294,15 +296,15 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
  * that could not be collected. Returns: 0; -EBUSY the sequence moved; -EFAULT, -ENOMEM as a fault.
  */
 static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *range,
-		      struct uhmm__device_walk *walk, bool strict)
+		      const struct uhmm__device_walk *walk, bool strict)
 {
 	uint64_t index = range->start >> UHMM_PAGE_SHIFT;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
 	int err = 0;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	uhmm__device_walk_end(walk);
-	if (walk->stale || uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
+	if (uhmm__device_walk_spoilt(walk) ||
+	    uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
 		err = -EBUSY;
 	for (uint64_t i = 0; i < n && !err; i++) {
 		uint64_t v = range->hmm_pfns[i], entry;
@@ -329,27 +331,25 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 		.dev_private_owner = mirror->dev,
 		.migrate = &w->args,
 	};
-	struct uhmm__device_walk walk;
 	int err;
 
 	for (;;) {
 		window_args(mirror, w, start, end,
 			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		memset(w->src, 0, (end - start) >> UHMM_PAGE_SHIFT << 3);
-		uhmm__device_walk_begin(mirror, &walk, start, end);
+		uhmm__device_walk_begin(mirror, &w->walk, start, end);
 		err = uhmm_range_fault_unlocked_timeout(&range, range_timeout_ns);
 		if (err) {
 			uhmm__mutex_lock(&mirror->mutex);
-			uhmm__device_walk_end(&walk);
+			uhmm__device_walk_end(&w->walk);
 			uhmm__mutex_unlock(&mirror->mutex);
 			return err;
 		}
-		err = enter_left(mirror, &range, &walk, strict);
+		err = enter_left(mirror, &range, &w->walk, strict);
 		uhmm_migrate_hmm_range_setup(&range);
 		if (!err)
 			return 0;
-		/* Without destinations this puts everything back. */
-		uhmm_migrate_vma_finalize(&w->args);
+		uhmm__window_cancel(mirror, w);
 		mmap_read_unlock(mirror->mm);
 		if (err != -EBUSY)
 			return err;

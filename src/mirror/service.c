@@ -33,6 +33,7 @@ static bool try_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 	entry = uhmm__radix_load(&mirror->pt, addr >> UHMM_PAGE_SHIFT);
 	ok = dpt_permits(entry, write);
 	if (ok) {
+		uhmm__check_device_entry(mirror, entry);
 		pfn = dpt_pfn(entry);
 		*remote = !uhmm__device_owns(mirror->dev, pfn);
 		if (!*remote)
@@ -59,7 +60,7 @@ static int setup_window(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm
 		.pgmap_owner = mirror->dev,
 		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND,
 	};
-	return uhmm_migrate_vma_setup(&w->args);
+	return uhmm__window_setup(mirror, w);
 }
 
 /* migrate_vma_* over the range as it is now: one walk. */
@@ -137,8 +138,7 @@ static int migrate_fault_migrate(struct uhmm_mirror *mirror, struct uhmm__window
 	if (!err) {
 		again = needs_fault(mirror, w, write);
 		if (again)
-			/* Without destinations this puts everything back. */
-			uhmm_migrate_vma_finalize(&w->args);
+			uhmm__window_cancel(mirror, w);
 		else
 			uhmm__window_to_device(mirror, w, true, true);
 	}

@@ -20,22 +20,57 @@ static void mirror_get(void *data)
 void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
 			     uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	walk->start = start;
-	walk->end = end;
-	walk->task = uhmm__current();
-	walk->stale = false;
+	*walk = (struct uhmm__device_walk){ .start = start, .end = end, .task = uhmm__current() };
 	uhmm__mutex_lock(&mirror->mutex);
 	list_add(&walk->list, &mirror->walks);
 	uhmm__mutex_unlock(&mirror->mutex);
+}
+
+static void spoil(struct uhmm__device_walk *walk, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	uint64_t first = (MAX(start, walk->start) - walk->start) >> UHMM_PAGE_SHIFT;
+	uint64_t last = (MIN(end, walk->end) - walk->start + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT;
+
+	for (uint64_t i = first; i < last; i++)
+		walk->spoilt[i / 64] |= 1UL << i % 64;
 }
 
 void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
 	struct uhmm__device_walk *walk;
 
-	uhmm__for_each_entry(walk, &mirror->walks, list)
-		walk->stale |= walk->task != uhmm__current() && start < walk->end &&
-			       walk->start < end;
+	uhmm__for_each_entry(walk, &mirror->walks, list) {
+		bool reads_on = walk->task == uhmm__current() && !walk->frozen;
+
+		if (start < walk->end && walk->start < end && !reads_on)
+			spoil(walk, start, end);
+	}
+}
+
+/* ---- to the device ---- */
+
+int uhmm__window_setup(struct uhmm_mirror *mirror, struct uhmm__window *w)
+{
+	int err;
+
+	uhmm__device_walk_begin(mirror, &w->walk, w->args.start, w->args.end);
+	(void)uhmm_mmu_interval_read_begin(mirror->notifier);
+	err = uhmm_migrate_vma_setup(&w->args);
+	if (err) {
+		uhmm__mutex_lock(&mirror->mutex);
+		uhmm__device_walk_end(&w->walk);
+		uhmm__mutex_unlock(&mirror->mutex);
+	}
+	return err;
+}
+
+void uhmm__window_cancel(struct uhmm_mirror *mirror, struct uhmm__window *w)
+{
+	uhmm__mutex_lock(&mirror->mutex);
+	uhmm__device_walk_end(&w->walk);
+	uhmm__mutex_unlock(&mirror->mutex);
+	/* Without destinations this puts everything back. */
+	uhmm_migrate_vma_finalize(&w->args);
 }
 
 static bool take_fail_alloc(struct uhmm_mirror *mirror)
@@ -90,23 +125,31 @@ static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64
 		uhmm__radix_leaf_commit(&mirror->pt, index, -erased);
 }
 
+/* What the window moves, others must not enter as it was. */
+static void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *w)
+{
+	const uint64_t taken = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_VALID;
+	uhmm_vaddr_t addr = w->args.start;
+
+	if (likely(list_is_singular(&mirror->walks)))
+		return;
+	for (uint64_t i = 0; i < w->args.npages; i++, addr += UHMM_PAGE_SIZE) {
+		if ((w->src[i] & taken) == taken)
+			uhmm__device_walks_spoil(mirror, addr, addr + UHMM_PAGE_SIZE);
+	}
+}
+
 /*
  * The pages are locked and unmapped from the CPU; now take them from the device as well, so that it
  * cannot write to the old ones while they are copied. What does not move gets its entry back.
- *
- * mmap_lock keeps the range mapped, but not MADV_DONTNEED from removing the migration entries: the
- * new pages would be freed with the device still having them. So from here on an invalidation of the
- * window spoils it (mirror_invalidate()), and so does one that is under way already.
  */
 static void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w)
 {
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
-	unsigned long seq;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	w->stale = !uhmm__interval_try_begin(mirror->notifier, &seq);
-	list_add(&w->list, &mirror->windows);
-	uhmm__device_walks_spoil(mirror, w->args.start, w->args.end);
+	spoil_others(mirror, w);
+	w->walk.frozen = true;
 	for (uint64_t i = 0; i < w->args.npages; i += n) {
 		n = UHMM__RADIX_SLOTS - ((first + i) & UHMM__RADIX_MASK);
 		n = MIN(n, w->args.npages - i);
@@ -161,8 +204,9 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 
 /*
  * Enter what moved into the device's tables, and what did not move as it was before; for a fault
- * (@fault) also what did not move and the device did not have: it reaches that in RAM. In a spoilt
- * window nothing is entered: the device faults again.
+ * (@fault) also what did not move and the device did not have: it reaches that in RAM. What
+ * was spoilt meanwhile is not entered: mmap_lock keeps the range mapped, but not MADV_DONTNEED or a
+ * truncation from removing migration entries, and then the new page goes with the end of the migration.
  */
 static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new,
 			  bool fault)
@@ -172,7 +216,7 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 	/* The device may write no more than the process. */
 	write_new &= !!(w->args.vma->flags & UHMM_VM_WRITE);
 	uhmm__mutex_lock(&mirror->mutex);
-	list_del(&w->list);
+	uhmm__device_walk_end(&w->walk);
 	for (uint64_t i = 0; i < w->args.npages; i++) {
 		bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
 
@@ -184,10 +228,11 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
 						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
 		}
+		if (unlikely(uhmm__device_walk_page_spoilt(&w->walk, i)))
+			w->saved[i] = 0;
 	}
 	/* Without memory for an entry the device faults again, too. */
-	if (!w->stale)
-		(void)!uhmm__radix_store_run(&mirror->pt, first, w->saved, w->args.npages);
+	(void)!uhmm__radix_store_run(&mirror->pt, first, w->saved, w->args.npages);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
@@ -203,21 +248,13 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 
 /* ---- to RAM ---- */
 
-/* The page goes: no window, and no walk, may bring the entry back. */
+/* The page goes: no walk may bring the entry back. */
 static void erase_entry(struct uhmm_mirror *mirror, uint64_t index)
 {
-	struct uhmm__window *w;
-
 	if (!mirror)
 		return;
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__radix_erase(&mirror->pt, index);
-	uhmm__for_each_entry(w, &mirror->windows, list) {
-		uint64_t i = index - (w->args.start >> UHMM_PAGE_SHIFT);
-
-		if (i < w->args.npages)
-			w->saved[i] = 0;
-	}
 	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + 1) << UHMM_PAGE_SHIFT);
 	uhmm__mutex_unlock(&mirror->mutex);
 }

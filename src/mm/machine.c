@@ -154,15 +154,40 @@ void uhmm_machine_destroy(struct uhmm_machine *m)
 	uhmm__side_free(m, sizeof(*m));
 }
 
+/*
+ * Of an array with an element for each frame: what is resident. Only where frames were ever given out
+ * need it be asked.
+ */
+static size_t per_frame_resident(struct uhmm_machine *m, const void *array, size_t element)
+{
+	const struct uhmm__pgmaps *p = m->pgmaps;
+	uhmm_pfn_t first, end;
+
+	uhmm__frames_range(m, &first, &end);
+	const struct {
+		size_t first, end;
+	} spans[] = {
+		{ 0, end },
+		{ m->device_base, pfn_to_index(m, p->next) },
+		{ m->own_base, pfn_to_index(m, p->next_own) },
+	};
+	size_t resident = 0;
+
+	for (unsigned int i = 0; i < ARRAY_SIZE(spans); i++)
+		resident +=
+			uhmm__reserve_resident((char *)(uintptr_t)array + spans[i].first * element,
+					       (spans[i].end - spans[i].first) * element);
+	return resident;
+}
+
 void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out)
 {
 	struct uhmm_task *outer = uhmm__boot_task_enter(m);
-	size_t nr = m->nr_frames;
 
 	*out = (struct uhmm_memory_use){
 		.metadata = load_relaxed(&m->alloc_bytes),
 		.page_tables = uhmm__tables_resident(m),
-		.frames = uhmm__reserve_resident(m->vmemmap, nr * sizeof(*m->vmemmap)),
+		.frames = per_frame_resident(m, m->vmemmap, sizeof(*m->vmemmap)),
 		.nr_ram_used = uhmm__frames_used(m),
 		.nr_device_used = load_relaxed(&m->pgmaps->used),
 		.nr_tables = load_relaxed(&m->tables->nr_tables),
@@ -170,9 +195,9 @@ void uhmm_machine_memory(struct uhmm_machine *m, struct uhmm_memory_use *out)
 		.nr_swap_used = uhmm__swap_used(m),
 	};
 	if (m->tags)
-		out->contents = uhmm__reserve_resident((void *)m->tags, nr * sizeof(*m->tags));
+		out->contents = per_frame_resident(m, (void *)m->tags, sizeof(*m->tags));
 	else
-		out->contents = uhmm__reserve_resident(m->bytes, nr * UHMM_PAGE_SIZE);
+		out->contents = per_frame_resident(m, m->bytes, UHMM_PAGE_SIZE);
 	uhmm__boot_task_leave(m, outer);
 }
 

@@ -11,7 +11,9 @@
  *						4 the device writes: to X, which is free
  *						5 a CPU reads R: the write is lost
  *
- * A window that the device moves can bring an old entry back in the same way.
+ * A window that the device moves can bring an old entry back in the same way. And what an invalidation
+ * takes away between the walk and the entering, of a migration or of an atomic access, must not be
+ * entered either, for the page is free then.
  */
 #define _GNU_SOURCE
 #include "fixture.h"
@@ -21,7 +23,15 @@
 enum { PAGES = 2 };
 
 /* What the other task does. */
-enum other { WALKS, MIGRATES, MIGRATES_ON_FAULT, COMES_HOME, NR_OTHERS };
+enum other {
+	WALKS,
+	MIGRATES,
+	MIGRATES_ON_FAULT,
+	COMES_HOME,
+	TAKES_EXCLUSIVE,
+	IS_SERVED, /* by each strategy */
+	NR_OTHERS = IS_SERVED + UHMM_NR_STRATEGIES,
+};
 
 static struct fixture f;
 static enum other other;
@@ -38,7 +48,7 @@ static void setup(void)
 	uhmm_task_leave();
 }
 
-static void user(void *arg)
+static void writer(void *arg)
 {
 	uint64_t word = 0, read;
 
@@ -57,40 +67,76 @@ static void user(void *arg)
 	}
 }
 
-static void meddler(void *arg)
+/* Pages are filled and thrown away. */
+static void discarder(void *arg)
+{
+	uint64_t word = 1;
+
+	(void)arg;
+	for (unsigned int i = 0; i < 2; i++) {
+		for (unsigned int page = 0; page < PAGES; page++)
+			expect_eq(uhmm_cpu_write(f.mm, AT + page * PAGE, &word, sizeof(word), NULL),
+				  0);
+		expect_eq(uhmm_madvise(f.mm, AT, PAGES * PAGE, MADV_DONTNEED), 0);
+	}
+}
+
+static int meddle(void)
 {
 	static const enum uhmm_mirror_op ops[] = {
 		[WALKS] = UHMM_MIRROR_READ,
 		[MIGRATES] = UHMM_MIRROR_MIGRATE_TO_DEV,
 		[MIGRATES_ON_FAULT] = UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV,
 		[COMES_HOME] = UHMM_MIRROR_MIGRATE_TO_SYS,
+		[TAKES_EXCLUSIVE] = UHMM_MIRROR_EXCLUSIVE,
 	};
 	uint64_t buf[PAGES * PAGE / 8];
 
+	if (other < IS_SERVED)
+		return mirror_op(f.mirror[0], ops[other], AT, PAGES, buf, NULL);
+	return uhmm_mirror_access(f.mirror[0], AT, false, buf, other - IS_SERVED, PAGES * PAGE,
+				  NULL);
+}
+
+static void meddler(void *arg)
+{
 	(void)arg;
 	for (unsigned int i = 0; i < 3; i++) {
-		int ret = mirror_op(f.mirror[0], ops[other], AT, PAGES, buf, NULL);
+		int ret = meddle();
 
 		/* What it has read or moved is gone again. */
 		expect(!ret || ret == -ENOENT || ret == -EBUSY);
 	}
 }
 
-START_TEST(no_write_is_lost)
+/* The device sees what a CPU writes, whatever went before. */
+static void check_device(void)
+{
+	for (unsigned int page = 0; page < PAGES; page++) {
+		uint64_t word = 0x1000 + page, read = 0;
+
+		expect_eq(uhmm_cpu_write(f.mm, AT + page * PAGE, &word, sizeof(word), NULL), 0);
+		expect_eq(uhmm_mirror_access(f.mirror[0], AT + page * PAGE, false, &read,
+					     UHMM_COMBINED, PAGE, NULL),
+			  0);
+		expect_eq(read, word);
+	}
+}
+
+static void explore(const char *name, void (*first)(void *))
 {
 	struct uhmm_sched_config config = { .size = sizeof(config), .policy = UHMM_SCHED_RANDOM };
-	uint64_t seed = test_seed("mirror"), runs = 0;
+	uint64_t seed = test_seed(name), runs = 0;
 	double until = now_seconds() + test_seconds() / NR_OTHERS;
 
-	other = (enum other)_i;
-	for (; runs < 500 || now_seconds() < until; runs++) {
+	for (; runs < 100 || now_seconds() < until; runs++) {
 		struct uhmm_sched *s;
 		int ret;
 
 		config.seed = seed + runs;
 		setup();
 		expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
-		expect_eq(uhmm_sched_spawn(s, "user", 0, f.mm, user, NULL), 0);
+		expect_eq(uhmm_sched_spawn(s, name, 0, f.mm, first, NULL), 0);
 		expect_eq(uhmm_sched_spawn(s, "meddler", 1, f.mm, meddler, NULL), 0);
 		ret = uhmm_sched_run(s);
 		uhmm_sched_destroy(s);
@@ -98,9 +144,23 @@ START_TEST(no_write_is_lost)
 			ck_abort_msg("seed %llu: %d, %s", (unsigned long long)config.seed, ret,
 				     f.text);
 		uhmm_task_enter(f.task);
+		check_device();
 		fixture_destroy(&f);
 	}
 	printf("%llu schedules\n", (unsigned long long)runs);
+}
+
+START_TEST(no_write_is_lost)
+{
+	other = (enum other)_i;
+	explore("writer", writer);
+}
+END_TEST
+
+START_TEST(no_freed_page_is_entered)
+{
+	other = (enum other)_i;
+	explore("discarder", discarder);
 }
 END_TEST
 
@@ -111,6 +171,7 @@ int main(void)
 
 	tcase_set_timeout(tc, test_seconds() + 120);
 	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_OTHERS);
+	tcase_add_loop_test(tc, no_freed_page_is_entered, 0, NR_OTHERS);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
