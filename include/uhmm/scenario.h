@@ -94,8 +94,8 @@ UHMM_API void *uhmm_scenario_alloc(size_t size);
  * @verdict: which; printf format and arguments: what is wrong, without a newline at the end
  * Does not return: the run ends here. Context: a task of the scenario, or check().
  */
-UHMM_API _Noreturn void uhmm_scenario_fail(enum uhmm_verdict verdict, const char *fmt, ...)
-	__attribute__((format(printf, 2, 3)));
+UHMM_API void uhmm_scenario_fail(enum uhmm_verdict verdict, const char *fmt, ...)
+	__attribute__((noreturn, format(printf, 2, 3)));
 
 /**
  * uhmm_scenario_random() - a number that is the same whenever the same schedule is run

@@ -49,37 +49,37 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 
 void uhmm__spin_reset(struct uhmm__spin *sp)
 {
-	if (sp->nr)
-		memset(sp->seen, 0, sizeof(sp->seen));
+	sp->stretch++;
 	sp->nr = sp->rounds = 0;
 }
 
 void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 {
+	struct uhmm__seen *seen;
 	uint64_t h;
-	size_t i;
 
-	if (!last || last->task.cpu != sp->cpu) {
+	if (!last || last->task.cpu != sp->cpu || !sp->stretch) {
 		uhmm__spin_reset(sp);
 		sp->cpu = last ? last->task.cpu : UINT32_MAX;
 	}
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	h = uhmm__local_hash(last).lo | 1;
-	for (i = h; sp->seen[i % UHMM__SPIN_STATES].state; i++) {
-		struct uhmm__seen *seen = &sp->seen[i % UHMM__SPIN_STATES];
-
+	h = uhmm__local_hash(last).lo;
+	for (size_t i = h;; i++) {
+		seen = &sp->seen[i % UHMM__SPIN_STATES];
+		if (seen->stretch != sp->stretch)
+			break;
 		if (seen->state != h)
 			continue;
 		seen->times++;
 		sp->rounds = MAX(sp->rounds, seen->times);
 		return;
 	}
+	*seen = (struct uhmm__seen){ h, sp->stretch, 0 };
 	/* As good as in circles. */
 	if (++sp->nr >= UHMM__SPIN_STATES * 3 / 4)
 		sp->rounds = UHMM__SPIN_ROUNDS;
-	sp->seen[i % UHMM__SPIN_STATES] = (struct uhmm__seen){ h, 0 };
 }
 
 /* ---- the fair rest ---- */
@@ -248,11 +248,11 @@ static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sc
 	struct uhmm__replay *r = container_of(c, struct uhmm__replay, chooser);
 	struct uhmm__fiber *f;
 
-	if (!uhmm__sched_nr_choices(s))
+	if (!uhmm__sched_nr_choices(s) || (r->max_steps && r->nr_steps >= r->max_steps))
 		return NULL;
-	uhmm__spin_look(&r->spin, r->last);
 	f = scheduled(r, s);
 	if (!f && !r->stale) {
+		uhmm__spin_look(&r->spin, r->last);
 		if (!r->tail.on && !uhmm__spins(&r->spin) && r->free_steps++ < MAX_FREE_STEPS)
 			f = uhmm__sched_nth(s, uhmm__choice_default(s, r->last));
 		else

@@ -30,9 +30,11 @@ struct uhmm__spin {
 	unsigned int cpu; /* whose steps these are */
 	unsigned int nr;  /* different states */
 	unsigned int rounds;
+	uint32_t stretch; /* number of this uninterrupted stretch */
 	struct uhmm__seen {
-		uint64_t state; /* 0 = none */
-		unsigned int times;
+		uint64_t state;
+		uint32_t stretch; /* in which it was; 0 = none */
+		uint32_t times;
 	} seen[UHMM__SPIN_STATES];
 };
 
@@ -72,7 +74,8 @@ struct uhmm__replay {
 	struct uhmm__chooser chooser;
 	struct uhmm__world *w;
 	const struct uhmm__steps *steps;
-	bool lenient; /* what does not fit is left out; else it ends the run */
+	bool lenient;	    /* what does not fit is left out; else it ends the run */
+	uint64_t max_steps; /* after which the run is given up; 0 = none */
 	/* Of the run. */
 	size_t at;   /* the word, */
 	uint32_t by; /* and how often it was followed */

@@ -15,6 +15,7 @@ struct shrink {
 	enum uhmm_verdict verdict;
 	uint64_t seed;
 	unsigned int tries;
+	uint64_t max_steps; /* of a try: one that is much longer is no improvement */
 	/* The best so far. */
 	struct uhmm__steps best;
 	unsigned int nr_switches;
@@ -24,7 +25,9 @@ struct shrink {
 /* Takes over @candidate. Returns: true if it is better, and now the best. */
 static bool try(struct shrink *sh, struct uhmm__steps *candidate)
 {
-	struct uhmm__replay r = { .w = sh->w, .steps = candidate, .lenient = true };
+	struct uhmm__replay r = {
+		.w = sh->w, .steps = candidate, .lenient = true, .max_steps = sh->max_steps
+	};
 	bool better;
 
 	uhmm__replay_run(&r, sh->seed);
@@ -132,6 +135,7 @@ int uhmm__shrink(struct uhmm__world *w, enum uhmm_verdict verdict, uint64_t seed
 		uhmm__steps_free(&all);
 		return all.lost ? -ENOMEM : 0;
 	}
+	sh.max_steps = 2 * sh.nr_steps + 100;
 	do {
 		before = sh.nr_switches;
 		leave_out(&sh);

@@ -62,7 +62,7 @@ static void take_report(void *data, enum uhmm_report_kind kind, const char *text
 		leave(w);
 }
 
-_Noreturn void uhmm_scenario_fail(enum uhmm_verdict verdict, const char *fmt, ...)
+void uhmm_scenario_fail(enum uhmm_verdict verdict, const char *fmt, ...)
 {
 	char text[2000];
 	va_list ap;
