@@ -28,6 +28,7 @@ static const struct entry switches[] = {
 	SWITCH("device-private-write", device_private_write,
 	       "a range fault that wants to write to a read-only page of the device's own", "as-is",
 	       "faults"),
+	SWITCH("thp", thp, "where faults map huge pages", "madvise", "always", "never"),
 	SWITCH("swap-device", swap, "what the swap device is", "ram-disk", "disk"),
 };
 

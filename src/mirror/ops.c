@@ -16,13 +16,17 @@ static const uint64_t range_timeout_ns = 1000000000UL;
 static uint64_t entry_of_pfn(struct uhmm_mirror *mirror, uint64_t v,
 			     const struct uhmm_hmm_range *range, bool strict)
 {
+	uhmm_pfn_t pfn = uhmm_hmm_pfn_to_pfn(v);
 	bool write = v & UHMM_HMM_PFN_WRITE;
 
 	/* A read-only page of the device's own is not made writable by a fault. */
 	if (strict && UHMM_WARN_ON(mirror->dev->machine,
 				   !write && range->default_flags & UHMM_HMM_PFN_REQ_WRITE))
 		return 0;
-	return dpt_entry(uhmm_hmm_pfn_to_pfn(v), write);
+	if (unlikely(mirror->dev->huge_by_head) && strict &&
+	    uhmm_pagemap_owner(mirror->dev->machine, pfn) == mirror->dev)
+		pfn = uhmm_page_head(mirror->dev->machine, pfn);
+	return dpt_entry(pfn, write);
 }
 
 /* Enter what a range fault found. Context: mirror->mutex. Models: dmirror_do_fault(). */

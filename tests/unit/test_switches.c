@@ -40,6 +40,8 @@ START_TEST(fields)
 	expect_eq(config.device_pfn_space, UHMM_DEVICE_PFN_OWN);
 	expect_eq(uhmm_switch_set(&config, "device-private-write", "faults"), 0);
 	expect_eq(config.device_private_write, UHMM_DEVICE_WRITE_FAULTS);
+	expect_eq(uhmm_switch_set(&config, "thp", "always"), 0);
+	expect_eq(config.thp, UHMM_THP_ALWAYS);
 	expect_eq(uhmm_switch_set(&config, "swap-device", "disk"), 0);
 	expect_eq(config.swap, UHMM_SWAP_DISK);
 }
