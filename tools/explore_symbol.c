@@ -34,8 +34,9 @@ static bool is_accessor(const char *file)
 {
 	size_t len = strlen(file);
 
-	return strstr(file, "src/sync/") || strstr(file, "src/core/") ||
-	       strstr(file, "src/explore/") || (len > 2 && !strcmp(file + len - 2, ".h"));
+	return strstr(file, "sanitizer") || strstr(file, "src/sync/") ||
+	       strstr(file, "src/core/") || strstr(file, "src/explore/") ||
+	       (len > 2 && !strcmp(file + len - 2, ".h"));
 }
 
 struct spot {

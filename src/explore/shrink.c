@@ -7,7 +7,7 @@
 
 #if UHMM_CHECKED
 
-#define MAX_TRIES 20000
+#define MAX_TRIES 5000
 #define MAX_APART 8 /* words between two that are joined */
 
 struct shrink {
