@@ -28,6 +28,13 @@ static const struct entry switches[] = {
 	SWITCH("device-private-write", device_private_write,
 	       "a range fault that wants to write to a read-only page of the device's own", "as-is",
 	       "faults"),
+	SWITCH("fault-folio", fault_folio, "the fault's folio after collecting has split it",
+	       "stale", "looked-up"),
+	SWITCH("large-hole", large_hole, "collecting a hole of several huge pages", "first",
+	       "each"),
+	SWITCH("device-huge-pfn", device_huge_pfn,
+	       "what a range fault reports within a huge device-private page", "exact",
+	       "from-first"),
 	SWITCH("thp", thp, "where faults map huge pages", "madvise", "always", "never"),
 	SWITCH("swap-device", swap, "what the swap device is", "ram-disk", "disk"),
 };

@@ -17,6 +17,7 @@ struct uhmm_device {
 	bool exact_invalidation;      /* [const] */
 	bool huge_by_head;	      /* [const] */
 	bool clearable_flags;	      /* [const] */
+	bool order_of_each;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
 	struct list_head mirrors; /* [lock] */

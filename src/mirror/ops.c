@@ -362,8 +362,8 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 
 /*
  * A fault leaves the device with every page. What did not move - the device had no memory, or an
- * invalidation came in between - it reaches where it is. Page by page: a walk over more would also
- * fault home the device's own pages that come after a missing one.
+ * invalidation came in between, be it by a split for a later window - it reaches where it is. Page by
+ * page: a walk over more would also fault home the device's own pages that come after a missing one.
  */
 static int fault_rest(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write)
 {
@@ -476,12 +476,9 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 		/* What a write fault puts where nothing was, the device may write. */
 		uhmm__window_to_device(mirror, w, write, true);
 		mmap_read_unlock(mirror->mm);
-		err = fault_rest(mirror, addr, next, write);
-		if (err)
-			return err;
 		addr = next;
 	}
-	return 0;
+	return fault_rest(mirror, start, end, write);
 }
 
 int uhmm__mirror_read_back(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd)

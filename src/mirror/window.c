@@ -353,17 +353,16 @@ struct homeward {
 };
 
 /* Copy a page home. Before that the device loses it, so that it writes no more; even if the move fails. */
-static void copy_page_home(struct homeward *h, uint64_t i, uhmm_pfn_t from, uhmm_pfn_t to)
+static void copy_page_home(struct homeward *h, uint64_t index, uhmm_pfn_t from, uhmm_pfn_t to)
 {
-	uint64_t index = (h->args->start >> UHMM_PAGE_SHIFT) + i;
-
 	erase_entry(h->mirror, index);
 	erase_entry(h->own, index);
 	uhmm_copy_highpage(h->dev->machine, to, from);
 }
 
 /* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
-static int copy_in_pages(struct homeward *h, uint64_t i, uhmm_pfn_t from, uint64_t n)
+static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pfn_t from,
+			 uint64_t n)
 {
 	struct uhmm_machine *m = h->dev->machine;
 	uint64_t *dst = h->args->dst;
@@ -379,13 +378,13 @@ static int copy_in_pages(struct homeward *h, uint64_t i, uhmm_pfn_t from, uint64
 			return -ENOMEM;
 		}
 		dst[i + k] = uhmm_migrate_pfn(to);
-		copy_page_home(h, i + k, from + k, to);
+		copy_page_home(h, index + k, from + k, to);
 	}
 	return 0;
 }
 
-/* One folio. 0 or -ENOMEM. */
-static int copy_folio_home(struct homeward *h, uint64_t i, unsigned int order)
+/* One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. */
+static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsigned int order)
 {
 	struct uhmm_machine *m = h->dev->machine;
 	uint64_t src = h->args->src[i], n = 1UL << order;
@@ -395,24 +394,26 @@ static int copy_folio_home(struct homeward *h, uint64_t i, unsigned int order)
 	if (!h->mirror || !take_fail_alloc(h->mirror))
 		err = uhmm_alloc_locked_folio(m, order, &to);
 	if (err)
-		return order ? copy_in_pages(h, i, from, n) : err;
+		return order ? copy_in_pages(h, i, index, from, n) : err;
 	h->args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
 			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
 	for (uint64_t k = 0; k < n; k++)
-		copy_page_home(h, i + k, from + k, to + k);
+		copy_page_home(h, index + k, from + k, to + k);
 	return 0;
 }
 
 /*
  * Allocate and copy. @mirror: whose FAIL_ALLOC counts, may be NULL. Returns: 0 or -ENOMEM, with the
- * rest of dst[] empty. (q) The order of a large folio is kept for what comes after it, so pages that
- * are skipped there skip as many entries. Models: dmirror_devmem_fault_alloc_and_copy().
+ * rest of dst[] empty. (q) The order of a large folio is kept for what comes after it: an entry that is
+ * skipped there takes as many others along, but the address goes on by one page. Linux then reads past
+ * the end of the arrays. Models: dmirror_devmem_fault_alloc_and_copy().
  */
 static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 		       struct uhmm_migrate_vma *args)
 {
 	struct uhmm_mm *mm = uhmm_vma_mm(args->vma);
 	struct homeward h = { dev, mirror, NULL, args };
+	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
 	int err = 0;
 
@@ -420,10 +421,15 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
-		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE))
+		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE)) {
+			if (dev->order_of_each)
+				order = 0;
+			index++;
 			continue;
+		}
 		order = uhmm_page_order(dev->machine, uhmm_migrate_pfn_to_pfn(src));
-		err = copy_folio_home(&h, i, order);
+		err = copy_folio_home(&h, i, index, order);
+		index += 1UL << order;
 	}
 	uhmm__mirror_put(h.own);
 	return err;

@@ -261,9 +261,10 @@ void uhmm__pgtable_deposit(ptent_t *pmdp, struct uhmm__table *tb)
 
 struct uhmm__table *uhmm__pgtable_withdraw(ptent_t *pmdp)
 {
-	struct uhmm__ptdesc *pmd = uhmm__ptdesc(pmdp), *d = pmd->deposited;
+	struct uhmm__ptdesc *pmd = uhmm__ptdesc(pmdp), *d;
 
-	UHMM_BUG_ON(pmd->machine, !d);
+	UHMM_BUG_ON(pmd->machine, !pmd->deposited);
+	d = pmd->deposited;
 	pmd->deposited = d->next_free;
 	return uhmm__ptdesc_table(d);
 }

@@ -40,6 +40,12 @@ START_TEST(fields)
 	expect_eq(config.device_pfn_space, UHMM_DEVICE_PFN_OWN);
 	expect_eq(uhmm_switch_set(&config, "device-private-write", "faults"), 0);
 	expect_eq(config.device_private_write, UHMM_DEVICE_WRITE_FAULTS);
+	expect_eq(uhmm_switch_set(&config, "fault-folio", "looked-up"), 0);
+	expect_eq(config.fault_folio, UHMM_FAULT_FOLIO_LOOKED_UP);
+	expect_eq(uhmm_switch_set(&config, "large-hole", "each"), 0);
+	expect_eq(config.large_hole, UHMM_LARGE_HOLE_EACH);
+	expect_eq(uhmm_switch_set(&config, "device-huge-pfn", "from-first"), 0);
+	expect_eq(config.device_huge_pfn, UHMM_DEVICE_HUGE_PFN_FROM_FIRST);
 	expect_eq(uhmm_switch_set(&config, "thp", "always"), 0);
 	expect_eq(config.thp, UHMM_THP_ALWAYS);
 	expect_eq(uhmm_switch_set(&config, "swap-device", "disk"), 0);
