@@ -229,6 +229,7 @@ unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
 	if (!can_reclaim(m))
 		return 0;
 	uhmm__might_sleep();
+	uhmm__map_begin(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
 	uhmm__count(UHMM_CNT_RECLAIM);
 	uhmm__lru_add_drain(m);
 	uhmm__frames_range(m, &first, &end);
@@ -236,5 +237,6 @@ unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
 		freed += scan_chunk(m, first, end, n < LAZY_ROUNDS * (end - first));
 	if (!freed)
 		store_relaxed(&m->reclaim->lazyfree_old, marked);
+	uhmm__map_end(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
 	return freed;
 }
