@@ -680,6 +680,7 @@ START_TEST(migrate_vma_setup_einval)
 		.end = AT + 4 * PAGE,
 		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
 	};
+	uhmm_pfn_t pfn = pagemap_of(f.mm, AT) & UHMM_PM_PFN_MASK;
 	struct uhmm_migrate_vma bad;
 
 	uhmm_mmap_read_lock(f.mm);
@@ -697,7 +698,7 @@ START_TEST(migrate_vma_setup_einval)
 	BAD(end = bad.start);
 	BAD(start = AT - PAGE);
 	BAD(end = AT + 9 * PAGE);
-	BAD(fault_page = pagemap_of(f.mm, AT) & UHMM_PM_PFN_MASK);
+	BAD(fault_page = pfn);
 #undef BAD
 	uhmm_mmap_read_unlock(f.mm);
 }

@@ -280,15 +280,16 @@ END_TEST
 START_TEST(folio_locked_by_another)
 {
 	struct uhmm__frame *frame;
+	struct uhmm_task *locker;
 
 	map_written(AT, 2);
 	frame = frame_at(f.mm, AT);
-	expect(folio_trylock(frame));
+	locker = lock_by_another(frame);
 	collect(AT, 2, SYSTEM);
 	expect_eq(src[0], 0);
 	expect(src[1] & M);
 	expect(in_ram(f.mm, AT));
-	folio_unlock(f.m, frame);
+	unlock_by_another(locker, frame);
 	finish();
 	expect_eq(counted(f.m, UHMM_CNT_FAIL_LOCKED), 1);
 }
