@@ -177,21 +177,25 @@ static void add_conflict(struct text *x, struct uhmm_task *t, const struct uhmm_
 
 enum { COLUMN = 29, MAX_COLUMNS = 4 };
 
+enum {
+	STEP_WAITS = 1 << 0,
+	STEP_ADDRESS = 1 << 1, /* all are of one class */
+};
+
 /* One step of the scenario: a line with one entry, in the column of a CPU. */
 static void add_step(struct text *x, struct uhmm_machine *m, unsigned int cpu,
-		     const struct uhmm__held *h, bool waits)
+		     const struct uhmm__held *h, unsigned int flags)
 {
 	unsigned int class_id = UHMM__NODE_CLASS(h->node);
 	bool map = class_id < UHMM__NR_LOCK_CLASSES &&
 		   uhmm__lock_classes[class_id].kind == UHMM__LK_MAP;
 
 	add(x, "\n  %*s%s(", (int)(cpu * COLUMN), "",
-	    map			       ? waits ? "wait" : "begin"
+	    map			       ? flags & STEP_WAITS ? "wait" : "begin"
 	    : h->how & UHMM__LOCK_READ ? "read_lock"
 				       : "lock");
 	add_class(x, m, h->node);
-	/* Of others the class says all. */
-	if (class_id == UHMM__LC_FOLIO)
+	if (flags & STEP_ADDRESS)
 		add(x, " %p", h->lock);
 	add(x, ");");
 }
@@ -215,15 +219,16 @@ static void add_scenario(struct text *x, struct uhmm_machine *m, const struct uh
 {
 	const struct uhmm__held want = as_held(w);
 	bool all = chain->nr < MAX_COLUMNS;
-	unsigned int nr = all ? chain->nr : 1;
+	unsigned int nr = all ? chain->nr : 1, flags = w->node == h->node ? STEP_ADDRESS : 0;
 
 	add_columns(x, nr + 1);
-	add_step(x, m, 0, h, false);
+	add_step(x, m, 0, h, flags);
 	for (unsigned int i = 0; i < nr; i++)
-		add_step(x, m, i + 1, &chain->e[i].from, false);
+		add_step(x, m, i + 1, &chain->e[i].from, flags);
+	flags |= STEP_WAITS;
 	for (unsigned int i = 0; i < nr; i++)
-		add_step(x, m, i + 1, all ? &chain->e[i].to : h, true);
-	add_step(x, m, 0, &want, true);
+		add_step(x, m, i + 1, all ? &chain->e[i].to : h, flags);
+	add_step(x, m, 0, &want, flags);
 	add(x, "\n\n  *** DEADLOCK ***\n");
 }
 
@@ -285,12 +290,12 @@ static void add_own_scenario(struct text *x, struct uhmm_machine *m, const struc
 	const struct uhmm__held writer = { w->lock, NULL, (uint8_t)w->node, 0 };
 
 	add_columns(x, readers ? 2 : 1);
-	add_step(x, m, 0, h, false);
+	add_step(x, m, 0, h, 0);
 	if (readers) {
-		add_step(x, m, 1, &writer, true);
+		add_step(x, m, 1, &writer, STEP_WAITS);
 		add(x, " waits for the reader");
 	}
-	add_step(x, m, 0, &want, true);
+	add_step(x, m, 0, &want, STEP_WAITS);
 	if (readers)
 		add(x, " waits for the writer");
 	add(x, "\n\n  *** DEADLOCK ***\n");
