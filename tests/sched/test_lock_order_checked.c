@@ -469,6 +469,16 @@ static void nested_mmap_locks(void *arg)
 	uhmm__up_write(&mmap_lock);
 }
 
+/* That two may nest does not make it two. */
+static void read_twice_as_nested(void *arg)
+{
+	(void)arg;
+	uhmm__down_read(&mmap_lock);
+	uhmm__down_read_nested(&mmap_lock, UHMM_SINGLE_DEPTH_NESTING);
+	uhmm__up_read(&mmap_lock);
+	uhmm__up_read(&mmap_lock);
+}
+
 static void nested_the_wrong_way(void *arg)
 {
 	(void)arg;
@@ -483,6 +493,9 @@ START_TEST(two_of_a_class)
 	way = _i;
 	run(nested_mmap_locks);
 	nothing_reported();
+	run(read_twice_as_nested);
+	reported("possible recursive locking detected\n", "    MMAP/1 0x",
+		 "which it holds already:\n", "    MMAP 0x");
 	run(two_mmap_locks, two_mmap_locks);
 	reported("possible recursive locking detected\n", "    MMAP 0x",
 		 "while it holds another of the class:\n", "    MMAP 0x",
