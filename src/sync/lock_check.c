@@ -33,18 +33,23 @@ void uhmm__held_free(struct uhmm_task *t)
 	t->held.v = t->held.room;
 }
 
+static inline bool is_lock(const struct uhmm__held *h, const void *lock, unsigned int class_id)
+{
+	return h->lock == lock && UHMM__NODE_CLASS(h->node) == class_id;
+}
+
 /*
  * Locks are released in reverse order, or, folios of a batch, in the order in which they were
  * taken: look at both ends first.
  */
-static struct uhmm__held *find(struct uhmm_task *t, const void *lock, unsigned int class_id)
+static inline struct uhmm__held *find(struct uhmm_task *t, const void *lock, unsigned int class_id)
 {
 	struct uhmm__held_set *s = &t->held;
 
 	for (unsigned int lo = s->first, hi = s->end; lo < hi; lo++, hi--) {
-		if (s->v[hi - 1].lock == lock && UHMM__NODE_CLASS(s->v[hi - 1].node) == class_id)
+		if (is_lock(&s->v[hi - 1], lock, class_id))
 			return &s->v[hi - 1];
-		if (s->v[lo].lock == lock && UHMM__NODE_CLASS(s->v[lo].node) == class_id)
+		if (is_lock(&s->v[lo], lock, class_id))
 			return &s->v[lo];
 	}
 	return NULL;
@@ -191,10 +196,15 @@ static void drop(struct uhmm_task *t, struct uhmm__held *h)
 	if (!--s->nr[h->node])
 		s->mask[h->node / 64] &= ~(UINT64_C(1) << (h->node % 64));
 	h->lock = NULL;
-	while (s->end > s->first && !s->v[s->end - 1].lock)
-		s->end--;
-	while (s->first < s->end && !s->v[s->first].lock)
-		s->first++;
+	if (likely(h == &s->v[s->end - 1])) {
+		do
+			s->end--;
+		while (s->end > s->first && !s->v[s->end - 1].lock);
+	} else if (h == &s->v[s->first]) {
+		do
+			s->first++;
+		while (!s->v[s->first].lock);
+	}
 	if (s->first == s->end) {
 		s->first = s->end = 0;
 		s->lost = false;
@@ -365,15 +375,25 @@ void uhmm__might_sleep_at(const struct uhmm_site *where)
 		might_sleep_slow(t, where);
 }
 
+/* Once for each, though the task goes on and comes back again and again. */
 static uhmm_noinline void report_leftovers(struct uhmm_task *t, const struct uhmm_site *where)
 {
-	const struct uhmm__held_set *s = &t->held;
-	unsigned int maps = s->nr[MAP_NODE];
-	unsigned int sections = s->nr[RCU_NODE], locks = 0;
+	struct uhmm__held_set *s = &t->held;
+	unsigned int locks = 0, maps = 0, news = 0;
 
-	for (unsigned int n = 0; n < UHMM__LOCK_NODES; n++)
-		locks += s->nr[n];
-	if (locks > maps + sections)
+	for (unsigned int i = s->first; i < s->end; i++) {
+		struct uhmm__held *h = &s->v[i];
+
+		if (!h->lock)
+			continue;
+		news += !(h->how & UHMM__LOCK_TOLD);
+		h->how |= UHMM__LOCK_TOLD;
+		maps += h->node == MAP_NODE;
+		locks += h->node != MAP_NODE && h->node != RCU_NODE;
+	}
+	if (!news)
+		return;
+	if (locks)
 		uhmm__report_held(t, where, "lock held on return to user mode");
 	else if (maps)
 		uhmm__report_held(

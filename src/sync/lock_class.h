@@ -64,6 +64,7 @@ enum {
 	UHMM__LOCK_READ = 1 << 0,
 	UHMM__LOCK_TRIED = 1 << 1,  /* by a trylock, or without waiting for another reason */
 	UHMM__LOCK_QUEUED = 1 << 2, /* others are queued for it */
+	UHMM__LOCK_TOLD = 1 << 3,   /* that it was left behind has been reported */
 };
 
 /* Where a lock is taken, for the reports of the checked build; the plain one has no use for it. */
