@@ -106,15 +106,6 @@ static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *
 	return err ? 0 : pfn;
 }
 
-/* Whether a page of a window may move, by itself or as part of a huge one. */
-static bool may_move(const struct uhmm__window *w, uint64_t i)
-{
-	const uint64_t huge = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
-
-	/* A window is not larger than a huge page, so only its first entry can be one. */
-	return w->src[i] & UHMM_MIGRATE_PFN_MIGRATE || (w->src[0] & huge) == huge;
-}
-
 /* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
 static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t index,
 		      uint64_t i, uint64_t n)
@@ -127,7 +118,7 @@ static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64
 		return;
 	entry += index & UHMM__RADIX_MASK;
 	for (uint64_t k = 0; k < n; k++) {
-		if (!entry[k] || !may_move(w, i + k))
+		if (!entry[k] || !uhmm__window_may_move(w, i + k))
 			continue;
 		w->saved[i + k] = entry[k];
 		entry[k] = 0;
@@ -254,15 +245,21 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 		uhmm_unlock_put_page(m, supply.pfn[supply.at++]);
 }
 
-/* The device's entries of what moved to entry @i, a page or a huge one. */
-static void enter_moved(struct uhmm__window *w, uint64_t i, bool write)
+/*
+ * The device's entries of what moved to entry @i, a page or a huge one. Where nothing was, or the zero
+ * page, nothing was frozen: what others found there is old now. Context: mutex; the own walk ended.
+ */
+static void enter_moved(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t i, bool write)
 {
+	uhmm_vaddr_t addr = w->args.start + (i << UHMM_PAGE_SHIFT);
 	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(w->dst[i]);
 	uint64_t n = w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
 
 	n = MIN(n, w->args.npages - i);
 	for (uint64_t k = 0; k < n; k++)
 		w->saved[i + k] = dpt_entry(pfn + k, write);
+	if (!(w->src[i] & UHMM_MIGRATE_PFN_VALID))
+		uhmm__device_walks_spoil(mirror, addr, addr + (n << UHMM_PAGE_SHIFT));
 	w->moved += n;
 }
 
@@ -288,7 +285,7 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 
 		if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
 			write |= write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
-			enter_moved(w, i, write);
+			enter_moved(mirror, w, i, write);
 		} else if (!w->saved[i] && fault && w->src[i] & UHMM_MIGRATE_PFN_VALID) {
 			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
 						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
