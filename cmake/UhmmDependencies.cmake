@@ -17,6 +17,13 @@ if(NOT UHMM_LIBC_MALLOC)
 	list(APPEND UHMM_LIBS PkgConfig::UHMM_JEMALLOC)
 endif()
 
+# Headers alone: the checked library compares states by their hashes.
+find_path(UHMM_XXHASH_INCLUDE xxhash.h REQUIRED)
+
+if(UHMM_TOOLS)
+	pkg_check_modules(UHMM_DW REQUIRED IMPORTED_TARGET libdw)
+endif()
+
 if(UHMM_TOOLS OR UHMM_TESTS)
 	pkg_check_modules(UHMM_JANSSON REQUIRED IMPORTED_TARGET jansson>=2.13)
 endif()

@@ -55,7 +55,7 @@ endfunction()
 # libuhmm.so, libuhmm.a and the checked, schedulable libuhmm-checked.a.
 function(uhmm_add_libraries)
 	set(sources)
-	foreach(layer core sync pgtable mm devmem hmm migrate mirror replay)
+	foreach(layer core sync pgtable mm devmem hmm migrate mirror replay explore)
 		file(GLOB found CONFIGURE_DEPENDS
 			${PROJECT_SOURCE_DIR}/src/${layer}/*.c
 			${PROJECT_SOURCE_DIR}/src/${layer}/*.S)
@@ -71,6 +71,7 @@ function(uhmm_add_libraries)
 	uhmm_add_objects(uhmm_objects ${sources})
 	uhmm_add_objects(uhmm_checked_objects ${sources})
 	target_compile_definitions(uhmm_checked_objects PRIVATE UHMM_CHECKED=1)
+	target_include_directories(uhmm_checked_objects SYSTEM PRIVATE ${UHMM_XXHASH_INCLUDE})
 
 	set(map ${PROJECT_SOURCE_DIR}/cmake/uhmm.map)
 	add_library(uhmm_shared SHARED)
@@ -95,7 +96,8 @@ endfunction()
 
 # The command, twice from the same sources: uhmm and uhmm-checked.
 function(uhmm_add_command)
-	file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/tools/*.c)
+	file(GLOB sources CONFIGURE_DEPENDS
+		${PROJECT_SOURCE_DIR}/tools/*.c ${PROJECT_SOURCE_DIR}/tools/scenarios/*.c)
 	if(NOT sources)
 		message(WARNING "no source files in tools/: the uhmm command is not built")
 		return()
@@ -106,9 +108,13 @@ function(uhmm_add_command)
 		uhmm_compile_options(${name})
 		target_compile_definitions(${name} PRIVATE
 			UHMM_VERSION_STRING="${PROJECT_VERSION}")
-		target_link_libraries(${name} PRIVATE uhmm_${variant} PkgConfig::UHMM_JANSSON)
+		target_link_libraries(${name} PRIVATE uhmm_${variant} PkgConfig::UHMM_JANSSON
+			PkgConfig::UHMM_DW)
 		target_link_options(${name} PRIVATE LINKER:--as-needed)
 	endforeach()
+	# Scenarios in shared objects find the whole library in the command.
+	set_target_properties(uhmm-checked PROPERTIES ENABLE_EXPORTS ON)
+	target_sources(uhmm-checked PRIVATE $<TARGET_OBJECTS:uhmm_checked_objects>)
 endfunction()
 
 # Each .c file of a folder is a program that uses the public headers alone.
@@ -121,5 +127,18 @@ function(uhmm_add_programs folder)
 		target_link_libraries(${folder}_${stem} PRIVATE uhmm_static)
 		set_target_properties(${folder}_${stem} PROPERTIES OUTPUT_NAME ${stem}
 			RUNTIME_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/${folder})
+	endforeach()
+endfunction()
+
+# Each .c file of examples/scenarios/ is a shared object for `uhmm explore --load`.
+function(uhmm_add_scenarios)
+	file(GLOB sources CONFIGURE_DEPENDS ${PROJECT_SOURCE_DIR}/examples/scenarios/*.c)
+	foreach(source ${sources})
+		cmake_path(GET source STEM LAST_ONLY stem)
+		add_library(scenario_${stem} MODULE ${source})
+		uhmm_compile_options(scenario_${stem})
+		target_include_directories(scenario_${stem} PRIVATE ${PROJECT_SOURCE_DIR}/include)
+		set_target_properties(scenario_${stem} PROPERTIES PREFIX "" OUTPUT_NAME ${stem}
+			LIBRARY_OUTPUT_DIRECTORY ${PROJECT_BINARY_DIR}/examples)
 	endforeach()
 endfunction()

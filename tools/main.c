@@ -21,6 +21,7 @@ static const struct command commands[] = {
 	{ "conform", uhmm_cmd_conform, "check the model against recorded answers of a kernel" },
 	{ "dump", uhmm_cmd_dump, "page tables, VMAs and folios at a point of a trace or vector" },
 	{ "bench", uhmm_cmd_bench, "measure the model against its budgets" },
+	{ "explore", uhmm_cmd_explore, "run a scenario under many schedules, to find races" },
 };
 
 #define NR_COMMANDS (sizeof(commands) / sizeof(commands[0]))

@@ -29,6 +29,7 @@ int uhmm_cmd_convert(int argc, char **argv);
 int uhmm_cmd_conform(int argc, char **argv);
 int uhmm_cmd_dump(int argc, char **argv);
 int uhmm_cmd_bench(int argc, char **argv);
+int uhmm_cmd_explore(int argc, char **argv);
 
 /* ---- errors ---- */
 

@@ -88,11 +88,19 @@ enum uhmm_device_huge_pfn {
 	UHMM_DEVICE_HUGE_PFN_FROM_FIRST, /* as Linux 7.3: those from the first of the huge page on */
 };
 
+/* When a task in the simulated kernel may lose its CPU, besides sleeping and cond_resched(). */
+enum uhmm_preemption {
+	UHMM_PREEMPT_NONE, /* never: kernels before 7.0 that were built so */
+	UHMM_PREEMPT_LAZY, /* at a tick, if another task is waiting: what Linux 7.3 is built with */
+	UHMM_PREEMPT_FULL, /* anywhere but under a spin lock */
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
 	UHMM_REPORT_LOCK,   /* the lock checker found a violation */
 	UHMM_REPORT_TLB,    /* a translation was used after its flush was due */
+	UHMM_REPORT_FREED,  /* memory was written to after it had been freed */
 	UHMM_REPORT_WARN,   /* what the kernel would WARN about */
 };
 
@@ -129,12 +137,45 @@ struct uhmm_machine_config {
 	enum uhmm_swap swap;
 	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */
 	enum uhmm_device_private_write device_private_write;
+	enum uhmm_preemption preemption; /* of tasks under the simulated scheduler; default none */
 	enum uhmm_fault_folio fault_folio;
 	enum uhmm_large_hole large_hole;
 	enum uhmm_device_huge_pfn device_huge_pfn;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };
+
+/* An alternative by name; the values are those of an enum of the configuration, in its order. */
+struct uhmm_switch {
+	const char *name;	   /* such as "combined-wait" */
+	const char *summary;	   /* what is decided */
+	const char *const *values; /* such as "back-off"; the first is the default; NULL at the end */
+};
+
+/**
+ * uhmm_switch() - what can be chosen by name
+ * @i: number, from 0
+ * Returns: the switch, or NULL if there are no more. Lifetime: static.
+ */
+UHMM_API const struct uhmm_switch *uhmm_switch(unsigned int i);
+
+/**
+ * uhmm_switch_set() - choose a value in a configuration
+ * @config: (in/out) configuration
+ * @name: name of a switch
+ * @value: name of one of its values
+ * Returns: 0; -ENOENT no such switch; -EINVAL no such value.
+ */
+UHMM_API int uhmm_switch_set(struct uhmm_machine_config *config, const char *name,
+			     const char *value) UHMM_MUST_CHECK;
+
+/**
+ * uhmm_switch_get() - the value that a configuration has
+ * @config: configuration
+ * @i: number of a switch, as for uhmm_switch()
+ * Returns: the name of the value, or NULL if there is no such switch or value.
+ */
+UHMM_API const char *uhmm_switch_get(const struct uhmm_machine_config *config, unsigned int i);
 
 /**
  * uhmm_version() - version of the library, such as "0.1.0"

@@ -6,16 +6,17 @@
  *
  * Every task is a fiber on the one host thread that calls uhmm_sched_run(). At each switch point
  * (lock operation, read or write of a page-table entry, atomic on shared state, wait) the
- * scheduler chooses which simulated CPU goes on. A CPU runs one task and does not preempt it
- * inside the library, as a kernel without preemption: a task leaves its CPU by sleeping, at a
- * cond_resched(), or in user mode, which is between calls into the library. Each CPU has a worker
- * task for queued work. A task that spins on a lock keeps its CPU busy.
+ * scheduler chooses which simulated CPU goes on. A CPU runs one task. What takes that off its CPU
+ * inside the library is decided by uhmm_machine_config.preemption: by default nothing does, as in a
+ * kernel without preemption, but sleeping and cond_resched(). User mode, where it can always be
+ * preempted, is between calls into the library. Each CPU has a worker task for queued work. A task
+ * that spins on a lock keeps its CPU busy.
  *
  * A schedule is text: words such as "T0*12 T1*3 W0", each a task and how many times running it is
  * chosen to go on. T<n> is the n-th spawned task, W<cpu> the worker of a CPU; "*1" may be left
  * out, words are separated by white space, and from # to the end of a line is a comment.
  *
- * Models: invented; the CPUs behave as kernel/sched does without preemption (PREEMPT_NONE).
+ * Models: invented; the CPUs behave as kernel/sched does with PREEMPT_NONE, PREEMPT_LAZY or PREEMPT.
  */
 #ifndef UHMM_SCHED_H
 #define UHMM_SCHED_H
@@ -114,6 +115,15 @@ UHMM_API uint64_t uhmm_sched_steps(struct uhmm_sched *s);
  * Context: a task, outside calls into the library. Does nothing outside fibers.
  */
 UHMM_API void uhmm_sched_user_step(void);
+
+/**
+ * uhmm_sched_sleep() - sleep in user mode
+ * @ns: how long; of virtual time on a fiber, of the host's outside
+ * Virtual time passes with the steps of all tasks, one microsecond each, and jumps to the next to wake
+ * up when no task can go on.
+ * Context: a task, outside calls into the library. Models: nanosleep(2).
+ */
+UHMM_API void uhmm_sched_sleep(uint64_t ns);
 
 UHMM_END_DECLS
 

@@ -11,6 +11,7 @@
 #include <uhmm/counters.h>
 #include <uhmm/devmem.h>
 #include <uhmm/exclusive.h>
+#include <uhmm/explore.h>
 #include <uhmm/file.h>
 #include <uhmm/hmm.h>
 #include <uhmm/machine.h>
@@ -20,6 +21,7 @@
 #include <uhmm/notifier.h>
 #include <uhmm/pin.h>
 #include <uhmm/replay.h>
+#include <uhmm/scenario.h>
 #include <uhmm/sched.h>
 #include <uhmm/special.h>
 #include <uhmm/trace.h>

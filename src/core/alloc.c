@@ -7,6 +7,8 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "core/region.h"
+
 #ifndef MADV_POPULATE_WRITE
 #define MADV_POPULATE_WRITE 23
 #endif
@@ -26,7 +28,7 @@ int uhmm__alloc_init(struct uhmm_machine *m)
 #else
 	size_t size = sizeof(m->arena);
 
-	if (mallctl("arenas.create", &m->arena, &size, NULL, 0))
+	if (!uhmm__region_here && mallctl("arenas.create", &m->arena, &size, NULL, 0))
 		return -ENOMEM;
 #endif
 	return 0;
@@ -50,6 +52,10 @@ void *uhmm__alloc_aligned(struct uhmm_machine *m, size_t align, size_t size)
 
 	if (uhmm__inject(m, UHMM_INJECT_META))
 		return NULL;
+	if (uhmm__region_here) {
+		p = uhmm__region_alloc(uhmm__region_here, align, size);
+		goto taken;
+	}
 #ifdef UHMM_LIBC_MALLOC
 	if (align <= _Alignof(max_align_t))
 		p = calloc(1, size);
@@ -60,6 +66,7 @@ void *uhmm__alloc_aligned(struct uhmm_machine *m, size_t align, size_t size)
 	p = mallocx(size, MALLOCX_ARENA(m->arena) | MALLOCX_TCACHE_NONE | MALLOCX_ZERO |
 				  MALLOCX_ALIGN(align));
 #endif
+taken:
 	if (p)
 		atomic_fetch_add_explicit(&m->alloc_bytes, size, memory_order_relaxed);
 	return p;
@@ -75,6 +82,10 @@ void uhmm__free(struct uhmm_machine *m, void *p, size_t size)
 	if (!p)
 		return;
 	atomic_fetch_sub_explicit(&m->alloc_bytes, size, memory_order_relaxed);
+	if (uhmm__region_here) {
+		uhmm__region_free(uhmm__region_here, p, size);
+		return;
+	}
 #ifdef UHMM_LIBC_MALLOC
 	free(p);
 #else
@@ -94,15 +105,19 @@ static void allocator_free(void *ctx, void *p, size_t size)
 
 void *uhmm__reserve(size_t size)
 {
-	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
-		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+	void *p;
 
+	if (uhmm__region_here)
+		return uhmm__region_reserve(uhmm__region_here, size);
+	p = mmap(NULL, size, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE,
+		 -1, 0);
 	return p == MAP_FAILED ? NULL : p;
 }
 
 void uhmm__unreserve(void *p, size_t size)
 {
-	if (p)
+	/* A region's address space is given back by restoring it. */
+	if (p && !uhmm__region_here)
 		munmap(p, size);
 }
 
@@ -111,6 +126,8 @@ void uhmm__reserve_populate(void *p, size_t size)
 	uintptr_t start = ALIGN_DOWN((uintptr_t)p, UHMM_PAGE_SIZE);
 	uintptr_t end = ALIGN_UP((uintptr_t)p + size, UHMM_PAGE_SIZE);
 
+	if (uhmm__region_here)
+		return;
 	/* Hosts before 5.14 refuse: then the pages come one by one. */
 	(void)madvise((void *)start, end - start, MADV_POPULATE_WRITE);
 }

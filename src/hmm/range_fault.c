@@ -9,8 +9,6 @@
  */
 #include "hmm/range.h"
 
-#include <time.h>
-
 #include "mm/huge.h"
 
 int uhmm__hmm_range_check(const struct uhmm_hmm_range *range)
@@ -414,14 +412,6 @@ int uhmm_range_fault(struct uhmm_hmm_range *range)
 	return uhmm__range_fault_locked(range, NULL, false);
 }
 
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000UL + ts.tv_nsec;
-}
-
 int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t timeout_ns)
 {
 	bool migrate, locked, again = false;
@@ -458,8 +448,8 @@ int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t tim
 		 * got something done: the time starts anew.
 		 */
 		if (!deadline || !locked)
-			deadline = now_ns() + timeout_ns;
-		else if (now_ns() > deadline)
+			deadline = uhmm__clock_ns() + timeout_ns;
+		else if (uhmm__clock_ns() > deadline)
 			break;
 	}
 	return err;

@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The operations of the test driver. Models: the ioctls of lib/test_hmm.c. */
 #include <string.h>
-#include <time.h>
 
 #include "core/alloc.h"
 #include "mirror/mirror.h"
@@ -10,14 +9,6 @@
 enum { BATCH = 32 };
 
 static const uint64_t range_timeout_ns = 1000000000UL;
-
-static uint64_t now_ns(void)
-{
-	struct timespec ts;
-
-	clock_gettime(CLOCK_MONOTONIC, &ts);
-	return (uint64_t)ts.tv_sec * 1000000000UL + ts.tv_nsec;
-}
 
 /* ---- device faults ---- */
 
@@ -97,8 +88,8 @@ static int fault_range(struct uhmm_mirror *mirror, struct uhmm_hmm_range *range,
 		if (unlocked)
 			continue;
 		if (!deadline)
-			deadline = now_ns() + range_timeout_ns;
-		else if (now_ns() > deadline)
+			deadline = uhmm__clock_ns() + range_timeout_ns;
+		else if (uhmm__clock_ns() > deadline)
 			return -EBUSY;
 		uhmm__cond_resched();
 	}

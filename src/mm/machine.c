@@ -4,6 +4,8 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "core/region.h"
+#include "core/switches.h"
 #include "mm/large.h"
 #include "mm/mm.h"
 #include "mm/swap.h"
@@ -26,13 +28,7 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	if (!c->nr_cpus)
 		c->nr_cpus = 2;
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
-	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
-	    (unsigned int)c->thp > UHMM_THP_NEVER || (unsigned int)c->swap > UHMM_SWAP_DISK ||
-	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN ||
-	    (unsigned int)c->device_private_write > UHMM_DEVICE_WRITE_FAULTS ||
-	    (unsigned int)c->fault_folio > UHMM_FAULT_FOLIO_LOOKED_UP ||
-	    (unsigned int)c->large_hole > UHMM_LARGE_HOLE_EACH ||
-	    (unsigned int)c->device_huge_pfn > UHMM_DEVICE_HUGE_PFN_FROM_FIRST)
+	    !uhmm__switches_valid(c))
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)
@@ -93,7 +89,7 @@ static const struct layer {
 
 int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_machine **out)
 {
-	struct uhmm_machine *m = calloc(1, sizeof(*m));
+	struct uhmm_machine *m = uhmm__side_alloc(sizeof(*m));
 	size_t i = 0;
 	int err;
 
@@ -101,7 +97,7 @@ int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_ma
 		return -ENOMEM;
 	err = config_take(&m->config, config);
 	if (err) {
-		free(m);
+		uhmm__side_free(m, sizeof(*m));
 		return err;
 	}
 	m->ram_frames = m->config.ram_bytes >> UHMM_PAGE_SHIFT;
@@ -120,7 +116,7 @@ int uhmm_machine_create(const struct uhmm_machine_config *config, struct uhmm_ma
 		/* A layer's exit copes with an init that came half way. */
 		for (i = MIN(i + 1, ARRAY_SIZE(layers)); i-- > 0;)
 			layers[i].exit(m);
-		free(m);
+		uhmm__side_free(m, sizeof(*m));
 		return err;
 	}
 	m->sync->ops.mm_get = task_mm_get;
@@ -155,7 +151,7 @@ void uhmm_machine_destroy(struct uhmm_machine *m)
 	uhmm__boot_task_leave(m, outer);
 	for (size_t i = ARRAY_SIZE(layers); i-- > 0;)
 		layers[i].exit(m);
-	free(m);
+	uhmm__side_free(m, sizeof(*m));
 }
 
 /*

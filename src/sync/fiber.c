@@ -6,6 +6,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#include "core/region.h"
+
 #if defined(__SANITIZE_ADDRESS__)
 #define ASAN 1
 #elif defined(__has_feature)
@@ -31,29 +33,37 @@
 #define NO_TSAN
 #endif
 
-#define STACK_SIZE (256 * 1024)
-
 static size_t guard_size(void)
 {
 	return (size_t)sysconf(_SC_PAGESIZE);
 }
 
-int uhmm__context_alloc(struct uhmm__context *c)
+static char *map_stack(size_t guard)
 {
-	size_t guard = guard_size();
-	char *p = mmap(NULL, STACK_SIZE + guard, PROT_READ | PROT_WRITE,
+	char *p = mmap(NULL, UHMM__STACK_SIZE + guard, PROT_READ | PROT_WRITE,
 		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_STACK | MAP_NORESERVE, -1, 0);
 
 	if (p == MAP_FAILED)
-		return -ENOMEM;
+		return NULL;
 	/* Stacks grow down, into this. */
 	if (mprotect(p, guard, PROT_NONE)) {
-		munmap(p, STACK_SIZE + guard);
-		return -ENOMEM;
+		munmap(p, UHMM__STACK_SIZE + guard);
+		return NULL;
 	}
+	return p;
+}
+
+int uhmm__context_alloc(struct uhmm__context *c)
+{
+	size_t guard = guard_size();
+	char *p = uhmm__region_here ? uhmm__region_stack(uhmm__region_here, UHMM__STACK_SIZE, guard)
+				    : map_stack(guard);
+
+	if (!p)
+		return -ENOMEM;
 	c->stack = p;
 	c->bottom = p + guard;
-	c->size = STACK_SIZE;
+	c->size = UHMM__STACK_SIZE;
 	return 0;
 }
 
@@ -76,7 +86,8 @@ void uhmm__context_free(struct uhmm__context *c)
 	if (!c->stack)
 		return;
 	forget(c);
-	munmap(c->stack, STACK_SIZE + guard_size());
+	if (!uhmm__region_here)
+		munmap(c->stack, UHMM__STACK_SIZE + guard_size());
 	c->stack = NULL;
 }
 
@@ -136,7 +147,7 @@ __asm__(".text\n"
 
 static void set_up(struct uhmm__context *c)
 {
-	void **sp = (void **)((char *)c->stack + guard_size() + STACK_SIZE);
+	void **sp = (void **)((char *)c->stack + guard_size() + UHMM__STACK_SIZE);
 
 	/* rsp must be a multiple of 16 at the call in uhmm__context_first. */
 	*--sp = NULL;
@@ -163,9 +174,10 @@ static void set_up(struct uhmm__context *c)
 {
 	uintptr_t p = (uintptr_t)c;
 
+	c->sp = (char *)c->stack + guard_size() + UHMM__STACK_SIZE;
 	getcontext(&c->uc);
 	c->uc.uc_stack.ss_sp = (char *)c->stack + guard_size();
-	c->uc.uc_stack.ss_size = STACK_SIZE;
+	c->uc.uc_stack.ss_size = UHMM__STACK_SIZE;
 	c->uc.uc_link = NULL;
 	makecontext(&c->uc, (void (*)(void))begin_ucontext, 2, (unsigned int)(p >> 32),
 		    (unsigned int)p);
@@ -193,6 +205,17 @@ void uhmm__context_host(struct uhmm__context *c)
 #endif
 }
 
+NO_TSAN void uhmm__context_jumped_back(struct uhmm__context *host uhmm_unused)
+{
+#ifdef ASAN
+	__sanitizer_start_switch_fiber(NULL, host->bottom, host->size);
+	__sanitizer_finish_switch_fiber(NULL, NULL, NULL);
+#endif
+#ifdef TSAN
+	__tsan_switch_to_fiber(host->tsan, 0);
+#endif
+}
+
 NO_TSAN uhmm_noinline void uhmm__context_switch(struct uhmm__context *from,
 						struct uhmm__context *to, bool ends)
 {
@@ -208,6 +231,7 @@ NO_TSAN uhmm_noinline void uhmm__context_switch(struct uhmm__context *from,
 #if UHMM__FIBER_ASM
 	uhmm__context_jump(&from->sp, to->sp);
 #else
+	from->sp = __builtin_frame_address(0);
 	swapcontext(&from->uc, &to->uc);
 #endif
 #ifdef ASAN

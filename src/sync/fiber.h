@@ -14,10 +14,11 @@
 #include <ucontext.h>
 #endif
 
+#define UHMM__STACK_SIZE (256UL * 1024)
+
 struct uhmm__context {
-#if UHMM__FIBER_ASM
-	void *sp;
-#else
+	void *sp; /* when it was left */
+#if !UHMM__FIBER_ASM
 	ucontext_t uc;
 #endif
 	void (*entry)(void *arg); /* never returns */
@@ -40,6 +41,9 @@ void uhmm__context_start(struct uhmm__context *c, void (*entry)(void *arg), void
 
 /* The context of the calling host thread. */
 void uhmm__context_host(struct uhmm__context *c);
+
+/* @host's stack is in use again, after a jump (longjmp()) from that of a context. */
+void uhmm__context_jumped_back(struct uhmm__context *host);
 
 /* @ends: nobody will switch back to @from. */
 void uhmm__context_switch(struct uhmm__context *from, struct uhmm__context *to, bool ends);

@@ -4,8 +4,9 @@
 #if UHMM_CHECKED
 
 #include <stdio.h>
-#include <stdlib.h>
 #include <string.h>
+
+#include "core/region.h"
 
 #define HELD_FIRST_SIZE 16
 
@@ -102,9 +103,8 @@ static bool grow(struct uhmm__held_set *s)
 		s->end = n;
 		return true;
 	}
-	/* libc's: the checker must not disturb injected failures nor the memory that is counted. */
 	n = s->size ? s->size * 2 : HELD_FIRST_SIZE;
-	v = realloc(s->v, n * sizeof(*v));
+	v = uhmm__side_grow(s->v, s->size * sizeof(*v), n * sizeof(*v));
 	if (!v)
 		return false;
 	s->v = v;
@@ -207,7 +207,7 @@ void uhmm__assert_no_locks_at(const char *where)
 
 void uhmm__held_free(struct uhmm_task *t)
 {
-	free(t->held.v);
+	uhmm__side_free(t->held.v, t->held.size * sizeof(*t->held.v));
 	t->held = (struct uhmm__held_set){ 0 };
 }
 

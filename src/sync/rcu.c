@@ -130,7 +130,7 @@ void uhmm__rcu_read_lock(void)
 	t->rcu_nesting++;
 	if (t->fiber) {
 		if (t->rcu_nesting == 1)
-			t->rcu_since = ++t->machine->sync->rcu_seq;
+			t->rcu_since = t->machine->sync->rcu_seq;
 		return;
 	}
 #endif
@@ -145,7 +145,10 @@ void uhmm__rcu_read_unlock(void)
 	UHMM_BUG_ON(t->machine, !t->rcu_nesting);
 	t->rcu_nesting--;
 	if (t->fiber) {
-		t->machine->sync->rcu_check |= !t->rcu_nesting;
+		if (!t->rcu_nesting) {
+			t->rcu_since = 0;
+			t->machine->sync->rcu_check = true;
+		}
 		uhmm__sched_point(UHMM__PT_RCU, NULL);
 		return;
 	}
@@ -155,6 +158,12 @@ void uhmm__rcu_read_unlock(void)
 }
 
 #endif
+
+void uhmm__rcu_abandon(void)
+{
+	while (_urcu_memb_read_ongoing())
+		reader_end();
+}
 
 static void grace_period(void)
 {
@@ -248,7 +257,7 @@ void uhmm__rcu_run_ready(struct uhmm_machine *m)
 	sync->rcu_running = true;
 	while (sync->rcu_check) {
 		sync->rcu_check = false;
-		while ((head = sync->rcu_first) && head->seq < oldest_section(sync)) {
+		while ((head = sync->rcu_first) && head->seq <= oldest_section(sync)) {
 			sync->rcu_first = head->next;
 			if (!sync->rcu_first)
 				sync->rcu_last = &sync->rcu_first;

@@ -79,6 +79,9 @@ void uhmm__rcu_poll(struct uhmm_machine *m);
 void uhmm__rcu_run_ready(struct uhmm_machine *m);
 #endif
 
+/* The calling host thread has left its task in the middle: end the read sections that it was in. */
+void uhmm__rcu_abandon(void);
+
 /* sync/ only: let the calling host thread have read sections, until it exits. */
 void uhmm__rcu_register_thread(void);
 

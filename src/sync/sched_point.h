@@ -11,6 +11,7 @@
 #include "sync/task.h"
 
 enum uhmm__point {
+	UHMM__PT_BEGIN, /* a task has not run yet */
 	UHMM__PT_LOCK,
 	UHMM__PT_UNLOCK,
 	UHMM__PT_READ,	 /* of a page-table entry, or of other shared state */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Scheduler and tasks: creation, what a fiber runs, runs and how they end. */
 #include "sync/sched_internal.h"
+#include "sync/sync.h"
 
 #if UHMM_CHECKED
 
@@ -8,6 +9,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/region.h"
 #include "sync/lock_check.h"
 
 #define DEFAULT_MAX_STEPS 10000000
@@ -56,9 +58,20 @@ static void fiber_main(void *arg)
 	__builtin_unreachable();
 }
 
+/* Of a task's memory these say how it got where it is, not where it is: its stack says that. */
+static int ignore_counts(struct uhmm__fiber *f)
+{
+	struct uhmm__region *r = uhmm__region_here;
+	size_t end = sizeof(*f) - offsetof(struct uhmm__fiber, returns);
+
+	if (uhmm__region_ignore(r, f->task.counters, sizeof(f->task.counters)))
+		return -ENOMEM;
+	return uhmm__region_ignore(r, &f->returns, end);
+}
+
 static struct uhmm__fiber *fiber_create(struct uhmm_sched *s, const char *name, unsigned int cpu)
 {
-	struct uhmm__fiber *f = calloc(1, sizeof(*f));
+	struct uhmm__fiber *f = uhmm__side_alloc(sizeof(*f));
 
 	if (!f)
 		return NULL;
@@ -71,8 +84,10 @@ static struct uhmm__fiber *fiber_create(struct uhmm_sched *s, const char *name, 
 		f->context = *old;
 		old->stack = NULL;
 	}
-	if (!f->context.stack && uhmm__context_alloc(&f->context)) {
-		free(f);
+	if ((!f->context.stack && uhmm__context_alloc(&f->context)) ||
+	    (uhmm__region_here && ignore_counts(f))) {
+		uhmm__context_free(&f->context);
+		uhmm__side_free(f, sizeof(*f));
 		return NULL;
 	}
 	f->sched = s;
@@ -87,7 +102,7 @@ static void fiber_free(struct uhmm__fiber *f)
 	if (f->state != UHMM__ENDED)
 		uhmm__task_retire(&f->task);
 	uhmm__context_free(&f->context);
-	free(f);
+	uhmm__side_free(f, sizeof(*f));
 }
 
 static int create_workers(struct uhmm_sched *s)
@@ -98,6 +113,7 @@ static int create_workers(struct uhmm_sched *s)
 
 		list_init(&cpu->queue);
 		list_init(&cpu->works);
+		cpu->tick = UHMM__TICK_STEPS; /* the first may come at any time */
 		snprintf(name, sizeof(name), "kworker/%u", i);
 		cpu->worker = fiber_create(s, name, i);
 		if (!cpu->worker)
@@ -122,16 +138,21 @@ int uhmm_sched_create(struct uhmm_machine *m, const struct uhmm_sched_config *co
 		return -EINVAL;
 	if (m->sync->sched)
 		return -EBUSY;
-	s = calloc(1, sizeof(*s));
+	s = uhmm__side_alloc(sizeof(*s));
 	if (!s)
 		return -ENOMEM;
+	if (uhmm__region_here && uhmm__region_ignore(uhmm__region_here, s, sizeof(*s))) {
+		uhmm__side_free(s, sizeof(*s));
+		return -ENOMEM;
+	}
 	s->m = m;
 	s->policy = config->policy;
 	s->max_steps = config->max_steps ? config->max_steps : DEFAULT_MAX_STEPS;
 	/* Spread, so that seeds next to each other differ; never 0, where xorshift stays. */
 	s->rng = ((config->seed ^ m->config.seed) + 1) * 0x9e3779b97f4a7c15ULL | 1;
+	s->preemption = m->config.preemption;
 	s->nr_cpus = m->config.nr_cpus;
-	s->cpus = calloc(s->nr_cpus, sizeof(*s->cpus));
+	s->cpus = uhmm__side_alloc(s->nr_cpus * sizeof(*s->cpus));
 	m->sync->sched = s;
 	if (!s->cpus || create_workers(s)) {
 		uhmm_sched_destroy(s);
@@ -156,9 +177,9 @@ void uhmm_sched_destroy(struct uhmm_sched *s)
 	uhmm__steps_free(&s->schedule);
 	uhmm__steps_free(&s->trace);
 	free(s->trace_text);
-	free(s->tasks);
-	free(s->cpus);
-	free(s);
+	uhmm__side_free(s->tasks, s->size_tasks * sizeof(*s->tasks));
+	uhmm__side_free(s->cpus, s->nr_cpus * sizeof(*s->cpus));
+	uhmm__side_free(s, sizeof(*s));
 }
 
 int uhmm_sched_spawn(struct uhmm_sched *s, const char *name, unsigned int cpu, struct uhmm_mm *mm,
@@ -171,7 +192,8 @@ int uhmm_sched_spawn(struct uhmm_sched *s, const char *name, unsigned int cpu, s
 		return -EINVAL;
 	if (s->nr_tasks == s->size_tasks) {
 		unsigned int size = s->size_tasks ? s->size_tasks * 2 : 16;
-		struct uhmm__fiber **tasks = realloc(s->tasks, size * sizeof(*tasks));
+		struct uhmm__fiber **tasks = uhmm__side_grow(
+			s->tasks, s->size_tasks * sizeof(*tasks), size * sizeof(*tasks));
 
 		if (!tasks)
 			return -ENOMEM;
@@ -247,27 +269,44 @@ static void report_end(struct uhmm_sched *s)
 		     text);
 }
 
-int uhmm_sched_run(struct uhmm_sched *s)
+void uhmm__sched_rewind(struct uhmm_sched *s)
+{
+	for (unsigned int i = 0; i < s->nr_tasks; i++)
+		uhmm__context_start(&s->tasks[i]->context, fiber_main, s->tasks[i]);
+	for (unsigned int i = 0; i < s->nr_cpus; i++)
+		uhmm__context_start(&s->cpus[i].worker->context, worker_main, s->cpus[i].worker);
+}
+
+/* From one task to the next, until all have ended or there is a choice to be made elsewhere. */
+static void go(struct uhmm_sched *s)
 {
 	struct uhmm__fiber *next;
 
+	uhmm__context_host(&s->host);
+	while (!s->result && (next = uhmm__sched_choose(s))) {
+		s->running = next;
+		uhmm__current_task = &next->task;
+		uhmm__region_lane = next->task.cpu + 1;
+		uhmm__context_switch(&s->host, &next->context, false);
+		uhmm__region_lane = 0;
+		uhmm__current_task = NULL;
+		if (!s->chooser)
+			break;
+	}
+}
+
+int uhmm_sched_run(struct uhmm_sched *s)
+{
 	if (s->active)
 		return -EBUSY;
 	if (s->result)
 		return s->result;
 	UHMM_BUG_ON(s->m, uhmm__current());
 	s->active = true;
-	next = uhmm__sched_choose(s);
-	if (next) {
-		uhmm__context_host(&s->host);
-		s->running = next;
-		uhmm__current_task = &next->task;
-		uhmm__context_switch(&s->host, &next->context, false);
-	}
-	uhmm__current_task = NULL;
+	go(s);
 	s->running = NULL;
 	s->active = false;
-	if (s->result)
+	if (s->result && s->result != -ECANCELED)
 		report_end(s);
 	return s->result;
 }
@@ -337,3 +376,10 @@ void uhmm_sched_user_step(void)
 }
 
 #endif
+
+void uhmm_sched_sleep(uint64_t ns)
+{
+	uhmm__assert_no_locks();
+	uhmm__sleep_ns(ns);
+	uhmm__exit_to_user();
+}

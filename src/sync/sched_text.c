@@ -27,14 +27,20 @@ static bool append(struct uhmm__steps *s, struct uhmm__step step)
 	return true;
 }
 
-void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker)
+void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step)
 {
 	struct uhmm__step *last = s->nr ? &s->v[s->nr - 1] : NULL;
 
-	if (last && last->index == index && last->worker == worker && last->count < MAX_COUNT)
-		last->count++;
-	else if (!append(s, (struct uhmm__step){ index, worker, 1 }))
+	if (last && last->index == step.index && last->worker == step.worker &&
+	    last->count <= MAX_COUNT - step.count)
+		last->count += step.count;
+	else if (!append(s, step))
 		s->lost = true;
+}
+
+void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker)
+{
+	uhmm__steps_append(s, (struct uhmm__step){ index, worker, 1 });
 }
 
 /* A decimal number up to @max; false if there is none. */

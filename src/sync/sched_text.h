@@ -20,6 +20,8 @@ struct uhmm__steps {
 
 /* Returns: 0, -EINVAL, -ENOMEM; @s is replaced. */
 int uhmm__steps_parse(struct uhmm__steps *s, const char *text);
+/* Appends a word, joined with the last if that is the same task's; sets lost without memory. */
+void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step);
 /* Appends one choice. */
 void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker);
 /* Text to free(), or NULL. */

@@ -34,7 +34,7 @@ struct uhmm__sync {
 	uint64_t rcu_queued;			      /* [rcu_lock] */
 	struct uhmm__mutex rcu_drain;		      /* who runs callbacks */
 #if UHMM_CHECKED
-	uint64_t rcu_seq; /* fibers: the clock of read sections and callbacks */
+	uint64_t rcu_seq; /* fibers: callbacks queued so far, the clock of read sections */
 	bool rcu_check;	  /* fibers: a section has ended, or a callback has come */
 	bool rcu_running; /* fibers: a task is running callbacks */
 #endif

@@ -1,6 +1,41 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 #include "sync/wait.h"
 
+#include <time.h>
+
+#include "sync/sched.h"
+
+static bool on_fiber(void)
+{
+#if UHMM_CHECKED
+	return uhmm__current() && uhmm__current()->fiber;
+#else
+	return false;
+#endif
+}
+
+uint64_t uhmm__clock_ns(void)
+{
+	struct timespec ts;
+
+	if (on_fiber())
+		return uhmm__sched_now();
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (uint64_t)ts.tv_sec * 1000000000UL + (uint64_t)ts.tv_nsec;
+}
+
+void uhmm__sleep_ns(uint64_t ns)
+{
+	struct timespec left = { (time_t)(ns / 1000000000UL), (long)(ns % 1000000000UL) };
+
+	uhmm__might_sleep();
+	if (on_fiber())
+		uhmm__sched_sleep_ns(ns);
+	else
+		while (nanosleep(&left, &left))
+			;
+}
+
 void uhmm__waitq_init(struct uhmm__waitq *q, enum uhmm__lock_class class_id)
 {
 	uhmm__spin_init(&q->lock, class_id);

@@ -22,6 +22,13 @@ struct uhmm__waitq {
 	struct list_head waiters; /* [lock] */
 };
 
+/*
+ * Time and sleep of the current task: the host's, in ns of a clock that only goes forward; on a fiber
+ * virtual time, which passes with the steps of all tasks, and jumps ahead when all are asleep.
+ */
+uint64_t uhmm__clock_ns(void);
+void uhmm__sleep_ns(uint64_t ns);
+
 void uhmm__waitq_init(struct uhmm__waitq *q, enum uhmm__lock_class class_id);
 
 /* Wake everyone who sleeps on @q; what they wait for must have been made true before. */

@@ -7,7 +7,7 @@
 set -eu
 
 # From top to bottom: a folder of src/ uses itself and what comes after it.
-layers="replay mirror migrate hmm devmem mm pgtable sync core"
+layers="explore replay mirror migrate hmm devmem mm pgtable sync core"
 
 check() {
 	find "$1/src" "$1/include" "$1/tools" "$1/tests" "$1/bench" "$1/examples" \
@@ -73,6 +73,8 @@ BEGIN {
 			bad("only src/core uses jemalloc")
 		if (what ~ /^zstd/ && layer != "replay")
 			bad("only src/replay uses zstd")
+		if (what ~ /^xxhash/ && layer != "core")
+			bad("only src/core uses xxhash")
 	}
 	if (what ~ /^jansson/ && folder !~ /^(tools|tests)/)
 		bad("only the command and the tests use jansson")
@@ -115,6 +117,8 @@ self_test() {
 	plant refused src/mm/a.c '#include <jemalloc/jemalloc.h>'
 	plant allowed src/core/a.c '#include <jemalloc/jemalloc.h>'
 	plant refused src/mirror/a.c '#include <zstd.h>'
+	plant refused src/mm/a.c '#include <xxhash.h>'
+	plant refused src/replay/a.c '#include "explore/b.h"'
 	plant refused src/replay/a.c '#include <jansson.h>'
 	plant refused include/uhmm/a.h '#include "mm/b.h"'
 	plant refused include/uhmm/a.h '#include "b.h"'

@@ -186,6 +186,120 @@ START_TEST(not_preempted)
 }
 END_TEST
 
+/* ---- preemption ---- */
+
+static void create_preemptible(enum uhmm_preemption preemption, enum uhmm_sched_policy policy,
+			       uint64_t seed)
+{
+	b.m.config.preemption = preemption;
+	create_for(&b, policy, seed, 0);
+}
+
+static void many_points(void *arg)
+{
+	for (unsigned int i = 0; i < 3000; i++) {
+		if (i % 500 == 0)
+			note(arg);
+		point();
+	}
+}
+
+/* Lazy: at a tick, and then not before the next, though both want to run all the time. */
+START_TEST(preempted_at_ticks)
+{
+	create_preemptible(UHMM_PREEMPT_LAZY, UHMM_SCHED_FIXED, 0);
+	spawn(0, many_points, "a");
+	spawn(0, many_points, "b");
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*2 T1*1001 T0*1001 T1*5 T0"), 0);
+	run(-ESTALE);
+	ck_assert_ptr_nonnull(strstr(b.last_report, "word 5, T0*1, at its choice 1: another task"));
+}
+END_TEST
+
+START_TEST(ticks_are_fair)
+{
+	create_preemptible(UHMM_PREEMPT_LAZY, UHMM_SCHED_FIXED, 0);
+	spawn(0, many_points, "a");
+	spawn(0, many_points, "b");
+	run(0);
+	ck_assert_str_eq(order, "abbbaabbaaba");
+}
+END_TEST
+
+START_TEST(preempted_anywhere)
+{
+	create_preemptible(UHMM_PREEMPT_FULL, UHMM_SCHED_FIXED, 0);
+	spawn(0, letters, "a");
+	spawn(0, letters, "b");
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*2 T1*2 T0 T1"), 0);
+	run(0);
+	ck_assert_str_eq(order, "aabbab");
+}
+END_TEST
+
+static struct uhmm__spinlock preempt_lock;
+
+static void spin_letters(void *arg)
+{
+	uhmm__spin_lock(&preempt_lock);
+	letters(arg);
+	uhmm__spin_unlock(&preempt_lock);
+}
+
+/* A spin lock forbids it, whoever chooses. */
+START_TEST(not_preempted_under_spin_lock)
+{
+	unsigned int together = 0;
+
+	for (uint64_t seed = 0; seed < 100; seed++) {
+		uhmm__spin_init(&preempt_lock, UHMM__LC_TEST);
+		order[0] = '\0';
+		create_preemptible(UHMM_PREEMPT_FULL, UHMM_SCHED_RANDOM, seed);
+		spawn(0, spin_letters, "a");
+		spawn(0, letters, "b");
+		run(0);
+		together += strstr(order, "aaa") != NULL;
+		uhmm_sched_destroy(s);
+	}
+	s = NULL;
+	ck_assert_uint_eq(together, 100);
+}
+END_TEST
+
+/* ---- virtual time ---- */
+
+static void sleeper(void *arg)
+{
+	uint64_t begin = uhmm__clock_ns(), ns = (uint64_t)(uintptr_t)arg;
+
+	uhmm_sched_sleep(ns);
+	ck_assert_uint_ge(uhmm__clock_ns() - begin, ns);
+	note(ns > 1000000000 ? "l" : "s");
+}
+
+/* An hour passes at once when everybody sleeps; who sleeps less is up first. */
+START_TEST(time_jumps)
+{
+	create();
+	spawn(0, sleeper, (void *)(uintptr_t)3600000000000);
+	spawn(0, sleeper, (void *)(uintptr_t)1000000);
+	run(0);
+	ck_assert_str_eq(order, "sl");
+	ck_assert_uint_lt(uhmm_sched_steps(s), 20);
+}
+END_TEST
+
+/* It passes with the steps of others, too. */
+START_TEST(time_passes)
+{
+	create();
+	spawn(0, sleeper, (void *)(uintptr_t)1600000);
+	spawn(1, many_points, "b");
+	run(0);
+	ck_assert_str_eq(order, "bbbbsbb");
+}
+END_TEST
+
 static void forever(void *arg)
 {
 	(void)arg;
@@ -801,6 +915,12 @@ int main(void)
 	tcase_add_test(tc, schedule_text_errors);
 	tcase_add_test(tc, stale_schedule);
 	tcase_add_test(tc, not_preempted);
+	tcase_add_test(tc, preempted_at_ticks);
+	tcase_add_test(tc, ticks_are_fair);
+	tcase_add_test(tc, preempted_anywhere);
+	tcase_add_test(tc, not_preempted_under_spin_lock);
+	tcase_add_test(tc, time_jumps);
+	tcase_add_test(tc, time_passes);
 	tcase_add_test(tc, too_many_steps);
 	tcase_add_test(tc, spawn_inside);
 	tcase_add_test(tc, random_replays);

@@ -41,7 +41,7 @@ unsaid() {
 run 2
 said "usage: uhmm COMMAND"
 run 0 --help
-said "replay" "convert" "conform" "dump" "bench"
+said "replay" "convert" "conform" "dump" "bench" "explore"
 run 0 help
 said "usage: uhmm COMMAND"
 run 0 --version
@@ -50,7 +50,7 @@ run 2 nonsense
 said "uhmm: unknown command 'nonsense'" "Try 'uhmm --help'"
 run 2 --nonsense
 said "unknown option '--nonsense'"
-for command in replay convert conform dump bench; do
+for command in replay convert conform dump bench explore; do
 	run 0 $command --help
 	said "usage: uhmm $command"
 	run 0 help $command

@@ -1,0 +1,310 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "explore/chooser.h"
+
+#if UHMM_CHECKED
+
+#include <stdio.h>
+
+/* Steps of a schedule's rest that may go on without switches before it must be fair. */
+#define MAX_FREE_STEPS 20000
+/* Steps of the fair rest before it is given up. */
+#define MAX_FAIR_STEPS 200000
+/* Steps between two looks at the state. */
+#define LOOK_STEPS 16
+/* When a state comes again but the clock was looked at in between, it is put forward, at first by: */
+#define CLOCK_JUMP_NS 1000000000UL
+#define MAX_CLOCK_JUMPS 24
+
+/* ---- what a choice costs ---- */
+
+unsigned int uhmm__choice_cost(const struct uhmm_sched *s, const struct uhmm__fiber *last,
+			       const struct uhmm__fiber *f)
+{
+	const struct uhmm__sched_cpu *cpu = &s->cpus[f->task.cpu];
+	unsigned int preempts = cpu->current && cpu->current != f;
+
+	if (!last || last->task.cpu == f->task.cpu)
+		return preempts;
+	return preempts + !!uhmm__sched_cpu_choices(&s->cpus[last->task.cpu]);
+}
+
+unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber *last)
+{
+	unsigned int n = uhmm__sched_nr_choices(s), first = UINT32_MAX;
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct uhmm__fiber *f = uhmm__sched_nth(s, i);
+
+		if (uhmm__choice_cost(s, last, f))
+			continue;
+		if (!last || f->task.cpu >= last->task.cpu)
+			return i;
+		if (first == UINT32_MAX)
+			first = i;
+	}
+	return first;
+}
+
+/* ---- spinning ---- */
+
+void uhmm__spin_reset(struct uhmm__spin *sp)
+{
+	sp->stretch++;
+	sp->nr = sp->rounds = 0;
+}
+
+void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
+{
+	struct uhmm__seen *seen;
+	uint64_t h;
+
+	if (!last || last->task.cpu != sp->cpu || !sp->stretch) {
+		uhmm__spin_reset(sp);
+		sp->cpu = last ? last->task.cpu : UINT32_MAX;
+	}
+	if (!last || last->state != UHMM__READY)
+		return;
+	uhmm__wipe_stack(last);
+	h = uhmm__local_hash(last).lo;
+	for (size_t i = h;; i++) {
+		seen = &sp->seen[i % UHMM__SPIN_STATES];
+		if (seen->stretch != sp->stretch)
+			break;
+		if (seen->state != h)
+			continue;
+		seen->times++;
+		sp->rounds = MAX(sp->rounds, seen->times);
+		return;
+	}
+	*seen = (struct uhmm__seen){ h, sp->stretch, 0 };
+	/* As good as in circles. */
+	if (++sp->nr >= UHMM__SPIN_STATES * 3 / 4)
+		sp->rounds = UHMM__SPIN_ROUNDS;
+}
+
+/* ---- the fair rest ---- */
+
+/* To compare with from now on. */
+static bool take_state(struct uhmm__tail *t, const struct uhmm_sched *s, struct uhmm__hash h)
+{
+	unsigned int n = s->nr_tasks;
+
+	if (t->nr_returns < n) {
+		uint64_t *v = realloc(t->returns, n * sizeof(*v));
+
+		if (!v)
+			return false;
+		t->returns = v;
+		t->nr_returns = n;
+	}
+	for (unsigned int i = 0; i < n; i++)
+		t->returns[i] = s->tasks[i]->returns;
+	t->state = h;
+	t->state_steps = t->steps;
+	t->clock_reads = s->clock_reads;
+	t->power = 2 * MAX(t->steps, LOOK_STEPS);
+	return true;
+}
+
+/* The same state again, by a fair way that can be gone for ever. */
+static void judge(struct uhmm__tail *t, struct uhmm__world *w)
+{
+	const struct uhmm_sched *s = w->s;
+	unsigned int some = 0, none = 0;
+	const char *stuck = "";
+
+	for (unsigned int i = 0; i < s->nr_tasks; i++) {
+		const struct uhmm__fiber *f = s->tasks[i];
+
+		if (f->state == UHMM__ENDED)
+			continue;
+		if (f->returns != t->returns[i]) {
+			some++;
+			continue;
+		}
+		if (!none++)
+			stuck = f->task.name;
+	}
+	t->cycle = t->steps - t->state_steps;
+	if (!none)
+		t->endless = true;
+	else if (some)
+		uhmm__world_fault(w, UHMM_VERDICT_STARVATION,
+				  "starvation: under a fair schedule the same state comes again "
+				  "after %llu steps; %u tasks get on with their work, %s does not",
+				  (unsigned long long)t->cycle, some, stuck);
+	else
+		uhmm__world_fault(w, UHMM_VERDICT_LIVELOCK,
+				  "livelock: under a fair schedule the same state comes again "
+				  "after %llu steps, and no task has got on with its work",
+				  (unsigned long long)t->cycle);
+}
+
+/* Looked at now and then; but how long the cycle is, to the step. */
+static bool look_now(const struct uhmm__tail *t)
+{
+	return t->measuring || t->steps % LOOK_STEPS == 0;
+}
+
+/* Returns: false if the run is to end. */
+static bool look(struct uhmm__tail *t, struct uhmm__world *w)
+{
+	struct uhmm_sched *s = w->s;
+	struct uhmm__hash h = uhmm__timeless_hash(w, s->last_cpu);
+
+	if (t->steps && h.lo == t->state.lo && h.hi == t->state.hi) {
+		if (s->clock_reads != t->clock_reads || s->nr_timers) {
+			if (++t->jumps > MAX_CLOCK_JUMPS)
+				return false;
+			s->now += CLOCK_JUMP_NS << t->jumps;
+			t->measuring = false;
+			return take_state(t, s, uhmm__timeless_hash(w, s->last_cpu));
+		}
+		if (t->measuring) {
+			judge(t, w);
+			return false;
+		}
+		t->measuring = true;
+		return take_state(t, s, h);
+	}
+	if (t->steps >= t->power && !t->measuring)
+		return take_state(t, s, h);
+	return t->steps < MAX_FAIR_STEPS;
+}
+
+struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *w)
+{
+	struct uhmm_sched *s = w->s;
+
+	if (!uhmm__sched_nr_choices(s))
+		return NULL;
+	t->on = true;
+	if (look_now(t) && !look(t, w)) {
+		t->undecided = !w->verdict && !t->endless;
+		return NULL;
+	}
+	t->steps++;
+	return uhmm__sched_fair(s);
+}
+
+void uhmm__tail_free(struct uhmm__tail *t)
+{
+	free(t->returns);
+	*t = (struct uhmm__tail){ 0 };
+}
+
+/* ---- following a schedule ---- */
+
+/* The task that a word names, if it can go on. */
+static struct uhmm__fiber *fitting(struct uhmm_sched *s, const struct uhmm__step *step)
+{
+	unsigned int n = uhmm__sched_nr_choices(s);
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct uhmm__fiber *f = uhmm__sched_nth(s, i);
+
+		if (f->index == step->index && f->worker == step->worker)
+			return f;
+	}
+	return NULL;
+}
+
+static void misfit(struct uhmm__replay *r, const char *why)
+{
+	const struct uhmm__step *step = &r->steps->v[r->at];
+
+	snprintf(r->why, sizeof(r->why),
+		 "the schedule does not fit: word %zu, %c%u*%u, at its choice %u: %s", r->at + 1,
+		 step->worker ? 'W' : 'T', (unsigned int)step->index, (unsigned int)step->count,
+		 r->by + 1, why);
+}
+
+static struct uhmm__fiber *scheduled(struct uhmm__replay *r, struct uhmm_sched *s)
+{
+	while (r->at < r->steps->nr) {
+		const struct uhmm__step *step = &r->steps->v[r->at];
+		struct uhmm__fiber *f = fitting(s, step);
+
+		if (f) {
+			if (++r->by == step->count) {
+				r->by = 0;
+				r->at++;
+			}
+			return f;
+		}
+		if (!r->lenient) {
+			r->stale = true;
+			misfit(r, "that task cannot go on there");
+			return NULL;
+		}
+		r->by = 0;
+		r->at++;
+	}
+	return NULL;
+}
+
+static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
+{
+	struct uhmm__replay *r = container_of(c, struct uhmm__replay, chooser);
+	struct uhmm__fiber *f;
+
+	if (!uhmm__sched_nr_choices(s) || (r->max_steps && r->nr_steps >= r->max_steps))
+		return NULL;
+	f = scheduled(r, s);
+	if (!f && !r->stale) {
+		uhmm__spin_look(&r->spin, r->last);
+		if (!r->tail.on && !uhmm__spins(&r->spin) && r->free_steps++ < MAX_FREE_STEPS)
+			f = uhmm__sched_nth(s, uhmm__choice_default(s, r->last));
+		else
+			f = uhmm__tail_choose(&r->tail, r->w);
+	}
+	if (!f)
+		return NULL;
+	r->nr_switches += uhmm__choice_cost(s, r->last, f);
+	r->nr_steps++;
+	uhmm__steps_push(&r->done, f->index, f->worker);
+	if (r->note)
+		r->note(r, f);
+	r->last = f;
+	return f;
+}
+
+int uhmm__replay_run(struct uhmm__replay *r, uint64_t seed)
+{
+	int ret;
+
+	r->chooser.choose = replay_choose;
+	r->at = r->by = 0;
+	r->stale = false;
+	r->last = NULL;
+	r->spin = (struct uhmm__spin){ 0 };
+	r->free_steps = r->nr_steps = r->nr_switches = 0;
+	uhmm__tail_free(&r->tail);
+	uhmm__steps_free(&r->done);
+	ret = uhmm__world_run(r->w, &r->chooser, seed);
+	if (!r->lenient && !r->w->verdict && r->at < r->steps->nr && !r->stale) {
+		r->stale = true;
+		misfit(r, "the run has ended before");
+	}
+	return r->stale ? -ESTALE : ret;
+}
+
+void uhmm__replay_free(struct uhmm__replay *r)
+{
+	uhmm__tail_free(&r->tail);
+	uhmm__steps_free(&r->done);
+}
+
+/* ---- writing down ---- */
+
+struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
+{
+	struct uhmm__recorder *r = container_of(c, struct uhmm__recorder, chooser);
+	struct uhmm__fiber *f = r->inner->choose(r->inner, s);
+
+	if (f)
+		uhmm__steps_push(&r->steps, f->index, f->worker);
+	return f;
+}
+
+#endif /* UHMM_CHECKED */

@@ -1,0 +1,115 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * chooser.h - what the strategies share: what a choice costs, going on without switches, going on
+ * fairly, following a schedule, writing one down.
+ */
+#ifndef UHMM_EXPLORE_CHOOSER_H
+#define UHMM_EXPLORE_CHOOSER_H
+
+#include "explore/world.h"
+
+#if UHMM_CHECKED
+
+/* Switches that it costs to let @f go on after @last, which is NULL at the start. */
+unsigned int uhmm__choice_cost(const struct uhmm_sched *s, const struct uhmm__fiber *last,
+			       const struct uhmm__fiber *f);
+
+/* Which choice costs nothing, the first of them from @last's CPU on; there is one. */
+unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber *last);
+
+/* ---- spinning ---- */
+
+/*
+ * A task spins if it comes back so many times to what it knew before - its stack and registers - with
+ * no other CPU having done a step, or goes through so many states.
+ */
+#define UHMM__SPIN_ROUNDS 2
+#define UHMM__SPIN_STATES 4096
+
+struct uhmm__spin {
+	unsigned int cpu; /* whose steps these are */
+	unsigned int nr;  /* different states */
+	unsigned int rounds;
+	uint32_t stretch; /* number of this uninterrupted stretch */
+	struct uhmm__seen {
+		uint64_t state;
+		uint32_t stretch; /* in which it was; 0 = none */
+		uint32_t times;
+	} seen[UHMM__SPIN_STATES];
+};
+
+/* To be called at every choice, with the task that ran last, or NULL; wipes its stack. */
+void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last);
+
+void uhmm__spin_reset(struct uhmm__spin *sp);
+
+static inline bool uhmm__spins(const struct uhmm__spin *sp)
+{
+	return sp->rounds >= UHMM__SPIN_ROUNDS;
+}
+
+/* ---- going on fairly: does it end, or come back to the same state for ever? ---- */
+
+struct uhmm__tail {
+	bool on;
+	uint64_t steps, power; /* taken; when to take the next state to compare with */
+	struct uhmm__hash state;
+	uint64_t state_steps; /* when it was taken */
+	uint64_t clock_reads; /* by then */
+	unsigned int jumps;   /* of the clock */
+	bool measuring;	      /* the state has come again: how long does that take? */
+	uint64_t *returns;    /* of each task, by then */
+	unsigned int nr_returns;
+	bool undecided, endless; /* given up; everybody gets on, without an end */
+	uint64_t cycle;		 /* steps of the cycle that was found */
+};
+
+/* The next choice of a run that is to be fair from now on; NULL ends the run. */
+struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *w);
+void uhmm__tail_free(struct uhmm__tail *t);
+
+/* ---- following a schedule ---- */
+
+struct uhmm__replay {
+	struct uhmm__chooser chooser;
+	struct uhmm__world *w;
+	const struct uhmm__steps *steps;
+	bool lenient;	    /* what does not fit is left out; else it ends the run */
+	uint64_t max_steps; /* after which the run is given up; 0 = none */
+	/* Of the run. */
+	size_t at;   /* the word, */
+	uint32_t by; /* and how often it was followed */
+	bool stale;
+	char why[160];
+	struct uhmm__fiber *last;
+	struct uhmm__spin spin;
+	uint64_t free_steps; /* taken after the end of the schedule */
+	struct uhmm__tail tail;
+	/* What was done. */
+	struct uhmm__steps done;
+	uint64_t nr_steps;
+	unsigned int nr_switches;
+	/* Called before each step; NULL allowed. */
+	void (*note)(struct uhmm__replay *r, struct uhmm__fiber *f);
+	void *note_data;
+};
+
+/*
+ * Run @steps, then without switches, then fairly. Returns: as uhmm__world_run(), or -ESTALE; frees
+ * nothing: uhmm__replay_free().
+ */
+int uhmm__replay_run(struct uhmm__replay *r, uint64_t seed);
+void uhmm__replay_free(struct uhmm__replay *r);
+
+/* ---- writing down what another chooser does ---- */
+
+struct uhmm__recorder {
+	struct uhmm__chooser chooser;
+	struct uhmm__chooser *inner;
+	struct uhmm__steps steps;
+};
+
+struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_sched *s);
+
+#endif
+#endif /* UHMM_EXPLORE_CHOOSER_H */

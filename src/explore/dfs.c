@@ -1,0 +1,477 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * All schedules with few switches: first those with none, then those with one more, and so on.
+ *
+ * A schedule is what it does otherwise than go on with the task that ran last (or, where that cannot
+ * be, with the first of the next CPU that can): its *turns*. An item of work is a schedule up to and
+ * including its last turn. It is run, from there on without turns; each state on the way is a place
+ * where another turn could have been taken, which makes a new item - of this level if the turn costs no
+ * switch, else of a later one.
+ *
+ * A task that spins - waits for another without sleeping - would make schedules without end. Where one
+ * is found to (uhmm__spins()) another CPU goes first, and that is no switch. So what is left out are
+ * schedules in which somebody is made to spin for longer.
+ *
+ * Reduction: a state that was there before need not be gone on from. What can follow it is a function
+ * of the state, of the CPU that ran last, and of how many switches are left; levels go up, so whoever
+ * was there first had at least as many left. Nothing else is left out, which is why this is sound under
+ * the bound, where sleep sets are not: they leave out a schedule for the sake of an equivalent one that
+ * may need more switches.
+ *
+ * Workers do a batch of items, each against the states known before the batch; what they found is then
+ * taken in the order of the items. So nothing depends on who does what when.
+ */
+#include "explore/strategy.h"
+
+#if UHMM_CHECKED
+
+#include "explore/pool.h"
+#include "explore/table.h"
+
+#define BATCH 256
+#define MAX_ITEMS (1UL << 28)
+#define MAX_BYTES (MAX_ITEMS * 16)
+#define DEFAULT_MAX_STEPS 100000
+
+struct turn {
+	uint32_t at; /* the step, from the start of the schedule */
+	uint16_t choice, cost;
+};
+
+struct item {
+	uint32_t parent; /* whose turns come first */
+	struct turn turn;
+};
+
+_Static_assert(sizeof(struct item) <= 16, "MAX_BYTES");
+
+#define NO_PARENT UINT32_MAX
+
+/* A state that an item came to, and where to go from there: turns [.. first, next node's first). */
+struct node {
+	struct uhmm__hash state;
+	uint32_t nr_turns;
+};
+
+/* Of one item. */
+struct result {
+	enum uhmm_verdict verdict;
+	bool ended, undecided;
+	struct uhmm__hash end;
+	uint32_t nr_nodes, nr_turns;
+	uint64_t nodes, turns; /* where they are in the arenas */
+	uint64_t steps;
+};
+
+struct shared {
+	struct uhmm__table states;
+	_Atomic uint64_t found; /* place in the batch of the first item with a fault, so far */
+	_Atomic uint64_t nr_nodes, nr_turns; /* used of the arenas */
+	_Atomic bool full;
+	uint32_t batch[BATCH];
+	struct result results[BATCH];
+};
+
+struct dfs {
+	struct uhmm__world *w;
+	const struct uhmm_explore_config *c;
+	uint64_t max_steps;
+	struct shared *shared;
+	struct item *items; /* shared, as are the arenas */
+	struct node *nodes;
+	struct turn *turns;
+	/* The master's. */
+	uint32_t nr_items;
+	struct queue {
+		uint32_t *v;
+		size_t nr, at, size;
+	} * queues; /* by switches */
+	struct uhmm__table ends;
+};
+
+/* ---- one item ---- */
+
+struct run {
+	struct uhmm__chooser chooser;
+	const struct dfs *d;
+	struct uhmm__fiber *last;
+	uint32_t step;
+	/* Turns to take. */
+	struct turn *turns;
+	uint32_t nr_turns, size_turns, turned;
+	/* What was found. */
+	struct node *nodes;
+	uint32_t nr_nodes, size_nodes;
+	struct turn *found;
+	uint32_t nr_found, size_found;
+	struct uhmm__spin spin;
+	bool must_leave; /* the last task spins: another CPU is next */
+	struct uhmm__tail tail;
+	bool failed; /* there was no memory */
+};
+
+static void *grown(void *p, uint32_t *size, size_t each)
+{
+	uint32_t n = *size ? 2 * *size : 256;
+	void *q = realloc(p, n * each);
+
+	if (!q)
+		return p;
+	*size = n;
+	return q;
+}
+
+/* Room for one more; false if there is no memory. */
+#define ROOM(v, nr, size) ((nr) < (size) || ((v) = grown(v, &(size), sizeof(*(v))), (nr) < (size)))
+
+static bool load_turns(struct run *r, uint32_t item)
+{
+	const struct item *items = r->d->items;
+
+	r->nr_turns = 0;
+	for (; item != NO_PARENT; item = items[item].parent) {
+		if (items[item].turn.choice == UINT16_MAX) /* the root has none */
+			break;
+		if (!ROOM(r->turns, r->nr_turns, r->size_turns))
+			return false;
+		r->turns[r->nr_turns++] = items[item].turn;
+	}
+	for (uint32_t i = 0; i < r->nr_turns / 2; i++) {
+		struct turn t = r->turns[i];
+
+		r->turns[i] = r->turns[r->nr_turns - 1 - i];
+		r->turns[r->nr_turns - 1 - i] = t;
+	}
+	return true;
+}
+
+/*
+ * Who goes on if there is no turn. A task that spins lets another go first, on another CPU if one can
+ * go on: what follows if it did not is no fair schedule.
+ */
+static unsigned int usual_choice(struct run *r, struct uhmm_sched *s)
+{
+	unsigned int n = uhmm__sched_nr_choices(s), other = UINT32_MAX;
+
+	r->must_leave = false;
+	if (!uhmm__spins(&r->spin))
+		return uhmm__choice_default(s, r->last);
+	for (unsigned int i = 0; i < n; i++) {
+		const struct uhmm__fiber *f = uhmm__sched_nth(s, i);
+
+		if (f == r->last)
+			continue;
+		if (other == UINT32_MAX || f->task.cpu != r->last->task.cpu)
+			other = i;
+		if (f->task.cpu != r->last->task.cpu)
+			break;
+	}
+	r->must_leave = other != UINT32_MAX;
+	return r->must_leave ? other : uhmm__choice_default(s, r->last);
+}
+
+/* The other ways to go on from here. */
+static bool note_turns(struct run *r, struct uhmm_sched *s, unsigned int usual)
+{
+	unsigned int n = uhmm__sched_nr_choices(s);
+	struct node *node = &r->nodes[r->nr_nodes - 1];
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct uhmm__fiber *f = uhmm__sched_nth(s, i);
+
+		if (i == usual || (r->must_leave && f == r->last))
+			continue;
+		if (!ROOM(r->found, r->nr_found, r->size_found))
+			return false;
+		r->found[r->nr_found++] = (struct turn){
+			r->step, (uint16_t)i,
+			(uint16_t)uhmm__choice_cost(s, r->must_leave ? NULL : r->last, f)
+		};
+		node->nr_turns++;
+	}
+	return true;
+}
+
+/* A state behind the last turn. Returns: false if there is no going on from it. */
+static bool visit(struct run *r, struct uhmm_sched *s, unsigned int usual)
+{
+	const struct dfs *d = r->d;
+	uint64_t extra = r->last ? r->last->task.cpu | (uint64_t)r->spin.rounds << 32 : UINT32_MAX;
+	struct uhmm__hash h;
+
+	/* It spins, and nobody else can go on: then this is fair. Or is there no end to it? */
+	if ((uhmm__spins(&r->spin) && !r->must_leave) || r->step >= d->max_steps) {
+		r->tail.on = true;
+		return true;
+	}
+	h = uhmm__world_hash(d->w, extra);
+	if (!d->c->no_reduction && uhmm__table_has(&d->shared->states, h))
+		return false;
+	if (!ROOM(r->nodes, r->nr_nodes, r->size_nodes))
+		goto no_memory;
+	r->nodes[r->nr_nodes++] = (struct node){ .state = h };
+	if (note_turns(r, s, usual))
+		return true;
+no_memory:
+	r->failed = true;
+	return false;
+}
+
+static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
+{
+	struct run *r = container_of(c, struct run, chooser);
+	unsigned int i;
+
+	if (!uhmm__sched_nr_choices(s))
+		return NULL;
+	uhmm__spin_look(&r->spin, r->last);
+	i = usual_choice(r, s);
+	if (r->turned < r->nr_turns) {
+		if (r->turns[r->turned].at == r->step)
+			i = r->turns[r->turned++].choice;
+	} else if (!r->tail.on && !visit(r, s, i)) {
+		return NULL;
+	}
+	if (r->tail.on)
+		return uhmm__tail_choose(&r->tail, r->d->w);
+	if (r->must_leave)
+		uhmm__spin_reset(&r->spin);
+	r->step++;
+	r->last = uhmm__sched_nth(s, i);
+	return r->last;
+}
+
+static void run_item(struct run *r, const struct dfs *d, uint32_t item)
+{
+	*r = (struct run){ .d = d, .chooser.choose = dfs_choose };
+	r->failed = !load_turns(r, item);
+	if (!r->failed)
+		uhmm__world_run(d->w, &r->chooser, d->c->seed);
+}
+
+static void run_free(struct run *r)
+{
+	uhmm__tail_free(&r->tail);
+	free(r->turns);
+	free(r->nodes);
+	free(r->found);
+}
+
+/* Put what was found where the master sees it. */
+static bool publish(struct run *r, struct result *result)
+{
+	struct shared *sh = r->d->shared;
+
+	result->nodes = atomic_fetch_add(&sh->nr_nodes, r->nr_nodes);
+	result->turns = atomic_fetch_add(&sh->nr_turns, r->nr_found);
+	if ((result->nodes + r->nr_nodes) * sizeof(*r->nodes) > MAX_BYTES ||
+	    (result->turns + r->nr_found) * sizeof(*r->found) > MAX_BYTES)
+		return false;
+	if (r->nr_nodes)
+		memcpy(r->d->nodes + result->nodes, r->nodes, r->nr_nodes * sizeof(*r->nodes));
+	if (r->nr_found)
+		memcpy(r->d->turns + result->turns, r->found, r->nr_found * sizeof(*r->found));
+	result->nr_nodes = r->nr_nodes;
+	result->nr_turns = r->nr_found;
+	return true;
+}
+
+static void job(void *ctx, uint64_t index)
+{
+	const struct dfs *d = ctx;
+	struct shared *sh = d->shared;
+	struct result *result = &sh->results[index];
+	uint64_t first = atomic_load(&sh->found);
+	struct run r;
+
+	*result = (struct result){ 0 };
+	if (index > first)
+		return;
+	run_item(&r, d, sh->batch[index]);
+	result->verdict = d->w->verdict;
+	result->ended = d->w->ended && !r.tail.on;
+	result->undecided = r.tail.undecided;
+	result->end = d->w->end;
+	result->steps = r.step + r.tail.steps - (r.nr_turns ? r.turns[r.nr_turns - 1].at : 0);
+	if (r.failed || !publish(&r, result))
+		atomic_store(&sh->full, true);
+	run_free(&r);
+	while (result->verdict && index < first &&
+	       !atomic_compare_exchange_weak(&sh->found, &first, index))
+		;
+}
+
+/* ---- the master ---- */
+
+static bool push(struct dfs *d, unsigned int level, struct item item)
+{
+	struct queue *q = &d->queues[level];
+
+	if (d->nr_items == MAX_ITEMS)
+		return false;
+	if (q->nr == q->size) {
+		size_t size = q->size ? 2 * q->size : 1024;
+		uint32_t *v = realloc(q->v, size * sizeof(*v));
+
+		if (!v)
+			return false;
+		q->v = v;
+		q->size = size;
+	}
+	d->items[d->nr_items] = item;
+	q->v[q->nr++] = d->nr_items++;
+	return true;
+}
+
+/* Take in what an item found. Returns: 0 or -ENOMEM. */
+static int take(struct dfs *d, unsigned int level, uint32_t item, const struct result *result,
+		struct uhmm__found *found)
+{
+	const struct turn *turn = d->turns + result->turns;
+
+	for (uint32_t i = 0; i < result->nr_nodes; i++) {
+		const struct node *node = &d->nodes[result->nodes + i];
+		int new = uhmm__table_add(&d->shared->states, node->state);
+
+		if (new < 0)
+			return new;
+		/* An item before it in the batch came here, and took all that follows. */
+		if (!new && !d->c->no_reduction)
+			break;
+		for (uint32_t k = 0; k < node->nr_turns; k++, turn++) {
+			struct item next = { item, *turn };
+
+			if (level + turn->cost > d->c->switches_bound)
+				continue;
+			if (!push(d, level + turn->cost, next))
+				return -ENOMEM;
+		}
+	}
+	if (result->ended && uhmm__table_add(&d->ends, result->end) == 1)
+		found->ends_hash += result->end.lo;
+	found->undecided += result->undecided;
+	found->nr_steps += result->steps;
+	return 0;
+}
+
+/* The item once more, to learn its steps. */
+static int learn(struct dfs *d, uint32_t item, struct uhmm__found *found)
+{
+	struct uhmm__recorder rec = { .chooser.choose = uhmm__recorder_choose };
+	struct run r = { .d = d, .chooser.choose = dfs_choose };
+	int ret = load_turns(&r, item) ? 0 : -ENOMEM;
+
+	rec.inner = &r.chooser;
+	if (!ret)
+		uhmm__world_run(d->w, &rec.chooser, d->c->seed);
+	run_free(&r);
+	found->steps = rec.steps;
+	return rec.steps.lost ? -ENOMEM : ret;
+}
+
+static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, unsigned int n,
+		 struct uhmm__found *found)
+{
+	struct queue *q = &d->queues[level];
+	struct shared *sh = d->shared;
+	int ret;
+
+	memcpy(sh->batch, q->v + q->at, n * sizeof(*sh->batch));
+	q->at += n;
+	atomic_store(&sh->nr_nodes, 0);
+	atomic_store(&sh->nr_turns, 0);
+	ret = uhmm__pool_run(pool, 0, n);
+	if (!ret && atomic_load(&sh->full))
+		ret = -ENOMEM;
+	for (unsigned int i = 0; i < n && !ret; i++) {
+		found->schedules++;
+		ret = take(d, level, sh->batch[i], &sh->results[i], found);
+		if (ret || !sh->results[i].verdict)
+			continue;
+		found->verdict = sh->results[i].verdict;
+		return learn(d, sh->batch[i], found);
+	}
+	return ret;
+}
+
+static int explore(struct dfs *d, struct uhmm__pool *pool, struct uhmm__found *found)
+{
+	const struct uhmm_explore_config *c = d->c;
+	int ret = 0;
+
+	for (unsigned int level = 0; level <= c->switches_bound; level++) {
+		struct queue *q = &d->queues[level];
+
+		while (q->at < q->nr) {
+			uint64_t n = MIN(q->nr - q->at, BATCH);
+
+			if (c->runs)
+				n = MIN(n, c->runs - found->schedules);
+			if (!n)
+				return 0;
+			ret = batch(d, pool, level, (unsigned int)n, found);
+			if (ret || found->verdict)
+				return ret;
+			if (c->progress)
+				c->progress(c->progress_data, found->schedules);
+		}
+		free(q->v);
+		*q = (struct queue){ 0 };
+	}
+	found->complete = !found->undecided;
+	return 0;
+}
+
+static int dfs_init(struct dfs *d)
+{
+	struct item root = { NO_PARENT, { 0, UINT16_MAX, 0 } };
+
+	d->max_steps = d->c->max_steps ? d->c->max_steps : DEFAULT_MAX_STEPS;
+	d->shared = uhmm__shared_alloc(sizeof(*d->shared));
+	d->items = uhmm__shared_alloc(MAX_BYTES);
+	d->nodes = uhmm__shared_alloc(MAX_BYTES);
+	d->turns = uhmm__shared_alloc(MAX_BYTES);
+	d->queues = calloc(d->c->switches_bound + 1, sizeof(*d->queues));
+	if (!d->shared || !d->items || !d->nodes || !d->turns || !d->queues ||
+	    uhmm__table_init(&d->shared->states) || uhmm__table_init(&d->ends) || !push(d, 0, root))
+		return -ENOMEM;
+	atomic_store(&d->shared->found, UINT64_MAX);
+	return 0;
+}
+
+static void dfs_exit(struct dfs *d)
+{
+	for (unsigned int i = 0; d->queues && i <= d->c->switches_bound; i++)
+		free(d->queues[i].v);
+	free(d->queues);
+	if (d->shared)
+		uhmm__table_exit(&d->shared->states);
+	uhmm__table_exit(&d->ends);
+	uhmm__shared_free(d->shared, sizeof(*d->shared));
+	uhmm__shared_free(d->items, MAX_BYTES);
+	uhmm__shared_free(d->nodes, MAX_BYTES);
+	uhmm__shared_free(d->turns, MAX_BYTES);
+}
+
+int uhmm__explore_dfs(struct uhmm__world *w, const struct uhmm_explore_config *c,
+		      unsigned int workers, struct uhmm__found *found)
+{
+	struct dfs d = { .w = w, .c = c };
+	struct uhmm__pool *pool = NULL;
+	int ret = dfs_init(&d);
+
+	w->hash_ends = true;
+	if (!ret)
+		ret = uhmm__pool_create(workers, job, &d, &pool);
+	if (!ret)
+		ret = explore(&d, pool, found);
+	uhmm__pool_destroy(pool);
+	if (d.shared)
+		found->states = d.shared->states.nr;
+	found->ends = d.ends.nr;
+	w->hash_ends = false;
+	dfs_exit(&d);
+	return ret;
+}
+
+#endif /* UHMM_CHECKED */

@@ -1,0 +1,314 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* The explorer from the outside: a strategy, then the schedule that it found, in full. */
+#include <uhmm/explore.h>
+
+#include "explore/strategy.h"
+
+#if UHMM_CHECKED
+
+#include <execinfo.h>
+#include <stdio.h>
+#include <unistd.h>
+
+/* What the caller sees, and what it points to. */
+struct result {
+	struct uhmm_explore_result pub;
+	char *report, *schedule;
+	struct uhmm_explore_step *trace;
+	size_t nr_steps, size_steps;
+	struct uhmm_explore_task *tasks;
+	unsigned int nr_tasks;
+	void **stacks; /* of all steps */
+	size_t nr_stacks, size_stacks;
+	bool lost;
+};
+
+/* Where each task stood when it last stopped. */
+struct place {
+	void *stack[UHMM__STACK_DEPTH];
+	int depth;
+};
+
+struct tracer {
+	struct result *result;
+	struct place *places; /* workers first */
+	unsigned int nr_places;
+};
+
+static const char *const point_names[] = {
+	[UHMM__PT_BEGIN] = "begin",	[UHMM__PT_LOCK] = "lock",   [UHMM__PT_UNLOCK] = "unlock",
+	[UHMM__PT_READ] = "read",	[UHMM__PT_WRITE] = "write", [UHMM__PT_ATOMIC] = "atomic",
+	[UHMM__PT_RCU] = "rcu",		[UHMM__PT_WAIT] = "wait",   [UHMM__PT_WAKE] = "wake",
+	[UHMM__PT_RESCHED] = "resched", [UHMM__PT_USER] = "user",
+};
+
+static unsigned int number_of(const struct uhmm__fiber *f)
+{
+	return f->worker ? f->index : f->sched->nr_cpus + f->index;
+}
+
+static bool room_for(struct tracer *t, struct result *r, unsigned int task, size_t depth)
+{
+	if (task >= t->nr_places) {
+		unsigned int n = MAX(2 * t->nr_places, task + 16);
+		struct place *p = realloc(t->places, n * sizeof(*p));
+
+		if (!p)
+			return false;
+		memset(p + t->nr_places, 0, (n - t->nr_places) * sizeof(*p));
+		t->places = p;
+		t->nr_places = n;
+	}
+	if (r->nr_steps == r->size_steps) {
+		size_t n = r->size_steps ? 2 * r->size_steps : 1024;
+		struct uhmm_explore_step *v = realloc(r->trace, n * sizeof(*v));
+
+		if (!v)
+			return false;
+		r->trace = v;
+		r->size_steps = n;
+	}
+	if (r->nr_stacks + depth > r->size_stacks) {
+		size_t n = r->size_stacks ? 2 * r->size_stacks : 16384;
+		void **v = realloc(r->stacks, n * sizeof(*v));
+
+		if (!v)
+			return false;
+		r->stacks = v;
+		r->size_stacks = n;
+	}
+	return true;
+}
+
+/* The task that stopped last stands where its stack was taken; @f goes on from where it stands. */
+static void note_step(struct uhmm__replay *replay, struct uhmm__fiber *f)
+{
+	struct tracer *t = replay->note_data;
+	struct result *r = t->result;
+	const struct uhmm_sched *s = f->sched;
+	struct uhmm_explore_step *step;
+	struct place *p;
+
+	if (r->lost ||
+	    !room_for(t, r, MAX(number_of(f), replay->last ? number_of(replay->last) : 0),
+		      UHMM__STACK_DEPTH)) {
+		r->lost = true;
+		return;
+	}
+	if (replay->last) {
+		p = &t->places[number_of(replay->last)];
+		memcpy(p->stack, s->stack, sizeof(p->stack));
+		p->depth = s->stack_depth;
+	}
+	p = &t->places[number_of(f)];
+	step = &r->trace[r->nr_steps++];
+	*step = (struct uhmm_explore_step){
+		.cpu = f->task.cpu,
+		.task = number_of(f),
+		.what = point_names[f->point],
+		/* An index for now: the array may move. */
+		.stack = (void *const *)r->nr_stacks,
+		.depth = (unsigned int)p->depth,
+	};
+	memcpy(r->stacks + r->nr_stacks, p->stack, (size_t)p->depth * sizeof(*p->stack));
+	r->nr_stacks += (size_t)p->depth;
+}
+
+static bool note_tasks(struct result *r, const struct uhmm_sched *s)
+{
+	unsigned int n = s->nr_cpus + s->nr_tasks;
+
+	r->tasks = calloc(n, sizeof(*r->tasks));
+	if (!r->tasks)
+		return false;
+	for (unsigned int i = 0; i < n; i++) {
+		const struct uhmm__fiber *f = i < s->nr_cpus ? s->cpus[i].worker
+							     : s->tasks[i - s->nr_cpus];
+		struct uhmm_explore_task *t = &r->tasks[i];
+
+		snprintf(t->name, sizeof(t->name), "%s", f->task.name);
+		t->cpu = f->task.cpu;
+		t->worker = f->worker;
+	}
+	r->nr_tasks = n;
+	return true;
+}
+
+static void publish(struct result *r)
+{
+	for (size_t i = 0; i < r->nr_steps; i++)
+		r->trace[i].stack = r->stacks + (size_t)r->trace[i].stack;
+	r->pub.report = r->report;
+	r->pub.schedule = r->schedule;
+	r->pub.trace = r->trace;
+	r->pub.nr_steps = r->nr_steps;
+	r->pub.tasks = r->tasks;
+	r->pub.nr_tasks = r->nr_tasks;
+}
+
+/* Run a schedule, to see all of it. */
+static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__steps *steps,
+		 uint64_t seed)
+{
+	struct tracer t = { .result = r };
+	struct uhmm__replay replay = {
+		.chooser.wants_stacks = true,
+		.w = w,
+		.steps = steps,
+		.note = note_step,
+		.note_data = &t,
+	};
+	void *warm_up[2]; /* the first call loads a library */
+	int ret;
+
+	(void)backtrace(warm_up, 2);
+	ret = uhmm__replay_run(&replay, seed);
+	if (ret == -ESTALE) {
+		r->report = strdup(replay.why);
+	} else {
+		ret = 0;
+		r->pub.verdict = w->verdict;
+		r->report = strdup(w->report);
+		r->schedule = uhmm__steps_format(&replay.done);
+		r->pub.nr_switches = replay.nr_switches;
+		r->pub.undecided = replay.tail.undecided;
+		r->pub.cycle_at = replay.tail.cycle ? replay.nr_steps - replay.tail.cycle : 0;
+	}
+	if (!r->report || (!ret && !r->schedule) || r->lost || !note_tasks(r, w->s))
+		ret = -ENOMEM;
+	uhmm__replay_free(&replay);
+	free(t.places);
+	return ret;
+}
+
+static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhmm_explore_config *c)
+{
+	unsigned int workers = c->workers ? c->workers
+					  : (unsigned int)MAX(sysconf(_SC_NPROCESSORS_ONLN), 1);
+	struct uhmm__found f = { .seed = c->seed };
+	int ret;
+
+	if (c->strategy == UHMM_EXPLORE_DFS)
+		ret = uhmm__explore_dfs(w, c, workers, &f);
+	else
+		ret = uhmm__explore_random(w, c, workers, &f);
+	r->pub.schedules = f.schedules;
+	r->pub.steps = f.nr_steps;
+	r->pub.states = f.states;
+	r->pub.ends = f.ends;
+	r->pub.ends_hash = f.ends_hash;
+	r->pub.complete = f.complete;
+	r->pub.seed = f.seed;
+	if (!ret && f.verdict) {
+		ret = uhmm__shrink(w, f.verdict, f.seed, &f.steps);
+		if (!ret)
+			ret = trace(r, w, &f.steps, f.seed);
+	}
+	r->pub.undecided = f.undecided;
+	uhmm__steps_free(&f.steps);
+	return ret;
+}
+
+static int by_schedule(struct result *r, struct uhmm__world *w, const struct uhmm_explore_config *c)
+{
+	struct uhmm__steps steps = { 0 };
+	int ret = uhmm__steps_parse(&steps, c->schedule);
+
+	if (!ret)
+		ret = trace(r, w, &steps, c->seed);
+	r->pub.schedules = 1;
+	r->pub.seed = c->seed;
+	r->pub.steps = r->nr_steps;
+	uhmm__steps_free(&steps);
+	return ret;
+}
+
+static bool valid(const struct uhmm_explore_config *c)
+{
+	return c && c->size == sizeof(*c) && c->scenario &&
+	       (unsigned int)c->strategy <= UHMM_EXPLORE_DFS && c->switches_bound <= 1000 &&
+	       c->max_steps <= UINT32_MAX;
+}
+
+int uhmm_explore(const struct uhmm_explore_config *config, struct uhmm_explore_result **out)
+{
+	struct result *r;
+	struct uhmm__world *w = NULL;
+	int ret;
+
+	if (!valid(config))
+		return -EINVAL;
+	r = calloc(1, sizeof(*r));
+	if (!r)
+		return -ENOMEM;
+	ret = uhmm__world_create(config->scenario, config->machine, config->switches_set, &w);
+	if (ret == -EIO && w) {
+		r->pub.verdict = w->verdict;
+		r->report = strdup(w->report);
+		ret = 0;
+	} else if (!ret) {
+		ret = config->schedule ? by_schedule(r, w, config) : by_strategy(r, w, config);
+	}
+	uhmm__world_destroy(w);
+	publish(r);
+	*out = &r->pub;
+	if (ret && ret != -ESTALE) {
+		uhmm_explore_free(&r->pub);
+		*out = NULL;
+	}
+	return ret;
+}
+
+void uhmm_explore_free(struct uhmm_explore_result *pub)
+{
+	struct result *r = (struct result *)pub;
+
+	if (!r)
+		return;
+	free(r->report);
+	free(r->schedule);
+	free(r->trace);
+	free(r->tasks);
+	free(r->stacks);
+	free(r);
+}
+
+#else
+
+#include "core/compiler.h"
+
+int uhmm_explore(const struct uhmm_explore_config *config uhmm_unused,
+		 struct uhmm_explore_result **out uhmm_unused)
+{
+	return -EOPNOTSUPP;
+}
+
+void uhmm_explore_free(struct uhmm_explore_result *result uhmm_unused)
+{
+}
+
+/* Nobody explores, so no scenario runs. */
+
+int uhmm_scenario_spawn(const char *name uhmm_unused, unsigned int cpu uhmm_unused,
+			struct uhmm_mm *mm uhmm_unused, void (*fn)(void *arg) uhmm_unused,
+			void *arg uhmm_unused)
+{
+	return -EOPNOTSUPP;
+}
+
+void *uhmm_scenario_alloc(size_t size uhmm_unused)
+{
+	return NULL;
+}
+
+void uhmm_scenario_fail(enum uhmm_verdict verdict uhmm_unused, const char *fmt uhmm_unused, ...)
+{
+	abort();
+}
+
+uint64_t uhmm_scenario_random(uint64_t n uhmm_unused)
+{
+	return 0;
+}
+
+#endif /* UHMM_CHECKED */

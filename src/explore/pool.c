@@ -1,0 +1,165 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#define _GNU_SOURCE
+#include "explore/pool.h"
+
+#if UHMM_CHECKED
+
+#include <semaphore.h>
+#include <signal.h>
+#include <stdlib.h>
+#include <sys/mman.h>
+#include <sys/prctl.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+void *uhmm__shared_alloc(size_t size)
+{
+	void *p = mmap(NULL, size, PROT_READ | PROT_WRITE,
+		       MAP_SHARED | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	if (p == MAP_FAILED)
+		return NULL;
+	return p;
+}
+
+void uhmm__shared_free(void *p, size_t size)
+{
+	if (p)
+		munmap(p, size);
+}
+
+void uhmm__shared_clear(void *p, size_t size)
+{
+	(void)madvise(p, size, MADV_REMOVE);
+}
+
+/* What the workers share. */
+struct orders {
+	sem_t go, done;
+	_Atomic uint64_t next;
+	uint64_t end;
+	bool quit;
+};
+
+struct uhmm__pool {
+	void (*job)(void *ctx, uint64_t index);
+	void *ctx;
+	struct orders *orders;
+	unsigned int nr;
+	pid_t *pids;
+};
+
+static void work(struct uhmm__pool *p)
+{
+	struct orders *o = p->orders;
+	uint64_t i;
+
+	while ((i = atomic_fetch_add(&o->next, 1)) < o->end)
+		p->job(p->ctx, i);
+}
+
+static _Noreturn void worker(struct uhmm__pool *p, pid_t parent)
+{
+	struct orders *o = p->orders;
+
+	/* Not one without the other. */
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	while (getppid() == parent) {
+		while (sem_wait(&o->go))
+			;
+		if (o->quit)
+			break;
+		work(p);
+		sem_post(&o->done);
+	}
+	_exit(0);
+}
+
+int uhmm__pool_create(unsigned int workers, void (*job)(void *ctx, uint64_t index), void *ctx,
+		      struct uhmm__pool **out)
+{
+	struct uhmm__pool *p = calloc(1, sizeof(*p));
+	pid_t parent = getpid();
+
+	if (!p)
+		return -ENOMEM;
+	p->job = job;
+	p->ctx = ctx;
+	p->orders = uhmm__shared_alloc(sizeof(*p->orders));
+	p->pids = calloc(workers, sizeof(*p->pids));
+	if (!p->orders || !p->pids) {
+		uhmm__pool_destroy(p);
+		return -ENOMEM;
+	}
+	sem_init(&p->orders->go, 1, 0);
+	sem_init(&p->orders->done, 1, 0);
+	for (; workers > 1 && p->nr < workers; p->nr++) {
+		pid_t pid = fork();
+
+		if (!pid)
+			worker(p, parent);
+		if (pid < 0) {
+			uhmm__pool_destroy(p);
+			return -EAGAIN;
+		}
+		p->pids[p->nr] = pid;
+	}
+	*out = p;
+	return 0;
+}
+
+void uhmm__pool_destroy(struct uhmm__pool *p)
+{
+	if (!p)
+		return;
+	if (p->orders)
+		p->orders->quit = true;
+	for (unsigned int i = 0; i < p->nr; i++)
+		sem_post(&p->orders->go);
+	for (unsigned int i = 0; i < p->nr; i++)
+		while (waitpid(p->pids[i], NULL, 0) < 0 && errno == EINTR)
+			;
+	uhmm__shared_free(p->orders, sizeof(*p->orders));
+	free(p->pids);
+	free(p);
+}
+
+static bool somebody_died(struct uhmm__pool *p)
+{
+	bool died = false;
+
+	for (unsigned int i = 0; i < p->nr; i++) {
+		if (waitpid(p->pids[i], NULL, WNOHANG) != p->pids[i])
+			continue;
+		p->pids[i] = p->pids[--p->nr];
+		died = true;
+	}
+	return died;
+}
+
+int uhmm__pool_run(struct uhmm__pool *p, uint64_t first, uint64_t n)
+{
+	struct orders *o = p->orders;
+	struct timespec until;
+
+	atomic_store(&o->next, first);
+	o->end = first + n;
+	if (!p->nr) {
+		work(p);
+		return 0;
+	}
+	for (unsigned int i = 0; i < p->nr; i++)
+		sem_post(&o->go);
+	for (unsigned int i = 0, nr = p->nr; i < nr;) {
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec++;
+		if (!sem_timedwait(&o->done, &until))
+			i++;
+		else if (errno == ETIMEDOUT && somebody_died(p))
+			return -ECHILD;
+	}
+	return 0;
+}
+
+#endif /* UHMM_CHECKED */

@@ -1,0 +1,76 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * world.h - a scenario that was set up once and can be run any number of times.
+ *
+ * Machine, scheduler, tasks and what the scenario allocated are in a region (core/region.h). A run
+ * puts them back as setup() left them, lets a chooser decide, and says how it ended.
+ */
+#ifndef UHMM_EXPLORE_WORLD_H
+#define UHMM_EXPLORE_WORLD_H
+
+#include <setjmp.h>
+
+#include <uhmm/explore.h>
+
+#include "core/region.h"
+#include "sync/sched_internal.h"
+
+#if UHMM_CHECKED
+
+struct uhmm__world {
+	const struct uhmm_scenario *scenario;
+	struct uhmm__region *region;
+	struct uhmm_machine *m;
+	struct uhmm_sched *s;
+	void *state;	  /* the scenario's */
+	uint64_t *random; /* state of uhmm_scenario_random() */
+	bool hash_ends;	  /* fill in .end */
+	uint64_t reports; /* that setup() caused */
+	/* Of the last run. */
+	enum uhmm_verdict verdict;
+	bool ended;	       /* all tasks came to their end */
+	struct uhmm__hash end; /* the state then */
+	char report[6000];
+	/* While it goes on. */
+	bool active, checking;
+	sigjmp_buf escape;
+};
+
+/*
+ * @switches_set: bits of the switches to take from @machine. Returns: 0, -EINVAL, -ENOMEM, or what
+ * setup() says; -EIO if it caused a report, which is then in *@out all the same.
+ */
+int uhmm__world_create(const struct uhmm_scenario *scenario,
+		       const struct uhmm_machine_config *machine, uint64_t switches_set,
+		       struct uhmm__world **out);
+void uhmm__world_destroy(struct uhmm__world *w);
+
+/*
+ * One run, from the first state. @seed: of uhmm_scenario_random(). Returns: what uhmm_sched_run()
+ * says: 0, -ECANCELED if the chooser ended it, -EDEADLK; w->verdict tells of faults.
+ */
+int uhmm__world_run(struct uhmm__world *w, struct uhmm__chooser *c, uint64_t seed);
+
+/* A chooser has found a fault: the run is to end. printf format: what to report. */
+void uhmm__world_fault(struct uhmm__world *w, enum uhmm_verdict verdict, const char *fmt, ...)
+	uhmm_printf(3, 4);
+
+/*
+ * The state at a choice: memory, stacks, and @extra, a number of the caller's. Event counts are left
+ * out, and the time, if no task has ever looked at it.
+ */
+struct uhmm__hash uhmm__world_hash(const struct uhmm__world *w, uint64_t extra);
+/* The same without the time in any case. */
+struct uhmm__hash uhmm__timeless_hash(const struct uhmm__world *w, uint64_t extra);
+
+/*
+ * Clear what a task that does not run has left below its stack. Frames to come lie there, and what they
+ * do not write to would tell of the past, and make states differ that are the same.
+ */
+void uhmm__wipe_stack(const struct uhmm__fiber *f);
+
+/* What a task alone knows: its stack and registers. Context: it does not run. */
+struct uhmm__hash uhmm__local_hash(const struct uhmm__fiber *f);
+
+#endif
+#endif /* UHMM_EXPLORE_WORLD_H */

@@ -1,0 +1,369 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * explore.c - the subcommand that runs a scenario under many schedules.
+ */
+#include <dlfcn.h>
+#include <errno.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+
+#include <uhmm/uhmm.h>
+
+#include "explore.h"
+#include "tool.h"
+
+enum { DEFAULT_SEED = 1, DEFAULT_RUNS = 10000, DEFAULT_BOUND = 2 };
+
+static const char usage[] =
+	"usage: uhmm explore SCENARIO [OPTION...]\n"
+	"       uhmm explore --list [--load FILE.so]...\n"
+	"\n"
+	"Runs a scenario under many schedules of its tasks on simulated CPUs and looks for\n"
+	"deadlocks, livelocks, lost data and whatever a checker can find. A schedule that shows one\n"
+	"is made short, printed, and saved as SCENARIO.schedule.\n"
+	"\n"
+	"  --list                  scenarios, switches and their values\n"
+	"  --switch NAME=VALUE     an alternative of the model; may be given several times\n"
+	"  --strategy STRATEGY     random, pct or dfs; default dfs\n"
+	"  --switches-bound K      dfs: all schedules with up to K switches away from a task that\n"
+	"                          could go on; pct: K changes of priority; default 2\n"
+	"  --runs N                random, pct: schedules to try, default 10000; dfs: at most so\n"
+	"                          many, default all\n"
+	"  --seed N                of the first schedule, and of a scenario's random numbers;\n"
+	"                          default 1\n"
+	"  --schedule FILE         run this schedule and no other\n"
+	"  --json FILE             write what was found as JSON, which Perfetto and\n"
+	"                          chrome://tracing open as a trace; '-': to standard output\n"
+	"  --load FILE.so          take scenarios from a shared object; may be given several times\n"
+	"  --workers N             processes; default one for each CPU of this machine\n"
+	"  --no-reduction          dfs: go on from states that were reached before, too\n"
+	"  -h, --help              print this\n"
+	"\n"
+	"The last line is 'VERDICT: ...', or 'no violation in N schedules'.\n"
+	"Exit status: 0 done, 1 a violation, 2 wrong usage or bad input.\n";
+
+/* ---- lists ---- */
+
+static int list(void)
+{
+	struct tool_table *t = tool_table_new(2);
+
+	tool_table_left(t, 1);
+	puts("scenarios");
+	for (unsigned int i = 0; uhmm_scenario_nth(i); i++) {
+		tool_cell(t, "%s", uhmm_scenario_nth(i)->name);
+		tool_cell(t, "%s", uhmm_scenario_nth(i)->summary);
+	}
+	tool_table_print(t, stdout, 2);
+	tool_table_free(t);
+	puts("\nswitches, the first value being the default");
+	for (unsigned int i = 0; uhmm_switch(i); i++) {
+		const struct uhmm_switch *s = uhmm_switch(i);
+
+		printf("  %s=", s->name);
+		for (unsigned int v = 0; s->values[v]; v++)
+			printf("%s%s", v ? "|" : "", s->values[v]);
+		printf("\n      %s\n", s->summary);
+	}
+	return TOOL_OK;
+}
+
+/* ---- options ---- */
+
+static int load(const char *path)
+{
+	const void *object;
+	char *name;
+
+	/* Without a slash dlopen() would search for it. */
+	if (asprintf(&name, "%s%s", strchr(path, '/') ? "" : "./", path) < 0)
+		return tool_error("out of memory");
+	object = dlopen(name, RTLD_NOW | RTLD_LOCAL); /* for good: its scenarios are in the list */
+	free(name);
+	/* cppcheck-suppress resourceLeak ; it is never unloaded */
+	return object ? TOOL_OK : tool_error("--load: %s", dlerror());
+}
+
+static int set_switch(struct explore_options *o, char *arg)
+{
+	char *value = strchr(arg, '=');
+	const char *const *values = NULL;
+	unsigned int i;
+
+	if (!value)
+		return tool_usage_error("--switch: '%s' is not NAME=VALUE", arg);
+	*value++ = '\0';
+	for (i = 0; uhmm_switch(i); i++) {
+		if (strcmp(uhmm_switch(i)->name, arg) != 0)
+			continue;
+		values = uhmm_switch(i)->values;
+		break;
+	}
+	if (!values)
+		return tool_usage_error("--switch: no switch is called '%s'; see --list", arg);
+	if (tool_parse_choice(arg, value, values) < 0 || uhmm_switch_set(&o->machine, arg, value))
+		return TOOL_USAGE;
+	o->config.switches_set |= 1UL << i;
+	return TOOL_OK;
+}
+
+static char *read_file(const char *path)
+{
+	FILE *f = fopen(path, "re");
+	size_t len = 0, size = 0, n;
+	char *text = NULL;
+
+	if (!f) {
+		tool_error("%s: %s", path, strerror(errno));
+		return NULL;
+	}
+	do {
+		size = size ? 2 * size : 4096;
+		text = tool_xgrow(text, size, 1);
+		n = fread(text + len, 1, size - len - 1, f);
+		len += n;
+	} while (n);
+	text[len] = '\0';
+	if (ferror(f)) {
+		tool_error("%s: %s", path, strerror(errno));
+		free(text);
+		text = NULL;
+	}
+	fclose(f);
+	return text;
+}
+
+enum {
+	OPT_LIST = 256,
+	OPT_SWITCH,
+	OPT_STRATEGY,
+	OPT_BOUND,
+	OPT_RUNS,
+	OPT_SEED,
+	OPT_SCHEDULE,
+	OPT_JSON,
+	OPT_LOAD,
+	OPT_WORKERS,
+	OPT_NO_REDUCTION,
+};
+
+static const struct option longopts[] = {
+	{ "list", no_argument, NULL, OPT_LIST },
+	{ "switch", required_argument, NULL, OPT_SWITCH },
+	{ "strategy", required_argument, NULL, OPT_STRATEGY },
+	{ "switches-bound", required_argument, NULL, OPT_BOUND },
+	{ "runs", required_argument, NULL, OPT_RUNS },
+	{ "seed", required_argument, NULL, OPT_SEED },
+	{ "schedule", required_argument, NULL, OPT_SCHEDULE },
+	{ "json", required_argument, NULL, OPT_JSON },
+	{ "load", required_argument, NULL, OPT_LOAD },
+	{ "workers", required_argument, NULL, OPT_WORKERS },
+	{ "no-reduction", no_argument, NULL, OPT_NO_REDUCTION },
+	{ "help", no_argument, NULL, 'h' },
+	{ 0 },
+};
+
+static int take_option(struct explore_options *o, int opt)
+{
+	static const char *const strategies[] = { "random", "pct", "dfs", NULL };
+	struct uhmm_explore_config *c = &o->config;
+	uint64_t n = 0;
+	int i;
+
+	switch (opt) {
+	case OPT_LIST:
+		o->list = true;
+		return TOOL_OK;
+	case OPT_SWITCH:
+		return set_switch(o, optarg);
+	case OPT_STRATEGY:
+		i = tool_parse_choice("--strategy", optarg, strategies);
+		if (i < 0)
+			return TOOL_USAGE;
+		c->strategy = (enum uhmm_explore_strategy)i;
+		return TOOL_OK;
+	case OPT_BOUND:
+		if (!tool_parse_u64("--switches-bound", optarg, 0, 100, &n))
+			return TOOL_USAGE;
+		c->switches_bound = (unsigned int)n;
+		return TOOL_OK;
+	case OPT_RUNS:
+		o->runs_given = true;
+		return tool_parse_u64("--runs", optarg, 1, UINT64_MAX, &c->runs) ? TOOL_OK
+										 : TOOL_USAGE;
+	case OPT_SEED:
+		return tool_parse_u64("--seed", optarg, 0, UINT64_MAX, &c->seed) ? TOOL_OK
+										 : TOOL_USAGE;
+	case OPT_SCHEDULE:
+		o->schedule_path = optarg;
+		return TOOL_OK;
+	case OPT_JSON:
+		o->json_path = optarg;
+		return TOOL_OK;
+	case OPT_LOAD:
+		return load(optarg);
+	case OPT_WORKERS:
+		if (!tool_parse_u64("--workers", optarg, 1, 1024, &n))
+			return TOOL_USAGE;
+		c->workers = (unsigned int)n;
+		return TOOL_OK;
+	case OPT_NO_REDUCTION:
+		c->no_reduction = true;
+		return TOOL_OK;
+	default:
+		return tool_try_help();
+	}
+}
+
+/* ---- exploring ---- */
+
+static void print_found(const struct explore_options *o, const struct uhmm_explore_result *r,
+			double seconds)
+{
+	char n[TOOL_NUMBER];
+
+	printf("%s schedules, ", tool_fmt_count(n, r->schedules));
+	printf("%s steps, ", tool_fmt_count(n, r->steps));
+	if (o->config.strategy == UHMM_EXPLORE_DFS && !o->config.schedule)
+		printf("%s states, ", tool_fmt_count(n, r->states));
+	printf("%.2f s\n", seconds);
+	if (r->undecided)
+		printf("%s of them were given up: no end, and no state that came again\n",
+		       tool_fmt_count(n, r->undecided));
+}
+
+static void print_last_line(const struct explore_options *o, const struct uhmm_explore_result *r)
+{
+	if (r->verdict)
+		printf("VERDICT: %s\n", uhmm_verdict_name(r->verdict));
+	else if (r->complete)
+		printf("no violation in %llu schedules, complete up to %u\n",
+		       (unsigned long long)r->schedules, o->config.switches_bound);
+	else
+		printf("no violation in %llu schedules\n", (unsigned long long)r->schedules);
+}
+
+/* What to type to see it again. */
+static void print_command(FILE *f, const struct explore_options *o,
+			  const struct uhmm_explore_result *r)
+{
+	fprintf(f, "uhmm explore %s", o->config.scenario->name);
+	for (unsigned int i = 0; uhmm_switch(i); i++)
+		if (o->config.switches_set & 1UL << i)
+			fprintf(f, " --switch %s=%s", uhmm_switch(i)->name,
+				uhmm_switch_get(&o->machine, i));
+	if (r->seed != DEFAULT_SEED)
+		fprintf(f, " --seed %llu", (unsigned long long)r->seed);
+	fprintf(f, " --schedule %s.schedule", o->config.scenario->name);
+}
+
+static int save_schedule(const struct explore_options *o, const struct uhmm_explore_result *r)
+{
+	char name[300];
+	FILE *f;
+
+	snprintf(name, sizeof(name), "%s.schedule", o->config.scenario->name);
+	f = fopen(name, "we");
+	if (!f)
+		return tool_error("%s: %s", name, strerror(errno));
+	fprintf(f, "# ");
+	print_command(f, o, r);
+	fprintf(f, "\n# VERDICT: %s\n%s\n", uhmm_verdict_name(r->verdict), r->schedule);
+	printf("saved as %s; to see it again: ", name);
+	print_command(stdout, o, r);
+	putchar('\n');
+	if (tool_finish_file(f, name) != TOOL_OK) {
+		fclose(f);
+		return TOOL_USAGE;
+	}
+	fclose(f);
+	return TOOL_OK;
+}
+
+static int failed(int err, const struct uhmm_explore_result *r)
+{
+	if (err == -ESTALE)
+		return tool_error("%s", r->report);
+	if (err == -EINVAL)
+		return tool_error("this schedule, or these switches, cannot be used");
+	return tool_error("%s", strerror(-err));
+}
+
+static int explore(struct explore_options *o)
+{
+	struct uhmm_explore_result *r = NULL;
+	struct timespec begin, end;
+	int err, status = TOOL_OK;
+
+	clock_gettime(CLOCK_MONOTONIC, &begin);
+	err = uhmm_explore(&o->config, &r);
+	clock_gettime(CLOCK_MONOTONIC, &end);
+	if (err) {
+		status = failed(err, r);
+		uhmm_explore_free(r);
+		return status;
+	}
+	if (r->trace)
+		explore_print_columns(r);
+	if (r->verdict) {
+		printf("%s\n\n", r->report);
+		if (r->schedule && !o->schedule_path)
+			status = save_schedule(o, r);
+	}
+	if (o->json_path && status == TOOL_OK)
+		status = explore_write_json(o, r);
+	print_found(o, r,
+		    (double)(end.tv_sec - begin.tv_sec) +
+			    1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
+	print_last_line(o, r);
+	if (r->verdict && status == TOOL_OK)
+		status = TOOL_DIFF;
+	uhmm_explore_free(r);
+	return status;
+}
+
+int uhmm_cmd_explore(int argc, char **argv)
+{
+	struct explore_options o = {
+		.config = { .size = sizeof(o.config),
+			    .strategy = UHMM_EXPLORE_DFS,
+			    .switches_bound = DEFAULT_BOUND,
+			    .seed = DEFAULT_SEED },
+		.machine = { .size = sizeof(o.machine) },
+	};
+	int opt, status = TOOL_OK;
+
+	/* Help and mistakes need no fibers. */
+	for (int i = 1; i < argc; i++)
+		if (!strcmp(argv[i], "--help") || !strcmp(argv[i], "-h")) {
+			fputs(usage, stdout);
+			return TOOL_OK;
+		}
+	status = tool_exec_checked();
+	while (status == TOOL_OK && (opt = getopt_long(argc, argv, "h", longopts, NULL)) != -1)
+		status = take_option(&o, opt);
+	if (status != TOOL_OK)
+		return status;
+	if (o.list)
+		return list();
+	if (optind == argc)
+		return tool_usage_error("no SCENARIO given");
+	if (optind + 1 < argc)
+		return tool_usage_error("one SCENARIO at a time");
+	o.config.scenario = uhmm_scenario_find(argv[optind]);
+	if (!o.config.scenario)
+		return tool_usage_error("no scenario is called '%s'; see --list", argv[optind]);
+	o.config.machine = &o.machine;
+	if (o.config.strategy != UHMM_EXPLORE_DFS && !o.runs_given)
+		o.config.runs = DEFAULT_RUNS;
+	if (o.schedule_path) {
+		o.schedule = read_file(o.schedule_path);
+		if (!o.schedule)
+			return TOOL_USAGE;
+		o.config.schedule = o.schedule;
+	}
+	status = explore(&o);
+	free(o.schedule);
+	return status;
+}

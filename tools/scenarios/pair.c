@@ -1,0 +1,71 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+#include "pair.h"
+
+static int open_devices(struct pair *p)
+{
+	struct uhmm_device_config config = { .size = sizeof(config), .memory_bytes = 1UL << 20 };
+	int err = 0;
+
+	for (unsigned int i = 0; i < PAIR_DEVICES && !err; i++) {
+		err = uhmm_device_create(p->m, &config, &p->dev[i]);
+		if (!err)
+			err = uhmm_mirror_open(p->dev[i], p->mm, &p->mirror[i]);
+	}
+	return err;
+}
+
+int pair_setup(struct uhmm_machine *m, unsigned int npages, bool fork, struct pair **out)
+{
+	struct pair *p = uhmm_scenario_alloc(sizeof(*p));
+	int err;
+
+	if (!p)
+		return -ENOMEM;
+	p->m = m;
+	p->npages = npages;
+	err = uhmm_mm_create(m, &p->mm);
+	if (!err)
+		err = open_devices(p);
+	if (!err)
+		err = uhmm_mmap(p->mm, PAIR_AT, npages * UHMM_PAGE_SIZE, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0, NULL);
+	for (unsigned int i = 0; i < npages && !err; i++) {
+		uint64_t value = pair_value(i);
+
+		err = uhmm_cpu_write(p->mm, pair_addr(i), &value, sizeof(value), NULL);
+	}
+	if (!err && fork)
+		err = uhmm_mm_fork(p->mm, &p->child);
+	if (!err && fork)
+		err = uhmm_mirror_open(p->dev[1], p->child, &p->child_mirror);
+	*out = p;
+	return err;
+}
+
+int pair_op(struct uhmm_mirror *mirror, enum uhmm_mirror_op op, unsigned int npages)
+{
+	uint64_t buf[PAIR_PAGES * UHMM_PAGE_SIZE / 8];
+	struct uhmm_mirror_cmd cmd = { .addr = PAIR_AT, .npages = npages, .ptr = buf };
+
+	return uhmm_mirror_ioctl(mirror, op, &cmd);
+}
+
+uint64_t pair_read(struct uhmm_mm *mm, unsigned int i)
+{
+	uint64_t value = 0;
+	int sig = uhmm_cpu_read(mm, pair_addr(i), &value, sizeof(value), NULL);
+
+	if (sig)
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "reading page %u gave signal %d", i,
+				   sig);
+	return value;
+}
+
+void pair_write(struct uhmm_mm *mm, unsigned int i, uint64_t value)
+{
+	int sig = uhmm_cpu_write(mm, pair_addr(i), &value, sizeof(value), NULL);
+
+	if (sig)
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "writing page %u gave signal %d", i,
+				   sig);
+}
