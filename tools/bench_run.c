@@ -12,11 +12,22 @@
 #include <uhmm/replay.h>
 
 #include "bench.h"
+#include "convert.h"
 #include "tool.h"
 
 /* ---- the player ---- */
 
-int bench_player(struct bench *b)
+enum { PLAYER_EVENTS = 4 << 20, PLAYER_EVENTS_QUICK = 1 << 20 };
+
+static int trace_failed(const char *trace, const struct uhmm_trace_reader *reader, int err)
+{
+	const char *why = uhmm_trace_error(reader);
+
+	return why ? tool_error("%s", why) : bench_failed(trace, err);
+}
+
+/* Read and play, and play alone, by the thread that plays: another one reads. */
+static int play_trace(struct bench *b, const char *trace, enum bench_id all, enum bench_id play)
 {
 	struct uhmm_replay_config config = {
 		.size = sizeof(config),
@@ -25,35 +36,96 @@ int bench_player(struct bench *b)
 	};
 	const struct uhmm_replay_run *run;
 	struct uhmm_replay *replay;
-	struct bench_timer t;
+	struct bench_timer t = bench_start();
 	double ns, events;
-	int err;
+	int err = uhmm_replay_open(trace, &config, &replay);
 
-	if (!b->trace) {
-		bench_note(b, BENCH_PLAYER_TEXT, "no --trace given");
-		bench_note(b, BENCH_PLAYER_PLAY, "no --trace given");
-		return TOOL_OK;
-	}
-	t = bench_start();
-	err = uhmm_replay_open(b->trace, &config, &replay);
 	if (err)
-		return bench_failed(b->trace, err);
+		return bench_failed(trace, err);
 	do
 		err = uhmm_replay_step(replay);
 	while (err > 0);
 	ns = bench_stop(b, t);
 	if (err) {
-		const char *why = uhmm_trace_error(uhmm_replay_reader(replay));
-
-		err = why ? tool_error("%s", why) : bench_failed(b->trace, err);
+		err = trace_failed(trace, uhmm_replay_reader(replay), err);
 	} else {
 		run = uhmm_replay_get_run(replay, 0);
 		events = (double)uhmm_player_count(run->player, UHMM_REPLAY_EVENTS);
-		bench_sample(b, BENCH_PLAYER_TEXT, events * 1e3 / ns);
-		bench_sample(b, BENCH_PLAYER_PLAY, events * 1e3 / (double)run->host_ns);
+		bench_sample(b, all, events * 1e3 / ns);
+		if (play != all)
+			bench_sample(b, play, events * 1e3 / (double)run->host_ns);
 	}
 	uhmm_replay_close(replay);
 	return err;
+}
+
+static int read_trace(struct bench *b, const char *trace, enum bench_id id)
+{
+	struct uhmm_trace_reader *reader;
+	struct bench_timer t = bench_start();
+	struct uhmm_trace_event ev;
+	uint64_t events = 0;
+	int err = uhmm_trace_open(trace, NULL, &reader);
+
+	if (err)
+		return bench_failed(trace, err);
+	while ((err = uhmm_trace_next(reader, &ev)) > 0)
+		events++;
+	if (err)
+		err = trace_failed(trace, reader, err);
+	else
+		bench_sample(b, id, (double)events * 1e3 / bench_stop(b, t));
+	uhmm_trace_close(reader);
+	return err;
+}
+
+/* The trace as often as it takes to make a long one, in binary form. */
+static int convert_long(const struct bench *b, char *path)
+{
+	struct convert_options o = {
+		.in = b->trace,
+		.out = path,
+		.repeat = 1,
+		.write = { .size = sizeof(o.write), .format = UHMM_TRACE_FORMAT_BINARY },
+	};
+	uint64_t want = b->quick ? PLAYER_EVENTS_QUICK : PLAYER_EVENTS, events;
+	int status = convert_trace(&o, &events);
+
+	if (status != TOOL_OK || events >= want || !events)
+		return status;
+	o.repeat = (want + events - 1) / events;
+	return convert_trace(&o, &events);
+}
+
+static int player_binary(struct bench *b)
+{
+	char path[] = "/tmp/uhmm-bench-XXXXXX";
+	int fd = mkstemp(path), status;
+
+	if (fd < 0)
+		return tool_error("%s: %s", path, strerror(errno));
+	close(fd);
+	status = convert_long(b, path);
+	if (status == TOOL_OK)
+		status = read_trace(b, path, BENCH_PLAYER_BINARY_READ);
+	if (status == TOOL_OK)
+		status = play_trace(b, path, BENCH_PLAYER_BINARY, BENCH_PLAYER_BINARY);
+	unlink(path);
+	return status;
+}
+
+int bench_player(struct bench *b)
+{
+	int status;
+
+	if (!b->trace) {
+		for (int id = BENCH_PLAYER_BINARY; id <= BENCH_PLAYER_PLAY; id++)
+			bench_note(b, id, "no --trace given");
+		return TOOL_OK;
+	}
+	status = player_binary(b);
+	return status == TOOL_OK ? play_trace(b, b->trace, BENCH_PLAYER_TEXT, BENCH_PLAYER_PLAY)
+				 : status;
 }
 
 /* ---- the simulated scheduler ---- */

@@ -137,6 +137,7 @@ bool conform_case(struct conform *r)
 			conform_line(NULL, strerror(-err));
 		return false;
 	}
+	world_as_recorded(w);
 	for (size_t i = 0; i < c->n; i++)
 		if (!conform_op(r, w, &c->ops[i]))
 			break;

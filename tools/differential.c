@@ -13,7 +13,11 @@
  * lost page is written over.
  *
  * Both answers must be equal, then the device's snapshot and the pagemap of the range, then the
- * whole machines (UHMM_COMPARE_STATE). All other operations must have equal answers, too; but a
+ * whole machines (UHMM_COMPARE_STATE). Where faults map huge pages the access of the first machine
+ * also maps what lies around the range, be it zeroes, and as in Linux it faults in the rest of a range
+ * from the first page that needs it on, so that pages of the device's own that are mapped one by one
+ * come home, their folio split, and go back: if that is all (UHMM_COMPARE_STATE_BUT_HOLES) the second
+ * is made anew. All other operations must have equal answers, too; but a
  * later device access of the second machine may do with fewer rounds of faulting. An access looks
  * only at what the device's tables lack, from the first such page on; the walk has seen the whole
  * range and may have entered more.
@@ -28,6 +32,11 @@
  * allocation, which fails, need not be the same. How far each machine came before an error may
  * differ; what the processes read may not (UHMM_COMPARE_CONTENTS). The second machine is then made
  * anew, by doing all that the first did, and the case goes on.
+ *
+ * A page for which the device had no memory, another thing that only `flags` cause, is no error where
+ * the device reaches it in RAM. It stays what it was when it was to be moved: with the first machine
+ * what the access made of it, with the second perhaps nothing or zeroes, which a fault then fills by
+ * itself. So if a page of either machine found no destination it is the data that must be equal.
  */
 #include <errno.h>
 #include <stdlib.h>
@@ -234,6 +243,12 @@ static void no_emit(void *data, const char *line)
 	(void)line;
 }
 
+static bool same_machines(const struct pair *p, enum uhmm_compare what)
+{
+	return !uhmm_machine_compare(world_machine(p->first), world_machine(p->second), what,
+				     no_emit, NULL);
+}
+
 /* A difference is found first and printed after: its heading must come before the details. */
 static bool compare_machines(struct pair *p, const struct vec_op *op, enum uhmm_compare what)
 {
@@ -327,16 +342,38 @@ static bool same_look(struct pair *p, const struct vec_op *op)
 	if (!both(p, &look, op, false))
 		return false;
 	look.kind = VEC_PAGEMAP;
-	return both(p, &look, op, false) && compare_machines(p, op, UHMM_COMPARE_STATE);
+	if (!both(p, &look, op, false))
+		return false;
+	if (same_machines(p, UHMM_COMPARE_STATE))
+		return true;
+	/*
+	 * Where there are huge pages the access faults in what lies around the range, and the walk
+	 * does not: all the rest must be the same.
+	 */
+	if (same_machines(p, UHMM_COMPARE_STATE_BUT_HOLES))
+		return remake_second(p, op + 1);
+	return compare_machines(p, op, UHMM_COMPARE_STATE);
+}
+
+/* How many pages of both machines have found no destination. */
+static uint64_t no_destination(const struct pair *p)
+{
+	struct uhmm_counters first, second;
+
+	uhmm_counters_read(world_machine(p->first), &first);
+	uhmm_counters_read(world_machine(p->second), &second);
+	return first.v[UHMM_CNT_FAIL_NO_DST] + second.v[UHMM_CNT_FAIL_NO_DST];
 }
 
 static bool migrate_both(struct pair *p, const struct vec_op *op)
 {
 	struct vec_answer access, migrate, one;
+	uint64_t without;
 	bool agree, failed;
 
 	if (!prepare_values(p, op))
 		return false;
+	without = no_destination(p);
 	do_two_steps(p, p->first, op, &access, &migrate);
 	do_one_step(p, op, &one);
 	if (p->r->verbose) {
@@ -359,7 +396,7 @@ static bool migrate_both(struct pair *p, const struct vec_op *op)
 		show("migrate_to_dev:", &migrate);
 		show(one_step, &one);
 	}
-	failed = fails(&access) || fails(&migrate) || fails(&one);
+	failed = fails(&access) || fails(&migrate) || fails(&one) || no_destination(p) != without;
 	vec_answer_free(&access);
 	vec_answer_free(&migrate);
 	vec_answer_free(&one);

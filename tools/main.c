@@ -17,6 +17,7 @@ struct command {
 
 static const struct command commands[] = {
 	{ "replay", uhmm_cmd_replay, "replay fault traces and compare migration strategies" },
+	{ "convert", uhmm_cmd_convert, "turn a trace into the native format, text or binary" },
 	{ "conform", uhmm_cmd_conform, "check the model against recorded answers of a kernel" },
 	{ "dump", uhmm_cmd_dump, "page tables, VMAs and folios at a point of a trace or vector" },
 	{ "bench", uhmm_cmd_bench, "measure the model against its budgets" },

@@ -5,8 +5,6 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
-#include <time.h>
-#include <unistd.h>
 
 #include "replay_report.h"
 #include "tool.h"
@@ -19,15 +17,15 @@ struct options {
 	uint64_t granularity, device_bytes, seed;
 	unsigned int nr_cpus;
 	const char *costs_file, *json_file;
-	bool check, keep_going;
+	bool check, keep_going, progress;
 };
 
 static void usage(FILE *f)
 {
 	fputs("usage: uhmm replay [OPTION...] TRACE...\n"
 	      "\n"
-	      "Replay recorded page faults (text of perf script, zstd or not, '-' for standard\n"
-	      "input) and report what they cost.\n"
+	      "Replay recorded page faults (text of perf script, or what uhmm convert writes, zstd\n"
+	      "or not, '-' for standard input) and report what they cost.\n"
 	      "\n"
 	      "  --strategy NAME       how the device's faults are served: fault-then-migrate,\n"
 	      "                        migrate-fault-migrate, combined (default) or all\n"
@@ -41,6 +39,7 @@ static void usage(FILE *f)
 	      "  --seed N              seed of random choices (default 0)\n"
 	      "  --check               run the checked variant, verify often\n"
 	      "  --keep-going          skip malformed lines and count them\n"
+	      "  --progress            show progress on standard error, terminal or not\n"
 	      "  --help\n"
 	      "\n"
 	      "Sizes take K, M and G. Exit status: 0 done, 1 strategies ended in different states\n"
@@ -153,6 +152,7 @@ enum {
 	OPT_SEED,
 	OPT_CHECK,
 	OPT_KEEP_GOING,
+	OPT_PROGRESS,
 	OPT_HELP
 };
 
@@ -189,6 +189,8 @@ static bool parse_option(struct options *o, int c, const char *arg)
 		return tool_parse_u64("--seed", arg, 0, INT64_MAX, &o->seed); /* fit for JSON */
 	case OPT_CHECK:
 		return o->check = true;
+	case OPT_PROGRESS:
+		return o->progress = true;
 	default:
 		return o->keep_going = true;
 	}
@@ -208,6 +210,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "seed", required_argument, NULL, OPT_SEED },
 		{ "check", no_argument, NULL, OPT_CHECK },
 		{ "keep-going", no_argument, NULL, OPT_KEEP_GOING },
+		{ "progress", no_argument, NULL, OPT_PROGRESS },
 		{ "help", no_argument, NULL, OPT_HELP },
 		{ NULL, 0, NULL, 0 },
 	};
@@ -230,42 +233,14 @@ static int parse_options(struct options *o, int argc, char **argv)
 
 /* ---- running ---- */
 
-struct progress {
-	bool on;
-	struct timespec start;
-	double last;
-};
-
-static double seconds_since(const struct timespec *start)
+static void show_progress(struct tool_progress *p, const struct uhmm_replay *replay)
 {
-	struct timespec now;
+	uint64_t done, size;
 
-	clock_gettime(CLOCK_MONOTONIC, &now);
-	return (double)(now.tv_sec - start->tv_sec) + (double)(now.tv_nsec - start->tv_nsec) / 1e9;
-}
-
-static void progress(struct progress *p, const char *trace, const struct uhmm_replay *replay)
-{
-	char a[TOOL_NUMBER], b[TOOL_NUMBER];
-	uint64_t events;
-	double t;
-
-	if (!p->on)
-		return;
-	t = seconds_since(&p->start);
-	if (t - p->last < 0.2)
-		return;
-	p->last = t;
-	events = uhmm_player_count(uhmm_replay_get_run(replay, 0)->player, UHMM_REPLAY_EVENTS);
-	fprintf(stderr, "\r%s: line %s, %s events, %.1f s\033[K", trace,
-		tool_fmt_count(a, uhmm_replay_line(replay)), tool_fmt_count(b, events), t);
-	fflush(stderr);
-}
-
-static void progress_end(const struct progress *p)
-{
-	if (p->on && p->last > 0)
-		fputs("\r\033[K", stderr);
+	uhmm_replay_position(replay, &done, &size);
+	tool_progress(p, size ? (double)done / (double)size : 0,
+		      uhmm_player_count(uhmm_replay_get_run(replay, 0)->player,
+					UHMM_REPLAY_EVENTS));
 }
 
 /* Reports of checkers, and differences; enough to see what is wrong. */
@@ -309,7 +284,7 @@ static int trace_failed(const char *trace, const struct uhmm_replay *replay, int
 static int run_trace(const struct options *o, const char *trace, struct messages *messages,
 		     struct uhmm_replay **out)
 {
-	struct progress p = { .on = isatty(STDERR_FILENO) };
+	struct tool_progress p;
 	struct uhmm_replay_config config = {
 		.size = sizeof(config),
 		.strategies = o->strategies,
@@ -331,15 +306,15 @@ static int run_trace(const struct options *o, const char *trace, struct messages
 	struct uhmm_replay *replay;
 	int err;
 
-	clock_gettime(CLOCK_MONOTONIC, &p.start);
+	tool_progress_start(&p, trace, o->progress);
 	err = uhmm_replay_open(trace, &config, &replay);
 	if (err)
 		return tool_error("%s: %s", trace, strerror(-err));
 	do {
 		err = uhmm_replay_step(replay);
-		progress(&p, trace, replay);
+		show_progress(&p, replay);
 	} while (err > 0);
-	progress_end(&p);
+	tool_progress_end(&p);
 	if (err)
 		err = trace_failed(trace, replay, err);
 	if (err)

@@ -169,7 +169,7 @@ json_t *replay_json(const struct replay_result *r)
 	set(o, "seed", integer(r->seed));
 	set(o, "cpus", integer(r->nr_cpus));
 	set(o, "costs", string(uhmm_costs_name(r->costs)));
-	set(o, "lines", integer(st->lines));
+	set(o, "lines", integer(st->source_lines));
 	set(o, "malformed", integer(st->malformed));
 	set(o, "lost", integer(st->lost));
 	set(o, "unsampled", integer(st->unsampled));

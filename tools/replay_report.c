@@ -317,7 +317,8 @@ static void print_trace(const struct replay_result *r, FILE *f)
 	const struct uhmm_player *p = r->column[0].run->player;
 	char a[TOOL_NUMBER], b[TOOL_NUMBER], c[TOOL_NUMBER];
 
-	fprintf(f, "%s: %s lines, %s events, %s faults\n", r->trace, tool_fmt_count(a, st->lines),
+	fprintf(f, "%s: %s lines, %s events, %s faults\n", r->trace,
+		tool_fmt_count(a, st->source_lines),
 		tool_fmt_count(b, uhmm_player_count(p, UHMM_REPLAY_EVENTS)),
 		tool_fmt_count(c, uhmm_player_count(p, UHMM_REPLAY_FAULTS)));
 	fprintf(f, "  offload %s, granularity %s, device memory %s, %u CPUs, seed %llu\n",

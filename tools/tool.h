@@ -25,6 +25,7 @@ enum tool_status {
 /* ---- subcommands (main.c has the table) ---- */
 
 int uhmm_cmd_replay(int argc, char **argv);
+int uhmm_cmd_convert(int argc, char **argv);
 int uhmm_cmd_conform(int argc, char **argv);
 int uhmm_cmd_dump(int argc, char **argv);
 int uhmm_cmd_bench(int argc, char **argv);
@@ -113,6 +114,30 @@ const char *tool_fmt_bytes(char buf[TOOL_NUMBER], uint64_t bytes);
 
 /** tool_fmt_ns() - "1.25 ms"; returns @buf. */
 const char *tool_fmt_ns(char buf[TOOL_NUMBER], double ns);
+
+/** tool_fmt_seconds() - "12.3 s", "4 min 05 s", "2 h 10 min"; returns @buf. */
+const char *tool_fmt_seconds(char buf[TOOL_NUMBER], double seconds);
+
+/* ---- progress on standard error: on a terminal, or if the user asks for it ---- */
+
+struct tool_progress {
+	bool on, terminal;
+	const char *name;
+	double start, last; /* seconds on some clock */
+};
+
+/** tool_progress_start() - begin; @name is of the input and is kept, @always: also without terminal. */
+void tool_progress_start(struct tool_progress *p, const char *name, bool always);
+
+/**
+ * tool_progress() - show how far things are, now and then
+ * @done: share of the work that is done, 0 to 1; 0 if that is not known
+ * @events: events so far
+ */
+void tool_progress(struct tool_progress *p, double done, uint64_t events);
+
+/** tool_progress_end() - take it off the terminal. */
+void tool_progress_end(const struct tool_progress *p);
 
 /* ---- tables: the first column left, the others right aligned ---- */
 

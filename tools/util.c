@@ -385,6 +385,19 @@ const char *tool_fmt_bytes(char buf[TOOL_NUMBER], uint64_t bytes)
 	return buf;
 }
 
+const char *tool_fmt_seconds(char buf[TOOL_NUMBER], double seconds)
+{
+	unsigned long whole = (unsigned long)(seconds + 0.5);
+
+	if (seconds < 100)
+		snprintf(buf, TOOL_NUMBER, "%.1f s", seconds);
+	else if (whole < 3600)
+		snprintf(buf, TOOL_NUMBER, "%lu min %02lu s", whole / 60, whole % 60);
+	else
+		snprintf(buf, TOOL_NUMBER, "%lu h %02lu min", whole / 3600, whole % 3600 / 60);
+	return buf;
+}
+
 const char *tool_fmt_ns(char buf[TOOL_NUMBER], double ns)
 {
 	if (ns < 1e3)

@@ -129,6 +129,7 @@ static const struct {
 	{ "populate_read", MADV_POPULATE_READ },
 	{ "populate_write", MADV_POPULATE_WRITE },
 	{ "collapse", 25 /* MADV_COLLAPSE, which the C library may not know */ },
+	{ "hwpoison", MADV_HWPOISON },
 };
 
 static bool advice(const struct parser *p, const char *word, int *out)

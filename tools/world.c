@@ -25,6 +25,7 @@ struct world {
 	struct uhmm_device *device[VEC_MAX_DEVICES];
 	struct uhmm_task *reaper[NR_CPUS]; /* without address spaces: end the processes of a CPU */
 	struct process process[VEC_MAX_PROCS];
+	bool as_recorded;
 	struct uhmm_file *file[VEC_MAX_FILES];
 	bool violated;
 	char *reports, *shown; /* since the last question; of the last answer */
@@ -134,6 +135,11 @@ int world_new(enum uhmm_content content, struct world **out)
 fail:
 	world_free(w);
 	return err;
+}
+
+void world_as_recorded(struct world *w)
+{
+	w->as_recorded = true;
 }
 
 void world_end(struct world *w)
@@ -365,11 +371,6 @@ static void do_mapping(struct world *w, const struct vec_op *op, struct vec_answ
 	case VEC_MADVISE:
 		what = "this advice";
 		err = uhmm_madvise(mm, op->va, len, op->advice);
-		/* The library takes it for a hint; what a vector asks next is about huge pages. */
-		if (!err && op->advice == MADV_HUGEPAGE) {
-			what = "huge pages";
-			err = -EOPNOTSUPP;
-		}
 		break;
 	case VEC_MREMAP:
 		err = uhmm_mremap(mm, op->va, len, len, MREMAP_MAYMOVE | MREMAP_FIXED, op->new_va,
@@ -406,6 +407,7 @@ static int open_mirror(struct world *w, const struct vec_op *op, struct uhmm_mir
 			.size = sizeof(config),
 			.type = op->dev < 2 ? UHMM_MEMORY_DEVICE_PRIVATE
 					    : UHMM_MEMORY_DEVICE_COHERENT,
+			.huge_by_head = w->as_recorded,
 		};
 
 		err = uhmm_device_create(w->machine, &config, &w->device[op->dev]);

@@ -20,6 +20,8 @@ struct world;
  */
 int world_new(enum uhmm_content content, struct world **out);
 
+/* The devices of this world have the faults of the driver that answers were recorded with. */
+void world_as_recorded(struct world *w);
 /** world_use_pfn_space() - where device-private pages have their numbers in worlds to come. */
 void world_use_pfn_space(enum uhmm_device_pfn_space space);
 

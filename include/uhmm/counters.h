@@ -38,6 +38,8 @@ struct uhmm_machine;
 	X(FAULT_ANON_WRITE, "fault_anon_write", "faults that mapped a new anonymous folio")        \
 	X(FAULT_COW_COPY, "fault_cow_copy", "write-protect faults that copied")                    \
 	X(FAULT_COW_REUSE, "fault_cow_reuse", "write-protect faults that reused the folio")        \
+	X(FAULT_HUGE, "fault_huge", "faults that mapped a huge page, or the huge zero page")       \
+	X(FAULT_HUGE_FALLBACK, "fault_huge_fallback", "faults that found no memory for one")       \
 	X(FAULT_FILE_READ, "fault_file_read", "faults that mapped a page of a file for reading")   \
 	X(FAULT_FILE_COW, "fault_file_cow", "faults that copied a page of a file not yet mapped")  \
 	X(FAULT_FILE_WRITE, "fault_file_write", "faults that mapped a shared page for writing")    \
@@ -83,6 +85,10 @@ struct uhmm_machine;
 	X(FAIL_NO_DST, "fail_no_dst", "pages not moved: no destination page")                      \
 	X(FAIL_FILE, "fail_file", "pages not moved: a file's, and the destination a device's")     \
 	X(FAIL_RACED, "fail_raced", "pages not moved: the entry or a reference changed")           \
+	X(SPLIT_PMD, "split_pmd", "huge leaves replaced by page tables")                           \
+	X(SPLIT_FOLIO, "split_folio", "large folios split into pages")                             \
+	X(SPLIT_FAILED, "split_failed", "large folios that could not be split")                    \
+	X(COLLAPSE, "collapse", "page tables replaced by a huge leaf")                             \
 	X(BACK_OFF, "back_off", "combined walks that put everything back before waiting")          \
 	X(COPY_TO_DEVICE, "copy_to_device", "pages copied from RAM to device memory")              \
 	X(COPY_TO_RAM, "copy_to_ram", "pages copied from device memory to RAM")                    \

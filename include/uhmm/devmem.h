@@ -23,7 +23,7 @@ struct uhmm_vm_fault {
 	struct uhmm_vma *vma;
 	uhmm_vaddr_t address; /* page-aligned */
 	uhmm_pfn_t page;      /* the page: locked, with a reference for the call */
-	bool pte;	      /* the entry is a PTE (not a PMD) */
+	bool pte;	      /* the entry is a PTE (not a PMD), though the folio may be large */
 };
 
 /* Results of migrate_to_ram(). */
@@ -44,6 +44,13 @@ struct uhmm_dev_pagemap_ops {
 	 * Models: dev_pagemap_ops.migrate_to_ram.
 	 */
 	int (*migrate_to_ram)(void *data, const struct uhmm_vm_fault *vmf);
+	/**
+	 * folio_split() - a large folio becomes pages; may be NULL
+	 * @head: its first page
+	 * @tail: each of the others in turn, then 0 for the end
+	 * Context: as folio_free(). Models: dev_pagemap_ops.folio_split.
+	 */
+	void (*folio_split)(void *data, uhmm_pfn_t head, uhmm_pfn_t tail);
 };
 
 struct uhmm_dev_pagemap;
@@ -164,6 +171,15 @@ UHMM_API void uhmm_devmem_destroy(struct uhmm_devmem *pool);
  */
 UHMM_API int uhmm_devmem_alloc(struct uhmm_devmem *pool, void *page_data,
 			       uhmm_pfn_t *out) UHMM_MUST_CHECK;
+
+/**
+ * uhmm_devmem_alloc_folio() - the same for a folio of one page or of 2 MiB
+ * @order: 0 or UHMM_PMD_ORDER
+ * @out: (out) pfn of its first page
+ * Returns: as uhmm_devmem_alloc(); -EINVAL another order.
+ */
+UHMM_API int uhmm_devmem_alloc_folio(struct uhmm_devmem *pool, void *page_data, unsigned int order,
+				     uhmm_pfn_t *out) UHMM_MUST_CHECK;
 
 /** uhmm_devmem_page_data() - what was given to uhmm_devmem_alloc(). Models: zone_device_data. */
 UHMM_API void *uhmm_devmem_page_data(struct uhmm_devmem *pool, uhmm_pfn_t pfn);

@@ -79,7 +79,9 @@ struct uhmm_hmm_range {
  * With REQ_MIGRATE the folios of all entries with MIGRATE and VALID are locked, referenced and
  * replaced by migration entries on return: go on with uhmm_migrate_hmm_range_setup() under the same
  * hold of mmap_lock.
- * Models: mm/hmm.c:hmm_range_fault(), full for base pages; the posted series for REQ_MIGRATE.
+ * Below a huge leaf all entries have order 9; with REQ_MIGRATE and SELECT_COMPOUND one that was
+ * collected as a whole has its first entry alone, and that with MIGRATE and the order.
+ * Models: mm/hmm.c:hmm_range_fault(), full but for hugetlb; the posted series for REQ_MIGRATE.
  */
 UHMM_API int uhmm_range_fault(struct uhmm_hmm_range *range) UHMM_MUST_CHECK;
 

@@ -77,6 +77,13 @@ enum uhmm_report_kind {
  */
 typedef void uhmm_report_fn(void *data, enum uhmm_report_kind kind, const char *text);
 
+/* Where faults map huge pages. Models: /sys/kernel/mm/transparent_hugepage/enabled. */
+enum uhmm_thp {
+	UHMM_THP_MADVISE, /* where MADV_HUGEPAGE asks for them */
+	UHMM_THP_ALWAYS,  /* wherever they fit, but for MADV_NOHUGEPAGE */
+	UHMM_THP_NEVER,
+};
+
 /*
  * Configuration of a machine. Zero-initialise, set size, fill in what differs from the default.
  * A field that is 0 takes its default.
@@ -89,6 +96,7 @@ struct uhmm_machine_config {
 	uint64_t device_bytes;	   /* physical address space for device memory; same defaults */
 	uint64_t seed;		   /* seed of every random choice the model makes */
 	enum uhmm_combined_wait combined_wait;
+	enum uhmm_thp thp;   /* default UHMM_THP_MADVISE */
 	uint64_t swap_bytes; /* swap device, in whole pages; default 0: none */
 	enum uhmm_swap swap;
 	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */

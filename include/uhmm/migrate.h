@@ -31,10 +31,17 @@ static inline uhmm_pfn_t uhmm_migrate_pfn_to_pfn(uint64_t mpfn)
 	return mpfn >> UHMM_MIGRATE_PFN_SHIFT;
 }
 
+/*
+ * COMPOUND: the entry is that of the first page of a large folio, or of a hole of 2 MiB; those of its
+ * other pages are 0. A destination of the same size has COMPOUND as well. If dst[] has single pages
+ * instead, one at each entry, uhmm_migrate_vma_pages() splits the source.
+ */
+
 /* migrate_vma.flags: what may be collected. */
 #define UHMM_MIGRATE_VMA_SELECT_SYSTEM (1UL << 0)
 #define UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE (1UL << 1)
 #define UHMM_MIGRATE_VMA_SELECT_DEVICE_COHERENT (1UL << 2)
+/* Whole huge pages as one entry each, see UHMM_MIGRATE_PFN_COMPOUND; else they are split. */
 #define UHMM_MIGRATE_VMA_SELECT_COMPOUND (1UL << 3)
 /* uhmm_migrate_vma_setup() faults in as well, for reading; with FAULT_WRITE for writing. */
 #define UHMM_MIGRATE_VMA_FAULT (1UL << 4)
@@ -61,7 +68,7 @@ struct uhmm_migrate_vma {
  * range; with FAULT also what uhmm_range_fault() returns, but never -EBUSY. On error nothing is held.
  * Context: mmap_lock held for reading until uhmm_migrate_vma_finalize(); sleeps; calls notifiers.
  * Lifetime: until finalize, which the same task calls, the pages in src[] are locked and referenced.
- * Models: mm/migrate_device.c:migrate_vma_setup(), full for base pages of anonymous memory.
+ * Models: mm/migrate_device.c:migrate_vma_setup(), full for anonymous memory.
  */
 UHMM_API int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args) UHMM_MUST_CHECK;
 
@@ -83,7 +90,7 @@ UHMM_API void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args);
 /**
  * uhmm_hmm_pfn_to_migrate_pfn() - what a combined walk said of a page, as an entry of src[]
  * @hmm_pfn: an output entry of a walk with REQ_MIGRATE
- * Returns: the entry; 0 if the page was not collected.
+ * Returns: the entry, with COMPOUND if @hmm_pfn has an order; 0 if the page was not collected.
  */
 UHMM_API uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn);
 
@@ -101,7 +108,7 @@ UHMM_API void uhmm_migrate_hmm_range_setup(struct uhmm_hmm_range *range);
  * @m: machine
  * @src: (out) @npages entries, to be given to _pages and _finalize
  * @start: first pfn
- * @npages: pages
+ * @npages: pages; of a large folio that does not lie in the range as a whole nothing is collected
  * Returns: 0.
  * Context: sleeps; calls notifiers; no mmap_lock needed. Models: migrate_device_range().
  */
@@ -110,7 +117,7 @@ UHMM_API int uhmm_migrate_device_range(struct uhmm_machine *m, uint64_t *src, uh
 
 /**
  * uhmm_migrate_device_pfns() - the same for any device pages
- * @src: (in) pfns, (out) entries
+ * @src: (in) pfns, (out) entries; a large folio takes as many as it has pages, the first counts
  * Models: migrate_device_pfns().
  */
 UHMM_API int uhmm_migrate_device_pfns(struct uhmm_machine *m, uint64_t *src, uint64_t npages);
@@ -133,6 +140,15 @@ UHMM_API void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src
  * them.
  */
 UHMM_API int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out) UHMM_MUST_CHECK;
+
+/**
+ * uhmm_alloc_locked_folio() - the same for 2^order pages
+ * @order: UHMM_PMD_ORDER at most
+ * @out: (out) pfn of the first; put it into dst[] with UHMM_MIGRATE_PFN_COMPOUND
+ * Returns: 0, or -ENOMEM, also when memory is there but not in one piece; -EINVAL @order.
+ */
+UHMM_API int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order,
+				     uhmm_pfn_t *out) UHMM_MUST_CHECK;
 
 /** uhmm_unlock_put_page() - give a destination back that was not used. */
 UHMM_API void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn);

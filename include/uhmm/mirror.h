@@ -40,6 +40,12 @@ struct uhmm_device_config {
 	 * driver does, which then faults once more.
 	 */
 	bool exact_invalidation;
+	/*
+	 * (q) READ, WRITE and READ_UNLOCKED that fault on huge pages of the device's own find the first
+	 * page in place of each, as the driver did that the recorded answers came from. Data are lost by
+	 * that: only for comparing with them.
+	 */
+	bool huge_by_head;
 	/* FLAGS with npages 0 clears the flags. Default: -EINVAL, so that they cannot be cleared. */
 	bool clearable_flags;
 };

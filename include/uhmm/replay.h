@@ -9,8 +9,8 @@
  * and lost data shows.
  *
  * A replay runs one trace through several players side by side, one for each strategy, a batch of
- * events at a time: it reads the trace once, in constant memory, and compares the machines at the
- * end of each address space and at the end of the trace.
+ * events at a time: it reads the trace once, in constant memory, by a thread that runs ahead, and
+ * compares the machines at the end of each address space and at the end of the trace.
  *
  * Files and shared memory are files of the model (file.h), one for each object of the trace. What is
  * not modelled yet - huge pages, vdso - is played as private anonymous memory of 4 KiB pages, and
@@ -271,11 +271,22 @@ UHMM_API int uhmm_replay_step(struct uhmm_replay *replay) UHMM_MUST_CHECK;
  */
 UHMM_API int uhmm_replay_until(struct uhmm_replay *replay, uint64_t line) UHMM_MUST_CHECK;
 
-/** uhmm_replay_reader() - the trace, for its messages and counts. */
+/**
+ * uhmm_replay_reader() - the trace, for its messages and counts
+ * Context: after the end of the trace or an error; before, a thread of the replay reads it.
+ */
 UHMM_API const struct uhmm_trace_reader *uhmm_replay_reader(const struct uhmm_replay *replay);
 
 /** uhmm_replay_line() - the line of the last event that was played. */
 UHMM_API uint64_t uhmm_replay_line(const struct uhmm_replay *replay);
+
+/**
+ * uhmm_replay_position() - how far the trace was played
+ * @done: (out) bytes of the file that were read for what was played, compressed or not
+ * @size: (out) its size in bytes, 0 if it is no regular file
+ */
+UHMM_API void uhmm_replay_position(const struct uhmm_replay *replay, uint64_t *done,
+				   uint64_t *size);
 
 /** uhmm_replay_nr_runs() - number of strategies. */
 UHMM_API unsigned int uhmm_replay_nr_runs(const struct uhmm_replay *replay);

@@ -8,7 +8,8 @@
  * and none per event, so that traces of any length are read in constant memory. It prints
  * nothing and starts no thread.
  *
- * Format read today: the text of `perf script` (see uhmm_trace_open()).
+ * Formats read today: the text of `perf script`, and the native format, as text and binary
+ * (docs/trace-format.md), which trace_write.h writes. See uhmm_trace_open().
  *
  * What a recorder leaves out stays "unknown" in the event: a trace of page-faults samples alone
  * carries no read/write bit, no unmap, and announces mappings only after the kernel merged them.
@@ -249,14 +250,31 @@ struct uhmm_trace_event {
 /** enum uhmm_trace_format - formats that uhmm_trace_open() recognises */
 enum uhmm_trace_format {
 	UHMM_TRACE_FORMAT_NONE = 0, /* not recognised, or nothing read */
-	UHMM_TRACE_FORMAT_PERF	    /* text of perf script */
+	UHMM_TRACE_FORMAT_PERF,	    /* text of perf script */
+	UHMM_TRACE_FORMAT_TEXT,	    /* native, text */
+	UHMM_TRACE_FORMAT_BINARY    /* native, binary */
+};
+
+/** enum uhmm_trace_clock - the clock of the recorder */
+enum uhmm_trace_clock {
+	UHMM_TRACE_CLOCK_UNKNOWN = 0,
+	UHMM_TRACE_CLOCK_MONOTONIC,
+	UHMM_TRACE_CLOCK_REALTIME,
+	UHMM_TRACE_CLOCK_BOOTTIME
+};
+
+/** struct uhmm_trace_origin - who recorded the trace, and how */
+struct uhmm_trace_origin {
+	const char *tool; /* "perf script" and the like; NULL if unknown */
+	uint32_t clock;	  /* enum uhmm_trace_clock */
+	uint32_t va_bits; /* of user addresses, 0 if unknown */
 };
 
 /**
  * struct uhmm_trace_caps - what the trace tells, and so what a player need not guess
  *
  * Learned from the first 64 KiB at open and refined while reading: a flag may turn true later,
- * never false again.
+ * never false again. What holds when uhmm_trace_next() returns holds for its event.
  */
 struct uhmm_trace_caps {
 	uint32_t format;	/* enum uhmm_trace_format */
@@ -281,8 +299,8 @@ struct uhmm_trace_caps {
  * Grows at the end only.
  */
 struct uhmm_trace_stats {
-	uint64_t bytes; /* of text, after decompression */
-	uint64_t lines;
+	uint64_t bytes;			      /* after decompression */
+	uint64_t lines;			      /* of a native binary trace: events */
 	uint64_t events[UHMM_TRACE_NR_KINDS]; /* handed out, by kind */
 	uint64_t malformed;		      /* lines skipped for keep_going */
 	uint64_t skipped_samples;     /* well-formed lines that are no event here, by class: ... */
@@ -300,6 +318,11 @@ struct uhmm_trace_stats {
 	uint64_t skipped_ranges;      /* ranges outside the user's half, or that wrap */
 	uint64_t inferred_mms;	      /* address spaces that are a guess: no process ids */
 	uint64_t unsampled;	      /* faults that samples stand for without being in the trace */
+	/*
+	 * Lines of the recording, at the end of the trace: @lines, or what a native trace says of
+	 * the text that it was converted from. The other counts are those of both readings.
+	 */
+	uint64_t source_lines;
 };
 
 /**
@@ -320,10 +343,11 @@ struct uhmm_trace_reader;
  * @opt: in, may be NULL: all defaults
  * @out: out, the reader
  *
- * zstd compression is recognised by its magic number, and the format by the text. Accepted is
- * `perf script` output: `COMM [PID/]TID [CPU] TIME: [PERIOD] EVENT: ...`, from full captures
- * (tracepoints of faults, system calls and tasks), from plain ones (page-faults samples with
- * addresses), with or without the PERF_RECORD_ lines, call chains and symbols.
+ * zstd compression is recognised by its magic number, and the format by what is in the file.
+ * Accepted is the native format, and `perf script` output: `COMM [PID/]TID [CPU] TIME: [PERIOD]
+ * EVENT: ...`, from full captures (tracepoints of faults, system calls and tasks), from plain ones
+ * (page-faults samples with addresses), with or without the PERF_RECORD_ lines, call chains and
+ * symbols.
  *
  * Returns: 0; -EINVAL for a bad argument; -ENOMEM; or the error of open(2), such as -ENOENT and
  * -EACCES. What is wrong with the content is told by the first uhmm_trace_next().
@@ -351,7 +375,8 @@ UHMM_API UHMM_MUST_CHECK int uhmm_trace_next(struct uhmm_trace_reader *reader,
  * uhmm_trace_error() - what went wrong, for a person
  * @reader: in
  *
- * Returns: "FILE:LINE: what is wrong and what to do", or NULL if nothing is.
+ * Returns: "FILE:LINE: what is wrong and what to do", or "FILE: byte N: ..." in a binary trace
+ * (after decompression); NULL if nothing is wrong.
  * Lifetime: belongs to the reader, until the next call on it.
  * Models: nothing (invented).
  */
@@ -373,10 +398,32 @@ UHMM_API const char *uhmm_trace_malformed(const struct uhmm_trace_reader *reader
  * @reader: in
  *
  * Returns: the line number that brought the event of the last uhmm_trace_next(), counted from 1.
- * An event that needed a second line to be understood counts as the second line's.
+ * An event that needed a second line to be understood counts as the second line's. In a binary
+ * trace it is the number of the event, counted from 1.
  * Models: nothing (invented).
  */
 UHMM_API uint64_t uhmm_trace_line(const struct uhmm_trace_reader *reader);
+
+/**
+ * uhmm_trace_position() - how far the file was read
+ * @reader: in
+ * @done: out, bytes read of the file as it is, compressed or not; some are read ahead
+ * @size: out, its size in bytes, 0 if it is no regular file
+ *
+ * Models: nothing (invented).
+ */
+UHMM_API void uhmm_trace_position(const struct uhmm_trace_reader *reader, uint64_t *done,
+				  uint64_t *size);
+
+/**
+ * uhmm_trace_origin() - who recorded the trace
+ * @reader: in
+ *
+ * Returns: never NULL; complete from the first event on.
+ * Lifetime: belongs to the reader, until uhmm_trace_close().
+ * Models: nothing (invented).
+ */
+UHMM_API const struct uhmm_trace_origin *uhmm_trace_origin(const struct uhmm_trace_reader *reader);
 
 /**
  * uhmm_trace_caps() - what the trace tells

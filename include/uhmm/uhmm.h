@@ -24,6 +24,7 @@
 #include <uhmm/sched.h>
 #include <uhmm/special.h>
 #include <uhmm/trace.h>
+#include <uhmm/trace_write.h>
 #include <uhmm/types.h>
 
 #define UHMM_MODELS_LINUX "7.3"

@@ -124,17 +124,9 @@ static bool mend(struct uhmm__itree *tree, node_t *top, int heavy)
 	return !even;
 }
 
-void uhmm__itree_insert(struct uhmm__itree *tree, node_t *node)
+/* Make @node a leaf at *@link, which is empty, below @parent; above it subtree_last is right already. */
+static void link_node(struct uhmm__itree *tree, node_t *node, node_t *parent, node_t **link)
 {
-	node_t *parent = NULL;
-	node_t **link = &tree->root;
-
-	while (*link) {
-		parent = *link;
-		if (parent->subtree_last < node->last)
-			parent->subtree_last = node->last;
-		link = &parent->child[node->start < parent->start ? LEFT : RIGHT];
-	}
 	node->child[LEFT] = NULL;
 	node->child[RIGHT] = NULL;
 	node->subtree_last = node->last;
@@ -155,6 +147,35 @@ void uhmm__itree_insert(struct uhmm__itree *tree, node_t *node)
 		if (!balance)
 			break;
 	}
+}
+
+void uhmm__itree_insert(struct uhmm__itree *tree, node_t *node)
+{
+	node_t *parent = NULL;
+	node_t **link = &tree->root;
+
+	while (*link) {
+		parent = *link;
+		if (parent->subtree_last < node->last)
+			parent->subtree_last = node->last;
+		link = &parent->child[node->start < parent->start ? LEFT : RIGHT];
+	}
+	link_node(tree, node, parent, link);
+}
+
+void uhmm__itree_insert_after(struct uhmm__itree *tree, node_t *node, node_t *prev)
+{
+	node_t *parent = prev;
+	node_t **link = &prev->child[RIGHT];
+
+	while (*link) {
+		parent = *link;
+		link = &parent->child[LEFT];
+	}
+	node->start = prev->start;
+	for (node_t *up = parent; up && up->subtree_last < node->last; up = parent_of(up))
+		up->subtree_last = node->last;
+	link_node(tree, node, parent, link);
 }
 
 /* The subtree of @parent on @side has become one level lower. */

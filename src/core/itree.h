@@ -70,6 +70,20 @@ static inline bool uhmm__itree_empty(const struct uhmm__itree *tree)
 void uhmm__itree_insert(struct uhmm__itree *tree, struct uhmm__itree_node *node);
 
 /**
+ * uhmm__itree_insert_after - add a node right behind another
+ * @tree: in/out
+ * @node: in/out; it gets @prev's @start; its @last is set; not in any tree
+ * @prev: in; in @tree
+ *
+ * Iteration shows it next after @prev, before others of the same @start. O(log n).
+ *
+ * Lifetime: as uhmm__itree_insert().
+ * Models: mm/interval_tree.c:mapping_rmap_tree_insert_after(), full.
+ */
+void uhmm__itree_insert_after(struct uhmm__itree *tree, struct uhmm__itree_node *node,
+			      struct uhmm__itree_node *prev);
+
+/**
  * uhmm__itree_remove - take a node out
  * @tree: in/out
  * @node: in; it must be in @tree

@@ -38,11 +38,13 @@ struct uhmm_machine {
 	_Atomic uint64_t *tags;	     /* [const] tag contents, or NULL */
 	uint8_t *bytes;		     /* [const] byte contents, or NULL */
 	uhmm_pfn_t zero_pfn;	     /* [const] the zero page */
-	uhmm_pfn_t ram_frames;	     /* [const] pfns [0, ram_frames) are RAM */
-	uhmm_pfn_t device_base;	     /* [const] pfns from here on are device memory */
-	uhmm_pfn_t end_pfn;	     /* [const] end of the physical pfn space */
-	size_t own_base;	     /* [const] frames from here on have pfns of the device space */
-	size_t nr_frames;	     /* [const] all of them, of either space */
+	/* The huge zero page, 0 until it is first mapped. [atomic] set once */
+	_Atomic uhmm_pfn_t huge_zero_pfn;
+	uhmm_pfn_t ram_frames;	/* [const] pfns [0, ram_frames) are RAM */
+	uhmm_pfn_t device_base; /* [const] pfns from here on are device memory */
+	uhmm_pfn_t end_pfn;	/* [const] end of the physical pfn space */
+	size_t own_base;	/* [const] frames from here on have pfns of the device space */
+	size_t nr_frames;	/* [const] all of them, of either space */
 	struct uhmm_machine_config config;
 
 	/* Each layer's own. */

@@ -78,17 +78,40 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 {
 	struct uhmm_devmem *pool = data;
 	uint32_t nr = number_of_pfn(pool, pfn);
+	unsigned int order = folio_order(pfn_to_frame(pool->machine, pfn));
 
 	if (pool->user.folio_free)
 		pool->user.folio_free(pool->data, pfn);
 	uhmm__spin_lock(&pool->lock);
 	list_cut(pool, &pool->lru, nr);
-	pool->nr_used--;
+	pool->nr_used -= 1UL << order;
 	page_of_number(pool, nr)->data = NULL;
 	page_of_number(pool, nr)->used = false;
 	if (!pool->removing)
-		list_push(pool, &pool->free, nr);
+		list_push(pool, order ? &pool->free_huge : &pool->free, nr);
 	uhmm__spin_unlock(&pool->lock);
+}
+
+/* Pages of a folio become folios of their own, with the same data, as old as the folio was. */
+static void pool_folio_split(void *data, uhmm_pfn_t head, uhmm_pfn_t tail)
+{
+	struct uhmm_devmem *pool = data;
+	uint32_t nr = number_of_pfn(pool, head);
+
+	if (tail) {
+		uint32_t t = number_of_pfn(pool, tail);
+		struct uhmm__devpage *h, *p;
+
+		uhmm__spin_lock(&pool->lock);
+		h = page_of_number(pool, nr);
+		p = page_of_number(pool, t);
+		p->data = h->data;
+		p->used = true;
+		list_push(pool, &pool->lru, t);
+		uhmm__spin_unlock(&pool->lock);
+	}
+	if (pool->user.folio_split)
+		pool->user.folio_split(pool->data, head, tail);
 }
 
 static int pool_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
@@ -166,6 +189,7 @@ void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool)
 	pool->nr_pages = 0;
 	pool->next_fresh = 0;
 	pool->free = (struct uhmm__devlist){ 0 };
+	pool->free_huge = (struct uhmm__devlist){ 0 };
 	pool->removing = false;
 	uhmm__free(m, pool->chunks, pool->cap_chunks * sizeof(*pool->chunks));
 	pool->chunks = NULL;
@@ -205,6 +229,7 @@ int uhmm_devmem_create(struct uhmm_machine *m, const struct uhmm_devmem_config *
 	pool->ops = (struct uhmm_dev_pagemap_ops){
 		.folio_free = pool_folio_free,
 		.migrate_to_ram = pool_migrate_to_ram,
+		.folio_split = pool_folio_split,
 	};
 	pool->max_pages = bytes >> UHMM_PAGE_SHIFT;
 	pool->chunk_pages = chunk >> UHMM_PAGE_SHIFT;
@@ -222,32 +247,71 @@ void uhmm__devmem_free(struct uhmm_devmem *pool)
 	uhmm__free(pool->machine, pool, sizeof(*pool));
 }
 
+/* A number whose pages, so many, are in use from now on. Context: lock. */
+static uhmm_pfn_t hand_out(struct uhmm_devmem *pool, uint32_t nr, uint64_t n, void *page_data)
+{
+	struct uhmm__devpage *p = page_of_number(pool, nr);
+
+	p->data = page_data;
+	p->used = true;
+	list_push(pool, &pool->lru, nr);
+	pool->nr_used += n;
+	return pfn_of_number(pool, nr);
+}
+
+/* Never used so far: the frame is told its number. Context: lock. */
+static uint32_t take_fresh(struct uhmm_devmem *pool)
+{
+	uint32_t nr = pool->next_fresh++;
+
+	pfn_to_frame(pool->machine, pfn_of_number(pool, nr))->aux = nr;
+	return nr;
+}
+
 /* A page off the free list, or one never used. Context: lock. */
 static bool take(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn)
 {
-	struct uhmm__devmem_chunk *c;
-	struct uhmm__devpage *p;
-	bool fresh = !pool->free.head;
 	uint32_t nr;
 
-	if (!fresh) {
+	if (pool->free.head) {
 		/* The last one freed first, as a stack: it is warm. */
 		nr = pool->free.tail - 1;
 		list_cut(pool, &pool->free, nr);
 	} else if (pool->next_fresh < pool->nr_pages) {
-		nr = pool->next_fresh++;
+		nr = take_fresh(pool);
+	} else if (pool->free_huge.head) {
+		/* The last resort: one of 2 MiB is taken to pieces. */
+		nr = pool->free_huge.tail - 1;
+		list_cut(pool, &pool->free_huge, nr);
+		for (uint32_t i = PGMAP_BLOCK_FRAMES - 1; i; i--)
+			list_push(pool, &pool->free, nr + i);
 	} else {
 		return false;
 	}
-	c = chunk_of_number(pool, nr);
-	p = &c->pages[nr - c->first];
-	*pfn = uhmm_pagemap_start(c->pgmap) + (nr - c->first);
-	if (fresh)
-		pfn_to_frame(pool->machine, *pfn)->aux = nr;
-	p->data = page_data;
-	p->used = true;
-	list_push(pool, &pool->lru, nr);
-	pool->nr_used++;
+	*pfn = hand_out(pool, nr, 1, page_data);
+	return true;
+}
+
+/* 2 MiB, aligned. Context: lock. */
+static bool take_huge(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn)
+{
+	uint64_t n = PGMAP_BLOCK_FRAMES, start = ALIGN_UP(pool->next_fresh, n);
+	uint32_t nr;
+
+	/* Chunks begin at multiples of 2 MiB, by pfn and by number. */
+	if (pool->free_huge.head) {
+		nr = pool->free_huge.tail - 1;
+		list_cut(pool, &pool->free_huge, nr);
+	} else if (start + n <= pool->nr_pages) {
+		while (pool->next_fresh < start)
+			list_push(pool, &pool->free, take_fresh(pool));
+		nr = take_fresh(pool);
+		while (pool->next_fresh < start + n)
+			(void)take_fresh(pool);
+	} else {
+		return false;
+	}
+	*pfn = hand_out(pool, nr, n, page_data);
 	return true;
 }
 
@@ -268,13 +332,11 @@ unsigned int uhmm__devmem_alloc_bulk(struct uhmm_devmem *pool, void *page_data, 
 	return n;
 }
 
-int uhmm_devmem_alloc(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *out)
+/* Take from the pool, which may have to grow for it. 0, -ENOSPC, -ENOMEM. */
+static int take_or_grow(struct uhmm_devmem *pool, bool huge, void *page_data, uhmm_pfn_t *pfn)
 {
-	uhmm_pfn_t pfn = 0;
 	int err = 0;
 
-	if (uhmm__inject(pool->machine, UHMM_INJECT_DEVICE))
-		return -ENOMEM;
 	for (;;) {
 		uint64_t seen;
 		bool ok;
@@ -282,12 +344,10 @@ int uhmm_devmem_alloc(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *out
 		uhmm__spin_lock(&pool->lock);
 		if (pool->removing)
 			err = -ENOSPC;
-		ok = !err && take(pool, page_data, &pfn);
+		ok = !err && (huge ? take_huge : take)(pool, page_data, pfn);
 		seen = pool->nr_pages;
 		uhmm__spin_unlock(&pool->lock);
-		if (ok)
-			break;
-		if (err)
+		if (ok || err)
 			return err;
 		uhmm__mutex_lock(&pool->grow);
 		/* Another task may have added a chunk meanwhile. */
@@ -297,9 +357,38 @@ int uhmm_devmem_alloc(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *out
 		if (err)
 			return err;
 	}
-	uhmm_zone_device_page_init(pool->machine, pfn);
+}
+
+int uhmm_devmem_alloc(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *out)
+{
+	return uhmm_devmem_alloc_folio(pool, page_data, 0, out);
+}
+
+int uhmm_devmem_alloc_folio(struct uhmm_devmem *pool, void *page_data, unsigned int order,
+			    uhmm_pfn_t *out)
+{
+	uhmm_pfn_t pfn = 0;
+	int err;
+
+	if (order && order != UHMM_PMD_ORDER)
+		return -EINVAL;
+	if (uhmm__inject(pool->machine, UHMM_INJECT_DEVICE))
+		return -ENOMEM;
+	err = take_or_grow(pool, order, page_data, &pfn);
+	if (err)
+		return err;
+	if (order)
+		uhmm_zone_device_folio_init(pool->machine, pfn, order);
+	else
+		uhmm_zone_device_page_init(pool->machine, pfn);
 	*out = pfn;
 	return 0;
+}
+
+/* Data and place in the lists are those of the folio. */
+static uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
+{
+	return page_folio(pfn_to_frame(pool->machine, pfn))->aux;
 }
 
 void *uhmm_devmem_page_data(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
@@ -307,7 +396,7 @@ void *uhmm_devmem_page_data(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 	void *data;
 
 	uhmm__spin_lock(&pool->lock);
-	data = page_of_number(pool, number_of_pfn(pool, pfn))->data;
+	data = page_of_number(pool, number_of_folio(pool, pfn))->data;
 	uhmm__spin_unlock(&pool->lock);
 	return data;
 }
@@ -317,7 +406,7 @@ void *uhmm__devmem_page_data_get(struct uhmm_devmem *pool, uhmm_pfn_t pfn, void 
 	void *data;
 
 	uhmm__spin_lock(&pool->lock);
-	data = page_of_number(pool, number_of_pfn(pool, pfn))->data;
+	data = page_of_number(pool, number_of_folio(pool, pfn))->data;
 	if (data)
 		get(data);
 	uhmm__spin_unlock(&pool->lock);
@@ -338,7 +427,7 @@ void uhmm__devmem_forget(struct uhmm_devmem *pool, void *data)
 
 void uhmm_devmem_touch(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
-	uint32_t nr = number_of_pfn(pool, pfn);
+	uint32_t nr = number_of_folio(pool, pfn);
 
 	uhmm__spin_lock(&pool->lock);
 	/* The page may just have been freed under the device: then it has no place here. */
@@ -349,13 +438,22 @@ void uhmm_devmem_touch(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 	uhmm__spin_unlock(&pool->lock);
 }
 
-uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t max)
+uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t want, uint64_t cap)
 {
 	uint64_t n = 0;
 
 	uhmm__spin_lock(&pool->lock);
-	for (uint32_t at = pool->lru.head; at && n < max; at = page_of_number(pool, at - 1)->next)
-		pfns[n++] = pfn_of_number(pool, at - 1);
+	for (uint32_t at = pool->lru.head; at && n < want;
+	     at = page_of_number(pool, at - 1)->next) {
+		uhmm_pfn_t pfn = pfn_of_number(pool, at - 1);
+		uint64_t nr = folio_nr_pages(pfn_to_frame(pool->machine, pfn));
+
+		if (n + nr > cap)
+			break;
+		for (uint64_t i = 0; i < nr; i++)
+			pfns[n + i] = pfn + i;
+		n += nr;
+	}
 	uhmm__spin_unlock(&pool->lock);
 	return n;
 }

@@ -45,8 +45,9 @@ struct uhmm_devmem {
 	uint64_t nr_pages;		   /* [lock] pages of all chunks */
 	uint64_t next_fresh;		   /* [lock] number of the first page never used */
 	uint64_t nr_used;		   /* [lock] */
-	struct uhmm__devlist free;	   /* [lock] */
-	struct uhmm__devlist lru;	   /* [lock] used pages, least recently used first */
+	struct uhmm__devlist free;	   /* [lock] single pages */
+	struct uhmm__devlist free_huge;	   /* [lock] first pages of 2 MiB each */
+	struct uhmm__devlist lru;	   /* [lock] used folios, least recently used first */
 	bool removing;			   /* [lock] freed pages do not come back */
 };
 
@@ -56,8 +57,11 @@ struct uhmm_devmem {
  */
 unsigned int uhmm__devmem_alloc_bulk(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
 				     unsigned int max);
-/* pfns of up to @max least recently used pages; returns how many. */
-uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t max);
+/*
+ * pfns of the least recently used folios, with at least @want pages if there are; a large one takes
+ * as many entries as it has pages, @cap at most in all. Returns: entries.
+ */
+uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t want, uint64_t cap);
 /*
  * What was given to uhmm_devmem_alloc(), with @get called on it under the pool's lock; NULL once it
  * was forgotten.

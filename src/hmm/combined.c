@@ -11,6 +11,7 @@
  * but by trylock, and are taken in place.
  */
 #include "hmm/range.h"
+#include "mm/huge.h"
 
 struct combined {
 	struct uhmm__hmm_walk w;
@@ -18,7 +19,10 @@ struct combined {
 	struct uhmm_vma *vma;
 	struct uhmm__frame *fault_folio;
 	struct uhmm_mmu_notifier_range notify;
-	bool incomplete; /* an entry was reported that is not frozen */
+	bool incomplete;	   /* an entry was reported that is not frozen */
+	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
+	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
+	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
 };
 
 static uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
@@ -42,7 +46,7 @@ static enum uhmm__walk_result stop(struct combined *c, uhmm_vaddr_t addr,
 				   enum uhmm__walk_result why)
 {
 	c->w.last = addr;
-	c->w.end = addr + UHMM_PAGE_SIZE;
+	c->fault_at = addr;
 	return why;
 }
 
@@ -103,12 +107,27 @@ static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
 }
 
+/* The page belongs to a large folio that should become pages first. Context: PTL. */
+static bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *page)
+{
+	struct uhmm__frame *f = page_folio(page);
+
+	if (likely(!folio_test_large(f)) || addr < c->whole_until)
+		return false;
+	folio_get(f);
+	c->split = f;
+	return true;
+}
+
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
 static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
 		    struct uhmm__frame *page, bool *flush)
 {
 	struct uhmm__frame *f = page_folio(page);
 
+	/* Only whole, or not at all. */
+	if (unlikely(folio_test_large(f)))
+		return false;
 	if (f != c->fault_folio && !folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
@@ -144,6 +163,8 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 				return fault(c, addr, need);
 		}
 		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
+			if (selected(c, pte, page) && must_split(c, addr, page))
+				return stop(c, addr, WALK_SPLIT);
 			if (selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
 				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
 				      (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE
@@ -185,12 +206,44 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)
 		return fault(c, addr, need);
+	if (page && selected(c, pte, page) && must_split(c, addr, page))
+		return stop(c, addr, WALK_SPLIT);
 	if (page && selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;
 	put_out(hmm_pfn, pte_pfn(pte) | flags);
 	return WALK_OK;
+}
+
+/*
+ * A split of the folio maps its device-exclusive pages again, but only to read, as it does not ask
+ * what the process may do; a fault does. So those that are to be faulted come first.
+ * Context: PTL, @ptep at @addr, where the walk stopped for the split.
+ */
+static uhmm_noinline enum uhmm__walk_result
+exclusive_before_split(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, ptent_t *ptep)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+
+	for (uhmm_vaddr_t at = addr; at < end; at += UHMM_PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get(ptep);
+		enum uhmm__walk_result ret;
+		unsigned int need;
+
+		if (!leaf_is_device_exclusive(pte) ||
+		    page_folio(pfn_to_frame(m, leaf_pfn(pte))) != c->split)
+			continue;
+		need = hmm_need_fault(c->w.range, *slot(c, at), 0);
+		if (!need)
+			continue;
+		folio_put(m, c->split);
+		c->split = NULL;
+		ret = fault(c, at, need);
+		c->w.last = addr;
+		return ret;
+	}
+	return WALK_SPLIT;
 }
 
 /* The part under one PTE table, under its lock. */
@@ -222,6 +275,8 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 		if (unlikely(ret != WALK_OK))
 			break;
 	}
+	if (unlikely(ret == WALK_SPLIT))
+		ret = exclusive_before_split(c, addr, end, ptep);
 	uhmm__count_n(UHMM_CNT_READ_PTE,
 		      (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
@@ -231,9 +286,21 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 	return ret;
 }
 
+/* Whether the caller takes the part [addr, end) as a huge page. */
+static bool takes_huge(const struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	return c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_COMPOUND &&
+	       end - addr == UHMM_PMD_SIZE && !(addr & ~UHMM_PMD_MASK);
+}
+
+static const uint64_t order_flag = (uint64_t)UHMM_PMD_ORDER << UHMM_HMM_PFN_ORDER_SHIFT;
+
+/* No entries, or the huge zero page. */
 static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
 {
+	bool huge = takes_huge(c, addr, end) && vma_is_anonymous(c->vma);
 	enum uhmm__walk_result ret = WALK_OK;
+	uint64_t *first = slot(c, addr);
 
 	for (; addr < end && ret == WALK_OK; addr += UHMM_PAGE_SIZE) {
 		if (vma_is_anonymous(c->vma))
@@ -241,7 +308,188 @@ static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, u
 		else
 			ret = walk_empty_file(c, addr, slot(c, addr));
 	}
+	/* As a huge page it is one entry. */
+	for (uint64_t i = 0; huge && ret == WALK_OK && i < UHMM_PTRS_PER_TABLE; i++)
+		put_out(&first[i], i ? 0 : UHMM_HMM_PFN_MIGRATE | order_flag);
 	return ret;
+}
+
+/* Report a leaf that stays. */
+static enum uhmm__walk_result report_huge(struct combined *c, uhmm_pfn_t pfn, uhmm_vaddr_t addr,
+					  uhmm_vaddr_t end, uint64_t flags)
+{
+	c->incomplete = true;
+	pfn += table_index(addr, 1);
+	for (; addr < end; addr += UHMM_PAGE_SIZE)
+		put_out(slot(c, addr), flags ? pfn++ | flags : 0);
+	return WALK_OK;
+}
+
+/*
+ * Collect a leaf whose folio is selected, or have it split. @flags: what is reported of its pages.
+ * Context: PMD lock, which is dropped.
+ */
+static enum uhmm__walk_result collect_huge(struct combined *c, ptent_t *pmdp,
+					   struct uhmm__spinlock *ptl, struct uhmm__frame *f,
+					   uhmm_vaddr_t addr, uhmm_vaddr_t end, uint64_t flags)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+	uhmm_pfn_t pfn = frame_pfn(m, f);
+
+	if (!takes_huge(c, addr, end)) {
+		if (must_split(c, addr, f)) {
+			uhmm__spin_unlock(ptl);
+			return stop(c, addr, WALK_SPLIT);
+		}
+	} else if (f == c->fault_folio || folio_trylock(f)) {
+		folio_get(f);
+		if (uhmm__set_pmd_migration_entry(c->vma, addr, pmdp)) {
+			uhmm__spin_unlock(ptl);
+			uhmm__count_n(UHMM_CNT_COLLECTED, UHMM_PTRS_PER_TABLE);
+			for (uhmm_vaddr_t at = addr; at < end; at += UHMM_PAGE_SIZE)
+				put_out(slot(c, at), 0);
+			put_out(slot(c, addr), pfn | flags | UHMM_HMM_PFN_VALID |
+						       UHMM_HMM_PFN_MIGRATE | order_flag);
+			return WALK_OK;
+		}
+		uhmm__count(UHMM_CNT_FAIL_PINNED);
+		if (f != c->fault_folio)
+			folio_unlock(m, f);
+		folio_put(m, f);
+	} else {
+		uhmm__count_n(UHMM_CNT_FAIL_LOCKED, UHMM_PTRS_PER_TABLE);
+	}
+	uhmm__spin_unlock(ptl);
+	return report_huge(c, pfn, addr, end, flags);
+}
+
+/* A leaf that is not present. Context: PMD lock, which is dropped. */
+static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp, pte_t pmd,
+					      struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
+					      uhmm_vaddr_t end)
+{
+	struct uhmm_hmm_range *range = c->w.range;
+	struct uhmm_machine *m = c->w.mm->machine;
+	unsigned int need = uhmm__hmm_range_need_fault(range, addr, end, 0);
+
+	if (leaf_is_device_private(pmd)) {
+		bool own = page_pgmap(m, leaf_pfn(pmd))->owner == range->dev_private_owner;
+		uint64_t flags = own ? hmm_private_pmd_flags(pmd) : 0;
+		struct uhmm__frame *f = pmd_folio(m, pmd);
+
+		if (own)
+			need = uhmm__hmm_need_own_readonly_pmd(m, range, addr, end, pmd);
+		if (own && need) {
+			uhmm__spin_unlock(ptl);
+			return fault(c, addr, need);
+		}
+		if ((own || !need) && selected(c, pmd, f))
+			return collect_huge(c, pmdp, ptl, f, addr, end, hmm_private_pmd_flags(pmd));
+		uhmm__spin_unlock(ptl);
+		if (own)
+			return report_huge(c, leaf_pfn(pmd), addr, end, flags);
+		if (need)
+			return fault(c, addr, need);
+		uhmm__hmm_pfns_fill(range, addr, end, UHMM_HMM_PFN_ERROR);
+		return WALK_OK;
+	}
+	uhmm__spin_unlock(ptl);
+	if (!need)
+		return report_huge(c, 0, addr, end, 0);
+	if (!leaf_is_migration(pmd))
+		return fail(c, addr, -EFAULT);
+	c->w.need = HMM_NEED_FAULT;
+	return stop(c, addr, WALK_WOULD_WAIT);
+}
+
+/* A PMD entry that is no table. WALK_SPLIT without c->split: it is one now. */
+static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
+					uhmm_vaddr_t end)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+	struct uhmm__spinlock *ptl = uhmm__pmd_lock(pmdp);
+	pte_t pmd = ptep_get(pmdp);
+	uint64_t flags;
+	unsigned int need;
+
+	if (!pmd_is_leaf(pmd)) {
+		uhmm__spin_unlock(ptl);
+		return stop(c, addr, WALK_SPLIT);
+	}
+	/* From before a restart: ours, locked. */
+	if (leaf_is_migration(pmd) && is_collected(*slot(c, addr))) {
+		uhmm__spin_unlock(ptl);
+		return WALK_OK;
+	}
+	if (!pte_present(pmd))
+		return walk_absent_pmd(c, pmdp, pmd, ptl, addr, end);
+	if (is_huge_zero_pmd(m, pmd) && c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM) {
+		uhmm__spin_unlock(ptl);
+		return walk_hole(c, addr, end);
+	}
+	flags = hmm_pmd_flags(pmd);
+	need = uhmm__hmm_range_need_fault(c->w.range, addr, end, flags);
+	if (!need && !is_huge_zero_pmd(m, pmd) && selected(c, pmd, pmd_folio(m, pmd)))
+		return collect_huge(c, pmdp, ptl, pmd_folio(m, pmd), addr, end, flags);
+	uhmm__spin_unlock(ptl);
+	return need ? fault(c, addr, need) : report_huge(c, pte_pfn(pmd), addr, end, flags);
+}
+
+/*
+ * Make pages of a large folio in the way. Its lock is only tried: others are held. If that fails, or
+ * the split, the folio stays where it is. @end: of the part under one PMD entry.
+ */
+static void split_in_the_way(struct combined *c, uhmm_vaddr_t end)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+	struct uhmm__frame *f = c->split;
+	struct uhmm__frame *fault_page =
+		c->migrate->fault_page ? pfn_to_frame(m, c->migrate->fault_page) : NULL;
+	bool own = f == c->fault_folio, ok = false;
+
+	c->split = NULL;
+	if (own) {
+		/* The fault's reference and lock go to its page. */
+		folio_put(m, f);
+		ok = !uhmm__split_folio_at(m, f, fault_page);
+		c->fault_folio = page_folio(fault_page);
+	} else {
+		if (folio_trylock(f)) {
+			ok = !folio_test_large(f) || !uhmm__split_folio(m, f);
+			folio_unlock(m, f);
+		}
+		folio_put(m, f);
+	}
+	if (!ok)
+		c->whole_until = end;
+}
+
+/* The part under one PMD entry. */
+static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
+				       uhmm_vaddr_t end)
+{
+	for (;;) {
+		pte_t pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
+		enum uhmm__walk_result ret;
+		struct uhmm__spinlock *ptl;
+		ptent_t *ptep;
+
+		if (pte_none(pmd))
+			return walk_hole(c, addr, end);
+		if (unlikely(pmd_is_leaf(pmd))) {
+			ret = walk_huge(c, pmdp, addr, end);
+		} else {
+			ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+			if (!ptep)
+				continue;
+			ret = walk_ptes(c, ptep, ptl, addr, end);
+		}
+		if (likely(ret != WALK_SPLIT))
+			return ret;
+		addr = c->w.last;
+		if (c->split)
+			split_in_the_way(c, end);
+	}
 }
 
 static enum uhmm__walk_result walk(struct combined *c)
@@ -250,22 +498,18 @@ static enum uhmm__walk_result walk(struct combined *c)
 	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end, next;
 
 	if (!(c->vma->flags & UHMM_VM_READ)) {
-		if (uhmm__hmm_range_need_fault(c->w.range, addr, end))
+		if (uhmm__hmm_range_need_fault(c->w.range, addr, end, 0))
 			return fail(c, addr, -EFAULT);
 		uhmm__hmm_pfns_fill(c->w.range, addr, end, UHMM_HMM_PFN_ERROR);
 		return WALK_OK;
 	}
 	for (; addr < end && ret == WALK_OK; addr = next) {
-		struct uhmm__spinlock *ptl;
 		unsigned int level;
-		ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level), *ptep;
+		ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level);
 
-		next = level_addr_end(addr, end, level);
-		ptep = pmdp ? uhmm__pte_offset_map_lock(pmdp, addr, &ptl) : NULL;
-		if (ptep)
-			ret = walk_ptes(c, ptep, ptl, addr, next);
-		else
-			ret = walk_hole(c, addr, next);
+		/* Holes too: what is empty may come as huge pages, one at a time. */
+		next = level_addr_end(addr, end, MIN(level, 2U));
+		ret = walk_pmd(c, pmdp, addr, next);
 	}
 	return ret;
 }
@@ -300,7 +544,7 @@ static int do_fault(struct combined *c, unsigned int flags)
 	if (c->w.need & HMM_NEED_WRITE_FAULT)
 		flags |= FAULT_FLAG_WRITE;
 	uhmm__count(UHMM_CNT_FAULT_FROM_HMM);
-	return uhmm__handle_mm_fault(c->vma, c->w.last, flags | FAULT_FLAG_REMOTE);
+	return uhmm__handle_mm_fault(c->vma, c->fault_at, flags | FAULT_FLAG_REMOTE);
 }
 
 /*
@@ -387,6 +631,7 @@ int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, 
 	for (;;) {
 		c.w.last = range->start;
 		c.incomplete = false;
+		c.whole_until = 0;
 		if (sequenced && uhmm__interval_check_retry(range->notifier, range->notifier_seq))
 			return -EBUSY;
 		uhmm__count(UHMM_CNT_WALKS);

@@ -24,6 +24,7 @@ enum uhmm__walk_result {
 	WALK_FAULT,	 /* fault [w->last, w->end) in, then go on at w->last */
 	WALK_WAITED,	 /* an entry was waited for: go on at w->last */
 	WALK_WOULD_WAIT, /* combined: an entry must be waited for, see w->last */
+	WALK_SPLIT,	 /* combined: a large folio must be split first, at w->last */
 };
 
 struct uhmm__hmm_walk {
@@ -60,6 +61,11 @@ static inline unsigned int hmm_need_own_readonly(const struct uhmm_machine *m,
 	return hmm_need_fault(range, req, UHMM_HMM_PFN_VALID);
 }
 
+/* The same of a huge leaf, whose pages are asked for one by one. */
+unsigned int uhmm__hmm_need_own_readonly_pmd(const struct uhmm_machine *m,
+					     const struct uhmm_hmm_range *range, uhmm_vaddr_t addr,
+					     uhmm_vaddr_t end, pte_t pmd);
+
 /* No page of the range can ask for a fault. */
 static inline bool hmm_never_faults(const struct uhmm_hmm_range *range)
 {
@@ -72,6 +78,21 @@ static inline uint64_t hmm_pte_flags(pte_t pte)
 	if (unlikely(pte_protnone(pte)))
 		return 0;
 	return pte_write(pte) ? UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE : UHMM_HMM_PFN_VALID;
+}
+
+/* Flags of a present huge leaf. Models: pmd_to_hmm_pfn_flags(). */
+static inline uint64_t hmm_pmd_flags(pte_t pmd)
+{
+	uint64_t flags = hmm_pte_flags(pmd);
+
+	return flags ? flags | (uint64_t)UHMM_PMD_ORDER << UHMM_HMM_PFN_ORDER_SHIFT : 0;
+}
+
+/* The same of one that is the device's own. */
+static inline uint64_t hmm_private_pmd_flags(pte_t pmd)
+{
+	return UHMM_HMM_PFN_VALID | (uint64_t)UHMM_PMD_ORDER << UHMM_HMM_PFN_ORDER_SHIFT |
+	       (leaf_type(pmd) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_HMM_PFN_WRITE : 0);
 }
 
 /* Whether a migration selects the page of a present entry: RAM, or its owner's coherent memory. */
@@ -88,9 +109,9 @@ static inline bool uhmm__select_present(const struct uhmm_migrate_vma *mig,
 
 /* 0, or -EINVAL; bad arguments of either walker. */
 int uhmm__hmm_range_check(const struct uhmm_hmm_range *range);
-/* What all pages of a part without entries ask for. */
+/* What the pages of a part ask for, all of which have the same flags (0: no entries). */
 unsigned int uhmm__hmm_range_need_fault(const struct uhmm_hmm_range *range, uhmm_vaddr_t start,
-					uhmm_vaddr_t end);
+					uhmm_vaddr_t end, uint64_t cpu_flags);
 void uhmm__hmm_pfns_fill(const struct uhmm_hmm_range *range, uhmm_vaddr_t start, uhmm_vaddr_t end,
 			 uint64_t flags);
 

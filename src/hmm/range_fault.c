@@ -11,6 +11,8 @@
 
 #include <time.h>
 
+#include "mm/huge.h"
+
 int uhmm__hmm_range_check(const struct uhmm_hmm_range *range)
 {
 	const uint64_t req = UHMM_HMM_PFN_REQ_FAULT | UHMM_HMM_PFN_REQ_WRITE |
@@ -29,7 +31,7 @@ static uint64_t *pfn_slot(const struct uhmm_hmm_range *range, uhmm_vaddr_t addr)
 }
 
 unsigned int uhmm__hmm_range_need_fault(const struct uhmm_hmm_range *range, uhmm_vaddr_t start,
-					uhmm_vaddr_t end)
+					uhmm_vaddr_t end, uint64_t cpu_flags)
 {
 	uint64_t n = (end - start) >> UHMM_PAGE_SHIFT;
 	const uint64_t *p = pfn_slot(range, start);
@@ -38,8 +40,18 @@ unsigned int uhmm__hmm_range_need_fault(const struct uhmm_hmm_range *range, uhmm
 	if (hmm_never_faults(range))
 		return 0;
 	for (uint64_t i = 0; i < n && need != (HMM_NEED_FAULT | HMM_NEED_WRITE_FAULT); i++)
-		need |= hmm_need_fault(range, p[i], 0);
+		need |= hmm_need_fault(range, p[i], cpu_flags);
 	return need;
+}
+
+unsigned int uhmm__hmm_need_own_readonly_pmd(const struct uhmm_machine *m,
+					     const struct uhmm_hmm_range *range, uhmm_vaddr_t addr,
+					     uhmm_vaddr_t end, pte_t pmd)
+{
+	if (likely(m->config.device_private_write == UHMM_DEVICE_WRITE_AS_IS) ||
+	    leaf_type(pmd) == LEAF_DEVICE_PRIVATE_WRITE)
+		return 0;
+	return uhmm__hmm_range_need_fault(range, addr, end, UHMM_HMM_PFN_VALID);
 }
 
 void uhmm__hmm_pfns_fill(const struct uhmm_hmm_range *range, uhmm_vaddr_t start, uhmm_vaddr_t end,
@@ -184,11 +196,76 @@ static enum uhmm__walk_result walk_ptes(struct uhmm__hmm_walk *w, ptent_t *pmdp,
 static enum uhmm__walk_result walk_hole(struct uhmm__hmm_walk *w, uhmm_vaddr_t addr,
 					uhmm_vaddr_t end)
 {
-	unsigned int need = uhmm__hmm_range_need_fault(w->range, addr, end);
+	unsigned int need = uhmm__hmm_range_need_fault(w->range, addr, end, 0);
 
 	if (need)
 		return need_fault(w, addr, end, need);
 	uhmm__hmm_pfns_fill(w->range, addr, end, 0);
+	return WALK_OK;
+}
+
+/* Pages of a huge leaf, from the one at @addr on. */
+static void fill_huge(struct uhmm__hmm_walk *w, uhmm_pfn_t pfn, uhmm_vaddr_t addr, uhmm_vaddr_t end,
+		      uint64_t flags)
+{
+	uint64_t *hmm_pfn = pfn_slot(w->range, addr);
+
+	pfn += table_index(addr, 1);
+	for (; addr < end; addr += UHMM_PAGE_SIZE, hmm_pfn++)
+		*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | pfn++ | flags;
+}
+
+/*
+ * A leaf that is not present. (q) Another device's page is an error where one below a table is
+ * nothing. Models: hmm_vma_handle_absent_pmd().
+ */
+static enum uhmm__walk_result walk_absent_pmd(struct uhmm__hmm_walk *w, ptent_t *pmdp, pte_t pmd,
+					      uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	struct uhmm_hmm_range *range = w->range;
+	unsigned int need;
+
+	if (leaf_is_device_private(pmd) &&
+	    page_pgmap(w->mm->machine, leaf_pfn(pmd))->owner == range->dev_private_owner) {
+		need = uhmm__hmm_need_own_readonly_pmd(w->mm->machine, range, addr, end, pmd);
+		if (need)
+			return need_fault(w, addr, end, need);
+		fill_huge(w, leaf_pfn(pmd), addr, end, hmm_private_pmd_flags(pmd));
+		return WALK_OK;
+	}
+	need = uhmm__hmm_range_need_fault(range, addr, end, 0);
+	if (leaf_is_migration(pmd)) {
+		if (!need) {
+			uhmm__hmm_pfns_fill(range, addr, end, 0);
+			return WALK_OK;
+		}
+		w->last = addr;
+		uhmm__pmd_migration_entry_wait(w->mm, pmdp);
+		return WALK_WAITED;
+	}
+	if (!need) {
+		uhmm__hmm_pfns_fill(range, addr, end, UHMM_HMM_PFN_ERROR);
+		return WALK_OK;
+	}
+	if (leaf_is_device_private(pmd))
+		return need_fault(w, addr, end, need);
+	return walk_error(w, addr, -EFAULT);
+}
+
+/* Models: hmm_vma_handle_pmd(). */
+static enum uhmm__walk_result walk_huge(struct uhmm__hmm_walk *w, ptent_t *pmdp, pte_t pmd,
+					uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	uint64_t flags;
+	unsigned int need;
+
+	if (!pmd_trans_huge(pmd))
+		return walk_absent_pmd(w, pmdp, pmd, addr, end);
+	flags = hmm_pmd_flags(pmd);
+	need = uhmm__hmm_range_need_fault(w->range, addr, end, flags);
+	if (need)
+		return need_fault(w, addr, end, need);
+	fill_huge(w, pte_pfn(pmd), addr, end, flags);
 	return WALK_OK;
 }
 
@@ -200,7 +277,7 @@ static enum uhmm__walk_result walk_vma(struct uhmm__hmm_walk *w, struct uhmm_vma
 	uhmm_vaddr_t next;
 
 	if (vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP) || !(vma->flags & UHMM_VM_READ)) {
-		if (uhmm__hmm_range_need_fault(w->range, addr, end))
+		if (uhmm__hmm_range_need_fault(w->range, addr, end, 0))
 			return walk_error(w, addr, -EFAULT);
 		uhmm__hmm_pfns_fill(w->range, addr, end, UHMM_HMM_PFN_ERROR);
 		return WALK_OK;
@@ -208,11 +285,14 @@ static enum uhmm__walk_result walk_vma(struct uhmm__hmm_walk *w, struct uhmm_vma
 	for (; addr < end && ret == WALK_OK; addr = next) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(&w->mm->pgt, addr, &level), *ptep;
+		pte_t pmd = pte_make(0);
 
 		next = level_addr_end(addr, end, level);
-		ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+		ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, &pmd) : NULL;
 		if (ptep)
 			ret = walk_ptes(w, pmdp, ptep, addr, next);
+		else if (unlikely(!pte_none(pmd)))
+			ret = walk_huge(w, pmdp, pmd, addr, next);
 		else
 			ret = walk_hole(w, addr, next);
 	}
@@ -235,7 +315,7 @@ static enum uhmm__walk_result walk_range(struct uhmm__hmm_walk *w)
 		}
 		/* No VMA: nothing can be faulted in. */
 		next = vma ? MIN(end, vma->start) : end;
-		if (uhmm__hmm_range_need_fault(w->range, addr, next))
+		if (uhmm__hmm_range_need_fault(w->range, addr, next, 0))
 			return walk_error(w, addr, -EFAULT);
 		uhmm__hmm_pfns_fill(w->range, addr, next, UHMM_HMM_PFN_ERROR);
 	}

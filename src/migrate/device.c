@@ -6,6 +6,10 @@
 #include "migrate/migrate.h"
 #include "mm/swap.h"
 
+#include <string.h>
+
+#include "mm/huge.h"
+
 /* ---- unmap ---- */
 
 /*
@@ -24,7 +28,7 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
 }
 
-/* One page. False: it must go back. */
+/* One folio. False: it must go back. */
 static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page,
 		       bool *drained)
 {
@@ -62,18 +66,24 @@ static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_
 uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
 				    uhmm_pfn_t fault_page)
 {
-	uint64_t unmapped = 0, restore = 0;
+	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
+						     : NULL;
+	uint64_t unmapped = 0, restore = 0, nr;
 	bool drained = false;
 
 	uhmm__lru_add_drain(m);
-	for (uint64_t i = 0; i < npages; i++) {
+	for (uint64_t i = 0; i < npages; i += nr) {
 		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
+		nr = 1;
 		if (!f) {
 			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
 			continue;
 		}
-		if (unmap_page(m, f, frame_pfn(m, f) == fault_page, &drained)) {
+		nr = folio_nr_pages(f);
+		if (unlikely(nr > 1))
+			src[i] |= UHMM_MIGRATE_PFN_COMPOUND;
+		if (unmap_page(m, f, uhmm_migrate_pfn_to_pfn(src[i]) == fault_page, &drained)) {
 			unmapped++;
 			continue;
 		}
@@ -86,7 +96,7 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 			continue;
 		src[i] = 0;
-		restore_page(m, f, frame_pfn(m, f) == fault_page);
+		restore_page(m, f, f == fault_folio);
 		restore--;
 	}
 	return unmapped;
@@ -110,6 +120,11 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	if (!vma_is_anonymous(vma))
 		return false;
 	pmdp = uhmm__pmd_alloc(pgt, addr);
+	if (pmdp && unlikely(pmd_trans_huge(pte_make(load_acquire(pmdp))))) {
+		if (!is_huge_zero_pmd(m, pmdp_get(pmdp)))
+			return false;
+		uhmm__split_huge_pmd(vma, pmdp, addr, false);
+	}
 	if (!pmdp || uhmm__pte_alloc(pgt, pmdp) || uhmm__anon_vma_prepare(vma))
 		return false;
 	if (!folio_test(f, PG_UPTODATE))
@@ -141,6 +156,59 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 		uhmm__ptep_clear_flush(pgt, addr, ptep);
 	set_pte(ptep, entry);
 	uhmm__pte_unmap_unlock(ptep, ptl);
+	return true;
+}
+
+/* The same for a huge page. Models: migrate_vma_insert_huge_pmd_page(). */
+static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct uhmm__frame *f)
+{
+	struct uhmm_vma *vma = mig->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm__spinlock *ptl;
+	struct uhmm__table *tb;
+	ptent_t *pmdp;
+	pte_t entry, old;
+
+	if (!vma_is_anonymous(vma) || addr & ~UHMM_PMD_MASK || folio_order(f) != UHMM_PMD_ORDER ||
+	    addr < vma->start || addr + UHMM_PMD_SIZE > vma->end)
+		return false;
+	pmdp = uhmm__pmd_alloc(&vma->mm->pgt, addr);
+	if (!pmdp || uhmm__anon_vma_prepare(vma))
+		return false;
+	tb = uhmm__pte_alloc_one(&vma->mm->pgt);
+	if (!tb)
+		return false;
+	folio_set(f, PG_UPTODATE);
+	if (folio_is_device_private(f)) {
+		entry = leaf_make(vma->flags & UHMM_VM_WRITE ? LEAF_DEVICE_PRIVATE_WRITE
+							     : LEAF_DEVICE_PRIVATE_READ,
+				  frame_pfn(m, f));
+	} else {
+		entry = pmd_mk(frame_pfn(m, f), vma->page_prot);
+		if (vma->flags & UHMM_VM_WRITE)
+			entry = pte_set(entry, PTE_RW | PTE_DIRTY);
+	}
+	ptl = uhmm__pmd_lock(pmdp);
+	old = ptep_get(pmdp);
+	if ((!pte_none(old) && !is_huge_zero_pmd(m, old)) || vma->flags & UHMM_VM_UFFD_MISSING) {
+		uhmm__spin_unlock(ptl);
+		uhmm__pte_free(tb);
+		return false;
+	}
+	uhmm__folio_add_new_anon_rmap_pmd(f, vma, addr);
+	if (!folio_is_zone_device(f))
+		uhmm__folio_add_lru(m, f);
+	folio_get(f);
+	if (pte_none(old)) {
+		uhmm__pgtable_deposit(pmdp, tb);
+		tb = NULL;
+	} else {
+		ptep_get_and_clear(pmdp);
+		uhmm__flush_tlb_range(&vma->mm->pgt, addr, addr + UHMM_PMD_SIZE);
+	}
+	set_pte(pmdp, entry);
+	uhmm__spin_unlock(ptl);
+	uhmm__pte_free(tb);
 	return true;
 }
 
@@ -194,70 +262,158 @@ static void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
 {
 	bool to = folio_is_zone_device(dst), from = folio_is_zone_device(src);
 
-	uhmm__count(to ? (from ? UHMM_CNT_MIGRATED_DEVICE_DEVICE : UHMM_CNT_MIGRATED_TO_DEVICE)
-		       : UHMM_CNT_MIGRATED_TO_RAM);
+	uhmm__count_n(to ? (from ? UHMM_CNT_MIGRATED_DEVICE_DEVICE : UHMM_CNT_MIGRATED_TO_DEVICE)
+			 : UHMM_CNT_MIGRATED_TO_RAM,
+		      folio_nr_pages(src));
+}
+
+/* A call of migrate_vma_pages() or migrate_device_pages(). */
+struct move {
+	struct uhmm_machine *m;
+	uint64_t *src, *dst, npages;
+	struct uhmm_migrate_vma *mig; /* NULL for device pages by pfn */
+	struct uhmm_mmu_notifier_range range;
+	bool notified;
+};
+
+static void refuse(struct move *mv, uint64_t i, enum uhmm_counter why)
+{
+	mv->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+	uhmm__count(why);
+}
+
+/* Nothing is at entry @i. Models: migrate_vma_insert_page(). */
+static void insert_one(struct move *mv, uint64_t i)
+{
+	struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[i]);
+	uhmm_vaddr_t addr = mv->mig->start + (i << UHMM_PAGE_SHIFT);
+	uint64_t n = UHMM_PTRS_PER_TABLE;
+
+	if (!new) {
+		refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
+	} else if (mv->dst[i] & UHMM_MIGRATE_PFN_COMPOUND) {
+		if (insert_huge(mv->mig, addr, new)) {
+			uhmm__count_n(UHMM_CNT_MIGRATED_NEW, n);
+			return;
+		}
+		for (uint64_t k = i; k < MIN(i + n, mv->npages); k++)
+			mv->src[k] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+		uhmm__count(UHMM_CNT_FAIL_RACED);
+	} else if (insert_page(mv->mig, addr, new)) {
+		mv->src[i] = UHMM_MIGRATE_PFN_MIGRATE;
+		uhmm__count(UHMM_CNT_MIGRATED_NEW);
+	} else {
+		refuse(mv, i, UHMM_CNT_FAIL_RACED);
+	}
+}
+
+/* A hole, which may be one entry for many pages. Returns: entries that are done. */
+static uhmm_noinline uint64_t move_hole(struct move *mv, uint64_t i)
+{
+	uint64_t n = 1;
+
+	if (!mv->mig) {
+		/* Device pages by pfn have no place to put a new page at. */
+		mv->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+		return 1;
+	}
+	if (!mv->notified) {
+		mv->notified = true;
+		mv->range = UHMM__NOTIFIER_RANGE(mv->mig->vma->mm, UHMM_MMU_NOTIFY_MIGRATE,
+						 mv->mig->start + (i << UHMM_PAGE_SHIFT),
+						 mv->mig->end, mv->mig->pgmap_owner);
+		uhmm__invalidate_start(&mv->range);
+	}
+	if (mv->src[i] & UHMM_MIGRATE_PFN_COMPOUND && !(mv->dst[i] & UHMM_MIGRATE_PFN_COMPOUND)) {
+		n = MIN((uint64_t)UHMM_PTRS_PER_TABLE, mv->npages - i);
+		mv->src[i] &= ~UHMM_MIGRATE_PFN_COMPOUND;
+	}
+	for (uint64_t k = i; k < i + n; k++) {
+		mv->src[k] |= UHMM_MIGRATE_PFN_MIGRATE;
+		insert_one(mv, k);
+	}
+	return n;
+}
+
+/*
+ * The destination of a large folio is in pages: so must be the source. It is unmapped already. False:
+ * it stays whole. Models: migrate_vma_split_unmapped_folio(). Linux splits the PMD entry of this VMA
+ * only; those of other address spaces would be left behind as migration entries of the whole folio.
+ */
+static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhmm__frame *f)
+{
+	uint64_t n = folio_nr_pages(f), flags, pfn;
+
+	uhmm__split_huge_pmd_address(mv->mig->vma, mv->mig->start + (i << UHMM_PAGE_SHIFT), false);
+	uhmm__split_pmd_migration_entries(f);
+	if (uhmm__split_folio_unmapped(mv->m, f))
+		return false;
+	mv->src[i] &= ~UHMM_MIGRATE_PFN_COMPOUND;
+	flags = mv->src[i] & (BIT(UHMM_MIGRATE_PFN_SHIFT) - 1);
+	pfn = uhmm_migrate_pfn_to_pfn(mv->src[i]);
+	for (uint64_t k = 1; k < n && i + k < mv->npages; k++)
+		mv->src[i + k] = uhmm_migrate_pfn(pfn + k) | flags;
+	return true;
+}
+
+/* One folio for another. */
+static void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
+		       struct uhmm__frame *old)
+{
+	bool fault = mv->mig && mv->mig->fault_page &&
+		     mv->mig->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
+
+	if (!migrate_mapping(mv->m, new, old, fault))
+		refuse(mv, i, UHMM_CNT_FAIL_RACED);
+	else if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+		/* Without it the driver drops the new one again. */
+		count_moved(new, old);
+}
+
+/* What is at entry @i. Returns: entries that are done. */
+static uint64_t move_entry(struct move *mv, uint64_t i)
+{
+	const uint64_t compound = UHMM_MIGRATE_PFN_COMPOUND;
+	struct uhmm__frame *old = migrate_pfn_to_folio(mv->m, mv->src[i]);
+	struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[i]);
+	bool migrate = mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE;
+	bool large = migrate && mv->src[i] & compound;
+
+	if (!new) {
+		if (migrate)
+			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
+		return 1;
+	}
+	if (!old)
+		return migrate ? move_hole(mv, i) : 1;
+	if (migrate && !large && mv->dst[i] & compound) {
+		refuse(mv, i, UHMM_CNT_FAIL_RACED);
+		return 1;
+	}
+	if (large && !(mv->dst[i] & compound) && (!mv->mig || !split_unmapped(mv, i, old))) {
+		mv->src[i] &= ~compound;
+		refuse(mv, i, UHMM_CNT_FAIL_RACED);
+		return 1;
+	}
+	if (stays_in_ram(new, old)) {
+		refuse(mv, i, UHMM_CNT_FAIL_FILE);
+		return 1;
+	}
+	/* After a split the folio is that of the first page. */
+	move_folio(mv, i, new, old);
+	return 1;
 }
 
 /* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */
 static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
 			  struct uhmm_migrate_vma *mig)
 {
-	struct uhmm_mmu_notifier_range range;
-	bool notified = false;
+	struct move mv = { .m = m, .src = src, .dst = dst, .npages = npages, .mig = mig };
 
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
-		uhmm_vaddr_t addr;
-
-		if (!new) {
-			if (src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-				uhmm__count(UHMM_CNT_FAIL_NO_DST);
-			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-			continue;
-		}
-		if (!old && !(src[i] & UHMM_MIGRATE_PFN_MIGRATE))
-			continue;
-		if (!old && !mig) {
-			/* Device pages by pfn have no place to put a new page at. */
-			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-			continue;
-		}
-		if (!old) {
-			addr = mig->start + (i << UHMM_PAGE_SHIFT);
-			if (!notified) {
-				notified = true;
-				range = UHMM__NOTIFIER_RANGE(mig->vma->mm, UHMM_MMU_NOTIFY_MIGRATE,
-							     addr, mig->end, mig->pgmap_owner);
-				uhmm__invalidate_start(&range);
-			}
-			if (insert_page(mig, addr, new)) {
-				src[i] = UHMM_MIGRATE_PFN_MIGRATE;
-				uhmm__count(UHMM_CNT_MIGRATED_NEW);
-			} else {
-				src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-				uhmm__count(UHMM_CNT_FAIL_RACED);
-			}
-			continue;
-		}
-		if (stays_in_ram(new, old)) {
-			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-			uhmm__count(UHMM_CNT_FAIL_FILE);
-			continue;
-		}
-		if (migrate_mapping(m, new, old,
-				    mig && mig->fault_page &&
-					    mig->fault_page == frame_pfn(m, old))) {
-			/* Without MIGRATE the driver drops the new one again. */
-			if (src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-				count_moved(new, old);
-		} else {
-			src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-			uhmm__count(UHMM_CNT_FAIL_RACED);
-		}
-	}
-	if (notified)
-		uhmm__invalidate_end(&range);
+	for (uint64_t i = 0; i < npages;)
+		i += move_entry(&mv, i);
+	if (mv.notified)
+		uhmm__invalidate_end(&mv.range);
 }
 
 void uhmm_migrate_vma_pages(struct uhmm_migrate_vma *args)
@@ -283,6 +439,8 @@ static void release(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__
 static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
 		     uhmm_pfn_t fault_page)
 {
+	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
+						     : NULL;
 	struct uhmm__anon_vma *held = NULL;
 	struct uhmm__free_batch dead;
 
@@ -305,7 +463,7 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 		if (!folio_is_zone_device(new))
 			uhmm__folio_add_lru(m, new);
 		uhmm__remove_migration_ptes(m, old, new, &held);
-		if (frame_pfn(m, old) != fault_page)
+		if (old != fault_folio)
 			release(m, old, &dead);
 		else
 			folio_put(m, old);
@@ -329,35 +487,50 @@ void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src, uint64_
 
 /* ---- device pages by pfn ---- */
 
-/* Models: migrate_device_pfn_lock(). */
-static uint64_t pfn_lock(struct uhmm_machine *m, uhmm_pfn_t pfn)
+/*
+ * Lock what a pfn belongs to, at entry @i; a large folio takes the entries that follow, and must fit.
+ * Returns: entries that are done. Models: migrate_device_pfn_lock(), the loops around it.
+ */
+static uint64_t pfn_lock(struct uhmm_machine *m, uint64_t *src, uint64_t npages, uint64_t i,
+			 uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+	uint64_t nr;
 
+	src[i] = 0;
+	/* A tail has no references; of a free page nothing is known. */
 	if (!folio_try_get(f))
-		return 0;
+		return 1;
+	nr = folio_nr_pages(f);
 	if (!folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		folio_put(m, f);
-		return 0;
+	} else if (nr > npages - i) {
+		folio_unlock(m, f);
+		folio_put(m, f);
+	} else {
+		src[i] = uhmm_migrate_pfn(pfn) | UHMM_MIGRATE_PFN_MIGRATE |
+			 (nr > 1 ? UHMM_MIGRATE_PFN_COMPOUND : 0);
+		uhmm__count_n(UHMM_CNT_COLLECTED, nr);
 	}
-	uhmm__count(UHMM_CNT_COLLECTED);
-	return uhmm_migrate_pfn(pfn) | UHMM_MIGRATE_PFN_MIGRATE;
+	nr = MIN(nr, npages - i);
+	memset(&src[i + 1], 0, (nr - 1) * sizeof(*src));
+	return nr;
 }
 
 int uhmm_migrate_device_range(struct uhmm_machine *m, uint64_t *src, uhmm_pfn_t start,
 			      uint64_t npages)
 {
-	for (uint64_t i = 0; i < npages; i++)
-		src[i] = pfn_lock(m, start + i);
+	for (uint64_t i = 0; i < npages;)
+		i += pfn_lock(m, src, npages, i, start + i);
 	uhmm__migrate_device_unmap(m, src, npages, 0);
 	return 0;
 }
 
 int uhmm_migrate_device_pfns(struct uhmm_machine *m, uint64_t *src, uint64_t npages)
 {
-	for (uint64_t i = 0; i < npages; i++)
-		src[i] = pfn_lock(m, src[i]);
+	for (uint64_t i = 0; i < npages;)
+		i += pfn_lock(m, src, npages, i, src[i]);
 	uhmm__migrate_device_unmap(m, src, npages, 0);
 	return 0;
 }

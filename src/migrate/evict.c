@@ -15,23 +15,30 @@ struct batch {
 	uint64_t dst[EVICT_BATCH];
 };
 
-/* src[] holds collected pages: give each a RAM page, copy, finish. Returns how many left. */
+/* A RAM folio for a collected one, with its contents; 0 if there is none. */
+static uint64_t copy_home(struct uhmm_machine *m, uint64_t src)
+{
+	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to;
+	unsigned int order = uhmm_page_order(m, from);
+
+	if (uhmm_alloc_locked_folio(m, order, &to))
+		return 0;
+	uhmm__copy_pages(m, to, from, 1UL << order);
+	return uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_COMPOUND);
+}
+
+/* src[] holds collected folios: give each RAM, copy, finish. Returns how many pages left. */
 static uint64_t move_home(struct uhmm_machine *m, struct batch *b, uint64_t n)
 {
 	uint64_t moved = 0;
 
-	for (uint64_t i = 0; i < n; i++) {
-		uhmm_pfn_t pfn;
-
-		b->dst[i] = 0;
-		if (!(b->src[i] & UHMM_MIGRATE_PFN_MIGRATE) || uhmm_alloc_locked_page(m, &pfn))
-			continue;
-		b->dst[i] = uhmm_migrate_pfn(pfn);
-		uhmm__copy_page(m, pfn, uhmm_migrate_pfn_to_pfn(b->src[i]));
-	}
-	uhmm_migrate_device_pages(m, b->src, b->dst, n);
 	for (uint64_t i = 0; i < n; i++)
-		moved += !!(b->src[i] & UHMM_MIGRATE_PFN_MIGRATE);
+		b->dst[i] = b->src[i] & UHMM_MIGRATE_PFN_MIGRATE ? copy_home(m, b->src[i]) : 0;
+	uhmm_migrate_device_pages(m, b->src, b->dst, n);
+	for (uint64_t i = 0; i < n; i++) {
+		if (b->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+			moved += folio_nr_pages(migrate_pfn_to_folio(m, b->src[i]));
+	}
 	uhmm_migrate_device_finalize(m, b->src, b->dst, n);
 	uhmm__count_n(UHMM_CNT_EVICTED, moved);
 	return moved;
@@ -46,14 +53,16 @@ int64_t uhmm_devmem_evict(struct uhmm_devmem *pool, uint64_t npages)
 	if (!b)
 		return -ENOMEM;
 	while (npages) {
-		uint64_t n = uhmm__devmem_oldest(pool, b->src, MIN(npages, EVICT_BATCH)), left;
+		uint64_t n =
+			uhmm__devmem_oldest(pool, b->src, MIN(npages, EVICT_BATCH), EVICT_BATCH);
+		uint64_t left;
 
 		if (!n)
 			break;
 		uhmm_migrate_device_pfns(m, b->src, n);
 		left = move_home(m, b, n);
 		moved += left;
-		npages -= n;
+		npages -= MIN(n, npages);
 		/* The oldest are busy: the same would come again. */
 		if (left < n)
 			break;

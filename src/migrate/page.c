@@ -4,8 +4,16 @@
 
 int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc(m, false);
+	return uhmm_alloc_locked_folio(m, 0, out);
+}
 
+int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order, uhmm_pfn_t *out)
+{
+	struct uhmm__frame *f;
+
+	if (order > FOLIO_MAX_ORDER)
+		return -EINVAL;
+	f = uhmm__folio_alloc_order(m, order, false);
 	if (!f)
 		return -ENOMEM;
 	folio_lock_new(f);

@@ -7,6 +7,7 @@
 
 #include "hmm/range.h"
 #include "migrate/migrate.h"
+#include "mm/huge.h"
 
 static void collect_skip(struct uhmm_migrate_vma *mig, uint64_t n)
 {
@@ -15,13 +16,28 @@ static void collect_skip(struct uhmm_migrate_vma *mig, uint64_t n)
 	mig->npages += n;
 }
 
-/* Models: migrate_vma_collect_hole(). */
-static void collect_hole(struct uhmm_migrate_vma *mig, uint64_t n)
+/* A whole number of huge pages, and the caller can do with them. */
+static bool whole_huge(const struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	uint64_t *src = &mig->src[mig->npages];
+	return mig->flags & UHMM_MIGRATE_VMA_SELECT_COMPOUND && !((start | end) & ~UHMM_PMD_MASK);
+}
+
+/*
+ * (q) Larger than a huge page, as a part without a PMD table may be, a hole is still one compound
+ * entry, and what comes after the first 2 MiB is not collected. Models: migrate_vma_collect_hole().
+ */
+static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	uint64_t *src = &mig->src[mig->npages], n = (end - start) >> UHMM_PAGE_SHIFT;
 
 	if (!vma_is_anonymous(mig->vma)) {
 		collect_skip(mig, n);
+		return;
+	}
+	if (whole_huge(mig, start, end)) {
+		collect_skip(mig, n);
+		src[0] = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+		mig->cpages++;
 		return;
 	}
 	for (uint64_t i = 0; i < n; i++)
@@ -57,12 +73,20 @@ static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, 
 	return page;
 }
 
+/* The part of the range under one PTE table; its entries so far. */
+struct table_walk {
+	uhmm_vaddr_t start, addr, end;
+	struct uhmm__frame *fault_folio;
+	struct uhmm__frame *split; /* a large folio in the way, with a reference */
+	bool unmapped;
+};
+
 /*
  * One entry. Only a trylock: the PTL is held, and so are other folios, whose owners may want this
  * one. Returns what src[] says. Context: PTL.
  */
 static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, ptent_t *ptep,
-			    pte_t pte, struct uhmm__frame *fault_folio, bool *unmapped)
+			    pte_t pte, struct table_walk *w)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page, *f;
@@ -76,45 +100,209 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 	if (!page)
 		return 0;
 	f = page_folio(page);
-	if (f != fault_folio && !folio_trylock(f)) {
+	if (unlikely(folio_test_large(f))) {
+		w->split = f;
+		if (f != w->fault_folio)
+			folio_get(f);
+		return 0;
+	}
+	if (f != w->fault_folio && !folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return 0;
 	}
 	if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
-		if (f != fault_folio)
+		if (f != w->fault_folio)
 			folio_unlock(m, f);
 		return 0;
 	}
-	*unmapped |= pte_present(pte);
+	w->unmapped |= pte_present(pte);
 	uhmm__count(UHMM_CNT_COLLECTED);
 	return mpfn;
 }
 
-/* The part of the range under one PTE table. Models: migrate_vma_collect_pmd(). */
-static void collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *ptep, struct uhmm__spinlock *ptl,
-			 uhmm_vaddr_t addr, uhmm_vaddr_t end)
+/*
+ * Split a large folio whose pages are mapped by PTEs. A reference, and for the fault's own folio the
+ * lock, come with it; afterwards the page of the fault has them. (q) Waits for the folio's lock, with
+ * the locks of those that were collected before. Models: migrate_vma_split_folio().
+ */
+static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+	struct uhmm__frame *fault_page = mig->fault_page ? pfn_to_frame(m, mig->fault_page) : NULL;
+	struct uhmm__frame *fault_folio = fault_page ? page_folio(fault_page) : NULL, *now;
+	int err;
+
+	if (f != fault_folio)
+		folio_lock(m, f);
+	err = folio_test_large(f) ? uhmm__split_folio(m, f) : 0;
+	if (err) {
+		if (f != fault_folio) {
+			folio_unlock(m, f);
+			folio_put(m, f);
+		}
+		return err;
+	}
+	now = fault_page ? page_folio(fault_page) : NULL;
+	if (now == f)
+		return 0;
+	if (now && now != fault_folio) {
+		folio_get(now);
+		folio_lock(m, now);
+	}
+	folio_unlock(m, f);
+	folio_put(m, f);
+	return 0;
+}
+
+/*
+ * Entries from w->addr on, until one needs a split: w->split, with a reference. False: there is no
+ * table any more. Models: the loop of migrate_vma_collect_pmd().
+ */
+static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct table_walk *w)
 {
 	struct uhmm_mm *mm = mig->vma->mm;
-	struct uhmm__frame *fault_folio =
-		mig->fault_page ? page_folio(pfn_to_frame(mm->machine, mig->fault_page)) : NULL;
-	uhmm_vaddr_t start = addr;
-	ptent_t *start_pte = ptep;
-	bool unmapped = false;
+	struct uhmm__spinlock *ptl;
+	ptent_t *first = uhmm__pte_offset_map_lock(pmdp, w->addr, &ptl), *ptep = first;
 
-	uhmm__count_n(UHMM_CNT_READ_PTE, (end - addr) >> UHMM_PAGE_SHIFT);
-	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++) {
-		uint64_t mpfn =
-			collect_pte(mig, addr, ptep, ptep_get(ptep), fault_folio, &unmapped);
+	w->split = NULL;
+	if (!first)
+		return false;
+	for (; w->addr < w->end; w->addr += UHMM_PAGE_SIZE, ptep++) {
+		pte_t pte = ptep_get(ptep);
+		uint64_t mpfn = collect_pte(mig, w->addr, ptep, pte, w);
 
+		if (unlikely(w->split))
+			break;
 		mig->cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
 		mig->dst[mig->npages] = 0;
 		mig->src[mig->npages++] = mpfn;
 	}
+	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - first);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
-	if (unmapped)
-		uhmm__flush_tlb_range(&mm->pgt, start, end);
-	uhmm__pte_unmap_unlock(start_pte, ptl);
+	if (w->unmapped)
+		uhmm__flush_tlb_range(&mm->pgt, w->start, w->end);
+	w->unmapped = false;
+	uhmm__pte_unmap_unlock(first, ptl);
+	return true;
+}
+
+/* What became of a PMD entry that is no table. */
+enum huge_result {
+	HUGE_DONE,  /* collected or skipped */
+	HUGE_PAGES, /* look again: it should be a table */
+};
+
+/*
+ * The folio that a leaf offers, NULL if it is not selected. Context: PMD lock. Models: the first half
+ * of migrate_vma_collect_huge_pmd().
+ */
+static struct uhmm__frame *select_huge(struct uhmm_migrate_vma *mig, pte_t pmd, uint64_t *write)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+
+	if (pmd_trans_huge(pmd)) {
+		*write = pte_write(pmd) ? UHMM_MIGRATE_PFN_WRITE : 0;
+		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? pmd_folio(m, pmd) : NULL;
+	}
+	if (!leaf_is_device_private(pmd) ||
+	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
+	    page_pgmap(m, leaf_pfn(pmd))->owner != mig->pgmap_owner)
+		return NULL;
+	*write = leaf_type(pmd) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0;
+	return pmd_folio(m, pmd);
+}
+
+/* The folio is locked and referenced, and no longer wanted as a whole: make pages of it. */
+static enum huge_result split_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
+				   uhmm_vaddr_t end, struct uhmm__frame *f,
+				   struct uhmm__frame *fault_folio)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+	int err = uhmm__split_folio(m, f);
+
+	if (f != fault_folio)
+		folio_unlock(m, f);
+	folio_put(m, f);
+	if (err) {
+		collect_skip(mig, (end - start) >> UHMM_PAGE_SHIFT);
+		return HUGE_DONE;
+	}
+	if (pte_none(pmdp_get(pmdp))) {
+		collect_hole(mig, start, end);
+		return HUGE_DONE;
+	}
+	return HUGE_PAGES;
+}
+
+/* Models: migrate_vma_collect_huge_pmd(). */
+static enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
+				     uhmm_vaddr_t start, uhmm_vaddr_t end,
+				     struct uhmm__frame *fault_folio)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+	uint64_t n = (end - start) >> UHMM_PAGE_SHIFT, write = 0;
+	struct uhmm__spinlock *ptl = uhmm__pmd_lock(pmdp);
+	pte_t pmd = ptep_get(pmdp);
+	struct uhmm__frame *f;
+	bool hole;
+
+	if (entry_is_table(pmd)) {
+		uhmm__spin_unlock(ptl);
+		return HUGE_PAGES;
+	}
+	hole = pte_none(pmd) ||
+	       (is_huge_zero_pmd(m, pmd) && mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM);
+	f = hole ? NULL : select_huge(mig, pmd, &write);
+	if (f && f != fault_folio && !folio_trylock(f)) {
+		uhmm__count_n(UHMM_CNT_FAIL_LOCKED, n);
+		f = NULL;
+	}
+	if (!f) {
+		uhmm__spin_unlock(ptl);
+		if (hole)
+			collect_hole(mig, start, end);
+		else
+			collect_skip(mig, n);
+		return HUGE_DONE;
+	}
+	folio_get(f);
+	if (whole_huge(mig, start, end) && uhmm__set_pmd_migration_entry(mig->vma, start, pmdp)) {
+		uhmm__spin_unlock(ptl);
+		collect_skip(mig, n);
+		mig->src[mig->npages - n] = uhmm_migrate_pfn(frame_pfn(m, f)) | write |
+					    UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+		mig->cpages++;
+		uhmm__count_n(UHMM_CNT_COLLECTED, n);
+		return HUGE_DONE;
+	}
+	uhmm__spin_unlock(ptl);
+	return split_huge(mig, pmdp, start, end, f, fault_folio);
+}
+
+/* The part of the range under one PMD entry. Models: migrate_vma_collect_pmd(). */
+static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
+			uhmm_vaddr_t end)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+	struct table_walk w = { .start = start, .addr = start, .end = end };
+
+	/* (q) Taken once: a split below may give the page of the fault another folio. */
+	if (mig->fault_page)
+		w.fault_folio = page_folio(pfn_to_frame(m, mig->fault_page));
+	for (;;) {
+		if (!entry_is_table(pmdp_get(pmdp)) &&
+		    collect_huge(mig, pmdp, start, end, w.fault_folio) == HUGE_DONE)
+			return;
+		if (!collect_ptes(mig, pmdp, &w))
+			continue;
+		if (likely(!w.split))
+			return;
+		if (split_mapped(mig, w.split)) {
+			collect_skip(mig, (end - w.addr) >> UHMM_PAGE_SHIFT);
+			return;
+		}
+	}
 }
 
 static void collect(struct uhmm_migrate_vma *mig)
@@ -127,16 +315,14 @@ static void collect(struct uhmm_migrate_vma *mig)
 	uhmm__count(UHMM_CNT_WALKS);
 	uhmm__invalidate_start(&range);
 	for (addr = mig->start; addr < mig->end; addr = next) {
-		struct uhmm__spinlock *ptl;
 		unsigned int level;
-		ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level), *ptep;
+		ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
 
 		next = level_addr_end(addr, mig->end, level);
-		ptep = pmdp ? uhmm__pte_offset_map_lock(pmdp, addr, &ptl) : NULL;
-		if (ptep)
-			collect_ptes(mig, ptep, ptl, addr, next);
+		if (pmdp && !pte_none(pte_make(load_acquire(pmdp))))
+			collect_pmd(mig, pmdp, addr, next);
 		else
-			collect_hole(mig, (next - addr) >> UHMM_PAGE_SHIFT);
+			collect_hole(mig, addr, next);
 	}
 	uhmm__invalidate_end(&range);
 	mig->end = mig->start + (mig->npages << UHMM_PAGE_SHIFT);
@@ -170,13 +356,15 @@ static int check_args(struct uhmm_migrate_vma *args)
 
 uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
 {
-	uint64_t mpfn;
+	uint64_t mpfn = UHMM_MIGRATE_PFN_MIGRATE;
 
 	if (!(hmm_pfn & UHMM_HMM_PFN_MIGRATE))
 		return 0;
+	if (uhmm_hmm_pfn_to_map_order(hmm_pfn))
+		mpfn |= UHMM_MIGRATE_PFN_COMPOUND;
 	if (!(hmm_pfn & UHMM_HMM_PFN_VALID))
-		return UHMM_MIGRATE_PFN_MIGRATE;
-	mpfn = uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn)) | UHMM_MIGRATE_PFN_MIGRATE;
+		return mpfn;
+	mpfn |= uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn));
 	return hmm_pfn & UHMM_HMM_PFN_WRITE ? mpfn | UHMM_MIGRATE_PFN_WRITE : mpfn;
 }
 

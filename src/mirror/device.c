@@ -23,6 +23,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	dev->machine = m;
 	dev->type = config ? config->type : UHMM_MEMORY_DEVICE_PRIVATE;
 	dev->exact_invalidation = config && config->exact_invalidation;
+	dev->huge_by_head = config && config->huge_by_head;
 	dev->clearable_flags = config && config->clearable_flags;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);

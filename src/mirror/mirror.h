@@ -15,6 +15,7 @@ struct uhmm_device {
 	struct uhmm_machine *machine; /* [const] */
 	enum uhmm_memory_type type;   /* [const] */
 	bool exact_invalidation;      /* [const] */
+	bool huge_by_head;	      /* [const] */
 	bool clearable_flags;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
@@ -93,6 +94,12 @@ struct uhmm_mirror {
 	struct list_head list;			     /* [dev->lock] */
 };
 
+enum uhmm__device_walk_stage {
+	DEVICE_WALK_READS,  /* the own task spoils nothing: it reads on behind what it does */
+	DEVICE_WALK_FROZEN, /* everybody spoils */
+	DEVICE_WALK_MOVES,  /* what the own task invalidates, to split it, is about to move */
+};
+
 /*
  * A walk of CPU page tables whose results go into the device's tables, from before the first entry is
  * read until the results are entered. Whoever takes a page from the device meanwhile - an invalidation,
@@ -104,8 +111,9 @@ struct uhmm_mirror {
 struct uhmm__device_walk {
 	uhmm_vaddr_t start, end; /* at most a window */
 	const struct uhmm_task *task;
-	struct list_head list; /* [mutex] in mirror->walks */
-	bool frozen; /* [mutex] done reading: from here on what the own task does spoils, too */
+	struct list_head list;		    /* [mutex] in mirror->walks */
+	enum uhmm__device_walk_stage stage; /* of the own task, which alone looks */
+	bool lost; /* [mutex] what the device had before is gone, by a split for the move */
 	uint64_t spoilt[WINDOW_PAGES / 64]; /* [mutex] a bit for each page */
 };
 
@@ -116,10 +124,7 @@ static inline void uhmm__device_walk_end(struct uhmm__device_walk *walk)
 {
 	list_del(&walk->list);
 }
-/*
- * Pages of [start, end) are taken from the device. While a walk reads, its own task spoils nothing:
- * it reads on behind the fault that did it. Context: mutex.
- */
+/* Pages of [start, end) are taken from the device. Context: mutex. */
 void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
 static inline bool uhmm__device_walk_page_spoilt(const struct uhmm__device_walk *walk, uint64_t i)
@@ -152,8 +157,8 @@ static inline void uhmm__check_device_entry(const struct uhmm_mirror *mirror, ui
 {
 	struct uhmm_machine *m = mirror->dev->machine;
 
-	(void)UHMM_WARN_ON(m, UHMM_CHECKED &&
-				      !load_relaxed(&pfn_to_frame(m, dpt_pfn(entry))->refcount));
+	(void)UHMM_WARN_ON(
+		m, UHMM_CHECKED && !folio_ref_count(page_folio(pfn_to_frame(m, dpt_pfn(entry)))));
 }
 
 void uhmm__mirror_free(struct uhmm_mirror *mirror);

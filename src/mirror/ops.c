@@ -25,13 +25,17 @@ static uint64_t now_ns(void)
 static uint64_t entry_of_pfn(struct uhmm_mirror *mirror, uint64_t v,
 			     const struct uhmm_hmm_range *range, bool strict)
 {
+	uhmm_pfn_t pfn = uhmm_hmm_pfn_to_pfn(v);
 	bool write = v & UHMM_HMM_PFN_WRITE;
 
 	/* A read-only page of the device's own is not made writable by a fault. */
 	if (strict && UHMM_WARN_ON(mirror->dev->machine,
 				   !write && range->default_flags & UHMM_HMM_PFN_REQ_WRITE))
 		return 0;
-	return dpt_entry(uhmm_hmm_pfn_to_pfn(v), write);
+	if (unlikely(mirror->dev->huge_by_head) && strict &&
+	    uhmm_pagemap_owner(mirror->dev->machine, pfn) == mirror->dev)
+		pfn = uhmm_page_head(mirror->dev->machine, pfn);
+	return dpt_entry(pfn, write);
 }
 
 /* Enter what a range fault found. Context: mirror->mutex. Models: dmirror_do_fault(). */
@@ -367,8 +371,8 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 
 /*
  * A fault leaves the device with every page. What did not move - the device had no memory, or an
- * invalidation came in between - it reaches where it is. Page by page: a walk over more would also
- * fault home the device's own pages that come after a missing one.
+ * invalidation came in between, be it by a split for a later window - it reaches where it is. Page by
+ * page: a walk over more would also fault home the device's own pages that come after a missing one.
  */
 static int fault_rest(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write)
 {
@@ -481,12 +485,9 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 		/* What a write fault puts where nothing was, the device may write. */
 		uhmm__window_to_device(mirror, w, write, true);
 		mmap_read_unlock(mirror->mm);
-		err = fault_rest(mirror, addr, next, write);
-		if (err)
-			return err;
 		addr = next;
 	}
-	return 0;
+	return fault_rest(mirror, start, end, write);
 }
 
 int uhmm__mirror_read_back(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd)

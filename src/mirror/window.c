@@ -40,10 +40,12 @@ void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uh
 	struct uhmm__device_walk *walk;
 
 	uhmm__for_each_entry(walk, &mirror->walks, list) {
-		bool reads_on = walk->task == uhmm__current() && !walk->frozen;
-
-		if (start < walk->end && walk->start < end && !reads_on)
+		if (start >= walk->end || walk->start >= end)
+			continue;
+		if (walk->task != uhmm__current() || walk->stage == DEVICE_WALK_FROZEN)
 			spoil(walk, start, end);
+		else if (walk->stage == DEVICE_WALK_MOVES)
+			walk->lost = true;
 	}
 }
 
@@ -82,8 +84,9 @@ static bool take_fail_alloc(struct uhmm_mirror *mirror)
 	       UHMM_MIRROR_FLAG_FAIL_ALLOC;
 }
 
-/* A device page, evicting others if it must; 0 if there is none to be had. */
-static uhmm_pfn_t device_page(struct uhmm_mirror *mirror, struct uhmm__window *w)
+/* Device memory, evicting others if it must; 0 if there is none to be had. */
+static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *w,
+			       unsigned int order)
 {
 	struct uhmm_devmem *pool = mirror->dev->pool;
 	uhmm_pfn_t pfn;
@@ -92,15 +95,24 @@ static uhmm_pfn_t device_page(struct uhmm_mirror *mirror, struct uhmm__window *w
 
 	if (take_fail_alloc(mirror))
 		return 0;
-	err = uhmm_devmem_alloc(pool, mirror, &pfn);
+	err = uhmm_devmem_alloc_folio(pool, mirror, order, &pfn);
 	if (unlikely(err == -ENOSPC)) {
-		/* Some more than one: the next fault will want room, too. */
-		left = uhmm_devmem_evict(pool, WINDOW_PAGES / 8);
+		/* Some more than one page: the next fault will want room, too. */
+		left = uhmm_devmem_evict(pool, order ? 1UL << order : WINDOW_PAGES / 8);
 		if (left > 0)
 			w->evicted += left;
-		err = uhmm_devmem_alloc(pool, mirror, &pfn);
+		err = uhmm_devmem_alloc_folio(pool, mirror, order, &pfn);
 	}
 	return err ? 0 : pfn;
+}
+
+/* Whether a page of a window may move, by itself or as part of a huge one. */
+static bool may_move(const struct uhmm__window *w, uint64_t i)
+{
+	const uint64_t huge = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+
+	/* A window is not larger than a huge page, so only its first entry can be one. */
+	return w->src[i] & UHMM_MIGRATE_PFN_MIGRATE || (w->src[0] & huge) == huge;
 }
 
 /* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
@@ -115,7 +127,7 @@ static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64
 		return;
 	entry += index & UHMM__RADIX_MASK;
 	for (uint64_t k = 0; k < n; k++) {
-		if (!entry[k] || !(w->src[i + k] & UHMM_MIGRATE_PFN_MIGRATE))
+		if (!entry[k] || !may_move(w, i + k))
 			continue;
 		w->saved[i + k] = entry[k];
 		entry[k] = 0;
@@ -133,9 +145,10 @@ static void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *
 
 	if (likely(list_is_singular(&mirror->walks)))
 		return;
-	for (uint64_t i = 0; i < w->args.npages; i++, addr += UHMM_PAGE_SIZE) {
+	for (uint64_t i = 0, n; i < w->args.npages; i += n, addr += n << UHMM_PAGE_SHIFT) {
+		n = w->src[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
 		if ((w->src[i] & taken) == taken)
-			uhmm__device_walks_spoil(mirror, addr, addr + UHMM_PAGE_SIZE);
+			uhmm__device_walks_spoil(mirror, addr, addr + (n << UHMM_PAGE_SHIFT));
 	}
 }
 
@@ -149,7 +162,7 @@ static void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w)
 
 	uhmm__mutex_lock(&mirror->mutex);
 	spoil_others(mirror, w);
-	w->walk.frozen = true;
+	w->walk.stage = DEVICE_WALK_FROZEN;
 	for (uint64_t i = 0; i < w->args.npages; i += n) {
 		n = UHMM__RADIX_SLOTS - ((first + i) & UHMM__RADIX_MASK);
 		n = MIN(n, w->args.npages - i);
@@ -175,31 +188,82 @@ static uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 			s->nr = uhmm__devmem_alloc_bulk(mirror->dev->pool, mirror, s->pfn, max);
 	}
 	s->wanted--;
-	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_page(mirror, w);
+	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_folio(mirror, w, 0);
+}
+
+/* Fill a device page that was taken for entry @i with what @src says, page @k of it. */
+static void fill_page(struct uhmm_machine *m, uint64_t src, uint64_t k, uhmm_pfn_t pfn)
+{
+	if (src & UHMM_MIGRATE_PFN_VALID)
+		uhmm_copy_highpage(m, pfn, uhmm_migrate_pfn_to_pfn(src) + k);
+	else
+		uhmm_clear_highpage(m, pfn);
+}
+
+/*
+ * A huge page, or a hole of that size: to a huge page, else to as many pages. Returns: its pages.
+ * Models: the large part of dmirror_migrate_alloc_and_copy().
+ */
+static uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm__window *w, struct supply *s,
+			  uint64_t i)
+{
+	struct uhmm_machine *m = mirror->dev->machine;
+	uint64_t src = w->src[i], write = src & UHMM_MIGRATE_PFN_WRITE, n = UHMM_PTRS_PER_TABLE;
+	uhmm_pfn_t huge = device_folio(mirror, w, UHMM_PMD_ORDER);
+
+	if (huge)
+		w->dst[i] = uhmm_migrate_pfn(huge) | write | UHMM_MIGRATE_PFN_COMPOUND;
+	else
+		s->wanted += n;
+	for (uint64_t k = 0; k < n && i + k < w->args.npages; k++) {
+		uhmm_pfn_t pfn = huge ? huge + k : next_page(mirror, w, s);
+
+		if (!pfn)
+			continue;
+		if (!huge)
+			w->dst[i + k] = uhmm_migrate_pfn(pfn) | write;
+		fill_page(m, src, k, pfn);
+	}
+	return n;
 }
 
 static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 {
 	struct uhmm_machine *m = mirror->dev->machine;
 	struct supply supply = { .wanted = w->args.cpages };
+	uint64_t n;
 
-	for (uint64_t i = 0; i < w->args.npages; i++) {
+	for (uint64_t i = 0; i < w->args.npages; i += n) {
 		uint64_t src = w->src[i];
 		uhmm_pfn_t pfn;
 
+		n = 1;
 		if (!(src & UHMM_MIGRATE_PFN_MIGRATE))
 			continue;
+		if (unlikely(src & UHMM_MIGRATE_PFN_COMPOUND)) {
+			n = copy_huge(mirror, w, &supply, i);
+			continue;
+		}
 		pfn = next_page(mirror, w, &supply);
 		if (!pfn)
 			continue;
 		w->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
-		if (src & UHMM_MIGRATE_PFN_VALID)
-			uhmm_copy_highpage(m, pfn, uhmm_migrate_pfn_to_pfn(src));
-		else
-			uhmm_clear_highpage(m, pfn);
+		fill_page(m, src, 0, pfn);
 	}
 	while (unlikely(supply.at < supply.nr))
 		uhmm_unlock_put_page(m, supply.pfn[supply.at++]);
+}
+
+/* The device's entries of what moved to entry @i, a page or a huge one. */
+static void enter_moved(struct uhmm__window *w, uint64_t i, bool write)
+{
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(w->dst[i]);
+	uint64_t n = w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
+
+	n = MIN(n, w->args.npages - i);
+	for (uint64_t k = 0; k < n; k++)
+		w->saved[i + k] = dpt_entry(pfn + k, write);
+	w->moved += n;
 }
 
 /*
@@ -217,13 +281,14 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 	write_new &= !!(w->args.vma->flags & UHMM_VM_WRITE);
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__device_walk_end(&w->walk);
+	if (unlikely(w->walk.lost))
+		memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
 	for (uint64_t i = 0; i < w->args.npages; i++) {
 		bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
 
 		if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
-			w->moved++;
 			write |= write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
-			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->dst[i]), write);
+			enter_moved(w, i, write);
 		} else if (!w->saved[i] && fault && w->src[i] & UHMM_MIGRATE_PFN_VALID) {
 			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
 						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
@@ -241,7 +306,10 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 {
 	save_entries(mirror, w);
 	copy_to_device(mirror, w);
+	/* A huge page may have to be split for it: that spoils nothing. */
+	w->walk.stage = DEVICE_WALK_MOVES;
 	uhmm_migrate_vma_pages(&w->args);
+	w->walk.stage = DEVICE_WALK_FROZEN;
 	map_on_device(mirror, w, write_new, fault);
 	uhmm_migrate_vma_finalize(&w->args);
 }
@@ -276,37 +344,88 @@ static struct uhmm_mirror *mirror_of_mm(struct uhmm_device *dev, struct uhmm_mm 
 	return found;
 }
 
+/* A window on its way to RAM. */
+struct homeward {
+	struct uhmm_device *dev;
+	struct uhmm_mirror *mirror; /* whose FAIL_ALLOC counts, may be NULL */
+	struct uhmm_mirror *own;    /* of the process, if that is another; may be NULL */
+	struct uhmm_migrate_vma *args;
+};
+
+/* Copy a page home. Before that the device loses it, so that it writes no more; even if the move fails. */
+static void copy_page_home(struct homeward *h, uint64_t i, uhmm_pfn_t from, uhmm_pfn_t to)
+{
+	uint64_t index = (h->args->start >> UHMM_PAGE_SHIFT) + i;
+
+	erase_entry(h->mirror, index);
+	erase_entry(h->own, index);
+	uhmm_copy_highpage(h->dev->machine, to, from);
+}
+
+/* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
+static int copy_in_pages(struct homeward *h, uint64_t i, uhmm_pfn_t from, uint64_t n)
+{
+	struct uhmm_machine *m = h->dev->machine;
+	uint64_t *dst = h->args->dst;
+
+	for (uint64_t k = 0; k < n; k++) {
+		uhmm_pfn_t to;
+
+		if (uhmm_alloc_locked_page(m, &to)) {
+			while (k--) {
+				uhmm_unlock_put_page(m, uhmm_migrate_pfn_to_pfn(dst[i + k]));
+				dst[i + k] = 0;
+			}
+			return -ENOMEM;
+		}
+		dst[i + k] = uhmm_migrate_pfn(to);
+		copy_page_home(h, i + k, from + k, to);
+	}
+	return 0;
+}
+
+/* One folio. 0 or -ENOMEM. */
+static int copy_folio_home(struct homeward *h, uint64_t i, unsigned int order)
+{
+	struct uhmm_machine *m = h->dev->machine;
+	uint64_t src = h->args->src[i], n = 1UL << order;
+	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to;
+	int err = -ENOMEM;
+
+	if (!h->mirror || !take_fail_alloc(h->mirror))
+		err = uhmm_alloc_locked_folio(m, order, &to);
+	if (err)
+		return order ? copy_in_pages(h, i, from, n) : err;
+	h->args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
+			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
+	for (uint64_t k = 0; k < n; k++)
+		copy_page_home(h, i + k, from + k, to + k);
+	return 0;
+}
+
 /*
  * Allocate and copy. @mirror: whose FAIL_ALLOC counts, may be NULL. Returns: 0 or -ENOMEM, with the
- * rest of dst[] empty. Models: dmirror_devmem_fault_alloc_and_copy().
+ * rest of dst[] empty. (q) The order of a large folio is kept for what comes after it, so pages that
+ * are skipped there skip as many entries. Models: dmirror_devmem_fault_alloc_and_copy().
  */
 static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 		       struct uhmm_migrate_vma *args)
 {
-	struct uhmm_machine *m = dev->machine;
 	struct uhmm_mm *mm = uhmm_vma_mm(args->vma);
-	struct uhmm_mirror *own = mirror && mirror->mm == mm ? NULL : mirror_of_mm(dev, mm);
+	struct homeward h = { dev, mirror, NULL, args };
+	unsigned int order = 0;
 	int err = 0;
 
-	for (uint64_t i = 0; i < args->npages && !err; i++) {
-		uint64_t src = args->src[i], index = (args->start >> UHMM_PAGE_SHIFT) + i;
-		uhmm_pfn_t pfn;
+	h.own = mirror && mirror->mm == mm ? NULL : mirror_of_mm(dev, mm);
+	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
+		uint64_t src = args->src[i];
 
 		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE))
 			continue;
-		if (mirror && take_fail_alloc(mirror))
-			err = -ENOMEM;
-		else
-			err = uhmm_alloc_locked_page(m, &pfn);
-		if (err)
-			break;
-		/* Before the copy, so that the device writes no more; even if the move fails. */
-		erase_entry(mirror, index);
-		erase_entry(own, index);
-		args->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
-		uhmm_copy_highpage(m, pfn, uhmm_migrate_pfn_to_pfn(src));
+		order = uhmm_page_order(dev->machine, uhmm_migrate_pfn_to_pfn(src));
+		err = copy_folio_home(&h, i, order);
 	}
-	uhmm__mirror_put(own);
+	uhmm__mirror_put(h.own);
 	return err;
 }
 
@@ -326,35 +445,48 @@ int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	return 0;
 }
 
+/* The part of dmirror_devmem_fault() that moves. */
+static int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+			struct uhmm_migrate_vma *args)
+{
+	if (uhmm_migrate_vma_setup(args))
+		return UHMM_VM_FAULT_SIGBUS;
+	if (uhmm__window_to_ram(dev, mirror, args))
+		return UHMM_VM_FAULT_OOM;
+	uhmm_migrate_vma_finalize(args);
+	return 0;
+}
+
 /*
- * Models: dmirror_devmem_fault(): one page. The page leads to the mirror of the process that put it
- * there, which need not be the one that faults.
+ * Models: dmirror_devmem_fault(): one page if it is mapped by a PTE, though its folio may be larger;
+ * else the folio. It leads to the mirror of the process that put it there, which need not be the one
+ * that faults.
  */
 int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 {
 	struct uhmm_device *dev = data;
+	struct uhmm_machine *m = dev->machine;
 	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
-	uint64_t src = 0, dst = 0;
+	unsigned int order = vmf->pte ? 0 : uhmm_page_order(m, vmf->page);
+	uint64_t n = 1UL << order, one[2] = { 0 };
+	uint64_t *src = order ? uhmm__alloc(m, 2 * n * sizeof(*src)) : one;
 	struct uhmm_migrate_vma args = {
 		.size = sizeof(args),
 		.vma = vmf->vma,
-		.src = &src,
-		.dst = &dst,
-		.start = vmf->address,
-		.end = vmf->address + UHMM_PAGE_SIZE,
+		.src = src,
+		.dst = src + n,
+		.start = ALIGN_DOWN(vmf->address, UHMM_PAGE_SIZE << order),
 		.pgmap_owner = dev,
-		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
+			 (order ? UHMM_MIGRATE_VMA_SELECT_COMPOUND : 0),
 		.fault_page = vmf->page,
 	};
-	int ret = 0;
+	int ret;
 
-	if (uhmm_migrate_vma_setup(&args)) {
-		ret = UHMM_VM_FAULT_SIGBUS;
-	} else if (uhmm__window_to_ram(dev, mirror, &args)) {
-		ret = UHMM_VM_FAULT_OOM;
-	} else {
-		uhmm_migrate_vma_finalize(&args);
-	}
+	args.end = args.start + (UHMM_PAGE_SIZE << order);
+	ret = src ? fault_to_ram(dev, mirror, &args) : UHMM_VM_FAULT_OOM;
+	if (order)
+		uhmm__free(m, src, 2 * n * sizeof(*src));
 	uhmm__mirror_put(mirror);
 	return ret;
 }

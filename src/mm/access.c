@@ -12,7 +12,7 @@
 #include <sys/mman.h>
 #include <sys/resource.h>
 
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 enum {
 	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
@@ -98,7 +98,7 @@ static int fault_result(int fault)
 	if (likely(!(fault & VM_FAULT_ERROR)))
 		return 0;
 	if (fault & VM_FAULT_OOM)
-		return -ENOMEM;
+		return fault & VM_FAULT_DRIVER_OOM ? UHMM__FAULT_AGAIN : -ENOMEM;
 	if (fault & VM_FAULT_SIGSEGV)
 		return sigsegv();
 	uhmm__count(UHMM_CNT_FAULT_SIGBUS);
@@ -163,6 +163,31 @@ static void touch_frame(const struct access *a, uhmm_pfn_t pfn, size_t off, uint
 		uhmm__read_frame(a->mm->machine, pfn, off, a->buf + at, len);
 }
 
+/* The same by a huge leaf, whose lock is that of the PMD table. Context: RCU. */
+static bool access_huge(const struct access *a, ptent_t *pmdp, uhmm_vaddr_t addr, uint64_t at,
+			size_t len)
+{
+	uint64_t bits = PTE_ACCESSED | (a->write ? PTE_DIRTY : 0);
+	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
+	pte_t pmd, pte;
+	bool ok;
+
+	uhmm__spin_lock(ptl);
+	pmd = pte_make(load_relaxed(pmdp));
+	ok = pmd_trans_huge(pmd) && pte_permits(pmd, a->flags);
+	if (ok) {
+		if ((pmd.val & bits) != bits) {
+			pmd = pte_set(pmd, bits);
+			store_relaxed(pmdp, pmd.val);
+		}
+		pte = pmd_page_entry(pmd, table_index(addr, 1));
+		touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, at, len);
+		uhmm__tlb_insert(&a->mm->pgt, addr, pte);
+	}
+	uhmm__spin_unlock(ptl);
+	return ok;
+}
+
 /*
  * One access within one page. False: it faults.
  */
@@ -191,8 +216,10 @@ static bool access_page(const struct access *a, uhmm_vaddr_t addr, uint64_t at, 
 	uhmm__rcu_read_lock();
 	pmdp = uhmm__pmd_offset(pgt, addr, &level);
 	pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
-	if (unlikely(!entry_is_table(pmd)))
+	if (unlikely(!entry_is_table(pmd))) {
+		ok = pmd_trans_huge(pmd) && access_huge(a, pmdp, addr, at, len);
 		goto out;
+	}
 	ptep = &entry_table(pmd)->e[table_index(addr, 1)];
 	/* What does not permit the access needs no lock to fault: the fault looks again. */
 	if (!pte_permits(ptep_get(ptep), a->flags))
@@ -219,11 +246,14 @@ out:
 static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	unsigned int level, ret = 0;
+	pte_t pmd = pte_make(0);
 	ptent_t *pmdp, *ptep;
 
 	uhmm__rcu_read_lock();
 	pmdp = addr < UHMM_TASK_SIZE ? uhmm__pmd_offset(&mm->pgt, addr, &level) : NULL;
-	ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+	ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, &pmd) : NULL;
+	if (pmd_trans_huge(pmd) && pmd.val & PTE_PRESENT)
+		ret = FAULT_FLAG_PROT;
 	if (ptep) {
 		ret = ptep_get(ptep).val & PTE_PRESENT ? FAULT_FLAG_PROT : 0;
 		uhmm__pte_unmap(ptep);
@@ -235,6 +265,7 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			struct uhmm_access *acc)
 {
+	uhmm_vaddr_t oom_at = UINT64_MAX;
 	struct uhmm_access local;
 	uint64_t at = 0;
 	int ret = 0;
@@ -260,6 +291,14 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 		if (flags & FAULT_FLAG_INSTRUCTION)
 			flags |= fault_prot(a->mm, addr);
 		ret = uhmm__user_fault(a->mm, addr, flags);
+		/*
+		 * Linux lets the process run into the fault again, for as long as it takes or until
+		 * somebody is killed. Here once: a driver that was told to fail does so once.
+		 */
+		if (unlikely(ret == UHMM__FAULT_AGAIN)) {
+			ret = oom_at == addr ? -ENOMEM : 0;
+			oom_at = addr;
+		}
 		if (ret)
 			break;
 	}

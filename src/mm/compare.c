@@ -42,7 +42,8 @@ struct page {
 	int device; /* -1: none */
 	uint32_t ref, pins;
 	int32_t map;
-	bool file; /* a page of a file */
+	unsigned int order; /* of the folio */
+	bool file;	    /* a page of a file */
 };
 
 static void differ(struct compare *c, int64_t n, const char *fmt, ...) uhmm_printf(3, 4);
@@ -142,6 +143,7 @@ static void look(struct side *s, pte_t pte, struct page *p)
 	p->pins = ref / UHMM_PIN_BIAS;
 	p->ref = ref % UHMM_PIN_BIAS;
 	p->map = folio_mapcount(f);
+	p->order = folio_order(f);
 	p->file = folio_mapping(f);
 }
 
@@ -188,12 +190,15 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 
 /* ---- pages ---- */
 
-static bool same_state(const struct page *a, const struct page *b)
+/* @order: also how large folios are, which counts of references and mappings show. */
+static bool same_state(const struct page *a, const struct page *b, bool order)
 {
+	bool counts = order || a->order == b->order;
+
 	return a->entry.kind == b->entry.kind && a->entry.write == b->entry.write &&
 	       a->entry.protnone == b->entry.protnone && a->entry.exclusive == b->entry.exclusive &&
-	       a->device == b->device && a->file == b->file && a->ref == b->ref &&
-	       a->map == b->map && a->pins == b->pins;
+	       a->device == b->device && a->file == b->file &&
+	       (!counts || (a->ref == b->ref && a->map == b->map && a->pins == b->pins));
 }
 
 /* What a file has at a page offset: the zero page for what is not in its cache. */
@@ -264,13 +269,31 @@ static bool same_access(struct compare *c, uhmm_vaddr_t addr)
 	       access_class(uhmm__vma_lookup(c->b.mm, addr));
 }
 
+/* Nothing there, or the zero page. */
+static bool is_hole(const struct page *p)
+{
+	return p->entry.kind == ENTRY_NONE || p->entry.kind == ENTRY_ZERO;
+}
+
+/* Whether a fault there may map a huge page. */
+static bool maps_huge(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	const struct uhmm_vma *vma = uhmm__vma_lookup(mm, addr);
+
+	return vma && (vma->flags & UHMM_VM_HUGEPAGE || mm->machine->config.thp == UHMM_THP_ALWAYS);
+}
+
 static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
 			const struct page *a, const struct page *b)
 {
 	int out_a = outcome(pa, a), out_b = outcome(pb, b);
 
-	if (c->what == UHMM_COMPARE_STATE)
-		return same_state(a, b) && out_a == out_b && (out_a || same_content(c, addr, a, b));
+	if (c->what == UHMM_COMPARE_STATE_BUT_HOLES && is_hole(a) && is_hole(b) &&
+	    maps_huge(c->a.mm, addr) && maps_huge(c->b.mm, addr))
+		return true;
+	if (c->what != UHMM_COMPARE_CONTENTS)
+		return same_state(a, b, c->what == UHMM_COMPARE_STATE) && out_a == out_b &&
+		       (out_a || same_content(c, addr, a, b));
 	if (out_a == out_b && (out_a || same_content(c, addr, a, b)))
 		return true;
 	/* Where access itself differs the page was counted with its VMA. */
@@ -475,7 +498,7 @@ static void compare_mms(struct compare *c)
 		}
 		c->a.mm = a;
 		c->b.mm = b;
-		if (c->what == UHMM_COMPARE_STATE)
+		if (c->what != UHMM_COMPARE_CONTENTS)
 			compare_vmas(c);
 		else
 			compare_access(c);
@@ -491,7 +514,8 @@ int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enu
 	struct compare c = { .what = what, .emit = emit, .data = data };
 	int err;
 
-	if ((unsigned int)what > UHMM_COMPARE_CONTENTS || a->config.content != b->config.content)
+	if ((unsigned int)what > UHMM_COMPARE_STATE_BUT_HOLES ||
+	    a->config.content != b->config.content)
 		return -EINVAL;
 	err = side_init(&c.a, a);
 	if (!err)

@@ -15,7 +15,8 @@
  *   KIND   ram, zero (the zero page), device-private, device-exclusive, migration
  *   PERM   what the entry permits: r, w, x; --- for PROT_NONE; what it did, for a migration entry
  *   device which device: the owners of device memory in the order of registration, from 0
- *   BITS   accessed, dirty, exclusive (a migration entry of an exclusive page)
+ *   BITS   accessed, dirty, exclusive (a migration entry of an exclusive page), huge (the pages are
+ *          below one PMD entry)
  *   FOLIO  ref N map N [order N] flags NAME,NAME [anon|file index 0xN] content 0xN[..0xM]: of the
  *          folio that the pages belong to if it is a large one, else the same for all pages of the run,
  *          but for the index, which counts up, and the content: the first 8 bytes of the
@@ -46,6 +47,7 @@ struct run {
 	pte_t pte;	 /* the first */
 	struct uhmm__entry entry;
 	uint64_t content, last_content;
+	bool huge;
 };
 
 static void line(struct dump *d, const char *fmt, ...) uhmm_printf(2, 3);
@@ -149,10 +151,10 @@ static void dump_run(struct dump *d, const struct run *r)
 		snprintf(frame + strlen(frame), sizeof(frame) - strlen(frame),
 			 " content 0x%" PRIx64 "%s", r->content, last);
 	}
-	line(d, "pte 0x%" PRIx64 " npages %" PRIu64 " %s %s%s pfn 0x%" PRIx64 "%s%s%s%s", r->addr,
+	line(d, "pte 0x%" PRIx64 " npages %" PRIu64 " %s %s%s pfn 0x%" PRIx64 "%s%s%s%s%s", r->addr,
 	     r->npages, uhmm__entry_kind_name(e->kind), uhmm__entry_perm(e, perm), node, e->pfn,
 	     e->young ? " accessed" : "", e->dirty ? " dirty" : "",
-	     e->exclusive ? " exclusive" : "", frame);
+	     e->exclusive ? " exclusive" : "", r->huge ? " huge" : "", frame);
 }
 
 static bool same_frame_state(struct uhmm__frame *a, struct uhmm__frame *b, uint64_t distance)
@@ -172,11 +174,11 @@ static bool same_frame_state(struct uhmm__frame *a, struct uhmm__frame *b, uint6
 
 /* Whether the entry at @addr goes on what the run began. */
 static bool run_continues(struct dump *d, const struct run *r, uhmm_vaddr_t addr,
-			  const struct uhmm__entry *e)
+			  const struct uhmm__entry *e, bool huge)
 {
 	const struct uhmm__entry *first = &r->entry;
 
-	if (!r->npages || r->addr + (r->npages << UHMM_PAGE_SHIFT) != addr ||
+	if (!r->npages || huge != r->huge || r->addr + (r->npages << UHMM_PAGE_SHIFT) != addr ||
 	    e->kind != first->kind || e->write != first->write || e->protnone != first->protnone ||
 	    e->exec != first->exec || e->young != first->young || e->dirty != first->dirty ||
 	    e->exclusive != first->exclusive)
@@ -186,6 +188,10 @@ static bool run_continues(struct dump *d, const struct run *r, uhmm_vaddr_t addr
 	if (!e->has_frame || e->pfn != first->pfn + r->npages ||
 	    uhmm__owners_device(&d->owners, e->pfn) != uhmm__owners_device(&d->owners, first->pfn))
 		return false;
+	/* What is exclusive of a huge leaf is the whole. */
+	if (huge)
+		return page_folio(pfn_to_frame(d->m, first->pfn)) ==
+		       page_folio(pfn_to_frame(d->m, e->pfn));
 	return same_frame_state(pfn_to_frame(d->m, first->pfn), pfn_to_frame(d->m, e->pfn),
 				r->npages);
 }
@@ -203,13 +209,13 @@ static void dump_entries(struct dump *d, uhmm_vaddr_t start, uhmm_vaddr_t end)
 		uhmm__entry_decode(d->m, s.pte, &e);
 		if (e.has_frame)
 			uhmm__read_frame(d->m, e.pfn, 0, &content, sizeof(content));
-		if (run_continues(d, &r, s.addr, &e)) {
+		if (run_continues(d, &r, s.addr, &e, s.huge)) {
 			r.npages++;
 			r.last_content = content;
 			continue;
 		}
 		dump_run(d, &r);
-		r = (struct run){ s.addr, 1, s.pte, e, content, content };
+		r = (struct run){ s.addr, 1, s.pte, e, content, content, s.huge };
 	}
 	dump_run(d, &r);
 }

@@ -52,7 +52,7 @@ static int try_make_exclusive(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *owner
 	bool ok;
 
 	/* One that is exclusive already is taken back by this, for whomever it was. */
-	ret = uhmm__get_user_pages(mm, addr, 1, FOLL_WRITE | FOLL_GET, out, NULL);
+	ret = uhmm__get_user_pages(mm, addr, 1, FOLL_WRITE | FOLL_GET | FOLL_SPLIT_PMD, out, NULL);
 	if (ret < 0)
 		return (int)ret;
 	f = page_folio(pfn_to_frame(m, *out));

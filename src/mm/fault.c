@@ -8,8 +8,7 @@
  */
 #include <uhmm/special.h>
 
-#include "mm/large.h"
-#include "mm/mm.h"
+#include "mm/huge.h"
 #include "mm/swap.h"
 #include "mm/zone_device.h"
 
@@ -26,7 +25,7 @@ int uhmm__vm_fault_to_errno(int fault)
  * An anon_vma for the VMA. Under the per-VMA lock mmap_lock is only tried: whoever waits for the VMA
  * may hold it. Models: vmf_anon_prepare().
  */
-static int anon_prepare(struct uhmm__fault *vmf)
+int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_mm *mm = vma->mm;
@@ -43,11 +42,6 @@ static int anon_prepare(struct uhmm__fault *vmf)
 	err = uhmm__anon_vma_prepare(vma);
 	mmap_read_unlock(mm);
 	return err ? VM_FAULT_OOM : 0;
-}
-
-int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
-{
-	return anon_prepare(vmf);
 }
 
 /* Map and lock the entry again. False: it changed, or its table is gone. */
@@ -113,7 +107,7 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
 		return 0;
 	}
-	ret = anon_prepare(vmf);
+	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		return ret;
 	f = uhmm__folio_alloc(m, true);
@@ -192,7 +186,7 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	pte_t entry;
 	int ret;
 
-	ret = anon_prepare(vmf);
+	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		goto out;
 	new = uhmm__folio_alloc(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
@@ -314,12 +308,27 @@ static int uffd_wp_marker(struct uhmm__fault *vmf)
 	return 0;
 }
 
+static int handle_pte_fault(struct uhmm__fault *vmf);
+
+/* No page table: a huge page is there, or may come there; else one page as usual. */
+static int pmd_fault(struct uhmm__fault *vmf, pte_t pmd)
+{
+	int ret = uhmm__huge_fault(vmf, pmd);
+
+	if (ret != VM_FAULT_FALLBACK)
+		return ret;
+	/* A leaf that was split: the entry of the page has to be looked at. */
+	return pte_none(pmd) ? do_pte_missing(vmf) : handle_pte_fault(vmf);
+}
+
 /* Models: handle_pte_fault(). */
 static int handle_pte_fault(struct uhmm__fault *vmf)
 {
-	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, NULL);
-	if (!vmf->pte)
-		return do_pte_missing(vmf);
+	pte_t pmd;
+
+	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
+	if (unlikely(!vmf->pte))
+		return pmd_fault(vmf, pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (pte_none(vmf->orig_pte)) {

@@ -319,7 +319,7 @@ void uhmm__vma_set_file(struct uhmm_vma *vma, struct uhmm_file *file)
 		uhmm_file_get(file);
 }
 
-void uhmm__vma_link_file(struct uhmm_vma *vma)
+void uhmm__vma_link_file(struct uhmm_vma *vma, struct uhmm_vma *prev)
 {
 	struct uhmm__mapping *mapping;
 
@@ -327,7 +327,7 @@ void uhmm__vma_link_file(struct uhmm_vma *vma)
 		return;
 	mapping = &vma->file->mapping;
 	uhmm__down_write(&mapping->i_mmap_rwsem);
-	uhmm__vma_i_mmap_insert(vma);
+	uhmm__vma_i_mmap_insert(vma, prev);
 	uhmm__up_write(&mapping->i_mmap_rwsem);
 }
 

@@ -104,8 +104,11 @@ void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t
 
 /* The file's VMA, with a reference to the file. Before it is linked. */
 void uhmm__vma_set_file(struct uhmm_vma *vma, struct uhmm_file *file);
-/* Into and out of the file's interval tree; also for VMAs without a file, and twice. */
-void uhmm__vma_link_file(struct uhmm_vma *vma);
+/*
+ * Into and out of the file's interval tree; also for VMAs without a file, and twice. @prev: the VMA of
+ * the same part of the file that it comes next after; NULL: it comes after all of them.
+ */
+void uhmm__vma_link_file(struct uhmm_vma *vma, struct uhmm_vma *prev);
 void uhmm__vma_put_file(struct uhmm_vma *vma);
 
 #endif /* UHMM_MM_FILE_H */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* fork: VMAs and page tables. Models: dup_mmap() and mm/memory.c:copy_page_range(). */
-#include "mm/mm.h"
+#include "mm/file.h"
+#include "mm/huge.h"
 #include "mm/swap.h"
 
 /*
@@ -171,6 +172,23 @@ static void write_protect_seq_step(struct uhmm_mm *mm)
 	atomic_fetch_add_explicit(&mm->write_protect_seq, 1, memory_order_seq_cst);
 }
 
+/* The part under one PMD entry. 0 or -ENOMEM. Models: copy_pmd_range(). */
+static int copy_pmd(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *pmdp, uhmm_vaddr_t addr,
+		    uhmm_vaddr_t end)
+{
+	pte_t pmd = pmdp_get(pmdp);
+
+	if (pte_none(pmd))
+		return 0;
+	if (unlikely(pmd_is_leaf(pmd))) {
+		int err = uhmm__copy_huge_pmd(dst, src, pmdp, addr);
+
+		if (err != -EAGAIN)
+			return err;
+	}
+	return copy_pte_range(dst, src, pmdp, addr, end);
+}
+
 /* Models: copy_page_range(). */
 static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 {
@@ -191,8 +209,8 @@ static int copy_page_range(struct uhmm_vma *dst, struct uhmm_vma *src)
 		ptent_t *pmdp = uhmm__pmd_offset(&src->mm->pgt, addr, &level);
 
 		next = level_addr_end(addr, src->end, level);
-		if (pmdp && !pte_none(pmdp_get(pmdp)))
-			err = copy_pte_range(dst, src, pmdp, addr, next);
+		if (pmdp)
+			err = copy_pmd(dst, src, pmdp, addr, next);
 		uhmm__cond_resched();
 	}
 	if (cow) {
@@ -224,6 +242,8 @@ static int dup_vma(struct uhmm_mm *mm, struct uhmm_vma *src)
 		if (err)
 			goto fail;
 	}
+	/* rmap walks come to the child right after its parent. */
+	uhmm__vma_link_file(vma, src);
 	err = uhmm__vma_link(vma);
 	if (err)
 		goto fail;

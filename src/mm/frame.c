@@ -224,7 +224,11 @@ static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 		struct block *b = &fr->blocks[i];
 
 		b->free[pcp->pfn[k] % BLOCK_FRAMES / 64] |= BIT(pcp->pfn[k] % 64);
-		block_set_free(fr, i, b->nr_free + 1);
+		/* Most frames do not change the list that their block is on. */
+		if (likely(b->nr_free && b->nr_free < BLOCK_FRAMES - 1))
+			b->nr_free++;
+		else
+			block_set_free(fr, i, b->nr_free + 1);
 	}
 	uhmm__spin_unlock(&fr->zone);
 	memmove(pcp->pfn, pcp->pfn + n, (pcp->nr - n) * sizeof(*pcp->pfn));
@@ -436,16 +440,17 @@ static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 /* ---- freeing ---- */
 
 /* What must hold of a folio whose last reference is gone. */
-static void check_free(struct uhmm_machine *m, struct uhmm__frame *f)
+static void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
 	const uint32_t bad =
 		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
-	if (likely(!(load_relaxed(&f->flags) & bad) && !folio_mapcount(f) &&
-		   !load_relaxed(&f->mapcount)))
+	if (likely(!(flags & (bad | FOLIO_ORDER_MASK)) && !load_relaxed(&f->mapcount)))
+		return;
+	if (!(flags & bad) && !folio_mapcount(f) && !load_relaxed(&f->mapcount))
 		return;
 	uhmm__report(m, UHMM_REPORT_BUG, "bad folio freed: pfn %#lx flags %#x mapcount %d",
-		     (unsigned long)frame_pfn(m, f), load_relaxed(&f->flags), folio_mapcount(f));
+		     (unsigned long)frame_pfn(m, f), flags, folio_mapcount(f));
 }
 
 /* The tails of a folio that is about to be free. */
@@ -467,16 +472,16 @@ static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
 }
 
 /* Forget whose it was. True: RAM, which goes to a free list. */
-static bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
+uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
-	check_free(m, f);
+	check_free(m, f, flags);
 	uhmm__lock_forget(m, &f->flags);
 	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
-	if (unlikely(folio_test_large(f)))
+	if (unlikely(flags & FOLIO_ORDER_MASK))
 		retire_tails(m, f);
-	if (folio_is_zone_device(f)) {
+	if (flags & FOLIO_TAIL_FLAGS) {
 		uhmm__free_zone_device_folio(m, f);
 		return false;
 	}
@@ -497,7 +502,7 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	unsigned int order = folio_order(f);
 	struct uhmm__cpu *cpu;
 
-	if (!folio_retire(m, f))
+	if (!folio_retire(m, f, load_relaxed(&f->flags)))
 		return;
 	if (unlikely(order)) {
 		run_free(m, frame_pfn(m, f), order);
@@ -520,10 +525,11 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned
 
 		for (unsigned int i = 0; i < n; i++) {
 			struct uhmm__frame *f = &m->vmemmap[indices[i]];
+			uint32_t flags = load_relaxed(&f->flags);
 
-			if (unlikely(folio_test_large(f)))
+			if (unlikely(flags & FOLIO_ORDER_MASK))
 				uhmm__folio_free(m, f);
-			else if (folio_retire(m, f))
+			else if (folio_retire(m, f, flags))
 				ram[nr_ram++] = indices[i];
 		}
 		uhmm__spin_lock(&cpu->local);

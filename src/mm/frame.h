@@ -134,6 +134,12 @@ uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f)
 	return flags_order(load_relaxed(&f->flags));
 }
 
+/* Whether a page, head or tail, is one of several. */
+uhmm_always_inline bool page_in_large(struct uhmm__frame *page)
+{
+	return load_relaxed(&page->flags) & FOLIO_ORDER_MASK;
+}
+
 uhmm_always_inline bool folio_test_large(struct uhmm__frame *f)
 {
 	return load_relaxed(&f->flags) & FOLIO_ORDER_MASK;

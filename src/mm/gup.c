@@ -15,6 +15,7 @@
  * At least one of the two sees what the other did, whatever the order (museum M11).
  */
 #include "mm/gup.h"
+#include "mm/huge.h"
 #include "mm/zone_device.h"
 
 /* How a look at an entry ended. Private: never an errno. */
@@ -87,8 +88,11 @@ static bool vma_permits(const struct uhmm_vma *vma, unsigned int flags)
 	return vma->flags & UHMM_VM_READ;
 }
 
-/* Whether the page of an entry may be had as it is. Context: PTL. */
-static enum follow follow_present(struct uhmm_vma *vma, pte_t pte, unsigned int flags,
+/*
+ * Whether the page of an entry may be had as it is. @huge: the entry is part of a huge leaf, whose
+ * first page tells whether all are exclusive. Context: PTL.
+ */
+static enum follow follow_present(struct uhmm_vma *vma, pte_t pte, bool huge, unsigned int flags,
 				  uhmm_pfn_t *pfn)
 {
 	struct uhmm_machine *m = vma->mm->machine;
@@ -101,10 +105,37 @@ static enum follow follow_present(struct uhmm_vma *vma, pte_t pte, unsigned int 
 	if (!page && pte_pfn(pte) != m->zero_pfn)
 		return FOLLOW_NO_PAGE;
 	*pfn = pte_pfn(pte);
-	if (!pte_write(pte) && must_unshare(vma, flags, pfn_to_frame(m, *pfn)))
+	page = pfn_to_frame(m, *pfn);
+	if (!pte_write(pte) && must_unshare(vma, flags, huge ? page_folio(page) : page))
 		return FOLLOW_UNSHARE;
 	grab(m, *pfn, flags);
 	return FOLLOW_OK;
+}
+
+/*
+ * A huge leaf. False: it is none any more, or was split since pages are wanted. Models: the huge part
+ * of follow_pmd_mask(), follow_huge_pmd().
+ */
+static bool follow_huge(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *pmdp, unsigned int flags,
+			uhmm_pfn_t *pfn, enum follow *ret)
+{
+	struct uhmm__spinlock *ptl;
+	pte_t pmd;
+
+	if (flags & FOLL_SPLIT_PMD && pmd_trans_huge(pmdp_get(pmdp))) {
+		uhmm__split_huge_pmd(vma, pmdp, addr, false);
+		return false;
+	}
+	ptl = uhmm__pmd_leaf_lock(pmdp);
+	if (!ptl)
+		return false;
+	pmd = ptep_get(pmdp);
+	*ret = FOLLOW_FAULT;
+	if (pmd_trans_huge(pmd))
+		*ret = follow_present(vma, pmd_page_entry(pmd, table_index(addr, 1)), true, flags,
+				      pfn);
+	uhmm__spin_unlock(ptl);
+	return true;
 }
 
 /* Models: follow_page_pte(). */
@@ -117,13 +148,16 @@ static enum follow follow_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned
 	ptent_t *pmdp = uhmm__pmd_offset(&vma->mm->pgt, addr, &level), *ptep;
 	pte_t pte;
 
+	if (pmdp && unlikely(pmd_is_leaf(pmdp_get(pmdp))) &&
+	    follow_huge(vma, addr, pmdp, flags, pfn, &ret))
+		return ret;
 	ptep = pmdp ? uhmm__pte_offset_map_lock(pmdp, addr, &ptl) : NULL;
 	if (!ptep)
 		return FOLLOW_FAULT;
 	uhmm__count(UHMM_CNT_READ_PTE);
 	pte = ptep_get(ptep);
 	if (pte_present(pte))
-		ret = follow_present(vma, pte, flags, pfn);
+		ret = follow_present(vma, pte, false, flags, pfn);
 	uhmm__pte_unmap_unlock(ptep, ptl);
 	return ret;
 }
@@ -214,6 +248,11 @@ int64_t uhmm__get_user_pages_unlocked(struct uhmm_mm *mm, uhmm_vaddr_t start, ui
 
 /* ---- the fast way ---- */
 
+static void put_fast(struct uhmm_machine *m, struct uhmm__frame *f, unsigned int flags)
+{
+	folio_put_refs(m, f, flags & FOLL_PIN ? UHMM_PIN_BIAS : 1);
+}
+
 /*
  * Whether a folio may be pinned without a look at its VMA: not one of a regular file that is to be
  * written for long. Such folios alone are neither anonymous nor swap-backed. Models:
@@ -226,8 +265,12 @@ static bool folio_allowed(struct uhmm__frame *f, unsigned int flags)
 	return (flags & all) != all || folio_test_anon(f) || folio_test(f, PG_SWAPBACKED);
 }
 
-/* A page by a lockless look at its entry. Models: the loop of gup_fast_pte_range(). */
-static bool grab_fast(struct uhmm_machine *m, ptent_t *ptep, unsigned int flags, uhmm_pfn_t *pfn)
+/*
+ * A page by a lockless look at its entry, in the table that @pmd points to. Models: the loop of
+ * gup_fast_pte_range().
+ */
+static bool grab_fast(struct uhmm_machine *m, ptent_t *pmdp, pte_t pmd, ptent_t *ptep,
+		      unsigned int flags, uhmm_pfn_t *pfn)
 {
 	pte_t pte = ptep_get(ptep);
 	struct uhmm__frame *page, *f;
@@ -239,6 +282,11 @@ static bool grab_fast(struct uhmm_machine *m, ptent_t *ptep, unsigned int flags,
 	f = page_folio(page);
 	if (!folio_try_get(f))
 		return false;
+	/* Split meanwhile. */
+	if (unlikely(page_folio(page) != f)) {
+		folio_put(m, f);
+		return false;
+	}
 	*pfn = pte_pfn(pte);
 	if (flags & FOLL_PIN) {
 		if (flags & FOLL_LONGTERM && folio_is_device_coherent(f)) {
@@ -249,10 +297,11 @@ static bool grab_fast(struct uhmm_machine *m, ptent_t *ptep, unsigned int flags,
 	}
 	/* Of picture 1 the barrier: the entry is read after the count was raised. */
 	atomic_thread_fence(memory_order_seq_cst);
-	if (pte_same(pte, ptep_get(ptep)) && folio_allowed(f, flags) &&
-	    (pte_write(pte) || !must_unshare(NULL, flags, page)))
+	/* The table, too: a collapse takes it out first and then looks at the counts. */
+	if (pte_same(pte, ptep_get(ptep)) && pte_same(pmd, pmdp_get(pmdp)) &&
+	    folio_allowed(f, flags) && (pte_write(pte) || !must_unshare(NULL, flags, page)))
 		return true;
-	uhmm__gup_put(m, *pfn, flags);
+	put_fast(m, f, flags);
 	return false;
 }
 
@@ -271,12 +320,13 @@ uint64_t uhmm__gup_fast(struct uhmm_mm *mm, uhmm_vaddr_t start, uint64_t npages,
 		uhmm_vaddr_t addr = start + (n << UHMM_PAGE_SHIFT);
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level), *ptep;
+		pte_t pmd;
 
-		ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+		ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, &pmd) : NULL;
 		if (!ptep)
 			break;
 		uhmm__count(UHMM_CNT_READ_PTE);
-		ok = grab_fast(mm->machine, ptep, flags, &pages[n]);
+		ok = grab_fast(mm->machine, pmdp, pmd, ptep, flags, &pages[n]);
 		uhmm__pte_unmap(ptep);
 		n += ok;
 	}

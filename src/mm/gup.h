@@ -20,6 +20,7 @@ enum {
 	FOLL_PIN = 1 << 17,
 	FOLL_TRIED = 1 << 18,	   /* the lock was dropped once: do not drop it again */
 	FOLL_UNLOCKABLE = 1 << 19, /* a fault may drop mmap_lock */
+	FOLL_SPLIT_PMD = 1 << 20,  /* a huge leaf becomes a table */
 };
 
 /**

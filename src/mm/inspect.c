@@ -16,25 +16,35 @@ void uhmm__scan_init(struct uhmm__scan *s, struct uhmm__pgtable *pgt, uhmm_vaddr
 	*s = (struct uhmm__scan){ .pgt = pgt, .next = start, .end = end };
 }
 
-/* The PTE table of s->next; moves on over what has none. NULL at the end. */
-static struct uhmm__table *scan_table(struct uhmm__scan *s)
+/*
+ * The PTE table of s->next, or a huge leaf in s->leaf; moves on over what has none. False at the end.
+ */
+static bool scan_table(struct uhmm__scan *s)
 {
+	s->leaf = pte_make(0);
 	while (s->next < s->end) {
 		struct uhmm__table *tb = s->pgt->pgd;
 		unsigned int level = 4;
+		pte_t e = pte_make(0);
 
 		for (; level > 1; level--) {
-			pte_t e = pte_make(load_acquire(&tb->e[table_index(s->next, level)]));
+			e = pte_make(load_acquire(&tb->e[table_index(s->next, level)]));
 
 			if (!entry_is_table(e))
 				break;
 			tb = entry_table(e);
 		}
-		if (level == 1)
-			return tb;
+		if (level == 1) {
+			s->pte_table = tb;
+			return true;
+		}
+		if (level == 2 && pmd_is_leaf(e)) {
+			s->leaf = e;
+			return true;
+		}
 		s->next = (s->next & LEVEL_MASK(level)) + LEVEL_SIZE(level);
 	}
-	return NULL;
+	return false;
 }
 
 bool uhmm__scan_next(struct uhmm__scan *s)
@@ -42,17 +52,18 @@ bool uhmm__scan_next(struct uhmm__scan *s)
 	while (s->next < s->end) {
 		unsigned int i;
 
-		if (!s->pte_table) {
-			s->pte_table = scan_table(s);
-			if (!s->pte_table)
-				return false;
-		}
+		if (!s->pte_table && pte_none(s->leaf) && !scan_table(s))
+			return false;
 		i = table_index(s->next, 1);
 		s->addr = s->next;
-		s->pte = pte_make(load_acquire(&s->pte_table->e[i]));
+		s->huge = !s->pte_table;
+		s->pte = s->huge ? pmd_page_entry(s->leaf, i)
+				 : pte_make(load_acquire(&s->pte_table->e[i]));
 		s->next += UHMM_PAGE_SIZE;
-		if (i == UHMM_PTRS_PER_TABLE - 1)
+		if (i == UHMM_PTRS_PER_TABLE - 1) {
 			s->pte_table = NULL;
+			s->leaf = pte_make(0);
+		}
 		if (!pte_none(s->pte))
 			return true;
 	}
@@ -101,6 +112,14 @@ static void decode_leaf(pte_t pte, struct uhmm__entry *e)
 	e->pfn = leaf_pfn(pte);
 }
 
+/* The zero page, or a page of the huge one. */
+static bool is_zero(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm_pfn_t huge = load_relaxed(&m->huge_zero_pfn);
+
+	return pfn == m->zero_pfn || (huge && pfn - huge < UHMM_PTRS_PER_TABLE);
+}
+
 void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e)
 {
 	*e = (struct uhmm__entry){ .kind = ENTRY_NONE };
@@ -111,7 +130,7 @@ void uhmm__entry_decode(struct uhmm_machine *m, pte_t pte, struct uhmm__entry *e
 		return;
 	}
 	e->pfn = pte_pfn(pte);
-	e->kind = e->pfn == m->zero_pfn ? ENTRY_ZERO : ENTRY_PAGE;
+	e->kind = is_zero(m, e->pfn) ? ENTRY_ZERO : ENTRY_PAGE;
 	if (pte.val & PTE_SPECIAL)
 		e->kind = ENTRY_SPECIAL;
 	e->has_frame = e->kind == ENTRY_PAGE;

@@ -14,6 +14,8 @@ struct uhmm__scan {
 	struct uhmm__pgtable *pgt;
 	uhmm_vaddr_t addr; /* of the entry found */
 	pte_t pte;
+	bool huge;  /* .pte stands for a page of a huge leaf */
+	pte_t leaf; /* of .next if it is one, else none */
 	uhmm_vaddr_t next, end;
 	struct uhmm__table *pte_table; /* of .next, or NULL if it must be looked up */
 };
@@ -21,7 +23,7 @@ struct uhmm__scan {
 /* Context: mmap_lock held, which keeps the tables, or nobody else inside the library. */
 void uhmm__scan_init(struct uhmm__scan *s, struct uhmm__pgtable *pgt, uhmm_vaddr_t start,
 		     uhmm_vaddr_t end);
-/* The next PTE that is not none, in .addr and .pte. False at the end. */
+/* The next PTE that is not none, or page of a huge leaf, in .addr and .pte. False at the end. */
 bool uhmm__scan_next(struct uhmm__scan *s);
 
 /* ---- what an entry is ---- */

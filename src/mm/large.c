@@ -194,13 +194,16 @@ void uhmm__large_add_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struc
 	atomic_fetch_add_explicit(&page->mapcount, 1, memory_order_relaxed);
 }
 
-void uhmm__large_remove_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm)
+struct uhmm__frame *uhmm__large_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
+	struct uhmm__frame *f = page_folio(page);
 	bool last = atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed) == 1;
 
 	uhmm__large_mapcount_sub(f, mm, 1);
-	if (last)
-		uhmm__deferred_split_check(mm->machine, f);
+	/* This page is not mapped any more; if another is, the folio is so in part. */
+	if (last && folio_mapped(f) && !folio_entire_mapcount(f))
+		uhmm__deferred_split_queue(mm->machine, f);
+	return f;
 }
 
 void uhmm__folio_add_anon_rmap_pmd(struct uhmm__frame *f, struct uhmm_mm *mm, bool exclusive)
@@ -295,11 +298,16 @@ static bool partially_mapped(struct uhmm__frame *f)
 
 void uhmm__deferred_split_check(struct uhmm_machine *m, struct uhmm__frame *f)
 {
+	if (partially_mapped(f))
+		uhmm__deferred_split_queue(m, f);
+}
+
+void uhmm__deferred_split_queue(struct uhmm_machine *m, struct uhmm__frame *f)
+{
 	struct uhmm__deferred *d = m->deferred;
 	uint32_t pfn = (uint32_t)frame_pfn(m, f);
 
-	if (folio_order(f) < 2 || folio_is_zone_device(f) || !folio_test_anon(f) ||
-	    !partially_mapped(f))
+	if (folio_order(f) < 2 || folio_is_zone_device(f) || !folio_test_anon(f))
 		return;
 	uhmm__spin_lock(&d->lock);
 	if (!is_queued(m, d, pfn)) {

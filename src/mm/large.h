@@ -36,9 +36,11 @@ bool uhmm__large_can_reuse(struct uhmm__frame *f);
 int uhmm__deferred_init(struct uhmm_machine *m);
 void uhmm__deferred_exit(struct uhmm_machine *m);
 /*
- * An entry of a large folio went away: if some of its pages are mapped and some are not, it is worth
- * splitting when RAM gets short. Models: the end of __folio_remove_rmap(), deferred_split_folio().
+ * A large folio of which some pages are mapped and some are not is worth splitting when RAM gets
+ * short. Models: deferred_split_folio().
  */
+void uhmm__deferred_split_queue(struct uhmm_machine *m, struct uhmm__frame *f);
+/* The same if it is one. Models: the end of __folio_remove_rmap(). */
 void uhmm__deferred_split_check(struct uhmm_machine *m, struct uhmm__frame *f);
 /* Context: the folio is frozen or being freed. Models: folio_unqueue_deferred_split(). */
 void uhmm__deferred_split_unqueue(struct uhmm_machine *m, struct uhmm__frame *f);

@@ -109,7 +109,12 @@ static void free_dead(struct uhmm_machine *m, const uint32_t *dead, unsigned int
 	uhmm__folios_free(m, dead, nr);
 }
 
-uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool lazyfree)
+/*
+ * @lazyfree: into the batch of MADV_FREE. @at_once: a large folio does not wait, nor do those before
+ * it.
+ */
+uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool lazyfree,
+				  bool at_once)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct lru_batches *batches = cpu->lru;
@@ -121,7 +126,7 @@ uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f,
 	nr = load_relaxed(&b->nr);
 	b->pfn[nr++] = frame_index(m, f);
 	store_relaxed(&b->nr, nr);
-	if (unlikely(nr == BATCH))
+	if (unlikely(nr == BATCH || at_once))
 		nr_dead = batch_move(m, b, lazyfree, dead);
 	uhmm__spin_unlock(&cpu->local);
 	if (unlikely(nr_dead))
@@ -131,13 +136,13 @@ uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f,
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	folio_get(f);
-	batch_add(m, f, false);
+	batch_add(m, f, false, folio_test_large(f));
 }
 
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	store_relaxed(&f->refcount, 2);
-	batch_add(m, f, false);
+	batch_add(m, f, false, false);
 }
 
 void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
@@ -145,7 +150,7 @@ void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
 	if (!folio_test_anon(f) || !folio_test(f, PG_SWAPBACKED) || !folio_test(f, PG_LRU))
 		return;
 	folio_get(f);
-	batch_add(m, f, true);
+	batch_add(m, f, true, folio_test_large(f));
 }
 
 void uhmm__lru_add_drain(struct uhmm_machine *m)

@@ -27,7 +27,7 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 		c->nr_cpus = 2;
 	if (c->nr_cpus > UHMM_MAX_CPUS || (unsigned int)c->content > UHMM_CONTENT_BYTES ||
 	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
-	    (unsigned int)c->swap > UHMM_SWAP_DISK ||
+	    (unsigned int)c->thp > UHMM_THP_NEVER || (unsigned int)c->swap > UHMM_SWAP_DISK ||
 	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN ||
 	    (unsigned int)c->device_private_write > UHMM_DEVICE_WRITE_FAULTS)
 		return -EINVAL;

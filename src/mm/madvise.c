@@ -2,6 +2,7 @@
 /* madvise and populating. Models: mm/madvise.c, and mm/gup.c:faultin_page_range(). */
 #include <sys/mman.h>
 
+#include "mm/huge.h"
 #include "mm/swap.h"
 
 #ifndef MADV_POPULATE_READ
@@ -41,6 +42,11 @@ static int populate_page(struct uhmm_mm *mm, struct uhmm_vma **vmap, uhmm_vaddr_
 		if (ptep) {
 			pte = ptep_get(ptep);
 			uhmm__pte_unmap(ptep);
+		} else if (pmdp) {
+			/* Rights are the same for all of a huge leaf. */
+			pte = pmdp_get(pmdp);
+			if (!pmd_trans_huge(pte))
+				pte = pte_make(0);
 		}
 		if (pte_present(pte) && !pte_protnone(pte) && (!write || pte_write(pte)))
 			return 0;
@@ -205,13 +211,66 @@ static void free_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep)
 	uhmm__folio_mark_lazyfree(m, f);
 }
 
+/* A huge leaf, all of it. Context: PMD lock. Models: the end of madvise_free_huge_pmd(). */
+static void free_huge(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *pmdp,
+		      struct uhmm__frame *f)
+{
+	pte_t pmd = ptep_get(pmdp);
+
+	if (folio_mapcount(f) != 1 || !forget_copies(g->mm->machine, f))
+		return;
+	if (pte_young(pmd) || pte_dirty(pmd)) {
+		set_pte(pmdp, pte_clear_bits(pmd, PTE_ACCESSED | PTE_DIRTY));
+		gather_widen(g, addr);
+		gather_widen(g, addr + UHMM_PMD_SIZE - UHMM_PAGE_SIZE);
+	}
+	uhmm__folio_mark_lazyfree(g->mm->machine, f);
+}
+
+/*
+ * A huge leaf; in part only after its folio was split. False: there is a table now. Models:
+ * madvise_free_huge_pmd().
+ */
+static bool free_pmd(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	struct uhmm_machine *m = g->mm->machine;
+	struct uhmm__spinlock *ptl = uhmm__pmd_leaf_lock(pmdp);
+	struct uhmm__frame *f;
+	pte_t pmd;
+
+	if (!ptl)
+		return false;
+	pmd = ptep_get(pmdp);
+	f = pmd_trans_huge(pmd) ? pmd_folio(m, pmd) : NULL;
+	if (!f || folio_is_zone_device(f) || uhmm__large_mapped_shared(f) ||
+	    end - addr == UHMM_PMD_SIZE) {
+		if (f && !folio_is_zone_device(f))
+			free_huge(g, addr, pmdp, f);
+		uhmm__spin_unlock(ptl);
+		return true;
+	}
+	if (!folio_trylock(f)) {
+		uhmm__spin_unlock(ptl);
+		return true;
+	}
+	folio_get(f);
+	uhmm__spin_unlock(ptl);
+	(void)uhmm__split_folio(m, f);
+	folio_unlock(m, f);
+	folio_put(m, f);
+	return false;
+}
+
 /* Models: madvise_free_pte_range(). */
 static void free_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t addr,
 			   uhmm_vaddr_t end)
 {
 	struct uhmm__spinlock *ptl;
-	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl), *ptep = start_pte;
+	ptent_t *start_pte, *ptep;
 
+	if (unlikely(pmd_is_leaf(pmdp_get(pmdp))) && free_pmd(g, pmdp, addr, end))
+		return;
+	start_pte = ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
 	if (!start_pte)
 		return;
 	uhmm__count_n(UHMM_CNT_READ_PTE, (end - addr) >> UHMM_PAGE_SHIFT);
@@ -257,8 +316,11 @@ static int advise_dontneed_free(struct uhmm__gather *g, struct uhmm_vma *vma, uh
 		return -EINVAL;
 	if (advice == MADV_FREE)
 		advise_free(g, vma, start, end);
-	else
+	else {
+		/* Tables that this empties are freed as well. */
+		g->reclaim_pt = true;
 		uhmm__zap_range(g, vma, start, end);
+	}
 	return 0;
 }
 
@@ -414,9 +476,9 @@ static int check_advice(int advice)
 	static const int known[] = {
 		MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE,		  MADV_WILLNEED,
 		MADV_REMOVE,   MADV_POPULATE_READ,   MADV_POPULATE_WRITE, MADV_COLD,
-		MADV_PAGEOUT,  MADV_GUARD_INSTALL,   MADV_GUARD_REMOVE
+		MADV_PAGEOUT,  MADV_GUARD_INSTALL,   MADV_GUARD_REMOVE,	  MADV_COLLAPSE
 	};
-	static const int not_modelled[] = { MADV_COLLAPSE, MADV_HWPOISON, MADV_SOFT_OFFLINE };
+	static const int not_modelled[] = { MADV_HWPOISON, MADV_SOFT_OFFLINE };
 	uint64_t set, clear;
 
 	if (advice_flags(advice, &set, &clear))
@@ -443,6 +505,8 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 		return err;
 	if (advice == MADV_POPULATE_READ || advice == MADV_POPULATE_WRITE)
 		err = populate(mm, addr, addr + n, advice == MADV_POPULATE_WRITE);
+	else if (advice == MADV_COLLAPSE)
+		err = uhmm__madvise_collapse(mm, addr, addr + n);
 	else
 		err = advise_range(mm, addr, addr + n, advice);
 	uhmm__exit_to_user();

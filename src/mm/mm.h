@@ -249,8 +249,8 @@ static inline uhmm_vaddr_t vma_anon_address(const struct uhmm_vma *vma, uint64_t
 
 /* Bits of a present entry of such a VMA. Models: vma_set_page_prot(). */
 uint64_t uhmm__vm_page_prot(const struct uhmm_file *file, uint64_t flags);
-/* Into and out of its file's tree. Context: i_mmap_rwsem for writing. */
-void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma);
+/* Into its file's tree, behind @prev or by offset, and out. Context: i_mmap_rwsem for writing. */
+void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma, struct uhmm_vma *prev);
 void uhmm__vma_i_mmap_remove(struct uhmm_vma *vma);
 /* Context of all below: mmap_lock held for writing; for the finders any. */
 struct uhmm_vma *uhmm__find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr);
@@ -338,6 +338,7 @@ struct uhmm__gather {
 	bool keep_cows;		 /* anonymous pages stay. Models: zap_details.skip_cows */
 	bool file;		 /* the VMA has one: dirty entries must be heard of */
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
+	bool reclaim_pt;	 /* free the tables of whole parts as well */
 	bool drop_markers;	 /* guard regions go, too: the VMA does */
 	unsigned int nr_batches;
 	struct uhmm__gather_batch *batches;
@@ -405,17 +406,15 @@ void uhmm__folio_add_new_anon_rmap_ptes(struct uhmm__frame *f, struct uhmm_vma *
 					uhmm_vaddr_t addr);
 
 void uhmm__large_add_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
-void uhmm__large_remove_rmap(struct uhmm__frame *f, struct uhmm__frame *page, struct uhmm_mm *mm);
+struct uhmm__frame *uhmm__large_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm);
 
 /* One more PTE of @mm maps a page of an anonymous folio, and one less. Context: PTL. */
 static inline void folio_add_anon_rmap(struct uhmm__frame *page, struct uhmm_mm *mm, bool exclusive)
 {
-	struct uhmm__frame *f = page_folio(page);
-
-	if (unlikely(folio_test_large(f)))
-		uhmm__large_add_rmap(f, page, mm);
+	if (unlikely(page_in_large(page)))
+		uhmm__large_add_rmap(page_folio(page), page, mm);
 	else
-		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+		atomic_fetch_add_explicit(&page->mapcount, 1, memory_order_relaxed);
 	if (exclusive)
 		folio_set(page, PG_ANON_EXCLUSIVE);
 }
@@ -426,14 +425,13 @@ static inline void folio_add_file_rmap(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
 
-static inline void folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
+/* Returns: the folio. */
+static inline struct uhmm__frame *folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
-	struct uhmm__frame *f = page_folio(page);
-
-	if (unlikely(folio_test_large(f)))
-		uhmm__large_remove_rmap(f, page, mm);
-	else
-		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
+	if (unlikely(page_in_large(page)))
+		return uhmm__large_remove_rmap(page, mm);
+	atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed);
+	return page;
 }
 
 /* One more PMD entry maps a folio, and one less. Context: PMD lock. */
@@ -458,6 +456,14 @@ static inline bool folio_try_share_anon_rmap(struct uhmm__frame *page)
  * stays. Context: folio locked, no PTL. Models: try_to_migrate().
  */
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
+/* The same before a split of the folio: huge leaves become tables. @held: as below. */
+void uhmm__try_to_migrate_split(struct uhmm_machine *m, struct uhmm__frame *f,
+				struct uhmm__anon_vma **held);
+/* After a split: map a page again where the folio was; @zero_page: if it has zeroes by the zero page. */
+void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
+			    struct uhmm__anon_vma **held);
+/* Tables of migration entries for each PMD entry that stands for a folio. Context: folio locked. */
+void uhmm__split_pmd_migration_entries(struct uhmm__frame *f);
 /* Replace every mapping of a locked, broken folio by a hardware-poison entry. Models: try_to_unmap(). */
 void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
@@ -517,6 +523,8 @@ enum {
 	VM_FAULT_RETRY = 1 << 4,     /* the lock was dropped */
 	VM_FAULT_COMPLETED = 1 << 5, /* done, and the lock was dropped */
 	VM_FAULT_WOULD_WAIT = 1 << 6,
+	VM_FAULT_FALLBACK = 1 << 7,   /* no huge page: go on with pages; inside mm only */
+	VM_FAULT_DRIVER_OOM = 1 << 8, /* with OOM: the owner of a device page had no memory */
 	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
 };
 
@@ -537,12 +545,15 @@ struct uhmm__fault {
 int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags);
 /* 0 or -ENOMEM, -EFAULT as vm_fault_to_errno(). */
 int uhmm__vm_fault_to_errno(int fault);
+/* Call the owner of a device page; its folio is locked and referenced. @pte: mapped by a PTE. */
+int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
 /* Fault on an entry that is not present; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
 /* No entry yet, in a VMA with a file. Models: do_fault(). */
 int uhmm__do_file_fault(struct uhmm__fault *vmf);
 /* A write to a read-only entry of a shared mapping; entered with the entry mapped and locked. */
 int uhmm__wp_page_shared(struct uhmm__fault *vmf, struct uhmm__frame *f);
+/* An anon_vma for the VMA: 0 or VM_FAULT_*. Models: vmf_anon_prepare(). */
 int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf);
 /*
  * A write to a page that is mapped read-only. Entered with the entry mapped and locked, and the same
@@ -561,7 +572,12 @@ bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t 
 int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason);
 /* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
 bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
-/* A fault by a running process. 0, a signal, or -ENOMEM. Models: do_user_addr_fault(). */
+/* From uhmm__user_fault(): a device's driver had no memory, and the access may come again. */
+enum { UHMM__FAULT_AGAIN = -10000 };
+/*
+ * A fault by a running process. 0, a signal, -ENOMEM, or UHMM__FAULT_AGAIN.
+ * Models: do_user_addr_fault().
+ */
 int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */
 static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t pte)

@@ -2,7 +2,7 @@
 /* mprotect. Models: mm/mprotect.c. */
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 #ifndef PROT_SEM
 #define PROT_SEM 0x8
@@ -134,6 +134,40 @@ static uint64_t change_pte_range(struct uhmm__gather *g, struct uhmm_vma *vma, p
 	return changed;
 }
 
+/*
+ * A huge leaf. Returns: changed; -1: there is a table now. Models: the PMD part of
+ * change_pmd_range(), change_huge_pmd().
+ */
+static int64_t change_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *pmdp,
+			  uhmm_vaddr_t addr, uhmm_vaddr_t next, unsigned int cp)
+{
+	struct uhmm__spinlock *ptl;
+	pte_t old, new;
+
+	if (next - addr != UHMM_PMD_SIZE) {
+		uhmm__split_huge_pmd(vma, pmdp, addr, false);
+		return -1;
+	}
+	ptl = uhmm__pmd_leaf_lock(pmdp);
+	if (!ptl)
+		return -1;
+	old = ptep_get(pmdp);
+	if (!pte_present(old))
+		new = change_leaf(old, cp);
+	else if (cp & CP_PROT_NUMA && is_huge_zero_pmd(vma->mm->machine, old))
+		new = old;
+	else
+		new = change_present(vma, old, cp);
+	if (!pte_same(old, new))
+		set_pte(pmdp, new);
+	uhmm__spin_unlock(ptl);
+	if (needs_flush(old, new)) {
+		gather_widen(g, addr);
+		gather_widen(g, next - UHMM_PAGE_SIZE);
+	}
+	return pte_same(old, new) ? 0 : UHMM_PTRS_PER_TABLE;
+}
+
 /* Tables for markers. 0 or -ENOMEM. Models: change_pmd_prepare() and its like. */
 static int change_prepare(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
@@ -144,6 +178,23 @@ static int change_prepare(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t
 			return -ENOMEM;
 	}
 	return 0;
+}
+
+/* What is below one PMD entry. Returns: changed. */
+static uint64_t change_pmd_entry(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *pmdp,
+				 uhmm_vaddr_t addr, uhmm_vaddr_t end, unsigned int cp)
+{
+	pte_t pmd = pmdp_get(pmdp);
+	int64_t changed;
+
+	if (pte_none(pmd))
+		return 0;
+	if (unlikely(pmd_is_leaf(pmd))) {
+		changed = change_pmd(g, vma, pmdp, addr, end, cp);
+		if (changed >= 0)
+			return changed;
+	}
+	return change_pte_range(g, vma, pmdp, addr, end, cp);
 }
 
 /*
@@ -171,8 +222,7 @@ static uint64_t change_pud_range(struct uhmm__gather *g, struct uhmm_vma *vma, u
 						     end, NULL);
 			uhmm__invalidate_start(&range);
 		}
-		if (!pte_none(pmdp_get(pmdp)))
-			changed += change_pte_range(g, vma, pmdp, addr, next, cp);
+		changed += change_pmd_entry(g, vma, pmdp, addr, next, cp);
 		uhmm__cond_resched();
 	}
 	if (notified)

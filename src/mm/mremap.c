@@ -3,7 +3,7 @@
 #define _GNU_SOURCE
 #include <sys/mman.h>
 
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
@@ -87,6 +87,11 @@ static int move_page_tables(struct uhmm_vma *vma, uhmm_vaddr_t old, struct uhmm_
 			continue;
 		step = MIN(step, level_addr_end(na, new + len, 2) - na);
 		new_pmd = uhmm__pmd_alloc(&mm->pgt, na);
+		if (new_pmd && unlikely(pmd_is_leaf(pte_make(load_acquire(old_pmd))))) {
+			if (step == UHMM_PMD_SIZE && uhmm__move_huge_pmd(mm, old_pmd, oa, new_pmd))
+				continue;
+			uhmm__split_huge_pmd(vma, old_pmd, oa, false);
+		}
 		if (!new_pmd || uhmm__pte_alloc(&mm->pgt, new_pmd)) {
 			err = -ENOMEM;
 			break;

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* /proc/PID/pagemap. Models: fs/proc/task_mmu.c:pagemap_read() and pte_to_pagemap_entry(). */
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 enum {
 	SWAP_TYPE_BITS = 5, /* of an entry that is not present: its type, below its offset */
@@ -44,6 +44,21 @@ static uint64_t pagemap_entry(struct uhmm_machine *m, pte_t pte)
 	return out;
 }
 
+/* Pages of a huge leaf, from the @first on. Models: pagemap_pmd_range_thp(). */
+static void pagemap_huge(struct uhmm_machine *m, pte_t pmd, uint64_t first, uint64_t npages,
+			 uint64_t *out)
+{
+	struct uhmm__frame *f = pmd_folio(m, pmd);
+
+	for (uint64_t i = 0; i < npages; i++) {
+		out[i] = pagemap_entry(m, pmd_page_entry(pmd, first + i));
+		/* Asked of the first page for all; and the huge zero page is no normal page. */
+		out[i] &= ~(UHMM_PM_MMAP_EXCLUSIVE | (f ? 0 : UHMM_PM_FILE));
+		if (f && pte_present(pmd) && folio_precise_page_mapcount(f, f) == 1)
+			out[i] |= UHMM_PM_MMAP_EXCLUSIVE;
+	}
+}
+
 /*
  * The part of one PTE table. Entries lie in VMAs only, so VMAs need not be looked at.
  * Context: mmap_lock for reading.
@@ -55,6 +70,11 @@ static void pagemap_pmd_range(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t np
 	unsigned int level;
 
 	pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
+	if (pmdp && pmd_is_leaf(pmdp_get(pmdp)) && (ptl = uhmm__pmd_leaf_lock(pmdp))) {
+		pagemap_huge(mm->machine, ptep_get(pmdp), table_index(addr, 1), npages, out);
+		uhmm__spin_unlock(ptl);
+		return;
+	}
 	if (pmdp)
 		start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
 	for (uint64_t i = 0; i < npages; i++)

@@ -10,6 +10,7 @@
 #include "mm/swap.h"
 
 #include "core/alloc.h"
+#include "mm/huge.h"
 
 enum {
 	CLUSTER = 32,	 /* frames to free before the allocation is tried again */
@@ -145,7 +146,7 @@ static bool shrink_folio(struct uhmm_machine *m, struct uhmm__frame *f, bool ign
 void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr)
 {
 	for (unsigned int i = 0; i < nr; i++) {
-		struct uhmm__frame *f = pfn_to_frame(m, pfns[i]);
+		struct uhmm__frame *f = &m->vmemmap[pfns[i]];
 
 		folio_clear(f, PG_ACTIVE);
 		if (!shrink_folio(m, f, true)) {
@@ -158,14 +159,32 @@ void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned 
 
 /* ---- the clock ---- */
 
-/* Take a frame off the LRU, with a reference. Models: isolate_lru_folios() for one. */
+/*
+ * A large folio goes page by page, when the clock comes by again. Models: what shrink_folio_list()
+ * does if swap has no room for all of it.
+ */
+static void split(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (folio_trylock(f)) {
+		if (folio_test_large(f) && folio_test_anon(f))
+			(void)uhmm__split_folio(m, f);
+		folio_unlock(m, f);
+	}
+}
+
+/*
+ * Take a frame off the LRU, with a reference; NULL if there is none to be had. Models:
+ * isolate_lru_folios() for one.
+ */
 static struct uhmm__frame *isolate(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
 
 	if (!folio_test(f, PG_LRU) || !folio_try_get(f))
 		return NULL;
-	if (uhmm__folio_isolate_lru(f))
+	if (unlikely(folio_test_large(f)))
+		split(m, f);
+	else if (uhmm__folio_isolate_lru(f))
 		return f;
 	folio_put(m, f);
 	return NULL;
@@ -220,16 +239,15 @@ static bool can_reclaim(struct uhmm_machine *m)
 	       load_relaxed(&m->reclaim->lazyfree) != load_relaxed(&m->reclaim->lazyfree_old);
 }
 
-unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
+static unsigned int shrink(struct uhmm_machine *m)
 {
 	uint64_t marked = load_relaxed(&m->reclaim->lazyfree);
 	unsigned int freed = 0;
 	uhmm_pfn_t first, end;
 
 	if (!can_reclaim(m))
-		return 0;
+		return (unsigned int)uhmm__deferred_split_scan(m);
 	uhmm__might_sleep();
-	uhmm__map_begin(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
 	uhmm__count(UHMM_CNT_RECLAIM);
 	uhmm__lru_add_drain(m);
 	uhmm__frames_range(m, &first, &end);
@@ -237,6 +255,16 @@ unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
 		freed += scan_chunk(m, first, end, n < LAZY_ROUNDS * (end - first));
 	if (!freed)
 		store_relaxed(&m->reclaim->lazyfree_old, marked);
+	/* The parts of huge pages that nobody maps any more. */
+	return freed ? freed : (unsigned int)uhmm__deferred_split_scan(m);
+}
+
+unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
+{
+	unsigned int freed;
+
+	uhmm__map_begin(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
+	freed = shrink(m);
 	uhmm__map_end(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
 	return freed;
 }

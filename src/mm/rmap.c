@@ -4,7 +4,7 @@
  * mappings meanwhile. Models: the second part of mm/rmap.c, mm/page_vma_mapped.c and
  * mm/migrate.c:remove_migration_ptes().
  */
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
@@ -23,6 +23,12 @@ static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
 		return;
 	uhmm__rmap_release(held);
 	*held = uhmm__anon_vma_lock_read(av);
+}
+
+/* Where the first page of a folio that a VMA covers would be in it. Models: vma_address(). */
+static uhmm_vaddr_t first_address(const struct uhmm_vma *vma, uint64_t pgoff)
+{
+	return pgoff < vma->anon_pgoff ? vma->start : vma_anon_address(vma, pgoff);
 }
 
 /* Models: rmap_walk_file(). Context: folio locked, so that it stays in its file. */
@@ -52,6 +58,7 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one,
 {
 	struct uhmm__anon_vma *av = folio_anon_vma(f), *own = NULL;
 	uint64_t pgoff = load_relaxed(&f->index);
+	uint64_t last = pgoff + folio_nr_pages(f) - 1;
 	struct uhmm__itree_node *node;
 
 	if (unlikely(!av)) {
@@ -63,12 +70,12 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one,
 	}
 	uhmm__count(UHMM_CNT_RMAP_WALKS);
 	rmap_lock(av, held ? held : &own);
-	uhmm__itree_for_each(node, &av->tree, pgoff, pgoff) {
+	uhmm__itree_for_each(node, &av->tree, pgoff, last) {
 		struct uhmm__anon_vma_chain *c =
 			container_of(node, struct uhmm__anon_vma_chain, node);
 
 		uhmm__count(UHMM_CNT_RMAP_STEPS);
-		if (!one(c->vma, vma_anon_address(c->vma, pgoff), f, arg))
+		if (!one(c->vma, first_address(c->vma, pgoff), f, arg))
 			break;
 		uhmm__cond_resched();
 	}
@@ -151,11 +158,10 @@ static bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
 	       leaf_pfn(pte) == pfn;
 }
 
-/* Models: try_to_migrate_one(). */
-static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
-			       void *arg)
+/* Models: try_to_migrate_one() for a folio of one page. */
+static bool try_to_migrate_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+				struct uhmm_machine *m)
 {
-	struct uhmm_machine *m = arg;
 	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
 		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
 	struct uhmm__spinlock *ptl;
@@ -184,9 +190,143 @@ static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 	return ok && folio_mapped(f);
 }
 
+/* Where the part of a folio ends that a VMA covers. */
+static uhmm_vaddr_t folio_end_address(const struct uhmm_vma *vma, struct uhmm__frame *f)
+{
+	uhmm_vaddr_t end = vma_anon_address(vma, load_relaxed(&f->index) + folio_nr_pages(f));
+
+	return MIN(end, vma->end);
+}
+
+/* The entries of one table that map pages of a large folio. False: one may be pinned. */
+static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr, uhmm_vaddr_t end,
+			 struct uhmm__frame *f)
+{
+	uint64_t n = vma_anon_pgoff(vma, addr) - load_relaxed(&f->index), put = 0;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm__spinlock *ptl;
+	ptent_t *start = uhmm__pte_offset_map_lock(pmdp, addr, &ptl), *ptep = start;
+	bool ok = true, flush = false;
+	uhmm_vaddr_t first = addr;
+
+	if (!start)
+		return true;
+	for (; addr < end && ok; addr += UHMM_PAGE_SIZE, ptep++, n++) {
+		pte_t pte = ptep_get(ptep);
+
+		if (!entry_maps(pte, frame_pfn(m, &f[n])))
+			continue;
+		ok = uhmm__install_migration_entry(vma, addr, ptep, pte, &f[n], &flush);
+		put += ok;
+	}
+	if (flush)
+		uhmm__flush_tlb_range(&vma->mm->pgt, first, end);
+	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
+	uhmm__pte_unmap_unlock(start, ptl);
+	/* Not the last: the caller has one. */
+	if (put)
+		atomic_fetch_sub_explicit(&f->refcount, put, memory_order_acq_rel);
+	return ok;
+}
+
+/* A PMD entry that may map the folio. *@ok: false if it may be pinned. True: it is a leaf still. */
+static bool migrate_pmd(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t haddr,
+			struct uhmm__frame *f, bool split, bool *ok)
+{
+	struct uhmm__spinlock *ptl = uhmm__pmd_leaf_lock(pmdp);
+	pte_t pmd;
+
+	if (!ptl)
+		return false;
+	pmd = ptep_get(pmdp);
+	if (!leaf_is_migration(pmd) && pmd_folio(vma->mm->machine, pmd) == f) {
+		if (split)
+			uhmm__split_huge_pmd_locked(vma, pmdp, haddr, true);
+		else
+			*ok = uhmm__set_pmd_migration_entry(vma, haddr, pmdp);
+	} else {
+		split = false;
+	}
+	uhmm__spin_unlock(ptl);
+	return !split;
+}
+
+/* Models: try_to_migrate_one() for a large folio. @split: leaves become tables. */
+static uhmm_noinline bool try_to_migrate_large(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					       struct uhmm__frame *f, bool split)
+{
+	uhmm_vaddr_t end = folio_end_address(vma, f), next;
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, end, NULL);
+	bool ok = true;
+
+	uhmm__invalidate_start(&range);
+	for (; addr < end && ok; addr = next) {
+		unsigned int level;
+		ptent_t *pmdp = uhmm__pmd_offset(&vma->mm->pgt, addr, &level);
+
+		next = level_addr_end(addr, end, 2);
+		if (!pmdp)
+			continue;
+		if (pmd_is_leaf(pmdp_get(pmdp)) && migrate_pmd(vma, pmdp, addr, f, split, &ok))
+			continue;
+		ok = migrate_ptes(vma, pmdp, addr, next, f);
+	}
+	uhmm__invalidate_end(&range);
+	return ok && folio_mapped(f);
+}
+
+struct migrate_arg {
+	struct uhmm_machine *m;
+	bool split;
+};
+
+static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg)
+{
+	struct migrate_arg *a = arg;
+
+	if (unlikely(folio_test_large(f)))
+		return try_to_migrate_large(vma, addr, f, a->split);
+	return try_to_migrate_page(vma, addr, f, a->m);
+}
+
 void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	rmap_walk(f, try_to_migrate_one, m, NULL);
+	struct migrate_arg a = { m, false };
+
+	rmap_walk(f, try_to_migrate_one, &a, NULL);
+}
+
+void uhmm__try_to_migrate_split(struct uhmm_machine *m, struct uhmm__frame *f,
+				struct uhmm__anon_vma **held)
+{
+	struct migrate_arg a = { m, true };
+
+	rmap_walk(f, try_to_migrate_one, &a, held);
+}
+
+/* A PMD migration entry of the folio becomes a table of migration entries. */
+static bool split_migration_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+				void *arg)
+{
+	ptent_t *pmdp = pmd_leaf_offset(&vma->mm->pgt, addr);
+	struct uhmm__spinlock *ptl = pmdp ? uhmm__pmd_leaf_lock(pmdp) : NULL;
+	pte_t pmd;
+
+	(void)arg;
+	if (!ptl)
+		return true;
+	pmd = ptep_get(pmdp);
+	if (leaf_is_migration(pmd) && pmd_folio(vma->mm->machine, pmd) == f)
+		uhmm__split_huge_pmd_locked(vma, pmdp, addr & UHMM_PMD_MASK, false);
+	uhmm__spin_unlock(ptl);
+	return true;
+}
+
+void uhmm__split_pmd_migration_entries(struct uhmm__frame *f)
+{
+	rmap_walk(f, split_migration_one, NULL, NULL);
 }
 
 static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
@@ -226,25 +366,26 @@ struct remove_arg {
 	struct uhmm_machine *machine;
 	uhmm_pfn_t old;
 	struct uhmm__frame *dst;
+	bool zero_page; /* map a page of zeroes by the zero page: the folio was just split */
 };
 
 /* The entry that maps the destination in place of a migration entry. */
 static pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
-			struct uhmm__frame *dst)
+			struct uhmm__frame *page)
 {
 	bool write = leaf_type(swp) == LEAF_MIGRATION_WRITE;
-	uhmm_pfn_t pfn = frame_pfn(m, dst);
+	uhmm_pfn_t pfn = frame_pfn(m, page);
 	uint64_t offset = leaf_offset(swp);
 	pte_t pte;
 
-	if (folio_is_device_private(dst)) {
+	if (folio_is_device_private(page)) {
 		pte = leaf_make(write ? LEAF_DEVICE_PRIVATE_WRITE : LEAF_DEVICE_PRIVATE_READ, pfn);
 		return pte_set(pte, swp.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
 	}
 	pte = pte_mk(pfn, READ_ONCE(vma->page_prot));
 	if (!(offset & LEAF_YOUNG))
 		pte = pte_clear_bits(pte, PTE_ACCESSED);
-	if (folio_test(dst, PG_DIRTY) && (offset & LEAF_DIRTY))
+	if ((offset & LEAF_DIRTY) && folio_test(page_folio(page), PG_DIRTY))
 		pte = pte_set(pte, PTE_DIRTY);
 	if (swp.val & LEAF_SOFT_DIRTY)
 		pte = pte_set(pte, PTE_SOFT_DIRTY);
@@ -255,25 +396,97 @@ static pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
 	return pte;
 }
 
+/*
+ * Huge pages are often used in part. Models: try_to_map_unused_to_zeropage(). Context: PTL. True:
+ * the zero page is mapped instead.
+ */
+static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg *a, struct uhmm_vma *vma,
+						 ptent_t *ptep, pte_t swp)
+{
+	struct uhmm_machine *m = a->machine;
+	pte_t pte;
+
+	if (vma->flags & UHMM_VM_LOCKED || folio_test(a->dst, PG_HWPOISON) ||
+	    !uhmm__same_content(m, a->old, m, m->zero_pfn))
+		return false;
+	pte = pte_mk(m->zero_pfn, READ_ONCE(vma->page_prot));
+	if (swp.val & LEAF_SOFT_DIRTY)
+		pte = pte_set(pte, PTE_SOFT_DIRTY);
+	if (swp.val & LEAF_UFFD_WP)
+		pte = pte_set(pte, PTE_UFFD_WP);
+	set_pte(ptep, pte);
+	return true;
+}
+
+/* One entry that stands for @page, of the destination. Context: PTL. */
+static void restore_pte(struct remove_arg *a, struct uhmm_vma *vma, ptent_t *ptep, pte_t swp,
+			struct uhmm__frame *page)
+{
+	bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
+
+	if (unlikely(a->zero_page) && map_unused_to_zeropage(a, vma, ptep, swp))
+		return;
+	folio_get(a->dst);
+	folio_add_anon_rmap(page, vma->mm, exclusive && folio_test_anon(a->dst));
+	set_pte(ptep, mapping_of(a->machine, vma, swp, page));
+}
+
+/* Models: remove_migration_pte() for a large folio. */
+static uhmm_noinline void remove_large(struct remove_arg *a, struct uhmm_vma *vma,
+				       uhmm_vaddr_t addr)
+{
+	uhmm_vaddr_t end = folio_end_address(vma, a->dst), next;
+	uint64_t n = folio_nr_pages(a->dst);
+
+	for (; addr < end; addr = next) {
+		unsigned int level;
+		ptent_t *pmdp = uhmm__pmd_offset(&vma->mm->pgt, addr, &level), *start, *ptep;
+		struct uhmm__spinlock *ptl;
+
+		next = level_addr_end(addr, end, 2);
+		if (!pmdp)
+			continue;
+		if (pmd_is_leaf(pmdp_get(pmdp)) && (ptl = uhmm__pmd_leaf_lock(pmdp))) {
+			pte_t pmd = ptep_get(pmdp);
+
+			if (leaf_is_migration(pmd) && leaf_pfn(pmd) == a->old)
+				uhmm__remove_migration_pmd(vma, pmdp, a->dst);
+			uhmm__spin_unlock(ptl);
+			continue;
+		}
+		start = ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+		if (!start)
+			continue;
+		for (uhmm_vaddr_t at = addr; at < next; at += UHMM_PAGE_SIZE, ptep++) {
+			pte_t swp = ptep_get(ptep);
+
+			if (leaf_is_migration(swp) && leaf_pfn(swp) - a->old < n)
+				restore_pte(a, vma, ptep, swp, a->dst + (leaf_pfn(swp) - a->old));
+		}
+		uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
+		uhmm__pte_unmap_unlock(start, ptl);
+	}
+}
+
 /* Models: remove_migration_pte(). */
 static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 				 struct uhmm__frame *f uhmm_unused, void *arg)
 {
 	struct remove_arg *a = arg;
 	struct uhmm__spinlock *ptl;
-	ptent_t *ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	ptent_t *ptep;
 	pte_t swp;
 
+	if (unlikely(folio_test_large(a->dst))) {
+		remove_large(a, vma, addr);
+		return true;
+	}
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (!ptep)
 		return true;
 	swp = ptep_get(ptep);
-	if (leaf_is_migration(swp) && leaf_pfn(swp) == a->old) {
-		bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
-
-		folio_get(a->dst);
-		folio_add_anon_rmap(a->dst, vma->mm, exclusive && folio_test_anon(a->dst));
-		set_pte(ptep, mapping_of(a->machine, vma, swp, a->dst));
-	}
+	if (leaf_is_migration(swp) && leaf_pfn(swp) == a->old)
+		restore_pte(a, vma, ptep, swp, a->dst);
 	uhmm__pte_unmap_unlock(ptep, ptl);
 	return true;
 }
@@ -281,9 +494,18 @@ static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held)
 {
-	struct remove_arg a = { m, frame_pfn(m, old), dst };
+	struct remove_arg a = { m, frame_pfn(m, old), dst, false };
 
 	rmap_walk(dst, remove_migration_pte, &a, held);
+}
+
+void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
+			    struct uhmm__anon_vma **held)
+{
+	struct remove_arg a = { m, frame_pfn(m, page), page,
+				zero_page && !folio_is_device_private(page) };
+
+	rmap_walk(page, remove_migration_pte, &a, held);
 }
 
 struct mkclean_arg {

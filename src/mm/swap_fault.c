@@ -40,7 +40,7 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 }
 
 /* Call the owner's migrate_to_ram() with the page's folio locked and referenced. */
-static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page)
+int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
 	uhmm_pfn_t pfn = frame_pfn(m, page);
@@ -49,7 +49,7 @@ static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page)
 		.vma = vmf->vma,
 		.address = vmf->address,
 		.page = pfn,
-		.pte = true,
+		.pte = pte,
 	};
 	int ret;
 
@@ -59,7 +59,7 @@ static int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page)
 	folio_unlock(m, page_folio(page));
 	folio_put(m, page_folio(page));
 	if (ret == UHMM_VM_FAULT_OOM)
-		return VM_FAULT_OOM;
+		return VM_FAULT_OOM | VM_FAULT_DRIVER_OOM;
 	return ret ? VM_FAULT_SIGBUS : 0;
 }
 
@@ -93,7 +93,7 @@ static int device_private_fault(struct uhmm__fault *vmf)
 	}
 	folio_get(f);
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return migrate_to_ram(vmf, page);
+	return uhmm__migrate_to_ram(vmf, page, true);
 }
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)

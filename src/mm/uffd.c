@@ -165,6 +165,8 @@ static int install(struct uhmm_vma *vma, uhmm_vaddr_t addr, pte_t entry, struct 
 
 	if (!pmdp || uhmm__pte_alloc(&mm->pgt, pmdp) || uhmm__anon_vma_prepare(vma))
 		return -ENOMEM;
+	if (pmd_is_leaf(pmdp_get(pmdp)))
+		return -EEXIST;
 	ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
 	if (!ptep)
 		return -ENOMEM;

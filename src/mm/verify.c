@@ -258,6 +258,8 @@ static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	const struct uhmm__seen *s = uhmm__seen(v, pfn);
 	uint64_t maps;
 
+	if (pfn == load_relaxed(&v->m->huge_zero_pfn))
+		return UHMM_PTRS_PER_TABLE; /* mappings of it are not counted */
 	if (folio_test(f, PG_TAIL)) {
 		bad_frame(v, pfn, "tail has no head");
 		return 1;

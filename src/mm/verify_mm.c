@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "mm/huge.h"
 #include "mm/inspect.h"
 #include "mm/zone_device.h"
 
@@ -336,7 +337,7 @@ static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 		return; /* told already, or when the frame's turn comes */
 	if (vma_is_cow_mapping(v->vma) && e->write && !folio_test(page, PG_ANON_EXCLUSIVE))
 		bad_entry(v, addr, pte, "is writable, but its page is not anon-exclusive");
-	if (e->kind == ENTRY_DEVICE_EXCLUSIVE && !folio_test(f, PG_ANON_EXCLUSIVE))
+	if (e->kind == ENTRY_DEVICE_EXCLUSIVE && !folio_test(page, PG_ANON_EXCLUSIVE))
 		bad_entry(v, addr, pte, "is exclusive, but its page is not anon-exclusive");
 	if (folio_test_anon(f) && vma_is_cow_mapping(v->vma))
 		check_rmap(v, addr, pte, page);
@@ -472,6 +473,27 @@ static void check_entry(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte)
 		check_nonpresent(v, addr, pte, &e);
 }
 
+/* A PMD leaf: what it says of its pages must hold as for PTEs, but it is one mapping. */
+static void check_huge(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pmd)
+{
+	struct uhmm__entry e;
+	struct uhmm__frame *f;
+
+	check_entry(v, addr, pmd_page_entry(pmd, 0));
+	if (!v->vma || addr < v->vma->start || addr + UHMM_PMD_SIZE > v->vma->end)
+		bad_entry(v, addr, pmd, "is a huge leaf that its VMA does not cover");
+	uhmm__entry_decode(v->m, pmd_page_entry(pmd, 0), &e);
+	if (!e.has_frame || pfn_to_index(v->m, e.pfn) >= v->m->nr_frames ||
+	    e.kind == ENTRY_MIGRATION)
+		return;
+	f = pfn_to_frame(v->m, e.pfn);
+	/* Not a mapping of the first page, but of all. */
+	uhmm__seen(v, e.pfn)->maps--;
+	uhmm__seen(v, e.pfn)->entire++;
+	if (folio_ref_count(f) && folio_order(f) != UHMM_PMD_ORDER)
+		bad_entry(v, addr, pmd, "is a huge leaf, but its folio is not");
+}
+
 /* ---- tables ---- */
 
 static int cmp_chunk(const void *key, const void *elem)
@@ -496,6 +518,8 @@ static bool is_table(struct uhmm__verify *v, pte_t e, unsigned int level)
 static void walk_table(struct uhmm__verify *v, struct uhmm__table *tb, unsigned int level,
 		       uhmm_vaddr_t base)
 {
+	unsigned int leaves = 0, deposited = 0;
+
 	v->nr_tables[level]++;
 	if (uhmm__spin_is_locked(&uhmm__ptdesc(tb)->ptl))
 		bad(v, "mm %lu: lock of the level %u table at %#lx is held", id_of(v->mm), level,
@@ -510,6 +534,11 @@ static void walk_table(struct uhmm__verify *v, struct uhmm__table *tb, unsigned 
 			check_entry(v, addr, e);
 			continue;
 		}
+		if (level == 2 && pmd_is_leaf(e)) {
+			check_huge(v, addr, e);
+			leaves++;
+			continue;
+		}
 		if (!is_table(v, e, level - 1)) {
 			bad(v, "mm %lu: level %u entry %#lx at %#lx is no table", id_of(v->mm),
 			    level, (unsigned long)e.val, (unsigned long)addr);
@@ -520,6 +549,13 @@ static void walk_table(struct uhmm__verify *v, struct uhmm__table *tb, unsigned 
 			    level - 1, (unsigned long)addr);
 		walk_table(v, entry_table(e), level - 1, addr);
 	}
+	for (const struct uhmm__ptdesc *d = uhmm__ptdesc(tb)->deposited; d; d = d->next_free) {
+		deposited++;
+		v->nr_tables[1]++;
+	}
+	if (level == 2 && deposited != leaves)
+		bad(v, "mm %lu: PMD table at %#lx has %u huge leaves, but %u tables put aside",
+		    id_of(v->mm), (unsigned long)base, leaves, deposited);
 }
 
 void uhmm__verify_entries(struct uhmm__verify *v)

@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* VMAs: lookup, per-VMA locks, linking, splitting and merging. */
-#include "mm/mm.h"
+#include "mm/huge.h"
 
 #include <string.h>
 
@@ -207,7 +207,7 @@ int uhmm__vma_link(struct uhmm_vma *vma)
 		return err;
 	}
 	vma->mm->nr_vmas++;
-	uhmm__vma_link_file(vma);
+	uhmm__vma_link_file(vma, NULL);
 	return 0;
 }
 
@@ -220,11 +220,16 @@ void uhmm__vma_unlink(struct uhmm_vma *vma)
 	vma->mm->nr_vmas--;
 }
 
-void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma)
+void uhmm__vma_i_mmap_insert(struct uhmm_vma *vma, struct uhmm_vma *prev)
 {
+	struct uhmm__itree *tree = &vma->file->mapping.i_mmap;
+
 	vma->i_mmap_node.start = vma->pgoff;
 	vma->i_mmap_node.last = vma_pgoff(vma, vma->end) - 1;
-	uhmm__itree_insert(&vma->file->mapping.i_mmap, &vma->i_mmap_node);
+	if (prev)
+		uhmm__itree_insert_after(tree, &vma->i_mmap_node, &prev->i_mmap_node);
+	else
+		uhmm__itree_insert(tree, &vma->i_mmap_node);
 	vma->in_i_mmap = true;
 }
 
@@ -263,7 +268,7 @@ int uhmm__vma_resize(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end)
 	set_range(vma, start, end);
 	uhmm__anon_vma_post_update(vma);
 	if (unlikely(i_mmap)) {
-		uhmm__vma_i_mmap_insert(vma);
+		uhmm__vma_i_mmap_insert(vma, NULL);
 		uhmm__up_write(i_mmap);
 	}
 	return 0;
@@ -297,8 +302,9 @@ int uhmm__vma_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_vma **u
 		return err;
 	}
 	/* Before the other shrinks, so that an rmap walk misses no page. */
-	uhmm__vma_link_file(new);
+	uhmm__vma_link_file(new, NULL);
 	vma_start_write(vma);
+	uhmm__vma_adjust_trans_huge(vma, addr);
 	uhmm__rangetree_write_begin(&mm->vmas);
 	err = uhmm__vma_resize(vma, vma->start, addr);
 	if (!err)

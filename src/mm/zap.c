@@ -4,7 +4,7 @@
  * gather keeps pages until the flush. Models: mm/memory.c:unmap_page_range(), mm/mmu_gather.c.
  */
 #include "core/alloc.h"
-#include "mm/mm.h"
+#include "mm/huge.h"
 #include "mm/swap.h"
 
 enum {
@@ -25,6 +25,7 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->file = false;
 	g->start = UINT64_MAX;
 	g->end = 0;
+	g->reclaim_pt = false;
 	g->nr_batches = 0;
 	g->batches = NULL;
 	g->nr = 0;
@@ -117,8 +118,8 @@ static bool keep_pte(struct uhmm_machine *m, pte_t pte)
 	return f && folio_test_anon(page_folio(f));
 }
 
-/* Remove one entry. Context: PTL; room in the gather. */
-static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
+/* Remove one entry. False: it stays. Context: PTL; room in the gather. */
+static bool zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
 {
 	struct uhmm_machine *m = g->mm->machine;
 	struct uhmm__frame *page;
@@ -128,35 +129,76 @@ static void zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pt
 		pte = ptep_get_and_clear(ptep);
 		gather_widen(g, addr);
 		page = vm_normal_page(m, pte);
-		if (!page)
-			return;
-		if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(page_folio(page)))
+		if (page && unlikely(g->file) && pte_dirty(pte) &&
+		    !folio_test_anon(page_folio(page)))
 			folio_set(page, PG_DIRTY);
-		folio_remove_rmap(page, g->mm);
-		gather_page(g, frame_index(m, page_folio(page)));
-		return;
+		if (page)
+			gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
+		return true;
 	}
 	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)
-		return;
+		return false;
 	ptep_get_and_clear(ptep);
 	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
 		/* No CPU can have a translation of it: it may be freed at once. */
 		page = pfn_to_frame(m, leaf_pfn(pte));
-		folio_remove_rmap(page, g->mm);
-		folio_put(m, page_folio(page));
+		folio_put(m, folio_remove_rmap(page, g->mm));
 	} else if (leaf_type(pte) == LEAF_SWAP) {
 		uhmm__swap_put_entry(m, leaf_offset(pte));
 	}
 	/* A migration entry holds no reference; whoever migrates finds it gone. */
+	return true;
 }
 
-/* Entries of one PTE table. Returns where it stopped because the gather is full. */
+/*
+ * Unlink the table at @pmdp, all of which was just zapped, with its PTL still held; readers without
+ * lock find nothing in it until their section ends. False: somebody has the PMD lock, which comes
+ * first. Models: zap_empty_pte_table().
+ */
+static bool unlink_table(ptent_t *pmdp, struct uhmm__table **tb)
+{
+	struct uhmm__spinlock *pmd_ptl = uhmm__ptlp(pmdp);
+
+	if (!uhmm__spin_trylock(pmd_ptl))
+		return false;
+	*tb = entry_table(ptep_get_and_clear(pmdp));
+	uhmm__spin_unlock(pmd_ptl);
+	return true;
+}
+
+/* The same later, if the table is still empty. Models: zap_pte_table_if_empty(). */
+static bool unlink_table_if_empty(ptent_t *pmdp, struct uhmm__table **tb)
+{
+	struct uhmm__spinlock *pmd_ptl = uhmm__pmd_lock(pmdp), *ptl;
+	pte_t pmd = ptep_get(pmdp);
+	bool empty = entry_is_table(pmd);
+
+	if (empty) {
+		*tb = entry_table(pmd);
+		ptl = uhmm__ptlp(*tb);
+		uhmm__ptl_lock(ptl);
+		for (unsigned int i = 0; i < UHMM_PTRS_PER_TABLE && empty; i++)
+			empty = !load_relaxed(&(*tb)->e[i]);
+		if (empty)
+			set_pte(pmdp, pte_make(0));
+		uhmm__spin_unlock(ptl);
+	}
+	uhmm__spin_unlock(pmd_ptl);
+	return empty;
+}
+
+/*
+ * Entries of one PTE table. Returns where it stopped because the gather is full. @reclaim: the range
+ * has all of the table, part of it perhaps in an earlier call, and wants it freed.
+ */
 static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_vaddr_t addr,
-				  uhmm_vaddr_t end)
+				  uhmm_vaddr_t end, bool reclaim)
 {
 	struct uhmm__spinlock *ptl;
 	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	bool all = end - addr == UHMM_PMD_SIZE, unlinked = false;
 	ptent_t *ptep = start_pte;
+	struct uhmm__table *tb;
 	uint64_t nr = 0;
 
 	if (!start_pte)
@@ -169,11 +211,56 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 			continue;
 		if (!gather_room(g))
 			break;
-		zap_pte(g, addr, ptep, pte);
+		/* What stays needs its table. */
+		if (unlikely(!zap_pte(g, addr, ptep, pte)))
+			reclaim = false;
 	}
+	if (unlikely(reclaim) && all && addr == end)
+		unlinked = unlink_table(pmdp, &tb);
 	uhmm__pte_unmap_unlock(start_pte, ptl);
+	if (unlikely(reclaim) && addr == end && (unlinked || unlink_table_if_empty(pmdp, &tb)))
+		uhmm__pte_free_defer(tb);
 	uhmm__count_n(UHMM_CNT_READ_PTE, nr);
 	return addr;
+}
+
+/*
+ * A huge leaf, all of it or in part. True: it is gone; false: there is a table, or nothing.
+ * Models: the PMD part of zap_pmd_range(), zap_huge_pmd().
+ */
+static bool zap_huge_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *pmdp,
+			 uhmm_vaddr_t addr, uhmm_vaddr_t next)
+{
+	struct uhmm_machine *m = g->mm->machine;
+	struct uhmm__spinlock *ptl;
+	struct uhmm__frame *f;
+	struct uhmm__table *tb;
+	pte_t pmd;
+
+	if (next - addr != UHMM_PMD_SIZE) {
+		uhmm__split_huge_pmd(vma, pmdp, addr, false);
+		return false;
+	}
+	if (!gather_room(g))
+		gather_flush(g);
+	ptl = uhmm__pmd_leaf_lock(pmdp);
+	if (!ptl)
+		return false;
+	pmd = ptep_get_and_clear(pmdp);
+	f = leaf_is_migration(pmd) ? NULL : pmd_folio(m, pmd);
+	if (pte_present(pmd)) {
+		g->start = MIN(g->start, addr);
+		g->end = MAX(g->end, next);
+	}
+	if (f) {
+		uhmm__folio_remove_rmap_pmd(f, g->mm);
+		gather_page(g, frame_index(m, f));
+	}
+	tb = uhmm__pgtable_withdraw(pmdp);
+	uhmm__spin_unlock(ptl);
+	uhmm__pte_free(tb);
+	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
+	return true;
 }
 
 void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_t start,
@@ -192,7 +279,14 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 			addr = next;
 			continue;
 		}
-		addr = zap_pte_range(g, pmdp, addr, next);
+		if (unlikely(pmd_is_leaf(pte_make(load_acquire(pmdp)))) &&
+		    zap_huge_pmd(g, vma, pmdp, addr, next)) {
+			addr = next;
+			continue;
+		}
+		addr = zap_pte_range(g, pmdp, addr, next,
+				     g->reclaim_pt && !(next & ~UHMM_PMD_MASK) &&
+					     next - start >= UHMM_PMD_SIZE);
 		if (addr < next)
 			gather_flush(g);
 		uhmm__cond_resched();

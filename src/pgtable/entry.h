@@ -147,6 +147,18 @@ uhmm_always_inline bool entry_is_table(pte_t p)
 	return (p.val & (PTE_PRESENT | PTE_PSE)) == PTE_PRESENT;
 }
 
+/* A PMD entry that maps, or stands for, a whole huge page. */
+uhmm_always_inline bool pmd_is_leaf(pte_t p)
+{
+	return !pte_none(p) && !entry_is_table(p);
+}
+
+/* Of these, one that is present. Models: pmd_trans_huge(). */
+uhmm_always_inline bool pmd_trans_huge(pte_t p)
+{
+	return pte_present(p) && (p.val & PTE_PSE);
+}
+
 /* ---- non-present entries ---- */
 
 uhmm_always_inline bool pte_is_leaf_entry(pte_t p)
@@ -210,6 +222,20 @@ uhmm_always_inline bool leaf_is_marker(pte_t p, enum pte_marker bits)
 uhmm_always_inline pte_t leaf_retype(pte_t p, enum leaf_type type)
 {
 	return pte_make((p.val & (BIT(LEAF_TYPE_SHIFT) - 1)) | (uint64_t)type << LEAF_TYPE_SHIFT);
+}
+
+/* The same kind of entry for the @n-th frame after its own; not for swap entries and markers. */
+uhmm_always_inline pte_t leaf_advance(pte_t p, uint64_t n)
+{
+	return pte_make(p.val - (n << LEAF_OFFSET_SHIFT));
+}
+
+/* What a PTE would be that does for the @n-th page what a PMD leaf does for all. */
+uhmm_always_inline pte_t pmd_page_entry(pte_t pmd, uint64_t n)
+{
+	if (pte_present(pmd))
+		return pte_make((pmd.val & ~PTE_PSE) + (n << PTE_PFN_SHIFT));
+	return leaf_advance(pmd, n);
 }
 
 #endif /* UHMM_PGTABLE_ENTRY_H */

@@ -123,6 +123,7 @@ static struct uhmm__table *table_alloc(struct uhmm_machine *m, unsigned int leve
 	uhmm__spin_init(&d->ptl, level == 1 ? UHMM__LC_PTL : UHMM__LC_PTL_PMD);
 	d->level = level;
 	d->machine = m;
+	d->deposited = NULL;
 	atomic_fetch_add_explicit(&t->nr_tables, 1, memory_order_relaxed);
 	uhmm__count(UHMM_CNT_TABLE_ALLOC);
 	return uhmm__ptdesc_table(d);
@@ -232,6 +233,40 @@ int uhmm__pte_alloc_slow(struct uhmm__pgtable *pgt, ptent_t *pmdp)
 	if (tb)
 		table_release(uhmm__ptdesc(tb));
 	return 0;
+}
+
+struct uhmm__table *uhmm__pte_alloc_one(struct uhmm__pgtable *pgt)
+{
+	return table_alloc(pgt->machine, 1);
+}
+
+void uhmm__pte_free(struct uhmm__table *tb)
+{
+	if (tb)
+		table_release(uhmm__ptdesc(tb));
+}
+
+void uhmm__pte_free_defer(struct uhmm__table *tb)
+{
+	table_free_deferred(tb);
+}
+
+void uhmm__pgtable_deposit(ptent_t *pmdp, struct uhmm__table *tb)
+{
+	struct uhmm__ptdesc *pmd = uhmm__ptdesc(pmdp), *d = uhmm__ptdesc(tb);
+
+	d->next_free = pmd->deposited;
+	pmd->deposited = d;
+}
+
+struct uhmm__table *uhmm__pgtable_withdraw(ptent_t *pmdp)
+{
+	struct uhmm__ptdesc *pmd = uhmm__ptdesc(pmdp), *d;
+
+	UHMM_BUG_ON(pmd->machine, !pmd->deposited);
+	d = pmd->deposited;
+	pmd->deposited = d->next_free;
+	return uhmm__ptdesc_table(d);
 }
 
 /*

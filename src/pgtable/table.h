@@ -11,7 +11,8 @@
  * may switch.
  *
  * Locks: entries of a PTE table [ptl of that table]; entries of a PMD table [ptl of that table];
- * PGD and PUD entries [page_table_lock of the mm]. Table entries are only ever cleared with
+ * PGD and PUD entries [page_table_lock of the mm]. An entry that points to a PTE table is cleared
+ * with both locks held, that of the PMD table and that of the PTE table; higher ones only with
  * mmap_lock held for writing.
  */
 #ifndef UHMM_PGTABLE_TABLE_H
@@ -33,7 +34,8 @@ struct uhmm__ptdesc {
 	uint8_t level; /* [const] 1 = PTE ... 4 = PGD */
 	struct uhmm_machine *machine;
 	struct uhmm__rcu_head rcu;
-	struct uhmm__ptdesc *next_free;
+	struct uhmm__ptdesc *next_free; /* of free tables, or of deposited ones */
+	struct uhmm__ptdesc *deposited; /* [ptl] of a PMD table: a PTE table for each huge leaf */
 } __attribute__((aligned(64)));
 
 /* Chunks of 2 MiB, aligned: descriptors first, then tables; one descriptor per 4 KiB. */
@@ -192,7 +194,8 @@ uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
 #define uhmm__pte_offset_map_lock(pmdp, addr, ptlp)                                                \
 	uhmm__pte_offset_map_lock_at(pmdp, addr, ptlp, UHMM__HERE)
 #define uhmm__pte_unmap_unlock(ptep, ptl) uhmm__pte_unmap_unlock_at(ptep, ptl, UHMM__HERE)
-#define uhmm__pmd_lock(pmdp) uhmm__pmd_lock_at(pmdp, UHMM__HERE)
+#define uhmm__pmd_lock(pmdp) uhmm__pmd_lock_at(pmdp, 0, UHMM__HERE)
+#define uhmm__pmd_lock_nested(pmdp, subclass) uhmm__pmd_lock_at(pmdp, subclass, UHMM__HERE)
 
 /**
  * uhmm__pte_offset_map() - map a PTE table for reading without its lock
@@ -272,11 +275,12 @@ static inline void uhmm__pte_unmap_unlock_at(ptent_t *ptep, struct uhmm__spinloc
 }
 
 /* Lock of a PMD entry. */
-static inline struct uhmm__spinlock *uhmm__pmd_lock_at(ptent_t *pmdp, const struct uhmm_site *where)
+static inline struct uhmm__spinlock *uhmm__pmd_lock_at(ptent_t *pmdp, unsigned int subclass,
+						       const struct uhmm_site *where)
 {
 	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
 
-	uhmm__ptl_lock_at(ptl, 0, where);
+	uhmm__ptl_lock_at(ptl, subclass, where);
 	return ptl;
 }
 
@@ -292,6 +296,25 @@ static inline int uhmm__pte_alloc(struct uhmm__pgtable *pgt, ptent_t *pmdp)
 	if (likely(load_acquire(pmdp)))
 		return 0;
 	return uhmm__pte_alloc_slow(pgt, pmdp);
+}
+
+/* A PTE table that is linked nowhere; NULL without memory. Models: pte_alloc_one(), pte_free(). */
+struct uhmm__table *uhmm__pte_alloc_one(struct uhmm__pgtable *pgt);
+void uhmm__pte_free(struct uhmm__table *tb);
+/* The same for one that was linked: readers may still be at it. Its entries are all none. */
+void uhmm__pte_free_defer(struct uhmm__table *tb);
+
+/*
+ * Each huge leaf has a PTE table put aside with the PMD table that it is in, so that splitting it
+ * cannot fail. Context: lock of the PMD table. Models: pgtable_trans_huge_deposit(), _withdraw().
+ */
+void uhmm__pgtable_deposit(ptent_t *pmdp, struct uhmm__table *tb);
+struct uhmm__table *uhmm__pgtable_withdraw(ptent_t *pmdp);
+
+/* Context: lock of the PMD table. */
+uhmm_always_inline void pmd_populate(ptent_t *pmdp, struct uhmm__table *tb)
+{
+	set_pte(pmdp, pte_make((uintptr_t)tb | PTE_TABLE));
 }
 
 /**

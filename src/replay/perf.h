@@ -22,7 +22,8 @@ struct perf_line {
 	bool chain; /* the lines that follow are its call chain */
 	char *comm;
 	size_t comm_len;
-	char *rest; /* behind the time, NUL at the end of the line */
+	char *time; /* where it begins */
+	char *rest; /* behind it, NUL at the end of the line */
 };
 
 /* A PERF_RECORD_FORK of a process, while it is open whether it was vfork(). */
@@ -52,7 +53,17 @@ struct perf_guess {
 };
 #define PERF_MAX_GUESSES 64
 
+/* How a line begins, up to its time: many lines begin alike. */
+#define PERF_HEAD_MAX 64
+struct perf_head {
+	size_t len; /* 0: none */
+	char text[PERF_HEAD_MAX];
+	struct perf_line line; /* its pointers are those of a line that is gone */
+	size_t comm_at;
+};
+
 struct perf_state {
+	struct perf_head head;
 	bool in_sample;	   /* lines that begin with a tab belong to the line before */
 	bool seen_records; /* PERF_RECORD_ lines of tasks */
 	bool seen_fork;	   /* PERF_RECORD_FORK among them */

@@ -45,39 +45,82 @@ const char *uhmm_replay_miss_text(enum uhmm_replay_miss m)
 
 /* ---- tasks ---- */
 
-int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid)
+int uhmm__player_run_on(struct uhmm_player *p, struct player_mm *mm, unsigned int cpu)
 {
-	unsigned int c = (uint32_t)(cpu < 0 ? tid : cpu) % p->config.nr_cpus;
-	int err;
+	if (unlikely(!mm->task[cpu])) {
+		int err = uhmm_task_create(p->machine, mm->mm, cpu, "player", &mm->task[cpu]);
 
-	if (unlikely(!mm->task[c])) {
-		err = uhmm_task_create(p->machine, mm->mm, c, "player", &mm->task[c]);
 		if (err)
 			return err;
 	}
-	player_switch(p, mm->task[c]);
+	player_switch(p, mm->task[cpu]);
 	return 0;
 }
 
 /* ---- address spaces ---- */
 
-static int grow_mms(struct uhmm_player *p, uint32_t n)
-{
-	struct player_mm **mms;
-	uint32_t cap = p->cap_mms;
+enum { MANY_MIRRORS = 64 };
 
-	if (n >= cap) {
-		while (n >= cap)
-			cap = cap ? 2 * cap : 64;
-		mms = realloc(p->mms, cap * sizeof(struct player_mm *));
-		if (!mms)
-			return -ENOMEM;
-		p->mms = mms;
-		p->cap_mms = cap;
-	}
-	while (p->nr_mms <= n)
-		p->mms[p->nr_mms++] = NULL;
+/* Where the number is, or where it would be put: NULL there. */
+static struct player_mm **mm_slot(struct player_mm **table, uint32_t cap, uint32_t n)
+{
+	uint32_t i = n * 0x9e3779b1u & (cap - 1);
+
+	while (table[i] && table[i]->number != n)
+		i = (i + 1) & (cap - 1);
+	return &table[i];
+}
+
+struct player_mm *uhmm__player_mm_find(struct uhmm_player *p, uint32_t n)
+{
+	struct player_mm *mm = p->cap_mms ? *mm_slot(p->mms, p->cap_mms, n) : NULL;
+
+	if (mm)
+		p->last_mm = mm;
+	return mm;
+}
+
+static int grow_mms(struct uhmm_player *p)
+{
+	uint32_t cap = p->cap_mms ? 2 * p->cap_mms : 64;
+	struct player_mm **mms;
+
+	if (2 * (p->nr_mms + 1) <= p->cap_mms)
+		return 0;
+	mms = calloc(cap, sizeof(struct player_mm *));
+	if (!mms)
+		return -ENOMEM;
+	for (uint32_t i = 0; i < p->cap_mms; i++)
+		if (p->mms[i])
+			*mm_slot(mms, cap, p->mms[i]->number) = p->mms[i];
+	free(p->mms);
+	p->mms = mms;
+	p->cap_mms = cap;
 	return 0;
+}
+
+/* There is room. */
+static void add_mm(struct uhmm_player *p, struct player_mm *mm)
+{
+	*mm_slot(p->mms, p->cap_mms, mm->number) = mm;
+	p->nr_mms++;
+	p->highest_mm = MAX(p->highest_mm, mm->number);
+}
+
+static void remove_mm(struct uhmm_player *p, struct player_mm *mm)
+{
+	uint32_t i = (uint32_t)(mm_slot(p->mms, p->cap_mms, mm->number) - p->mms);
+
+	p->mms[i] = NULL;
+	p->nr_mms--;
+	p->last_mm = NULL;
+	/* Those behind it may have been put there because it was in their way. */
+	for (i = (i + 1) & (p->cap_mms - 1); p->mms[i]; i = (i + 1) & (p->cap_mms - 1)) {
+		struct player_mm *moved = p->mms[i];
+
+		p->mms[i] = NULL;
+		*mm_slot(p->mms, p->cap_mms, moved->number) = moved;
+	}
 }
 
 /* Mirrors outlive their address spaces, as an open file may. */
@@ -97,6 +140,15 @@ static int keep_mirror(struct uhmm_player *p, struct uhmm_mirror *mirror)
 	return 0;
 }
 
+/* When nothing is on the device there is nothing to be emptied: let go of those that piled up. */
+static void close_mirrors(struct uhmm_player *p)
+{
+	if (p->nr_mirrors < MANY_MIRRORS || uhmm_devmem_used(uhmm_device_memory(p->device)))
+		return;
+	while (p->nr_mirrors)
+		uhmm_mirror_close(p->mirrors[--p->nr_mirrors]);
+}
+
 static void free_mm(struct uhmm_player *p, struct player_mm *mm)
 {
 	player_switch(p, NULL);
@@ -107,14 +159,15 @@ static void free_mm(struct uhmm_player *p, struct player_mm *mm)
 	uhmm_mmput(mm->mm);
 	uhmm__areas_exit(&mm->areas);
 	free(mm);
+	close_mirrors(p);
 }
 
 static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 {
 	struct player_mm *parent = player_mm(p, ev->mm_new.parent), *mm;
-	int err = ev->mm ? grow_mms(p, ev->mm) : 0;
+	int err = grow_mms(p);
 
-	if (err || !ev->mm || p->mms[ev->mm]) {
+	if (err || !ev->mm || player_mm(p, ev->mm)) {
 		player_count(p, UHMM_REPLAY_SKIPPED);
 		return err;
 	}
@@ -125,7 +178,7 @@ static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 	if (parent && ev->mm_new.parent) {
 		player_count(p, UHMM_REPLAY_MM_FORK);
 		mm->infer = parent->infer;
-		err = uhmm__player_run_as(p, parent, ev->cpu, ev->tid);
+		err = player_run_as(p, parent, ev->cpu, ev->tid);
 		if (!err)
 			err = uhmm_mm_fork(parent->mm, &mm->mm);
 		if (!err)
@@ -143,7 +196,8 @@ static int play_mm_new(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		free(mm);
 		return err;
 	}
-	p->mms[ev->mm] = mm;
+	mm->number = ev->mm;
+	add_mm(p, mm);
 	return 0;
 }
 
@@ -156,7 +210,7 @@ static int play_mm_del(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		return 0;
 	}
 	player_count(p, UHMM_REPLAY_MM_DEL);
-	p->mms[ev->mm] = NULL;
+	remove_mm(p, mm);
 	free_mm(p, mm);
 	return 0;
 }
@@ -166,7 +220,8 @@ static int play_mm_del(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 typedef int play_fn(struct uhmm_player *p, struct player_mm *mm, const struct uhmm_trace_event *ev);
 
 /* Events of an address space. */
-static int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, play_fn *play)
+uhmm_always_inline int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev,
+				  play_fn *play)
 {
 	struct player_mm *mm = player_mm(p, ev->mm);
 	int err;
@@ -175,8 +230,20 @@ static int play_in_mm(struct uhmm_player *p, const struct uhmm_trace_event *ev, 
 		player_count(p, UHMM_REPLAY_SKIPPED);
 		return 0;
 	}
-	err = uhmm__player_run_as(p, mm, ev->cpu, ev->tid);
+	err = player_run_as(p, mm, ev->cpu, ev->tid);
 	return err ? err : play(p, mm, ev);
+}
+
+/* Whether several threads fault in an address space: see note_recent(). */
+static void play_task(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	struct player_mm *mm = player_mm(p, ev->mm);
+
+	if (!mm)
+		return;
+	if (mm->tid && mm->tid != ev->tid)
+		mm->shared = true;
+	mm->tid = ev->tid;
 }
 
 static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
@@ -211,6 +278,8 @@ static int play_event(struct uhmm_player *p, const struct uhmm_trace_event *ev)
 		p->counts[UHMM_REPLAY_LOST] += ev->lost.count ? ev->lost.count : 1;
 		return 0;
 	case UHMM_TRACE_TASK:
+		play_task(p, ev);
+		return 0;
 	case UHMM_TRACE_TASK_EXIT:
 	case UHMM_TRACE_MARK:
 		return 0;
@@ -239,8 +308,8 @@ void uhmm_player_leave(struct uhmm_player *player)
 	player->current = NULL;
 }
 
-int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
-		    const struct uhmm_trace_event *events, size_t nr)
+int uhmm__player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
+		     const struct uhmm_trace_event *events, size_t nr, size_t seen)
 {
 	static const struct uhmm_trace_caps everything = {
 		.has_rw = true,
@@ -256,16 +325,23 @@ int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *ca
 		.has_snapshot = true,
 	};
 	int err = 0;
+	size_t i;
 
 	player->caps = caps ? caps : &everything;
 	uhmm_player_enter(player);
-	for (size_t i = 0; i < nr && likely(!err); i++) {
-		player_count(player, UHMM_REPLAY_EVENTS);
-		player->major = is_major(&events[i], i + 1 < nr ? &events[i + 1] : NULL);
+	for (i = 0; i < nr && likely(!err); i++) {
+		player->major = is_major(&events[i], i + 1 < seen ? &events[i + 1] : NULL);
 		err = play_event(player, &events[i]);
 	}
+	player->counts[UHMM_REPLAY_EVENTS] += i;
 	uhmm_player_leave(player);
 	return err;
+}
+
+int uhmm_player_run(struct uhmm_player *player, const struct uhmm_trace_caps *caps,
+		    const struct uhmm_trace_event *events, size_t nr)
+{
+	return uhmm__player_run(player, caps, events, nr, nr);
 }
 
 /* ---- creation ---- */
@@ -369,9 +445,9 @@ void uhmm_player_destroy(struct uhmm_player *player)
 	if (!p)
 		return;
 	uhmm_player_enter(p);
-	for (uint32_t n = 0; n < p->nr_mms; n++)
-		if (p->mms[n])
-			free_mm(p, p->mms[n]);
+	for (uint32_t i = 0; i < p->cap_mms; i++)
+		if (p->mms[i])
+			free_mm(p, p->mms[i]);
 	for (size_t i = 0; i < p->nr_mirrors; i++)
 		uhmm_mirror_close(p->mirrors[i]);
 	uhmm_device_destroy(p->device);
@@ -401,7 +477,7 @@ struct uhmm_mm *uhmm_player_mm(struct uhmm_player *player, uint32_t n)
 
 uint32_t uhmm_player_nr_mms(const struct uhmm_player *player)
 {
-	return player->nr_mms ? player->nr_mms - 1 : 0;
+	return player->highest_mm;
 }
 
 uint64_t uhmm_player_count(const struct uhmm_player *player, enum uhmm_replay_count c)

@@ -85,9 +85,12 @@ static inline const struct player_area *area_find(struct player_areas *a, uhmm_v
 
 struct player_mm {
 	struct uhmm_mm *mm;
+	uint32_t number;	    /* in the trace */
 	struct uhmm_mirror *mirror; /* opened by the first device access */
 	struct player_areas areas;
-	bool infer; /* it existed before the trace began: mappings may be missing */
+	int32_t tid; /* of its last TASK; 0: there was none */
+	bool shared; /* there were TASKs of several threads */
+	bool infer;  /* it existed before the trace began: mappings may be missing */
 	bool lock_future;
 	struct uhmm_task *task[]; /* per CPU, made when needed */
 };
@@ -105,6 +108,8 @@ struct player_object {
 	struct uhmm_file *file; /* NULL: not mapped yet */
 	uint32_t kind;		/* enum uhmm_trace_obj_kind */
 	bool cold;		/* there was a major fault: not all of it is in the page cache */
+	uint64_t *cached;	/* pages that are, as far as is known: a bit each */
+	size_t cap_cached;	/* in words */
 };
 
 struct uhmm_player {
@@ -116,8 +121,9 @@ struct uhmm_player {
 	struct uhmm_task *idle;	   /* CPU 0, no address space */
 	struct uhmm_task *current; /* the one that is entered, NULL outside a run */
 	const struct uhmm_trace_caps *caps;
-	struct player_mm **mms; /* by number in the trace */
-	uint32_t nr_mms, cap_mms;
+	struct player_mm **mms; /* those that are there: a hash table by number */
+	uint32_t nr_mms, cap_mms, highest_mm;
+	struct player_mm *last_mm;     /* the one found last, NULL: none */
 	struct player_object *objects; /* by number in the trace; 0 is none */
 	uint32_t cap_objects;
 	bool major; /* the fault that is being played waited for I/O */
@@ -136,9 +142,14 @@ static inline void player_count(struct uhmm_player *p, enum uhmm_replay_count c)
 	p->counts[c]++;
 }
 
-static inline struct player_mm *player_mm(const struct uhmm_player *p, uint32_t n)
+struct player_mm *uhmm__player_mm_find(struct uhmm_player *p, uint32_t n);
+
+/* Number @n of the trace; NULL if it is unknown or gone. */
+static inline struct player_mm *player_mm(struct uhmm_player *p, uint32_t n)
 {
-	return n < p->nr_mms ? p->mms[n] : NULL;
+	if (likely(p->last_mm && p->last_mm->number == n))
+		return p->last_mm;
+	return uhmm__player_mm_find(p, n);
 }
 
 /* Run as @task from now on, NULL: as the idle task. */
@@ -153,8 +164,24 @@ static inline void player_switch(struct uhmm_player *p, struct uhmm_task *task)
 	p->current = task;
 }
 
+/* uhmm_player_run() of @nr events, where @seen are known: they may say more of those before. */
+int uhmm__player_run(struct uhmm_player *p, const struct uhmm_trace_caps *caps,
+		     const struct uhmm_trace_event *events, size_t nr, size_t seen);
+
+int uhmm__player_run_on(struct uhmm_player *p, struct player_mm *mm, unsigned int cpu);
+
 /* Run on CPU @cpu of the trace, or one that goes with @tid, in @mm. 0 or -ENOMEM. */
-int uhmm__player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu, int32_t tid);
+static inline int player_run_as(struct uhmm_player *p, struct player_mm *mm, int32_t cpu,
+				int32_t tid)
+{
+	unsigned int c = (uint32_t)(cpu < 0 ? tid : cpu);
+
+	if (unlikely(c >= p->config.nr_cpus))
+		c %= p->config.nr_cpus;
+	if (likely(p->current == mm->task[c] && p->current))
+		return 0;
+	return uhmm__player_run_on(p, mm, c);
+}
 
 /* All return 0 or -ENOMEM. */
 int uhmm__player_map(struct uhmm_player *p, struct player_mm *mm,
@@ -179,6 +206,8 @@ int uhmm__player_mmap(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t 
 int uhmm__player_grow(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t end);
 /* A fault near @addr is to come: a regular file's pages are in the cache, unless it is cold. */
 int uhmm__player_warm(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t addr);
+/* Pages may have left the cache: of object @id, 0: of any. */
+void uhmm__player_uncached(struct uhmm_player *p, uint32_t id);
 /* A fault on the area had to wait for I/O. */
 void uhmm__player_was_major(struct uhmm_player *p, const struct player_area *area);
 int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *ev);

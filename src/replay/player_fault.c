@@ -28,22 +28,22 @@ struct access {
 };
 
 /* The current task counts for itself alone, so differences are what happened in between. */
-static uint64_t counted(enum uhmm_counter c)
+uhmm_always_inline uint64_t counted(const struct uhmm_player *p, enum uhmm_counter c)
 {
-	return load_relaxed(&uhmm__current()->counters[c]);
+	return load_relaxed(&p->current->counters[c]);
 }
 
-static uint64_t wp_faults(void)
+uhmm_always_inline uint64_t wp_faults(const struct uhmm_player *p)
 {
-	return counted(UHMM_CNT_FAULT_COW_COPY) + counted(UHMM_CNT_FAULT_COW_REUSE) +
-	       counted(UHMM_CNT_FAULT_FILE_WP);
+	return counted(p, UHMM_CNT_FAULT_COW_COPY) + counted(p, UHMM_CNT_FAULT_COW_REUSE) +
+	       counted(p, UHMM_CNT_FAULT_FILE_WP);
 }
 
 /* Faults on device pages that moved them: each is a range walk of its own. */
-static uint64_t walks_outside_faults(void)
+static uint64_t walks_outside_faults(const struct uhmm_player *p)
 {
-	return counted(UHMM_CNT_WALKS) - counted(UHMM_CNT_FAULT_DEVICE) +
-	       counted(UHMM_CNT_FAULT_DEVICE_WAIT);
+	return counted(p, UHMM_CNT_WALKS) - counted(p, UHMM_CNT_FAULT_DEVICE) +
+	       counted(p, UHMM_CNT_FAULT_DEVICE_WAIT);
 }
 
 /* splitmix64 */
@@ -111,11 +111,11 @@ static bool stack_above(struct player_mm *mm, uhmm_vaddr_t addr, struct uhmm__ra
 
 /* ---- by a CPU ---- */
 
-static int cpu_access(struct uhmm_player *p, struct player_mm *mm, struct access *a,
-		      struct uhmm_access *acc)
+uhmm_always_inline int cpu_access(struct uhmm_player *p, struct player_mm *mm, struct access *a,
+				  struct uhmm_access *acc)
 {
 	uhmm_vaddr_t word = a->addr & ~7UL;
-	uint64_t wp = wp_faults(), value;
+	uint64_t wp = wp_faults(p), value;
 	int ret;
 
 	player_count(p, UHMM_REPLAY_CPU_ACCESSES);
@@ -139,7 +139,7 @@ static int cpu_access(struct uhmm_player *p, struct player_mm *mm, struct access
 			digest(p, a->number, value);
 		break;
 	}
-	a->wp = wp_faults() != wp;
+	a->wp = wp_faults(p) != wp;
 	if (unlikely(ret > 0))
 		player_count(p, UHMM_REPLAY_SIGNALS);
 	return ret;
@@ -172,7 +172,7 @@ static bool offload_chosen(const struct uhmm_player *p, const struct access *a, 
 	}
 }
 
-static bool offloaded(const struct uhmm_player *p, const struct access *a, int32_t tid)
+static inline bool offloaded(const struct uhmm_player *p, const struct access *a, int32_t tid)
 {
 	unsigned int need = a->kind == UHMM_TRACE_ACCESS_WRITE ? UHMM_TRACE_PROT_WRITE
 							       : UHMM_TRACE_PROT_READ;
@@ -206,7 +206,7 @@ static int device_access(struct uhmm_player *p, struct player_mm *mm, const stru
 
 	if (unlikely(err))
 		return err;
-	walks = walks_outside_faults();
+	walks = walks_outside_faults(p);
 	player_count(p, UHMM_REPLAY_DEVICE_ACCESSES);
 	err = uhmm_mirror_access(mm->mirror, a->addr & ~7UL, write, &value, p->config.strategy,
 				 p->config.granularity, &out);
@@ -217,7 +217,7 @@ static int device_access(struct uhmm_player *p, struct player_mm *mm, const stru
 	if (!write)
 		digest(p, a->number, value);
 	p->counts[UHMM_REPLAY_DEVICE_SERVED] += out.faulted;
-	p->counts[UHMM_REPLAY_SERVICE_WALKS] += walks_outside_faults() - walks;
+	p->counts[UHMM_REPLAY_SERVICE_WALKS] += walks_outside_faults(p) - walks;
 	p->counts[UHMM_REPLAY_DEVICE_REMOTE] += out.remote;
 	return 0;
 }
@@ -275,8 +275,9 @@ static void compare_kind(struct uhmm_replay_agreement *g, const struct access *a
 		g->other_kind_anon++;
 }
 
-static void compare_fault(struct uhmm_player *p, const struct access *a,
-			  const struct uhmm_trace_event *ev, const struct uhmm_access *acc, int ret)
+static inline void compare_fault(struct uhmm_player *p, const struct access *a,
+				 const struct uhmm_trace_event *ev, const struct uhmm_access *acc,
+				 int ret)
 {
 	struct uhmm_replay_agreement *g = &p->agreement;
 
@@ -291,11 +292,16 @@ static void compare_fault(struct uhmm_player *p, const struct access *a,
 	}
 }
 
-static void note_recent(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+/* A thread that is alone, as its TASK says, faults at the same time as nobody. */
+static void note_recent(struct uhmm_player *p, const struct player_mm *mm,
+			const struct uhmm_trace_event *ev)
 {
+	struct recent_fault *recent;
 	uint64_t page;
-	struct recent_fault *recent = recent_slot(p, ev, &page);
 
+	if (likely(mm->tid && !mm->shared))
+		return;
+	recent = recent_slot(p, ev, &page);
 	*recent = (struct recent_fault){ page, ev->t_ns, ev->tid };
 }
 
@@ -327,30 +333,42 @@ static void count_kind(struct uhmm_player *p, const struct player_area *area)
 		player_count(p, UHMM_REPLAY_AS_ANON_HUGE);
 }
 
-/* The mapping of a fault, made up if the trace has none. *grows: a stack that the access extends. */
-static int find_mapping(struct uhmm_player *p, struct player_mm *mm,
-			const struct uhmm_trace_event *ev, struct access *a,
-			struct uhmm__range *grows)
+static uhmm_noinline int make_up_mapping(struct uhmm_player *p, struct player_mm *mm,
+					 const struct uhmm_trace_event *ev, struct access *a,
+					 struct uhmm__range *grows)
 {
 	int err;
 
-	a->area = area_find(&mm->areas, a->addr);
-	if (likely(a->area) || a->addr >= UHMM_TASK_SIZE || stack_above(mm, a->addr, grows) ||
-	    !may_infer(p, mm))
+	if (a->addr >= UHMM_TASK_SIZE || stack_above(mm, a->addr, grows) || !may_infer(p, mm))
 		return 0;
 	err = infer(p, mm, ev);
 	a->area = area_find(&mm->areas, a->addr);
 	return err;
 }
 
+/*
+ * The mapping of a fault, made up if the trace has none. grows->value: of a stack that the access
+ * extends, otherwise NULL.
+ */
+uhmm_always_inline int find_mapping(struct uhmm_player *p, struct player_mm *mm,
+				    const struct uhmm_trace_event *ev, struct access *a,
+				    struct uhmm__range *grows)
+{
+	grows->value = NULL;
+	a->area = area_find(&mm->areas, a->addr);
+	return likely(a->area) ? 0 : make_up_mapping(p, mm, ev, a, grows);
+}
+
 int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 		       const struct uhmm_trace_event *ev)
 {
-	struct access a = { .addr = ev->fault.addr, .number = p->accesses++ };
-	struct uhmm__range grows = { 0 };
+	struct access a;
+	struct uhmm__range grows;
 	struct uhmm_access acc;
 	int ret;
 
+	a.addr = ev->fault.addr;
+	a.number = p->accesses++;
 	player_count(p, UHMM_REPLAY_FAULTS);
 	ret = find_mapping(p, mm, ev, &a, &grows);
 	if (unlikely(ret))
@@ -362,14 +380,14 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	p->agreement.faults += !ev->fault.source;
 	if (unlikely(ev->fault.source || offloaded(p, &a, ev->tid))) {
 		p->agreement.offloaded += !ev->fault.source;
-		note_recent(p, ev);
+		note_recent(p, mm, ev);
 		return device_access(p, mm, &a);
 	}
 	ret = cpu_access(p, mm, &a, &acc);
 	if (unlikely(ret < 0))
 		return ret;
 	compare_fault(p, &a, ev, &acc, ret);
-	note_recent(p, ev);
+	note_recent(p, mm, ev);
 	if (unlikely(grows.value) && !ret) {
 		struct player_area attr = *(struct player_area *)grows.value;
 
@@ -385,7 +403,7 @@ int uhmm__player_touch(struct uhmm_player *p, struct player_mm *mm,
 	uhmm_vaddr_t last = ev->touch.addr + (ev->touch.size ? ev->touch.size - 1 : 0);
 	struct access a = { .addr = ev->touch.addr };
 	struct uhmm_trace_event fault = *ev;
-	struct uhmm__range grows = { 0 };
+	struct uhmm__range grows;
 	struct uhmm_access acc;
 	int ret;
 

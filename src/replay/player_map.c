@@ -335,6 +335,8 @@ int uhmm__player_advise(struct uhmm_player *p, struct player_mm *mm,
 	default:
 		break;
 	}
+	if (advice == MADV_REMOVE || advice == MADV_PAGEOUT)
+		uhmm__player_uncached(p, 0);
 	err = uhmm_madvise(mm->mm, start, end - start, (int)advice);
 	if (err == -EOPNOTSUPP || err == -EINVAL)
 		player_count(p, UHMM_REPLAY_ADVICE_IGNORED);

@@ -8,6 +8,7 @@
  */
 #define _GNU_SOURCE
 #include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "replay/player.h"
@@ -48,8 +49,10 @@ int uhmm__player_object(struct uhmm_player *p, const struct uhmm_trace_event *ev
 
 void uhmm__player_objects_exit(struct uhmm_player *p)
 {
-	for (uint32_t i = 0; i < p->cap_objects; i++)
+	for (uint32_t i = 0; i < p->cap_objects; i++) {
 		uhmm_file_put(p->objects[i].file);
+		free(p->objects[i].cached);
+	}
 	free(p->objects);
 	p->objects = NULL;
 	p->cap_objects = 0;
@@ -124,10 +127,50 @@ void uhmm__player_was_major(struct uhmm_player *p, const struct player_area *are
 		p->objects[area->obj].cold = true;
 }
 
+void uhmm__player_uncached(struct uhmm_player *p, uint32_t id)
+{
+	for (uint32_t i = id; i < (id ? id + 1 : p->cap_objects); i++)
+		if (p->objects[i].cached)
+			memset(p->objects[i].cached, 0,
+			       p->objects[i].cap_cached * sizeof(uint64_t));
+}
+
+/* Is every page of [from, to) known to be cached? There are at most 64. */
+static bool known_cached(const struct player_object *o, uint64_t from, uint64_t to)
+{
+	uint64_t word = from / 64, bits = to - from == 64 ? ~0ULL : (1ULL << (to - from)) - 1;
+	unsigned int shift = from % 64;
+
+	if ((to - 1) / 64 >= o->cap_cached)
+		return false;
+	if (~o->cached[word] & bits << shift)
+		return false;
+	return !shift || !(bits >> (64 - shift) & ~o->cached[(to - 1) / 64]);
+}
+
+static int note_cached(struct player_object *o, uint64_t from, uint64_t to)
+{
+	size_t words = (to + 63) / 64, cap = o->cap_cached;
+
+	if (words > cap) {
+		uint64_t *cached = realloc(o->cached, 2 * words * sizeof(*cached));
+
+		if (!cached)
+			return -ENOMEM;
+		memset(cached + cap, 0, (2 * words - cap) * sizeof(*cached));
+		o->cached = cached;
+		o->cap_cached = 2 * words;
+	}
+	for (; from < to; from++)
+		o->cached[from / 64] |= 1ULL << from % 64;
+	return 0;
+}
+
 int uhmm__player_warm(struct uhmm_player *p, const struct player_area *area, uhmm_vaddr_t addr)
 {
-	const struct player_object *o;
-	uint64_t pgoff = (addr + area->offset) >> UHMM_PAGE_SHIFT;
+	struct player_object *o;
+	uint64_t pgoff = (addr + area->offset) >> UHMM_PAGE_SHIFT, from, to;
+	int err;
 
 	if (!area->obj || area->obj >= p->cap_objects)
 		return 0;
@@ -135,8 +178,13 @@ int uhmm__player_warm(struct uhmm_player *p, const struct player_area *area, uhm
 	if (!o->file || o->cold || uhmm_file_kind(o->file) != UHMM_FILE_REGULAR)
 		return 0;
 	/* Whatever the window in addresses is, it lies within this. */
-	return uhmm_file_populate(o->file, pgoff - MIN(pgoff, (uint64_t)WARM_PAGES),
-				  2 * WARM_PAGES);
+	from = pgoff - MIN(pgoff, (uint64_t)WARM_PAGES);
+	to = MIN(from + 2 * WARM_PAGES,
+		 (uhmm_file_size(o->file) + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT);
+	if (from >= to || known_cached(o, from, to))
+		return 0;
+	err = uhmm_file_populate(o->file, from, to - from);
+	return err ? err : note_cached(o, from, to);
 }
 
 /*
@@ -156,6 +204,7 @@ int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *
 	if (!file)
 		return 0;
 	player_switch(p, NULL);
+	uhmm__player_uncached(p, ev->trunc.obj);
 	size = uhmm_file_size(file);
 	if (ev->trunc.end < UHMM_FILE_MAX_BYTES) {
 		err = uhmm_file_punch_hole(file, start, ev->trunc.end - start);

@@ -2,27 +2,28 @@
 /*
  * player_replay.c - a trace through several players side by side.
  *
- * All players get the same batch before the next is read, so the trace is read once and memory does
- * not grow with its length. An address space is compared before it ends: afterwards there is nothing
- * left to compare.
+ * All players get the same batch, while a thread reads the next ones, so the trace is read once and
+ * memory does not grow with its length. An address space is compared before it ends: afterwards there
+ * is nothing left to compare.
  */
 #include <stdlib.h>
 #include <time.h>
 
 #include "replay/player.h"
-
-enum { BATCH = 1024 };
+#include "replay/trace_ahead.h"
 
 struct uhmm_replay {
 	struct uhmm_replay_config config;
 	struct uhmm_trace_reader *reader;
 	struct uhmm_replay_run runs[UHMM_NR_STRATEGIES];
 	unsigned int nr_runs;
-	bool ended;
-	bool have_last; /* an event was read ahead */
-	uint64_t line, last_line;
-	struct uhmm_trace_event last;
-	struct uhmm_trace_event events[BATCH];
+	uint64_t line;
+	uint64_t position, file_size;
+	struct trace_ahead *ahead;
+	const struct trace_batch *batch; /* NULL: get another */
+	size_t pos;			 /* events of it that were played */
+	bool read_all;			 /* there is no other */
+	bool ended;			 /* machines were compared for the last time */
 };
 
 static uint64_t now_ns(void)
@@ -80,6 +81,10 @@ int uhmm_replay_open(const char *path, const struct uhmm_replay_config *config,
 	err = uhmm_trace_open(path, &options, &r->reader);
 	if (!err)
 		err = open_runs(r);
+	if (!err) {
+		uhmm_trace_position(r->reader, &r->position, &r->file_size);
+		err = uhmm__trace_ahead_start(r->reader, &r->ahead);
+	}
 	if (err) {
 		uhmm_replay_close(r);
 		return err;
@@ -92,6 +97,7 @@ void uhmm_replay_close(struct uhmm_replay *replay)
 {
 	if (!replay)
 		return;
+	uhmm__trace_ahead_stop(replay->ahead);
 	for (unsigned int i = 0; i < replay->nr_runs; i++)
 		uhmm_player_destroy(replay->runs[i].player);
 	uhmm_trace_close(replay->reader);
@@ -100,12 +106,20 @@ void uhmm_replay_close(struct uhmm_replay *replay)
 
 /* ---- playing ---- */
 
-static int play(struct uhmm_replay *r, const struct uhmm_trace_event *events, size_t nr)
+/* Events of the batch up to number @to. */
+static int play(struct uhmm_replay *r, size_t to)
 {
-	for (unsigned int i = 0; nr && i < r->nr_runs; i++) {
+	const struct trace_batch *b = r->batch;
+	size_t from = r->pos;
+
+	if (from == to)
+		return 0;
+	r->pos = to;
+	r->line = b->lines[to - 1];
+	for (unsigned int i = 0; i < r->nr_runs; i++) {
 		uint64_t start = now_ns();
-		int err =
-			uhmm_player_run(r->runs[i].player, uhmm_trace_caps(r->reader), events, nr);
+		int err = uhmm__player_run(r->runs[i].player, &b->caps, b->events + from, to - from,
+					   b->nr - from);
 
 		r->runs[i].host_ns += now_ns() - start;
 		if (err)
@@ -165,45 +179,56 @@ static int check_before_end(struct uhmm_replay *r)
 	return r->nr_runs > 1 ? compare(r) : 0;
 }
 
-static void forget_strings(struct uhmm_trace_event *ev)
+static const struct trace_batch *batch_get(struct uhmm_replay *r)
 {
-	if (ev->kind == UHMM_TRACE_TASK)
-		ev->task.comm = NULL;
-	else if (ev->kind == UHMM_TRACE_OBJ)
-		ev->obj.name = NULL;
-	else if (ev->kind == UHMM_TRACE_MARK)
-		ev->mark.text = NULL;
+	if (!r->batch) {
+		r->batch = uhmm__trace_ahead_get(r->ahead);
+		r->pos = 0;
+	}
+	return r->batch;
+}
+
+/* The batch was played. 1, 0 at the end of the trace, or the error that follows the batch. */
+static int batch_put(struct uhmm_replay *r)
+{
+	int status = r->batch->status;
+
+	r->position = r->batch->position;
+	if (status) {
+		/* What follows an error is the error again. */
+		if (status > 0) {
+			r->batch = NULL;
+			uhmm__trace_ahead_put(r->ahead);
+		}
+		return status;
+	}
+	r->read_all = true;
+	return 0;
 }
 
 int uhmm_replay_step(struct uhmm_replay *replay)
 {
 	struct uhmm_replay *r = replay;
-	struct uhmm_trace_event *ev;
-	size_t nr = 0;
-	int got = 1, err;
+	int err;
 
 	if (r->ended)
 		return 0;
-	while (nr < BATCH) {
-		ev = &r->events[nr];
-		got = uhmm_trace_next(r->reader, ev);
-		if (got <= 0)
-			break;
-		r->line = uhmm_trace_line(r->reader);
-		forget_strings(ev);
-		nr++;
-		if (ev->kind == UHMM_TRACE_MM_DEL) {
-			err = play(r, r->events, nr - 1);
+	if (!r->read_all) {
+		const struct trace_batch *b = batch_get(r);
+
+		if (b->nr > r->pos && b->events[b->nr - 1].kind == UHMM_TRACE_MM_DEL) {
+			err = play(r, b->nr - 1);
 			if (!err)
 				err = check_before_end(r);
-			if (!err)
-				err = play(r, ev, 1);
-			return err ? err : 1;
+			if (err)
+				return err;
 		}
+		err = play(r, b->nr);
+		if (!err)
+			err = batch_put(r);
+		if (err)
+			return err;
 	}
-	err = play(r, r->events, nr);
-	if (err || got)
-		return err ? err : got;
 	r->ended = true;
 	return check_machines(r);
 }
@@ -212,26 +237,27 @@ int uhmm_replay_until(struct uhmm_replay *replay, uint64_t line)
 {
 	struct uhmm_replay *r = replay;
 
-	for (;;) {
+	while (!r->read_all) {
+		const struct trace_batch *b = batch_get(r);
+		size_t to = r->pos;
 		int err;
 
-		if (!r->have_last) {
-			int got = uhmm_trace_next(r->reader, &r->last);
-
-			if (got <= 0)
-				return got;
-			forget_strings(&r->last);
-			r->last_line = uhmm_trace_line(r->reader);
-			r->have_last = true;
-		}
-		if (r->last_line > line)
-			return 0;
-		r->have_last = false;
-		r->line = r->last_line;
-		err = play(r, &r->last, 1);
-		if (err)
+		while (to < b->nr && b->lines[to] <= line)
+			to++;
+		err = play(r, to);
+		if (err || to < b->nr)
+			return err;
+		err = batch_put(r);
+		if (err < 0)
 			return err;
 	}
+	return 0;
+}
+
+void uhmm_replay_position(const struct uhmm_replay *replay, uint64_t *done, uint64_t *size)
+{
+	*done = replay->position;
+	*size = replay->file_size;
 }
 
 const struct uhmm_trace_reader *uhmm_replay_reader(const struct uhmm_replay *replay)

@@ -9,6 +9,8 @@
 
 static const struct trace_ops *const formats[] = {
 	&uhmm__trace_perf_ops,
+	&uhmm__native_text_ops,
+	&uhmm__native_binary_ops,
 };
 
 static const char *const kind_names[UHMM_TRACE_NR_KINDS] = {
@@ -87,29 +89,55 @@ static void show_text(char *out, size_t size, const struct trace_line *line)
 	snprintf(out + n, size - n, "%s", from < line->len ? "..." : "");
 }
 
-/* Ends the reading, or counts the line, as the user wants. */
-static void malformed(struct uhmm_trace_reader *r, const struct trace_line *line)
+/* Ends the reading, or counts the message, as the user wants. Returns the reader's error. */
+static int malformed(struct uhmm_trace_reader *r, const char *msg)
+{
+	if (!r->keep_going) {
+		r->error = -EINVAL;
+		snprintf(r->message, sizeof(r->message), "%s", msg);
+		return r->error;
+	}
+	if (r->stats.malformed < TRACE_KEPT_MESSAGES && !r->kept[r->stats.malformed]) {
+		r->kept[r->stats.malformed] = strdup(msg);
+		if (!r->kept[r->stats.malformed])
+			uhmm__trace_nomem(r);
+	}
+	r->stats.malformed++;
+	return r->error;
+}
+
+static void malformed_line(struct uhmm_trace_reader *r, const struct trace_line *line)
 {
 	char text[84], msg[TRACE_MESSAGE_MAX];
 
 	show_text(text, sizeof(text), line);
 	snprintf(msg, sizeof(msg), "%.100s:%llu: %.110s: '%s'", r->name,
 		 (unsigned long long)r->line, r->bad, text);
-	if (!r->keep_going) {
-		r->error = -EINVAL;
-		memcpy(r->message, msg, sizeof(msg));
-		return;
-	}
-	if (r->stats.malformed < TRACE_KEPT_MESSAGES) {
-		char *copy = strdup(msg);
+	(void)malformed(r, msg);
+}
 
-		if (!copy) {
-			uhmm__trace_nomem(r);
-			return;
-		}
-		r->kept[r->stats.malformed] = copy;
-	}
-	r->stats.malformed++;
+int uhmm__trace_malformed(struct uhmm_trace_reader *r, const char *fmt, ...)
+{
+	char msg[TRACE_MESSAGE_MAX];
+	va_list ap;
+	int n = snprintf(msg, sizeof(msg), "%.100s", r->name);
+
+	va_start(ap, fmt);
+	vsnprintf(msg + n, sizeof(msg) - (size_t)n, fmt, ap);
+	va_end(ap);
+	return malformed(r, msg);
+}
+
+int uhmm__trace_fatal(struct uhmm_trace_reader *r, int err, const char *fmt, ...)
+{
+	va_list ap;
+	int n = snprintf(r->message, sizeof(r->message), "%.100s", r->name);
+
+	va_start(ap, fmt);
+	vsnprintf(r->message + n, sizeof(r->message) - (size_t)n, fmt, ap);
+	va_end(ap);
+	r->error = err;
+	return err;
 }
 
 /* Recognises the format. What is wrong is told by the first uhmm_trace_next(). */
@@ -126,7 +154,9 @@ static int start(struct uhmm_trace_reader *r)
 		return input_failed(r, err);
 	r->line = 1;
 	if (!len)
-		return stop(r, -EINVAL, "the trace is empty: expected the text of perf script");
+		return stop(r, -EINVAL,
+			    "the trace is empty: expected the text of perf script, or a trace "
+			    "that uhmm convert has written");
 	for (i = 0; i < ARRAY_SIZE(formats); i++) {
 		int s = formats[i]->probe(text, len);
 
@@ -138,7 +168,7 @@ static int start(struct uhmm_trace_reader *r)
 	if (!best)
 		return stop(r, -EINVAL,
 			    "not recognised as a trace: expected the text of perf script, "
-			    "'COMM PID/TID [CPU] TIME: EVENT: ...'");
+			    "'COMM PID/TID [CPU] TIME: EVENT: ...', or the output of uhmm convert");
 	r->ops = best;
 	r->caps.format = best->format;
 	r->line = 0;
@@ -195,9 +225,20 @@ void uhmm_trace_close(struct uhmm_trace_reader *r)
 	free(r);
 }
 
+static void finish(struct uhmm_trace_reader *r)
+{
+	if (r->finished)
+		return;
+	r->finished = true;
+	r->ops->finish(r);
+	if (!r->stats.source_lines)
+		r->stats.source_lines = r->stats.lines;
+}
+
 /* Fills the queue from one line. 1, or 0 at the end, or a negative errno. */
 static int one_line(struct uhmm_trace_reader *r)
 {
+	struct uhmm_trace_caps before = r->caps;
 	struct trace_line line;
 	int ret = uhmm__trace_input_line(r->input, &line);
 
@@ -205,10 +246,7 @@ static int one_line(struct uhmm_trace_reader *r)
 	if (ret < 0)
 		return input_failed(r, ret);
 	if (!ret) {
-		if (!r->finished) {
-			r->finished = true;
-			r->ops->finish(r);
-		}
+		finish(r);
 		return r->error;
 	}
 	r->line++;
@@ -224,19 +262,26 @@ static int one_line(struct uhmm_trace_reader *r)
 		ret = r->ops->line(r, &line);
 	/* What the line settled of earlier ones stands, whatever is wrong with itself. */
 	if (unlikely(ret == -EINVAL && !r->error))
-		malformed(r, &line);
+		malformed_line(r, &line);
+	r->caps_changes += memcmp(&before, &r->caps, sizeof(before)) != 0;
 	return r->error ? r->error : 1;
 }
 
-int uhmm_trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
+int uhmm__trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 {
 	while (r->head == r->tail) {
 		int ret;
 
-		if (r->error)
+		if (unlikely(r->error))
 			return r->error;
-		if (r->finished)
+		if (unlikely(r->finished))
 			return 0;
+		if (r->ops->next) {
+			ret = r->ops->next(r, ev);
+			if (likely(ret > 0))
+				r->stats.events[ev->kind]++;
+			return ret;
+		}
 		ret = one_line(r);
 		if (ret < 0)
 			return ret;
@@ -244,6 +289,16 @@ int uhmm_trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 	*ev = r->queue[r->head++];
 	r->stats.events[ev->kind]++;
 	return 1;
+}
+
+int uhmm_trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
+{
+	struct uhmm_trace_event next;
+	int ret = uhmm__trace_next(r, &next);
+
+	if (ret > 0)
+		*ev = next;
+	return ret;
 }
 
 const char *uhmm_trace_error(const struct uhmm_trace_reader *r)
@@ -259,6 +314,16 @@ const char *uhmm_trace_malformed(const struct uhmm_trace_reader *r, unsigned int
 uint64_t uhmm_trace_line(const struct uhmm_trace_reader *r)
 {
 	return r->line;
+}
+
+void uhmm_trace_position(const struct uhmm_trace_reader *r, uint64_t *done, uint64_t *size)
+{
+	uhmm__trace_input_position(r->input, done, size);
+}
+
+const struct uhmm_trace_origin *uhmm_trace_origin(const struct uhmm_trace_reader *r)
+{
+	return &r->origin;
 }
 
 const struct uhmm_trace_caps *uhmm_trace_caps(const struct uhmm_trace_reader *r)

@@ -4,16 +4,31 @@
 #include <fcntl.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <zstd.h>
 
 #include "replay/trace_internal.h"
+#include "replay/trace_parse.h"
+
+/* clang-format off */
+#define NO 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16, 16
+const unsigned char uhmm__trace_hex[256] = {
+	NO, NO, NO,
+	0, 1, 2, 3, 4, 5, 6, 7, 8, 9, 16, 16, 16, 16, 16, 16,
+	16, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16,
+	NO,
+	16, 10, 11, 12, 13, 14, 15, 16, 16, 16, 16, 16, 16, 16, 16, 16,
+	NO, NO, NO, NO, NO, NO, NO, NO, NO,
+};
+#undef NO
+/* clang-format on */
 
 /*
  * Text sits in buf[start, end). Lines are handed out in place; when the last piece holds no whole
- * line it moves to the front and more is read behind it. One byte is kept free behind the text
- * for the NUL of a last line without an end.
+ * line it moves to the front and more is read behind it. A few bytes are kept free behind the text,
+ * for the NUL of a last line without an end, and for readers of binary traces that look further.
  */
 struct trace_input {
 	int fd;
@@ -30,18 +45,21 @@ struct trace_input {
 	ZSTD_DCtx *zd;
 	unsigned char *raw;
 	size_t raw_pos, raw_len, raw_cap;
+	uint64_t taken; /* bytes read from fd */
+	uint64_t size;	/* of the file, 0: not known */
 };
 
 int uhmm__trace_input_open(const char *path, struct trace_input **out)
 {
 	struct trace_input *in = calloc(1, sizeof(*in));
+	struct stat st;
 	int err = -ENOMEM;
 
 	if (!in)
 		return -ENOMEM;
 	in->fd = -1;
 	in->raw_cap = ZSTD_DStreamInSize();
-	in->buf = malloc(TRACE_BUF_SIZE + 1);
+	in->buf = calloc(1, TRACE_BUF_SIZE + TRACE_BUF_SLACK);
 	in->raw = malloc(in->raw_cap);
 	if (!in->buf || !in->raw)
 		goto fail;
@@ -54,6 +72,8 @@ int uhmm__trace_input_open(const char *path, struct trace_input **out)
 			goto fail;
 		}
 	}
+	if (!fstat(in->fd, &st) && S_ISREG(st.st_mode))
+		in->size = (uint64_t)st.st_size;
 	*out = in;
 	return 0;
 fail:
@@ -92,6 +112,8 @@ static ssize_t read_some(struct trace_input *in, void *p, size_t n)
 	} while (got < 0 && errno == EINTR);
 	if (got < 0)
 		in->err = -errno;
+	else
+		in->taken += (uint64_t)got;
 	return got;
 }
 
@@ -248,6 +270,29 @@ int uhmm__trace_input_peek(struct trace_input *in, const char **text, size_t *le
 	*text = in->buf + in->start;
 	*len = in->end - in->start;
 	return 0;
+}
+
+ssize_t uhmm__trace_input_bytes(struct trace_input *in, size_t want, const unsigned char **p)
+{
+	while (!in->eof && in->end - in->start < want) {
+		int err = fill(in);
+
+		if (err)
+			return err;
+	}
+	*p = (const unsigned char *)in->buf + in->start;
+	return (ssize_t)MIN(want, in->end - in->start);
+}
+
+void uhmm__trace_input_skip(struct trace_input *in, size_t n)
+{
+	in->start += n;
+}
+
+void uhmm__trace_input_position(const struct trace_input *in, uint64_t *done, uint64_t *size)
+{
+	*done = in->taken - (in->raw_len - in->raw_pos) - (in->zstd ? 0 : in->end - in->start);
+	*size = in->size;
 }
 
 static void cut_line(struct trace_input *in, struct trace_line *line, char *end)

@@ -7,6 +7,8 @@
  *   trace_state.c  tasks, processes, address spaces, objects; the queue of events
  *   trace_calls.c  system calls: entry and exit become MAP, UNMAP, PROT, MOVE ...
  *   perf*.c        the text of perf script
+ *   native*.c      the native format; see native.h
+ *   trace_ahead.c  a thread that reads ahead; see trace_ahead.h
  *
  * A format is a struct trace_ops. Formats parse; what a line means for tasks and mappings is
  * decided in trace_state.c and trace_calls.c, once for all formats.
@@ -15,6 +17,7 @@
 #define UHMM_REPLAY_TRACE_INTERNAL_H
 
 #include <stdarg.h>
+#include <sys/types.h>
 
 #include <uhmm/trace.h>
 
@@ -26,6 +29,7 @@ struct trace_input;
 /* Longest line, with its end. Longer ones are malformed and skipped in pieces. */
 #define TRACE_LINE_MAX (128u << 10)
 #define TRACE_BUF_SIZE (2 * TRACE_LINE_MAX)
+#define TRACE_BUF_SLACK 8
 /* How much is looked at to recognise the format. */
 #define TRACE_PEEK (64u << 10)
 #define TRACE_KEPT_MESSAGES 8
@@ -61,6 +65,14 @@ struct trace_line {
 
 /* 1 with a line, 0 at the end, or a negative errno. */
 int uhmm__trace_input_line(struct trace_input *in, struct trace_line *line);
+/*
+ * *@p is the next @want bytes, at most TRACE_LINE_MAX, or as many as there are. Returns their number,
+ * or a negative errno. They stay until uhmm__trace_input_skip() leaves some behind. TRACE_BUF_SLACK
+ * bytes behind them can be read, too.
+ */
+ssize_t uhmm__trace_input_bytes(struct trace_input *in, size_t want, const unsigned char **p);
+void uhmm__trace_input_skip(struct trace_input *in, size_t n);
+void uhmm__trace_input_position(const struct trace_input *in, uint64_t *done, uint64_t *size);
 
 /* ---- state ---- */
 
@@ -190,16 +202,25 @@ struct trace_ops {
 	enum uhmm_trace_format format;
 	/* How sure the format is of this text, 0 to 100. */
 	int (*probe)(const char *text, size_t len);
-	/* Allocates r->priv; fills in r->caps from the peeked text. 0 or -ENOMEM. */
+	/*
+	 * Allocates r->priv; fills in r->caps from the peeked text. 0, -ENOMEM, or the result of
+	 * uhmm__trace_fatal().
+	 */
 	int (*start)(struct uhmm_trace_reader *r, const char *text, size_t len);
-	/* 0, or -EINVAL after uhmm__trace_bad(). */
+	/* Text: 0, or -EINVAL after uhmm__trace_bad(). */
 	int (*line)(struct uhmm_trace_reader *r, struct trace_line *line);
-	/* No more lines: emit what was held back. */
+	/* Text, no more lines: emit what was held back. */
 	void (*finish)(struct uhmm_trace_reader *r);
+	/*
+	 * Binary, in place of the two: 1 with an event, 0 at the end, or a negative errno. *@ev may
+	 * be written to in any case.
+	 */
+	int (*next)(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev);
 	void (*stop)(struct uhmm_trace_reader *r);
 };
 
 extern const struct trace_ops uhmm__trace_perf_ops;
+extern const struct trace_ops uhmm__native_text_ops, uhmm__native_binary_ops;
 
 /* ---- the reader ---- */
 
@@ -227,7 +248,9 @@ struct uhmm_trace_reader {
 	struct uhmm_trace_event spill; /* written to when there is no memory for more */
 
 	struct trace_state st;
+	struct uhmm_trace_origin origin;
 	struct uhmm_trace_caps caps;
+	uint64_t caps_changes; /* how often they have */
 	struct uhmm_trace_stats stats;
 };
 
@@ -237,6 +260,14 @@ struct uhmm_trace_reader {
 int uhmm__trace_bad(struct uhmm_trace_reader *r, const char *fmt, ...) uhmm_printf(2, 3);
 /* There is no memory: the reader stops after this line. */
 uhmm_cold void uhmm__trace_nomem(struct uhmm_trace_reader *r);
+/* The reading ends here, with this behind the file's name; returns @err. */
+uhmm_cold int uhmm__trace_fatal(struct uhmm_trace_reader *r, int err, const char *fmt, ...)
+	uhmm_printf(3, 4);
+/* The same with -EINVAL, unless the user wants to go on: then it is counted, and the result is 0. */
+uhmm_cold int uhmm__trace_malformed(struct uhmm_trace_reader *r, const char *fmt, ...)
+	uhmm_printf(2, 3);
+/* uhmm_trace_next(), but *@ev may be written to in any case. */
+int uhmm__trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev);
 
 /* ---- trace_state.c ---- */
 

@@ -24,15 +24,12 @@ static inline bool is_blank(char c)
 	return c == ' ' || c == '\t';
 }
 
-/* 0 to 15, or 16 and more if it is no digit. */
+/* Of each character: 0 to 15, or 16 if it is no hexadecimal digit. */
+extern const unsigned char uhmm__trace_hex[256];
+
 static inline unsigned int hex_digit(char c)
 {
-	unsigned int d = (unsigned char)c - (unsigned int)'0';
-
-	if (d < 10)
-		return d;
-	d = ((unsigned char)c | 0x20u) - (unsigned int)'a';
-	return d < 6 ? d + 10 : 16;
+	return uhmm__trace_hex[(unsigned char)c];
 }
 
 static inline char *skip_blanks(char *p)
@@ -73,7 +70,9 @@ static inline char *scan_dec(char *p, uint64_t *out)
 
 	while (is_digit(*p))
 		v = v * 10 + (uint64_t)(*p++ - '0');
-	if (p == start || p - start > 19)
+	/* 19 digits always fit; 20 do if they begin with 1 and it is above 10^19 still. */
+	if (p == start || p - start > 20 ||
+	    (p - start == 20 && (*start != '1' || v < 10000000000000000000ULL)))
 		return NULL;
 	*out = v;
 	return p;

@@ -14,6 +14,7 @@
 #ifndef UHMM_SYNC_WAIT_H
 #define UHMM_SYNC_WAIT_H
 
+#include "sync/lock_check.h"
 #include "sync/waiter.h"
 
 struct uhmm__waitq {
@@ -65,6 +66,8 @@ void uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsig
 	uhmm__bit_unlock_at(m, word, bit, waiters_bit, UHMM__HERE)
 /* Take the lock in a word that nobody else can see yet. */
 #define uhmm__bit_lock_new(word, bit) uhmm__bit_lock_new_at(word, bit, UHMM__HERE)
+/* The word has been written with the lock taken: nothing but to be known by the lock checker. */
+#define uhmm__bit_lock_written(word) uhmm__bit_lock_written_at(word, UHMM__HERE)
 
 /*
  * Sleep until the lock has been released once. @drop, a spin lock or NULL, is held by the caller
@@ -92,7 +95,17 @@ static inline void uhmm__bit_lock_new_at(_Atomic uint32_t *word, unsigned int bi
 {
 	(void)uhmm__bit_trylock_at(word, bit, where);
 }
+
+static inline void uhmm__bit_lock_written_at(_Atomic uint32_t *word, const struct uhmm_site *where)
+{
+	uhmm__lock_acquired(word, UHMM__NODE(UHMM__LC_FOLIO, 0), UHMM__LOCK_TRIED, where);
+}
 #else
+static inline void uhmm__bit_lock_written_at(_Atomic uint32_t *word uhmm_unused,
+					     const struct uhmm_site *where uhmm_unused)
+{
+}
+
 bool uhmm__bit_wait_unlocked_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
 				  unsigned int waiters_bit, struct uhmm__spinlock *drop);
 

@@ -8,6 +8,9 @@
 #define _GNU_SOURCE
 #include "errors/errors.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -372,6 +375,39 @@ START_TEST(madvise_einval)
 	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_FREE), -EINVAL);
 	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_COLD), -EINVAL);
 	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_PAGEOUT), -EINVAL);
+}
+END_TEST
+
+START_TEST(madvise_collapse)
+{
+	const uhmm_vaddr_t at = 0x50000000UL;
+	uint64_t word = 1;
+
+	map_fixed(f.mm, at, 1024, RW);
+	expect_eq(uhmm_madvise(f.mm, at, UHMM_PMD_SIZE, MADV_COLLAPSE),
+		  -EINVAL); /* nothing there */
+	put_word(f.mm, at, word);
+	WITHOUT_MEMORY(uhmm_madvise(f.mm, at, UHMM_PMD_SIZE, MADV_COLLAPSE));
+	expect_eq(uhmm_munmap(f.mm, at + UHMM_PMD_SIZE, PAGE), 0);
+	expect_eq(uhmm_madvise(f.mm, at, 2 * UHMM_PMD_SIZE, MADV_COLLAPSE), -ENOMEM);
+	expect_eq(uhmm_madvise(f.mm, at, UHMM_PMD_SIZE, MADV_NOHUGEPAGE), 0);
+	expect_eq(uhmm_madvise(f.mm, at, UHMM_PMD_SIZE, MADV_COLLAPSE), -EINVAL);
+	expect_eq(get_word(f.mm, at), word);
+}
+END_TEST
+
+START_TEST(devmem_alloc_folio)
+{
+	uhmm_pfn_t pfn = 7;
+
+	expect_eq(uhmm_devmem_alloc_folio(uhmm_device_memory(f.dev[0]), NULL, 4, &pfn), -EINVAL);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_DEVICE, 1, 1), 0);
+	expect_eq(uhmm_devmem_alloc_folio(uhmm_device_memory(f.dev[0]), NULL, UHMM_PMD_ORDER, &pfn),
+		  -ENOMEM);
+	expect_eq(uhmm_alloc_locked_folio(f.m, UHMM_PMD_ORDER + 1, &pfn), -EINVAL);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 1), 0);
+	expect_eq(uhmm_alloc_locked_folio(f.m, UHMM_PMD_ORDER, &pfn), -ENOMEM);
+	expect_eq(pfn, 7);
 }
 END_TEST
 
@@ -1095,6 +1131,8 @@ int main(void)
 	tcase_add_test(tc, mremap_enomem);
 	tcase_add_test(tc, madvise_einval);
 	tcase_add_test(tc, madvise_enomem);
+	tcase_add_test(tc, madvise_collapse);
+	tcase_add_test(tc, devmem_alloc_folio);
 	tcase_add_test(tc, madvise_eagain);
 	tcase_add_test(tc, madvise_eopnotsupp);
 	tcase_add_test(tc, brk_enomem);

@@ -27,8 +27,12 @@ enum {
 	FLAT_OBJS = 6,
 };
 
-/* The pages lie on both sides of a boundary of 1 GiB, so of every lower level, too. */
-#define FLAT_BASE (0x40000000UL - FLAT_PAGES / 2 * FLAT_PAGE_SIZE)
+/*
+ * The pages lie on both sides of a boundary of 1 GiB, so of every lower level, too, and have one huge
+ * page in their middle: the pages from FLAT_HUGE on.
+ */
+enum { FLAT_HUGE = (FLAT_PAGES - 512) / 2 };
+#define FLAT_BASE (0x40000000UL - FLAT_HUGE * FLAT_PAGE_SIZE)
 
 struct flat_page {
 	bool mapped, dontfork, wipeonfork;

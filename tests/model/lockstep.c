@@ -17,6 +17,9 @@
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -137,6 +140,7 @@ static void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strat
 		.size = sizeof(config),
 		.nr_cpus = FIXTURE_CPUS,
 		.content = l->config.content,
+		.thp = l->config.huge ? UHMM_THP_ALWAYS : UHMM_THP_NEVER,
 		.swap_bytes = l->config.swap_bytes,
 		.swap = l->config.swap,
 		.ram_bytes = l->config.ram_bytes,
@@ -293,9 +297,11 @@ static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
 
 static int do_advise(struct proc *p, const struct op *op)
 {
-	int what = op->kind == OP_DONTNEED  ? MADV_DONTNEED
-		   : op->kind == OP_REMOVE  ? MADV_REMOVE
-		   : op->kind == OP_PAGEOUT ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
+	static const int huge[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE, MADV_COLLAPSE, MADV_HUGEPAGE };
+	int what = op->kind == OP_ADVISE_HUGE ? huge[op->variant]
+		   : op->kind == OP_DONTNEED  ? MADV_DONTNEED
+		   : op->kind == OP_REMOVE    ? MADV_REMOVE
+		   : op->kind == OP_PAGEOUT   ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
 			   : fork_advice[op->variant];
@@ -442,6 +448,7 @@ static void execute(struct lockstep *l, struct machine *m, const struct op *op, 
 	case OP_PAGEOUT:
 	case OP_ADVISE_FORK:
 	case OP_POPULATE:
+	case OP_ADVISE_HUGE:
 	case OP_REMOVE:
 		r->ret = do_advise(p, op);
 		break;
@@ -546,6 +553,10 @@ static int predict(const struct lockstep *l, const struct op *op, struct result 
 	case OP_DONTNEED:
 	case OP_PAGEOUT:
 	case OP_MSYNC:
+		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+	case OP_ADVISE_HUGE:
+		if (op->variant == 2)
+			return NOT_PREDICTED;
 		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
 	case OP_ADVISE_FORK:
 		return flat_advise_answer(mm, op->page, op->npages, fork_advice[op->variant]);
@@ -704,7 +715,7 @@ static bool same_course(const struct lockstep *l, int i)
 
 	uhmm_counters_read(l->machine[0].m, &a);
 	uhmm_counters_read(l->machine[i].m, &b);
-	return !l->config.device_bytes && !l->config.swap_bytes &&
+	return !l->config.device_bytes && !l->config.huge && !l->config.swap_bytes &&
 	       a.v[UHMM_CNT_DEVICE_FAULTS] == b.v[UHMM_CNT_DEVICE_FAULTS] &&
 	       a.v[UHMM_CNT_FAULT_AROUND] == b.v[UHMM_CNT_FAULT_AROUND];
 }

@@ -33,6 +33,7 @@
 	X(DONTNEED, 4)                                                                             \
 	X(PAGEOUT, 8)                                                                              \
 	X(ADVISE_FORK, 3)                                                                          \
+	X(ADVISE_HUGE, 4)                                                                          \
 	X(REMOVE, 2)                                                                               \
 	X(MSYNC, 2)                                                                                \
 	X(POPULATE, 4)                                                                             \
@@ -63,6 +64,11 @@ struct op {
 struct run_config {
 	enum uhmm_content content;
 	uint64_t device_bytes; /* 0: unlimited, and the three must end in the same state */
+	/*
+	 * Faults map huge pages wherever they fit. How wide a range was faulted then shows in what is
+	 * mapped around it, so the three agree only in what can be read.
+	 */
+	bool huge;
 	/*
 	 * 0: none. Which pages are out depends on who has faulted where and on LRU batches, which
 	 * differ: then contents alone must be the same.

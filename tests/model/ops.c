@@ -60,7 +60,7 @@ static int random_prot(struct rng *rng)
 /* Mostly few pages, and mostly where others have been. */
 static void random_range(struct rng *rng, unsigned int *page, unsigned int *npages)
 {
-	unsigned int hot = FLAT_PAGES / 2 - 16;
+	unsigned int hot = (rng_one_in(rng, 2) ? FLAT_PAGES / 2 : FLAT_HUGE) - 16;
 
 	switch (rng_below(rng, 8)) {
 	case 0:
@@ -92,6 +92,10 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 	op->cpu = (unsigned int)rng_below(rng, FIXTURE_CPUS);
 	random_range(rng, &op->page, &op->npages);
 	random_range(rng, &op->page2, &op->npages2);
+	if (config->huge && rng_one_in(rng, 6)) {
+		op->page = FLAT_HUGE;
+		op->npages = 512;
+	}
 	op->prot = random_prot(rng);
 	op->variant = (int)rng_below(rng, 4);
 	op->write = rng_one_in(rng, 2);
@@ -117,10 +121,10 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 			op->page2 = FLAT_PAGES - most;
 	}
 	/*
-	 * How VMAs are cut depends on which have anonymous pages, and with limited memory that
-	 * depends on the strategy: there only one page at a time can be moved by all three.
+	 * How VMAs are cut depends on which have anonymous pages, and with limited memory or huge
+	 * pages that depends on the strategy: there only one page at a time can be moved by all three.
 	 */
-	if (op->kind == OP_MREMAP && (config->device_bytes || config->swap_bytes)) {
+	if (op->kind == OP_MREMAP && (config->device_bytes || config->huge || config->swap_bytes)) {
 		op->npages = 1;
 		op->npages2 = 1 + op->npages2 % 2;
 		if (op->page2 + op->npages2 > FLAT_PAGES)
@@ -152,6 +156,10 @@ void op_print(const struct op *op, char *buf, size_t size)
 		break;
 	case OP_ADVISE_FORK:
 		snprintf(buf, size, " advice %d", fork_advice[op->variant]);
+		break;
+	case OP_ADVISE_HUGE:
+		snprintf(buf, size, " %s",
+			 op->variant ? (op->variant & 1 ? "huge" : "collapse") : "nohuge");
 		break;
 	case OP_MREMAP:
 		snprintf(buf, size, " to %u+%u variant %d", op->page2, op->npages2, op->variant);

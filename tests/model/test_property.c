@@ -16,9 +16,10 @@ static void complain(const struct run_config *config, struct op *ops, unsigned i
 	const char *why;
 
 	n = shrink(config, ops, n);
-	printf("seed %llu, content %s, device memory %llu, swap %llu%s, RAM %llu, pfn space %d, second "
+	printf("seed %llu%s, content %s, device memory %llu, swap %llu%s, RAM %llu, pfn space %d, second "
 	       "device %s:\n",
-	       (unsigned long long)seed, config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
+	       (unsigned long long)seed, config->huge ? ", huge pages" : "",
+	       config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
 	       (unsigned long long)config->device_bytes, (unsigned long long)config->swap_bytes,
 	       config->swap == UHMM_SWAP_DISK ? " (disk)" : "",
 	       (unsigned long long)config->ram_bytes, config->pfn_space,
@@ -38,6 +39,7 @@ static void one_run(uint64_t seed)
 {
 	static struct op ops[MAX_OPS];
 	static const uint64_t limits[] = { 0, 0, 64 * PAGE, 0, 0, 9 * PAGE };
+	static const uint64_t huge_limits[] = { 0, 0, 1200 * PAGE, 64 * PAGE };
 	struct run_config config = {
 		.content = seed & 1 ? UHMM_CONTENT_BYTES : UHMM_CONTENT_TAG,
 		.device_bytes = limits[seed / 2 % 6],
@@ -52,6 +54,10 @@ static void one_run(uint64_t seed)
 		config.swap = seed % 5 & 1 ? UHMM_SWAP_DISK : UHMM_SWAP_RAM_DISK;
 		config.ram_bytes = seed % 2 ? 8UL << 20 : 0;
 	}
+	/* Others, and some of these, with huge pages. */
+	config.huge = seed % 3 == 1 || seed % 9 == 0;
+	if (config.huge)
+		config.device_bytes = huge_limits[seed / 3 % 4];
 
 	for (unsigned int i = 0; i < OPS_A_RUN; i++)
 		op_random(&rng, &config, &ops[i]);

@@ -73,6 +73,39 @@ START_TEST(shared_device_pages_and_a_write)
 }
 END_TEST
 
+/*
+ * A page of a file cannot move; what that costs the device depends on whose mappings are removed for
+ * the attempt. The walk over them ends as soon as none is left, and comes to a child right after its
+ * parent: the first child is the last, and its device keeps its tables.
+ */
+START_TEST(rmap_order_of_children)
+{
+	uint64_t buf[2 * PAGE / 8];
+	struct uhmm_mirror *mirror;
+	struct uhmm_mm *child[2];
+
+	expect_eq(uhmm_mmap(f.mm, AT, 2 * PAGE, RW, MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, NULL, 0,
+			    NULL),
+		  0);
+	expect_eq(uhmm_mm_fork(f.mm, &child[0]), 0);
+	expect_eq(uhmm_mm_fork(f.mm, &child[1]), 0);
+	expect_eq(uhmm_mirror_open(f.dev[0], child[0], &mirror), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		put_word(f.mm, AT + i * PAGE, i + 1);
+		expect_eq(get_word(child[1], AT + i * PAGE), i + 1);
+	}
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_READ, AT, 2, buf, NULL), 0);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_MIGRATE_TO_DEV, AT, 2, buf, NULL), 0);
+	expect_eq(buf[PAGE / 8], 2);
+	/* The parent is the first. */
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT, 2, buf, NULL), 0);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 2, buf, NULL), -ENOENT);
+	uhmm_mirror_close(mirror);
+	uhmm_mmput(child[0]);
+	uhmm_mmput(child[1]);
+}
+END_TEST
+
 /* Without a buffer the work was not done, and its own errors did not show. */
 START_TEST(no_buffer)
 {
@@ -100,6 +133,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_loop_test(tc, new_page_in_a_readonly_mapping, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, shared_device_pages_and_a_write, 0, UHMM_NR_STRATEGIES);
+	tcase_add_test(tc, rmap_order_of_children);
 	tcase_add_test(tc, no_buffer);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);

@@ -7,12 +7,16 @@
  *   must read. The others only move its pages about.
  * - SHARED: everybody does everything; what is read was written to that very page, or is zero.
  * - MOVED: as SHARED, with mremap; what is read was written to one of its pages.
+ * - BIG: as SHARED, two huge pages, if the run has any.
  *
  * UHMM_TEST_SECONDS: how long each test goes on. UHMM_TEST_SEED: of the choices, not of the schedule.
  */
 #define _GNU_SOURCE
 #include "stress/stress.h"
 
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MADV_COLD
 #define MADV_COLD 20
 #define MADV_PAGEOUT 21
@@ -31,6 +35,8 @@ enum { MAX_THREADS = 4, OWN_PAGES = 24, SHARED_PAGES = 48, MOVED_PAGES = 16 };
 #define ALL OWN(MAX_THREADS - 1)
 #define ALL_END (MOVED + 2 * MOVED_PAGES * PAGE)
 #define ALL_PAGES ((ALL_END - ALL) / PAGE)
+#define BIG 0x40800000UL
+#define BIG_PAGES 1024U
 
 struct child {
 	pthread_mutex_t lock;
@@ -40,6 +46,7 @@ struct child {
 static struct stress {
 	struct fixture f;
 	unsigned int nr_threads;
+	bool huge;
 	double until;
 	uint64_t seed;
 	bool swaps;
@@ -56,7 +63,7 @@ struct thread {
 	struct uhmm_mirror **mirror;	   /* of mm */
 	uhmm_vaddr_t own;		   /* where the own pages are now */
 	uint64_t word[OWN_PAGES], counter; /* what each own page holds */
-	uint64_t buf[ALL_PAGES * PAGE / 8];
+	uint64_t buf[UHMM_PMD_SIZE / 8];
 };
 
 static bool one_in(struct thread *t, uint64_t n)
@@ -250,7 +257,7 @@ static void own_op(struct thread *t)
 /* What was written to a page of MOVED may be at any of them. */
 static uhmm_vaddr_t magic_page(uhmm_vaddr_t page)
 {
-	return page >= MOVED ? MOVED : page;
+	return page >= MOVED && page < BIG ? MOVED : page;
 }
 
 static void check_word(uhmm_vaddr_t page, uint64_t word, const char *who)
@@ -336,6 +343,51 @@ static void moved_remap(struct thread *t)
 	/* The two overlap, or the range has holes. */
 	if (ret && ret != -EINVAL && ret != -EFAULT)
 		die("mremap: %d", ret);
+}
+
+/* What makes huge pages, and what takes them apart. */
+static void big_op(struct thread *t)
+{
+	static const enum uhmm_mirror_op ops[] = {
+		UHMM_MIRROR_MIGRATE_TO_DEV,
+		UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV,
+		UHMM_MIRROR_READ,
+		UHMM_MIRROR_MIGRATE_TO_SYS,
+	};
+	uhmm_vaddr_t page = BIG + pick(t, BIG_PAGES) * PAGE, whole = page & UHMM_PMD_MASK;
+	int ret = 0;
+
+	switch (pick(t, 12)) {
+	case 0:
+		ret = uhmm_madvise(t->mm, whole, UHMM_PMD_SIZE, MADV_COLLAPSE);
+		break;
+	case 1:
+		ret = uhmm_madvise(t->mm, whole, UHMM_PMD_SIZE, MADV_DONTNEED);
+		break;
+	case 2:
+		ret = uhmm_madvise(t->mm, page, PAGE, MADV_DONTNEED);
+		break;
+	case 3:
+		ret = uhmm_mprotect(t->mm, whole, UHMM_PMD_SIZE, one_in(t, 3) ? PROT_READ : RW);
+		break;
+	case 4:
+		ret = uhmm_mmap(t->mm, whole, UHMM_PMD_SIZE, RW, ANON | MAP_FIXED, NULL, 0, NULL);
+		break;
+	case 5:
+	case 6:
+		ret = mirror_op(t->mirror[one_in(t, 3)], ops[pick(t, 4)], whole, 512, t->buf, NULL);
+		break;
+	case 7:
+	case 8:
+		shared_device(t, page);
+		break;
+	default:
+		shared_access(t, t->mm, page);
+		break;
+	}
+	if (ret && ret != -ENOMEM && ret != -EINVAL && ret != -EAGAIN && ret != -ENOENT &&
+	    !is_fault(ret))
+		die("huge pages: %d", ret);
 }
 
 static void shared_op(struct thread *t)
@@ -499,6 +551,8 @@ static void *thread_main(void *arg)
 
 		if (what < 55)
 			own_op(t);
+		else if (what < 75 && s.huge && one_in(t, 2))
+			big_op(t);
 		else if (what < 75)
 			shared_op(t);
 		else if (what < 95)
@@ -521,20 +575,24 @@ static void start_machine(const char *name, struct uhmm_machine_config config,
 {
 	memset(&s, 0, sizeof(s));
 	s.nr_threads = config.nr_cpus;
+	s.huge = config.thp == UHMM_THP_ALWAYS;
 	s.swaps = config.swap_bytes;
 	s.seed = test_seed(name);
 	s.until = now_seconds() + test_seconds();
 	stress_create(&s.f, config);
 	fixture_add_devices(&s.f, device_bytes);
 	map_fixed(s.f.mm, ALL, ALL_PAGES, RW);
+	map_fixed(s.f.mm, BIG, BIG_PAGES, RW);
 	for (unsigned int i = 0; i < MAX_THREADS; i++)
 		pthread_mutex_init(&s.child[i].lock, NULL);
 }
 
 static void start(const char *name, unsigned int nr_threads, enum uhmm_content content,
-		  uint64_t device_bytes)
+		  uint64_t device_bytes, bool huge)
 {
-	struct uhmm_machine_config config = { .nr_cpus = nr_threads, .content = content };
+	struct uhmm_machine_config config = { .nr_cpus = nr_threads,
+					      .content = content,
+					      .thp = huge ? UHMM_THP_ALWAYS : UHMM_THP_NEVER };
 
 	start_machine(name, config, device_bytes);
 }
@@ -591,7 +649,7 @@ static void stop(void)
 
 START_TEST(two_threads)
 {
-	start("two threads", 2, UHMM_CONTENT_BYTES, 0);
+	start("two threads", 2, UHMM_CONTENT_BYTES, 0, false);
 	run_threads();
 	stop();
 }
@@ -599,7 +657,7 @@ END_TEST
 
 START_TEST(four_threads)
 {
-	start("four threads", 4, UHMM_CONTENT_TAG, 0);
+	start("four threads", 4, UHMM_CONTENT_TAG, 0, false);
 	run_threads();
 	stop();
 }
@@ -608,7 +666,23 @@ END_TEST
 /* Device memory for a fraction of the pages: evictions run all the time. */
 START_TEST(little_device_memory)
 {
-	start("little device memory", 3, UHMM_CONTENT_BYTES, 20 * PAGE);
+	start("little device memory", 3, UHMM_CONTENT_BYTES, 20 * PAGE, false);
+	run_threads();
+	stop();
+}
+END_TEST
+
+START_TEST(huge_pages)
+{
+	start("huge pages", 3, UHMM_CONTENT_TAG, 0, true);
+	run_threads();
+	stop();
+}
+END_TEST
+
+START_TEST(huge_pages_little_device_memory)
+{
+	start("huge pages, little device memory", 3, UHMM_CONTENT_TAG, 700 * PAGE, true);
 	run_threads();
 	stop();
 }
@@ -650,6 +724,8 @@ int main(void)
 	tcase_add_test(tc, two_threads);
 	tcase_add_test(tc, four_threads);
 	tcase_add_test(tc, little_device_memory);
+	tcase_add_test(tc, huge_pages);
+	tcase_add_test(tc, huge_pages_little_device_memory);
 	tcase_add_test(tc, swapping);
 	tcase_add_test(tc, little_ram);
 	suite_add_tcase(suite, tc);

@@ -41,7 +41,7 @@ unsaid() {
 run 2
 said "usage: uhmm COMMAND"
 run 0 --help
-said "replay" "conform" "dump" "bench"
+said "replay" "convert" "conform" "dump" "bench"
 run 0 help
 said "usage: uhmm COMMAND"
 run 0 --version
@@ -50,7 +50,7 @@ run 2 nonsense
 said "uhmm: unknown command 'nonsense'" "Try 'uhmm --help'"
 run 2 --nonsense
 said "unknown option '--nonsense'"
-for command in replay conform dump bench; do
+for command in replay convert conform dump bench; do
 	run 0 $command --help
 	said "usage: uhmm $command"
 	run 0 help $command
@@ -122,7 +122,7 @@ run 2 dump "$tmp/two.vec" "$tmp/two.vec"
 said "one TRACE or VECTOR at a time"
 run 2 dump "$tmp/absent"
 said "absent" "No such file"
-printf 'case a\np0 madvise 200000000000 1 collapse\n= ok\n' >"$tmp/lacking.vec"
+printf 'case a\np0 madvise 200000000000 1 hwpoison\n= ok\n' >"$tmp/lacking.vec"
 run 2 dump "$tmp/lacking.vec"
 said "lacking.vec:2: " "not modelled yet"
 printf 'case a\np0 nonsense\n' >"$tmp/bad.vec"

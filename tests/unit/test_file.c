@@ -702,7 +702,7 @@ START_TEST(the_verifier_sees_damage)
 	uhmm_mmap_read_unlock(f.mm);
 	uhmm__vma_i_mmap_remove(vma);
 	found("1 VMAs map it, but 0 are in its tree");
-	uhmm__vma_i_mmap_insert(vma);
+	uhmm__vma_i_mmap_insert(vma, NULL);
 	vma->pgoff++;
 	found("is in its tree as");
 	vma->pgoff--;

@@ -7,7 +7,7 @@
 
 struct item {
 	struct uhmm__itree_node node;
-	uint64_t born; /* order of insertion */
+	uint64_t born; /* order among those of equal start */
 	int in;
 };
 
@@ -122,6 +122,29 @@ START_TEST(equal_intervals_come_in_order_of_insertion)
 }
 END_TEST
 
+/* Each new one behind the first: they come in the opposite order. */
+START_TEST(right_behind_another)
+{
+	struct uhmm__itree tree = { 0 };
+	struct uhmm__itree_node node[50];
+	struct uhmm__itree_node *found;
+	int i = 0;
+
+	node[0] = (struct uhmm__itree_node){ .start = 7, .last = 7 };
+	uhmm__itree_insert(&tree, &node[0]);
+	for (i = 1; i < 50; i++) {
+		node[i] = (struct uhmm__itree_node){ .last = 7 + (uint64_t)i };
+		uhmm__itree_insert_after(&tree, &node[i], &node[0]);
+		expect_eq(uhmm__itree_verify(&tree), i + 1);
+	}
+	expect_eq(uhmm__itree_iter_first(&tree, 7, 7), &node[0]);
+	for (found = uhmm__itree_iter_next(&node[0], 7, 7); found;
+	     found = uhmm__itree_iter_next(found, 7, 7))
+		expect_eq(found, &node[--i]);
+	expect_eq(i, 1);
+}
+END_TEST
+
 START_TEST(remove_while_iterating)
 {
 	struct uhmm__itree tree = { 0 };
@@ -172,12 +195,34 @@ START_TEST(large_and_sorted)
 }
 END_TEST
 
+/* Behind any that is in, now and then; what was behind that is one further. */
+static void insert_somewhere(struct uhmm__itree *tree, struct item *items, struct item *it,
+			     struct rng *rng, uint64_t *last_born)
+{
+	struct item *prev = &items[rng_below(rng, NODES)];
+
+	it->in = 1;
+	it->born = ++*last_born;
+	if (!prev->in || prev == it || rng_below(rng, 3)) {
+		uhmm__itree_insert(tree, &it->node);
+		return;
+	}
+	if (it->node.last < prev->node.start)
+		it->node.last = prev->node.last;
+	uhmm__itree_insert_after(tree, &it->node, &prev->node);
+	for (int i = 0; i < NODES; i++)
+		items[i].born += items[i].born > prev->born;
+	it->born = prev->born + 1;
+	++*last_born;
+}
+
 START_TEST(random_against_array)
 {
 	static struct item items[NODES];
 	struct rng rng = rng_init("itree random");
 	const int scale = _i % 3;
 	struct uhmm__itree tree = { 0 };
+	uint64_t last_born = 0;
 	int64_t nr = 0;
 
 	rng.state += (uint64_t)_i;
@@ -189,9 +234,7 @@ START_TEST(random_against_array)
 
 		if (!it->in && (phase != 1 || rng_below(&rng, 4) == 0)) {
 			random_interval(&rng, scale, &it->node.start, &it->node.last);
-			it->born = (uint64_t)step;
-			it->in = 1;
-			uhmm__itree_insert(&tree, &it->node);
+			insert_somewhere(&tree, items, it, &rng, &last_born);
 			nr++;
 		} else if (it->in && (phase != 0 || rng_below(&rng, 4) == 0)) {
 			uhmm__itree_remove(&tree, &it->node);
@@ -217,6 +260,7 @@ int main(void)
 	tcase_add_test(tc, empty);
 	tcase_add_test(tc, bounds_are_inclusive);
 	tcase_add_test(tc, equal_intervals_come_in_order_of_insertion);
+	tcase_add_test(tc, right_behind_another);
 	tcase_add_test(tc, remove_while_iterating);
 	tcase_add_loop_test(tc, large_and_sorted, 0, 2);
 	tcase_add_loop_test(tc, random_against_array, 0, 6);

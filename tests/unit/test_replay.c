@@ -668,6 +668,31 @@ START_TEST(test_offload)
 }
 END_TEST
 
+/* However many processes have used the device, those that are gone take no memory. */
+START_TEST(test_memory_of_the_gone)
+{
+	struct uhmm_player_config config = { .offload = { .kind = UHMM_OFFLOAD_ALL } };
+	struct uhmm_memory_use use, before = { 0 };
+	struct play y;
+
+	begin_with(&y, &config);
+	for (uint32_t mm = 1; mm <= 768; mm++) {
+		y.mm = mm;
+		mm_new(&y, mm, 0);
+		map(&y, AT, 4, RW, 0, 0);
+		fault(&y, AT, WRITE);
+		mm_del(&y, mm);
+		uhmm_machine_memory(uhmm_player_machine(y.p), &use);
+		if (mm == 384)
+			before = use;
+	}
+	ck_assert_uint_eq(count(&y, UHMM_REPLAY_DEVICE_ACCESSES), 768);
+	ck_assert_uint_le(use.metadata, before.metadata + before.metadata / 4);
+	ck_assert_uint_le(use.nr_tables, before.nr_tables + 64);
+	end(&y);
+}
+END_TEST
+
 /* The same accesses, by CPU or by the device with any strategy, leave the same bytes. */
 START_TEST(test_same_contents)
 {
@@ -771,6 +796,7 @@ int main(void)
 	tcase_add_test(tc, test_major_faults);
 	tcase_add_test(tc, test_touch);
 	tcase_add_test(tc, test_offload);
+	tcase_add_test(tc, test_memory_of_the_gone);
 	tcase_add_loop_test(tc, test_same_contents, 0, UHMM_NR_STRATEGIES);
 	tcase_add_test(tc, test_bad_config);
 	tcase_add_test(tc, test_no_memory);

@@ -154,7 +154,8 @@ static inline int dev_migrate(void *data, const struct uhmm_vm_fault *vmf)
 	return UHMM_VM_FAULT_SIGBUS;
 }
 
-static const struct uhmm_dev_pagemap_ops dev_ops = { dev_free, dev_migrate };
+static const struct uhmm_dev_pagemap_ops dev_ops = { .folio_free = dev_free,
+						     .migrate_to_ram = dev_migrate };
 
 static inline struct uhmm_dev_pagemap *remap_pages(void)
 {
