@@ -16,6 +16,7 @@ struct options {
 	int32_t *tids;
 	uint64_t granularity, device_bytes, seed;
 	unsigned int nr_cpus;
+	enum uhmm_thp thp;
 	const char *costs_file, *json_file;
 	bool check, keep_going, progress;
 };
@@ -34,6 +35,7 @@ static void usage(FILE *f)
 	      "  --granularity SIZE    served around each device fault: 4k (default), 64k or 2m\n"
 	      "  --device-memory SIZE  memory of the device (default: unlimited)\n"
 	      "  --cpus N              simulated CPUs (default 2)\n"
+	      "  --thp WHEN            where faults map huge pages: madvise (default), always, never\n"
 	      "  --costs FILE          cost table (default: built-in)\n"
 	      "  --json FILE           also write JSON; '-' writes it to standard output alone\n"
 	      "  --seed N              seed of random choices (default 0)\n"
@@ -141,12 +143,30 @@ static bool parse_granularity(const char *text, uint64_t *out)
 	return true;
 }
 
+static const char *const thp_names[] = {
+	[UHMM_THP_MADVISE] = "madvise",
+	[UHMM_THP_ALWAYS] = "always",
+	[UHMM_THP_NEVER] = "never",
+	NULL,
+};
+
+static bool parse_thp(const char *text, enum uhmm_thp *out)
+{
+	int i = tool_parse_choice("--thp", text, thp_names);
+
+	if (i < 0)
+		return false;
+	*out = (enum uhmm_thp)i;
+	return true;
+}
+
 enum {
 	OPT_STRATEGY = 256,
 	OPT_OFFLOAD,
 	OPT_GRANULARITY,
 	OPT_DEVICE_MEMORY,
 	OPT_CPUS,
+	OPT_THP,
 	OPT_COSTS,
 	OPT_JSON,
 	OPT_SEED,
@@ -179,6 +199,8 @@ static bool parse_option(struct options *o, int c, const char *arg)
 			return false;
 		o->nr_cpus = (unsigned int)n;
 		return true;
+	case OPT_THP:
+		return parse_thp(arg, &o->thp);
 	case OPT_COSTS:
 		o->costs_file = arg;
 		return true;
@@ -205,6 +227,7 @@ static int parse_options(struct options *o, int argc, char **argv)
 		{ "granularity", required_argument, NULL, OPT_GRANULARITY },
 		{ "device-memory", required_argument, NULL, OPT_DEVICE_MEMORY },
 		{ "cpus", required_argument, NULL, OPT_CPUS },
+		{ "thp", required_argument, NULL, OPT_THP },
 		{ "costs", required_argument, NULL, OPT_COSTS },
 		{ "json", required_argument, NULL, OPT_JSON },
 		{ "seed", required_argument, NULL, OPT_SEED },
@@ -299,6 +322,7 @@ static int run_trace(const struct options *o, const char *trace, struct messages
 			.device_bytes = o->device_bytes,
 			.seed = o->seed,
 			.nr_cpus = o->nr_cpus,
+			.thp = o->thp,
 			.report = on_report,
 			.report_data = messages,
 		},
@@ -335,6 +359,7 @@ static int replay_trace(const struct options *o, const char *trace, const struct
 		.device_bytes = o->device_bytes,
 		.seed = o->seed,
 		.nr_cpus = o->nr_cpus,
+		.thp = thp_names[o->thp],
 	};
 	struct messages messages = { 0 };
 	struct uhmm_replay *replay = NULL;

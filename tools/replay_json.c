@@ -168,6 +168,7 @@ json_t *replay_json(const struct replay_result *r)
 	set(o, "device_memory", r->device_bytes ? integer(r->device_bytes) : json_null());
 	set(o, "seed", integer(r->seed));
 	set(o, "cpus", integer(r->nr_cpus));
+	set(o, "thp", json_string(r->thp));
 	set(o, "costs", string(uhmm_costs_name(r->costs)));
 	set(o, "lines", integer(st->source_lines));
 	set(o, "malformed", integer(st->malformed));

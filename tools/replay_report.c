@@ -29,6 +29,8 @@ const struct replay_named_counter replay_faults[] = {
 	{ UHMM_CNT_FAULT_SIGBUS, "sigbus", "SIGBUS" },
 	{ UHMM_CNT_FAULT_OOM, "oom", "no memory" },
 	{ UHMM_CNT_FAULT_RETRY, "retry", "tried again" },
+	{ UHMM_CNT_FAULT_HUGE, "huge", "  of all, mapped a huge page" },
+	{ UHMM_CNT_FAULT_HUGE_FALLBACK, "huge_fallback", "  of all, found no memory for one" },
 	{ UHMM_CNT_FAULT_FROM_HMM, "from_hmm", "  of all, raised by a walker" },
 	{ 0, NULL, NULL },
 };
@@ -321,10 +323,11 @@ static void print_trace(const struct replay_result *r, FILE *f)
 		tool_fmt_count(a, st->source_lines),
 		tool_fmt_count(b, uhmm_player_count(p, UHMM_REPLAY_EVENTS)),
 		tool_fmt_count(c, uhmm_player_count(p, UHMM_REPLAY_FAULTS)));
-	fprintf(f, "  offload %s, granularity %s, device memory %s, %u CPUs, seed %llu\n",
+	fprintf(f,
+		"  offload %s, granularity %s, device memory %s, huge pages %s, %u CPUs, seed %llu\n",
 		r->offload, tool_fmt_bytes(a, r->granularity),
-		r->device_bytes ? tool_fmt_bytes(b, r->device_bytes) : "unlimited", r->nr_cpus,
-		(unsigned long long)r->seed);
+		r->device_bytes ? tool_fmt_bytes(b, r->device_bytes) : "unlimited", r->thp,
+		r->nr_cpus, (unsigned long long)r->seed);
 	if (st->malformed)
 		fprintf(f, "  %s malformed lines skipped\n", tool_fmt_count(a, st->malformed));
 	for (unsigned int i = 0; i < 8 && uhmm_trace_malformed(reader, i); i++)
@@ -388,7 +391,7 @@ static void print_agreement(const struct replay_result *r, FILE *f)
 static void print_treated(const struct replay_result *r, FILE *f)
 {
 	static const enum uhmm_replay_count notes[] = {
-		UHMM_REPLAY_AS_ANON_SPECIAL, UHMM_REPLAY_AS_ANON_HUGE,
+		UHMM_REPLAY_AS_ANON_SPECIAL, UHMM_REPLAY_AS_HUGETLB,
 		UHMM_REPLAY_GUESSED_ACCESS,  UHMM_REPLAY_INFERRED_VMAS,
 		UHMM_REPLAY_INFERRED_PAGES,  UHMM_REPLAY_LOCKS_POPULATED,
 		UHMM_REPLAY_ADVICE_IGNORED,  UHMM_REPLAY_MOVES_INEXACT,

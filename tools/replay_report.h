@@ -14,7 +14,7 @@
 /* A trace that was replayed to its end. */
 struct replay_result {
 	const char *trace;
-	const char *offload; /* as on the command line */
+	const char *offload, *thp; /* as on the command line */
 	uint64_t granularity, device_bytes, seed;
 	unsigned int nr_cpus;
 	const struct uhmm_costs *costs;

@@ -60,6 +60,34 @@ enum uhmm_device_private_write {
 	UHMM_DEVICE_WRITE_FAULTS, /* a write fault: the page comes home and is copied if it must be */
 };
 
+/*
+ * A fault on a large folio that PTEs map brings a range home that holds more of it than the page of
+ * the fault. Collecting splits the folio first. 0 is what Linux 7.3 does; see docs/findings.md.
+ */
+enum uhmm_fault_folio {
+	/* the folio that was split still counts as the fault's: its first page is taken unlocked */
+	UHMM_FAULT_FOLIO_STALE,
+	UHMM_FAULT_FOLIO_LOOKED_UP, /* looked up again after the split */
+};
+
+/*
+ * SELECT_COMPOUND and a hole without a PMD table, of several huge pages. 0 is what Linux 7.3 does; see
+ * docs/findings.md.
+ */
+enum uhmm_large_hole {
+	UHMM_LARGE_HOLE_FIRST, /* one compound entry; what comes after it is not collected */
+	UHMM_LARGE_HOLE_EACH,  /* one for each huge page, as below a PMD table */
+};
+
+/*
+ * What a range fault reports that begins within a huge device-private page of the caller's own. Here 0
+ * is what was meant: with the other devices access wrong pages. See docs/findings.md.
+ */
+enum uhmm_device_huge_pfn {
+	UHMM_DEVICE_HUGE_PFN_EXACT,	 /* the pages of the range */
+	UHMM_DEVICE_HUGE_PFN_FROM_FIRST, /* as Linux 7.3: those from the first of the huge page on */
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -101,6 +129,9 @@ struct uhmm_machine_config {
 	enum uhmm_swap swap;
 	enum uhmm_device_pfn_space device_pfn_space; /* device_bytes is the size of either */
 	enum uhmm_device_private_write device_private_write;
+	enum uhmm_fault_folio fault_folio;
+	enum uhmm_large_hole large_hole;
+	enum uhmm_device_huge_pfn device_huge_pfn;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };

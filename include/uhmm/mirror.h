@@ -48,6 +48,11 @@ struct uhmm_device_config {
 	bool huge_by_head;
 	/* FLAGS with npages 0 clears the flags. Default: -EINVAL, so that they cannot be cleared. */
 	bool clearable_flags;
+	/*
+	 * What follows a large folio in a window that goes home and is skipped counts as one page.
+	 * Default: as many as the folio, as in the test driver. Of the operations no window holds both.
+	 */
+	bool order_of_each;
 };
 
 /**

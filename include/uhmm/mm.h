@@ -360,6 +360,12 @@ enum uhmm_compare {
 	 * split on one side only the counts may differ.
 	 */
 	UHMM_COMPARE_STATE_BUT_HOLES,
+	/*
+	 * As STATE_BUT_HOLES, and a page of zeroes in RAM counts as empty there, too, also after
+	 * MADV_NOHUGEPAGE: a fault may map a huge page where another way of serving the same access
+	 * maps a single one.
+	 */
+	UHMM_COMPARE_STATE_BUT_UNTOUCHED,
 };
 
 /**

@@ -12,9 +12,10 @@
  * events at a time: it reads the trace once, in constant memory, by a thread that runs ahead, and
  * compares the machines at the end of each address space and at the end of the trace.
  *
- * Files and shared memory are files of the model (file.h), one for each object of the trace. What is
- * not modelled yet - huge pages, vdso - is played as private anonymous memory of 4 KiB pages, and
- * counted as such. The library prints nothing.
+ * Files and shared memory are files of the model (file.h), one for each object of the trace. Huge
+ * pages are the model's, as the player's setting and the trace's madvise() have them. What is not
+ * modelled - hugetlb, vdso - is played as the nearest thing, and counted as such. The library prints
+ * nothing.
  */
 #ifndef UHMM_REPLAY_H
 #define UHMM_REPLAY_H
@@ -69,8 +70,8 @@ struct uhmm_offload {
 	X(SHARED_ACCESSES, "shared_accesses", "accesses to shared mappings")                       \
 	X(AS_ANON_SPECIAL, "as_anon_special",                                                      \
 	  "accesses to vdso and the like, played as anonymous")                                    \
-	X(AS_ANON_HUGE, "as_anon_huge",                                                            \
-	  "accesses where huge pages were asked for, played as 4 KiB")                             \
+	X(AS_HUGETLB, "as_hugetlb",                                                                \
+	  "accesses to hugetlb memory, played as transparent huge pages if private")               \
 	X(INFERRED_VMAS, "inferred_vmas", "mappings inferred from faults")                         \
 	X(INFERRED_PAGES, "inferred_pages", "pages of them")                                       \
 	X(MM_NEW, "mm_new", "address spaces that began empty")                                     \
@@ -110,7 +111,7 @@ enum uhmm_replay_count {
 	X(FILE, "file", "the same: file page")                                                     \
 	X(SPECIAL, "special", "vdso and the like, played as anonymous")                            \
 	X(NO_UNMAP, "no_unmap", "the trace has no unmappings: the page was taken for mapped")      \
-	X(HUGE, "huge", "huge pages were asked for")                                               \
+	X(HUGE, "huge", "the page was mapped by a huge one in the model")                          \
 	X(POPULATED, "populated", "the page was populated in the model")                           \
 	X(OTHER, "other", "none of these")
 
@@ -155,6 +156,11 @@ struct uhmm_player_config {
 	uint64_t device_bytes; /* memory of the device, 0 = unlimited */
 	uint64_t seed;
 	unsigned int nr_cpus; /* simulated; CPUs of the trace are taken modulo it; 0 = 2 */
+	/*
+	 * Where faults map huge pages. A trace does not tell what the traced machine was set to; the
+	 * default maps them where MADV_HUGEPAGE in the trace asks for it.
+	 */
+	enum uhmm_thp thp;
 	uhmm_report_fn *report;
 	void *report_data;
 };

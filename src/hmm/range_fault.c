@@ -204,15 +204,22 @@ static enum uhmm__walk_result walk_hole(struct uhmm__hmm_walk *w, uhmm_vaddr_t a
 	return WALK_OK;
 }
 
-/* Pages of a huge leaf, from the one at @addr on. */
+/* Pages of a huge leaf, @pfn at @addr. */
 static void fill_huge(struct uhmm__hmm_walk *w, uhmm_pfn_t pfn, uhmm_vaddr_t addr, uhmm_vaddr_t end,
 		      uint64_t flags)
 {
 	uint64_t *hmm_pfn = pfn_slot(w->range, addr);
 
-	pfn += table_index(addr, 1);
 	for (; addr < end; addr += UHMM_PAGE_SIZE, hmm_pfn++)
 		*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | pfn++ | flags;
+}
+
+/* The page at @addr; (q) in 7.3 the first of the huge page, wherever @addr is. */
+static uhmm_pfn_t device_huge_pfn(const struct uhmm_machine *m, pte_t pmd, uhmm_vaddr_t addr)
+{
+	if (m->config.device_huge_pfn == UHMM_DEVICE_HUGE_PFN_FROM_FIRST)
+		return leaf_pfn(pmd);
+	return leaf_pfn(pmd) + table_index(addr, 1);
 }
 
 /*
@@ -230,7 +237,8 @@ static enum uhmm__walk_result walk_absent_pmd(struct uhmm__hmm_walk *w, ptent_t 
 		need = uhmm__hmm_need_own_readonly_pmd(w->mm->machine, range, addr, end, pmd);
 		if (need)
 			return need_fault(w, addr, end, need);
-		fill_huge(w, leaf_pfn(pmd), addr, end, hmm_private_pmd_flags(pmd));
+		fill_huge(w, device_huge_pfn(w->mm->machine, pmd, addr), addr, end,
+			  hmm_private_pmd_flags(pmd));
 		return WALK_OK;
 	}
 	need = uhmm__hmm_range_need_fault(range, addr, end, 0);
@@ -265,7 +273,7 @@ static enum uhmm__walk_result walk_huge(struct uhmm__hmm_walk *w, ptent_t *pmdp,
 	need = uhmm__hmm_range_need_fault(w->range, addr, end, flags);
 	if (need)
 		return need_fault(w, addr, end, need);
-	fill_huge(w, pte_pfn(pmd), addr, end, flags);
+	fill_huge(w, pte_pfn(pmd) + table_index(addr, 1), addr, end, flags);
 	return WALK_OK;
 }
 

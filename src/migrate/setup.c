@@ -22,10 +22,19 @@ static bool whole_huge(const struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, u
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_COMPOUND && !((start | end) & ~UHMM_PMD_MASK);
 }
 
-/*
- * (q) Larger than a huge page, as a part without a PMD table may be, a hole is still one compound
- * entry, and what comes after the first 2 MiB is not collected. Models: migrate_vma_collect_hole().
- */
+/* Holes of 2 MiB: @n entries from @src on, which are 0. */
+static void collect_huge_holes(struct uhmm_migrate_vma *mig, uint64_t *src, uint64_t n)
+{
+	/* (q) Of several, as there are in a part without a PMD table, only the first. */
+	if (mig->vma->mm->machine->config.large_hole == UHMM_LARGE_HOLE_FIRST)
+		n = 1;
+	for (uint64_t i = 0; i < n; i += UHMM_PTRS_PER_TABLE) {
+		src[i] = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+		mig->cpages++;
+	}
+}
+
+/* Models: migrate_vma_collect_hole(). */
 static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
 	uint64_t *src = &mig->src[mig->npages], n = (end - start) >> UHMM_PAGE_SHIFT;
@@ -36,8 +45,7 @@ static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_
 	}
 	if (whole_huge(mig, start, end)) {
 		collect_skip(mig, n);
-		src[0] = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
-		mig->cpages++;
+		collect_huge_holes(mig, src, n);
 		return;
 	}
 	for (uint64_t i = 0; i < n; i++)
@@ -121,6 +129,14 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 	return mpfn;
 }
 
+/* The folio of the page of the fault, NULL without one. */
+static struct uhmm__frame *fault_folio_of(const struct uhmm_migrate_vma *mig)
+{
+	struct uhmm_machine *m = mig->vma->mm->machine;
+
+	return mig->fault_page ? page_folio(pfn_to_frame(m, mig->fault_page)) : NULL;
+}
+
 /*
  * Split a large folio whose pages are mapped by PTEs. A reference, and for the fault's own folio the
  * lock, come with it; afterwards the page of the fault has them. (q) Waits for the folio's lock, with
@@ -129,8 +145,7 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
-	struct uhmm__frame *fault_page = mig->fault_page ? pfn_to_frame(m, mig->fault_page) : NULL;
-	struct uhmm__frame *fault_folio = fault_page ? page_folio(fault_page) : NULL, *now;
+	struct uhmm__frame *fault_folio = fault_folio_of(mig), *now;
 	int err;
 
 	if (f != fault_folio)
@@ -143,7 +158,7 @@ static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 		}
 		return err;
 	}
-	now = fault_page ? page_folio(fault_page) : NULL;
+	now = fault_folio_of(mig);
 	if (now == f)
 		return 0;
 	if (now && now != fault_folio) {
@@ -287,9 +302,7 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct table_walk w = { .start = start, .addr = start, .end = end };
 
-	/* (q) Taken once: a split below may give the page of the fault another folio. */
-	if (mig->fault_page)
-		w.fault_folio = page_folio(pfn_to_frame(m, mig->fault_page));
+	w.fault_folio = fault_folio_of(mig);
 	for (;;) {
 		if (!entry_is_table(pmdp_get(pmdp)) &&
 		    collect_huge(mig, pmdp, start, end, w.fault_folio) == HUGE_DONE)
@@ -302,6 +315,9 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 			collect_skip(mig, (end - w.addr) >> UHMM_PAGE_SHIFT);
 			return;
 		}
+		/* (q) The split may have given the page of the fault another folio. */
+		if (m->config.fault_folio == UHMM_FAULT_FOLIO_LOOKED_UP)
+			w.fault_folio = fault_folio_of(mig);
 	}
 }
 

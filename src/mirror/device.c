@@ -25,6 +25,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	dev->exact_invalidation = config && config->exact_invalidation;
 	dev->huge_by_head = config && config->huge_by_head;
 	dev->clearable_flags = config && config->clearable_flags;
+	dev->order_of_each = config && config->order_of_each;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
 	mem.bytes = config ? config->memory_bytes : 0;

@@ -5,12 +5,12 @@
 #include "mirror/mirror.h"
 
 /*
- * The page's lock keeps it from being taken back, but not from being unmapped. Returns: -EAGAIN it
- * was. Models: dmirror_atomic_map().
+ * The page's lock keeps it from being taken back, but not from being unmapped: then the device does not
+ * get it, and the reading back says so. Models: dmirror_atomic_map().
  */
 static int atomic_map(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk, uhmm_pfn_t pfn)
 {
-	int err = -EAGAIN;
+	int err = 0;
 
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__device_walk_end(walk);
@@ -21,7 +21,7 @@ static int atomic_map(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk
 	return err;
 }
 
-/* One page. Returns: as make_device_exclusive(); -EAGAIN it was unmapped meanwhile. */
+/* One page. Returns: as make_device_exclusive(). */
 static int make_page_exclusive(struct uhmm_mirror *mirror, uhmm_vaddr_t addr)
 {
 	struct uhmm__device_walk walk;
@@ -49,9 +49,7 @@ static int make_exclusive(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_v
 
 	mmap_read_lock(mirror->mm);
 	for (uhmm_vaddr_t addr = start; addr < end && !err; addr += UHMM_PAGE_SIZE) {
-		do
-			err = make_page_exclusive(mirror, addr);
-		while (unlikely(err == -EAGAIN));
+		err = make_page_exclusive(mirror, addr);
 	}
 	mmap_read_unlock(mirror->mm);
 	return err;

@@ -17,6 +17,7 @@ struct uhmm_device {
 	bool exact_invalidation;      /* [const] */
 	bool huge_by_head;	      /* [const] */
 	bool clearable_flags;	      /* [const] */
+	bool order_of_each;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
 	struct list_head mirrors; /* [lock] */
@@ -159,6 +160,15 @@ static inline void uhmm__check_device_entry(const struct uhmm_mirror *mirror, ui
 
 	(void)UHMM_WARN_ON(
 		m, UHMM_CHECKED && !folio_ref_count(page_folio(pfn_to_frame(m, dpt_pfn(entry)))));
+}
+
+/* Whether a page of a window may move, by itself or as part of a huge one. */
+static inline bool uhmm__window_may_move(const struct uhmm__window *w, uint64_t i)
+{
+	const uint64_t huge = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+
+	/* A window is not larger than a huge page, so only its first entry can be one. */
+	return w->src[i] & UHMM_MIGRATE_PFN_MIGRATE || (w->src[0] & huge) == huge;
 }
 
 void uhmm__mirror_free(struct uhmm_mirror *mirror);

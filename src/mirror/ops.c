@@ -266,8 +266,7 @@ static void mend_window(struct uhmm_mirror *mirror, const struct uhmm__window *w
 	for (uint64_t i = 0; i < w->args.npages; i++) {
 		uhmm_vaddr_t addr = w->args.start + (i << UHMM_PAGE_SHIFT);
 
-		if (uhmm__device_walk_page_spoilt(&w->walk, i) &&
-		    w->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+		if (uhmm__device_walk_page_spoilt(&w->walk, i) && uhmm__window_may_move(w, i))
 			(void)uhmm__mirror_fault(mirror, addr, addr + UHMM_PAGE_SIZE, false, false);
 	}
 }
@@ -462,6 +461,7 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 {
 	const uint64_t req = UHMM_HMM_PFN_REQ_FAULT | (write ? UHMM_HMM_PFN_REQ_WRITE : 0);
 	uhmm_vaddr_t addr = start, next, from;
+	struct uhmm_vma *vma;
 	int err = write ? fault_own_readonly(mirror, start, end) : 0;
 
 	if (err)
@@ -469,17 +469,22 @@ static int migrate_on_fault(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 	from = faults_from(mirror, start, end, write);
 	while (addr < end) {
 		mmap_read_lock(mirror->mm);
-		if (!window_vma(mirror->mm, addr, end, &next)) {
-			mmap_read_unlock(mirror->mm);
-			return -EFAULT; /* as a device fault there */
-		}
+		vma = window_vma(mirror->mm, addr, end, &next);
+		if (!vma)
+			err = -EFAULT; /* as a device fault there */
+		else if (vma->flags & UHMM__VM_SPECIAL)
+			err = -EINVAL; /* as a migration */
 		mmap_read_unlock(mirror->mm);
+		if (err)
+			return err;
 		if (addr < from)
 			next = MIN(next, from);
 		err = uhmm__window_combined(mirror, w, addr, next, addr < from ? 0 : req, true);
 		/* The VMA changed meanwhile: look again. */
-		if (err == -EINVAL)
+		if (err == -EINVAL) {
+			err = 0;
 			continue;
+		}
 		if (err)
 			return err;
 		/* What a write fault puts where nothing was, the device may write. */

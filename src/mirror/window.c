@@ -106,15 +106,6 @@ static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *
 	return err ? 0 : pfn;
 }
 
-/* Whether a page of a window may move, by itself or as part of a huge one. */
-static bool may_move(const struct uhmm__window *w, uint64_t i)
-{
-	const uint64_t huge = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
-
-	/* A window is not larger than a huge page, so only its first entry can be one. */
-	return w->src[i] & UHMM_MIGRATE_PFN_MIGRATE || (w->src[0] & huge) == huge;
-}
-
 /* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
 static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t index,
 		      uint64_t i, uint64_t n)
@@ -127,7 +118,7 @@ static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64
 		return;
 	entry += index & UHMM__RADIX_MASK;
 	for (uint64_t k = 0; k < n; k++) {
-		if (!entry[k] || !may_move(w, i + k))
+		if (!entry[k] || !uhmm__window_may_move(w, i + k))
 			continue;
 		w->saved[i + k] = entry[k];
 		entry[k] = 0;
@@ -254,15 +245,21 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 		uhmm_unlock_put_page(m, supply.pfn[supply.at++]);
 }
 
-/* The device's entries of what moved to entry @i, a page or a huge one. */
-static void enter_moved(struct uhmm__window *w, uint64_t i, bool write)
+/*
+ * The device's entries of what moved to entry @i, a page or a huge one. Where nothing was, or the zero
+ * page, nothing was frozen: what others found there is old now. Context: mutex; the own walk ended.
+ */
+static void enter_moved(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t i, bool write)
 {
+	uhmm_vaddr_t addr = w->args.start + (i << UHMM_PAGE_SHIFT);
 	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(w->dst[i]);
 	uint64_t n = w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
 
 	n = MIN(n, w->args.npages - i);
 	for (uint64_t k = 0; k < n; k++)
 		w->saved[i + k] = dpt_entry(pfn + k, write);
+	if (!(w->src[i] & UHMM_MIGRATE_PFN_VALID))
+		uhmm__device_walks_spoil(mirror, addr, addr + (n << UHMM_PAGE_SHIFT));
 	w->moved += n;
 }
 
@@ -288,7 +285,7 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 
 		if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
 			write |= write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
-			enter_moved(w, i, write);
+			enter_moved(mirror, w, i, write);
 		} else if (!w->saved[i] && fault && w->src[i] & UHMM_MIGRATE_PFN_VALID) {
 			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
 						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
@@ -353,17 +350,16 @@ struct homeward {
 };
 
 /* Copy a page home. Before that the device loses it, so that it writes no more; even if the move fails. */
-static void copy_page_home(struct homeward *h, uint64_t i, uhmm_pfn_t from, uhmm_pfn_t to)
+static void copy_page_home(struct homeward *h, uint64_t index, uhmm_pfn_t from, uhmm_pfn_t to)
 {
-	uint64_t index = (h->args->start >> UHMM_PAGE_SHIFT) + i;
-
 	erase_entry(h->mirror, index);
 	erase_entry(h->own, index);
 	uhmm_copy_highpage(h->dev->machine, to, from);
 }
 
 /* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
-static int copy_in_pages(struct homeward *h, uint64_t i, uhmm_pfn_t from, uint64_t n)
+static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pfn_t from,
+			 uint64_t n)
 {
 	struct uhmm_machine *m = h->dev->machine;
 	uint64_t *dst = h->args->dst;
@@ -379,13 +375,13 @@ static int copy_in_pages(struct homeward *h, uint64_t i, uhmm_pfn_t from, uint64
 			return -ENOMEM;
 		}
 		dst[i + k] = uhmm_migrate_pfn(to);
-		copy_page_home(h, i + k, from + k, to);
+		copy_page_home(h, index + k, from + k, to);
 	}
 	return 0;
 }
 
-/* One folio. 0 or -ENOMEM. */
-static int copy_folio_home(struct homeward *h, uint64_t i, unsigned int order)
+/* One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. */
+static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsigned int order)
 {
 	struct uhmm_machine *m = h->dev->machine;
 	uint64_t src = h->args->src[i], n = 1UL << order;
@@ -395,24 +391,26 @@ static int copy_folio_home(struct homeward *h, uint64_t i, unsigned int order)
 	if (!h->mirror || !take_fail_alloc(h->mirror))
 		err = uhmm_alloc_locked_folio(m, order, &to);
 	if (err)
-		return order ? copy_in_pages(h, i, from, n) : err;
+		return order ? copy_in_pages(h, i, index, from, n) : err;
 	h->args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
 			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
 	for (uint64_t k = 0; k < n; k++)
-		copy_page_home(h, i + k, from + k, to + k);
+		copy_page_home(h, index + k, from + k, to + k);
 	return 0;
 }
 
 /*
  * Allocate and copy. @mirror: whose FAIL_ALLOC counts, may be NULL. Returns: 0 or -ENOMEM, with the
- * rest of dst[] empty. (q) The order of a large folio is kept for what comes after it, so pages that
- * are skipped there skip as many entries. Models: dmirror_devmem_fault_alloc_and_copy().
+ * rest of dst[] empty. (q) The order of a large folio is kept for what comes after it: an entry that is
+ * skipped there takes as many others along, but the address goes on by one page. Linux then reads past
+ * the end of the arrays. Models: dmirror_devmem_fault_alloc_and_copy().
  */
 static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 		       struct uhmm_migrate_vma *args)
 {
 	struct uhmm_mm *mm = uhmm_vma_mm(args->vma);
 	struct homeward h = { dev, mirror, NULL, args };
+	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
 	int err = 0;
 
@@ -420,10 +418,15 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
-		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE))
+		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE)) {
+			if (dev->order_of_each)
+				order = 0;
+			index++;
 			continue;
+		}
 		order = uhmm_page_order(dev->machine, uhmm_migrate_pfn_to_pfn(src));
-		err = copy_folio_home(&h, i, order);
+		err = copy_folio_home(&h, i, index, order);
+		index += 1UL << order;
 	}
 	uhmm__mirror_put(h.own);
 	return err;

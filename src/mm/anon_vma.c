@@ -43,7 +43,10 @@ static struct uhmm__anon_vma *anon_vma_alloc(struct uhmm_machine *m, struct uhmm
 	if (parent) {
 		struct uhmm__anon_vma *root = load_relaxed(&parent->root);
 
+		/* A walker from before it was freed may be in its tree, by its own lock. */
+		uhmm__down_write(&av->rwsem);
 		store_release(&av->root, root);
+		uhmm__up_write(&av->rwsem);
 		av->parent = parent;
 		atomic_fetch_add_explicit(&root->refcount, 1, memory_order_relaxed);
 	} else {

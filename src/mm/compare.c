@@ -275,12 +275,34 @@ static bool is_hole(const struct page *p)
 	return p->entry.kind == ENTRY_NONE || p->entry.kind == ENTRY_ZERO;
 }
 
-/* Whether a fault there may map a huge page. */
-static bool maps_huge(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+static bool is_hole_or_ram(const struct page *p)
+{
+	return is_hole(p) || (p->entry.kind == ENTRY_PAGE && p->device < 0);
+}
+
+/* Whether a fault there may map a huge page, or might have until another advice came. */
+static bool maps_huge(const struct compare *c, struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	const struct uhmm_vma *vma = uhmm__vma_lookup(mm, addr);
+	uint64_t advised = UHMM_VM_HUGEPAGE;
 
-	return vma && (vma->flags & UHMM_VM_HUGEPAGE || mm->machine->config.thp == UHMM_THP_ALWAYS);
+	if (c->what == UHMM_COMPARE_STATE_BUT_UNTOUCHED)
+		advised |= UHMM_VM_NOHUGEPAGE;
+	return vma && (vma->flags & advised || mm->machine->config.thp == UHMM_THP_ALWAYS);
+}
+
+/* What a huge page may have brought along: the same to the process, and nobody moved it. */
+static bool agree_around_huge(struct compare *c, uhmm_vaddr_t addr, const struct page *a,
+			      const struct page *b)
+{
+	if (c->what < UHMM_COMPARE_STATE_BUT_HOLES || !maps_huge(c, c->a.mm, addr) ||
+	    !maps_huge(c, c->b.mm, addr))
+		return false;
+	if (is_hole(a) && is_hole(b))
+		return true;
+	if (c->what != UHMM_COMPARE_STATE_BUT_UNTOUCHED || !(is_hole(a) || is_hole(b)))
+		return false;
+	return is_hole_or_ram(a) && is_hole_or_ram(b) && same_content(c, addr, a, b);
 }
 
 static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
@@ -288,12 +310,10 @@ static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb
 {
 	int out_a = outcome(pa, a), out_b = outcome(pb, b);
 
-	if (c->what == UHMM_COMPARE_STATE_BUT_HOLES && is_hole(a) && is_hole(b) &&
-	    maps_huge(c->a.mm, addr) && maps_huge(c->b.mm, addr))
-		return true;
 	if (c->what != UHMM_COMPARE_CONTENTS)
-		return same_state(a, b, c->what == UHMM_COMPARE_STATE) && out_a == out_b &&
-		       (out_a || same_content(c, addr, a, b));
+		return (same_state(a, b, c->what == UHMM_COMPARE_STATE) && out_a == out_b &&
+			(out_a || same_content(c, addr, a, b))) ||
+		       agree_around_huge(c, addr, a, b);
 	if (out_a == out_b && (out_a || same_content(c, addr, a, b)))
 		return true;
 	/* Where access itself differs the page was counted with its VMA. */
@@ -514,7 +534,7 @@ int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enu
 	struct compare c = { .what = what, .emit = emit, .data = data };
 	int err;
 
-	if ((unsigned int)what > UHMM_COMPARE_STATE_BUT_HOLES ||
+	if ((unsigned int)what > UHMM_COMPARE_STATE_BUT_UNTOUCHED ||
 	    a->config.content != b->config.content)
 		return -EINVAL;
 	err = side_init(&c.a, a);

@@ -29,7 +29,10 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	    (unsigned int)c->combined_wait > UHMM_COMBINED_NAIVE ||
 	    (unsigned int)c->thp > UHMM_THP_NEVER || (unsigned int)c->swap > UHMM_SWAP_DISK ||
 	    (unsigned int)c->device_pfn_space > UHMM_DEVICE_PFN_OWN ||
-	    (unsigned int)c->device_private_write > UHMM_DEVICE_WRITE_FAULTS)
+	    (unsigned int)c->device_private_write > UHMM_DEVICE_WRITE_FAULTS ||
+	    (unsigned int)c->fault_folio > UHMM_FAULT_FOLIO_LOOKED_UP ||
+	    (unsigned int)c->large_hole > UHMM_LARGE_HOLE_EACH ||
+	    (unsigned int)c->device_huge_pfn > UHMM_DEVICE_HUGE_PFN_FROM_FIRST)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)

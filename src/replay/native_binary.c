@@ -301,7 +301,7 @@ static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct 
 static bool quick_fault(struct uhmm_trace_reader *r, struct binary *b, struct uhmm_trace_event *ev)
 {
 	const unsigned char *p = b->p, *end = p + 1 + p[0];
-	uint64_t dt, addr, ip = 0;
+	uint64_t dt = 0, addr = 0, ip = 0;
 	unsigned int how, code = 0;
 
 	if (unlikely(end > b->end || p[0] >= 0x80 || p[1] != UHMM_TRACE_FAULT))

@@ -398,8 +398,8 @@ static int check_config(struct uhmm_player *p, const struct uhmm_player_config *
 	if (!c->nr_cpus)
 		c->nr_cpus = 2;
 	if ((unsigned int)c->strategy >= UHMM_NR_STRATEGIES || c->nr_cpus > UHMM_MAX_CPUS ||
-	    c->granularity < UHMM_PAGE_SIZE || c->granularity > UHMM_PMD_SIZE ||
-	    c->granularity & (c->granularity - 1))
+	    (unsigned int)c->thp > UHMM_THP_NEVER || c->granularity < UHMM_PAGE_SIZE ||
+	    c->granularity > UHMM_PMD_SIZE || c->granularity & (c->granularity - 1))
 		return -EINVAL;
 	return check_offload(p);
 }
@@ -420,6 +420,7 @@ int uhmm_player_create(const struct uhmm_player_config *config, struct uhmm_play
 		goto fail;
 	mc.nr_cpus = p->config.nr_cpus;
 	mc.content = UHMM_CONTENT_TAG;
+	mc.thp = p->config.thp;
 	mc.seed = p->config.seed;
 	mc.report = p->config.report;
 	mc.report_data = p->config.report_data;

@@ -31,11 +31,12 @@ enum area_kind {
 };
 
 #define AREA_GROWSDOWN BIT(0)
-#define AREA_HUGE BIT(1) /* huge pages, by MADV_HUGEPAGE or hugetlb */
+#define AREA_HUGETLB BIT(1)
 #define AREA_FORKED BIT(2)
 #define AREA_DONTFORK BIT(3)
 #define AREA_POPULATED BIT(4)
 #define AREA_INFERRED BIT(5)
+#define AREA_THREAD_STACK BIT(6) /* MAP_STACK: never huge pages, unless advised */
 
 /* What holds for a range; shared by the ranges that it was cut into. Constant if refs > 1. */
 struct player_area {
@@ -46,6 +47,13 @@ struct player_area {
 	uint8_t kind;
 	uint8_t prot; /* UHMM_TRACE_PROT_* */
 };
+
+/* Played as private anonymous memory. */
+static inline bool area_is_anon(const struct player_area *area)
+{
+	return area->kind == AREA_ANON || area->kind == AREA_SPECIAL ||
+	       (area->kind == AREA_FILE && area->flags & AREA_HUGETLB);
+}
 
 struct player_areas {
 	struct uhmm__rangetree tree;

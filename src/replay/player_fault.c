@@ -9,6 +9,7 @@
  */
 #include <stdlib.h>
 
+#include "mm/inspect.h"
 #include "replay/player.h"
 #include "sync/task.h"
 
@@ -179,8 +180,8 @@ static inline bool offloaded(const struct uhmm_player *p, const struct access *a
 
 	if (likely(p->config.offload.kind == UHMM_OFFLOAD_NONE))
 		return false;
-	if (!a->area || a->area->kind != AREA_ANON || a->kind == UHMM_TRACE_ACCESS_EXEC ||
-	    !(a->area->prot & need))
+	if (!a->area || a->area->kind != AREA_ANON || a->area->flags & AREA_HUGETLB ||
+	    a->kind == UHMM_TRACE_ACCESS_EXEC || !(a->area->prot & need))
 		return false;
 	return offload_chosen(p, a, tid);
 }
@@ -231,8 +232,26 @@ static struct recent_fault *recent_slot(struct uhmm_player *p, const struct uhmm
 	return &p->recent[*page % NR_RECENT];
 }
 
-static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct access *a,
-					const struct uhmm_trace_event *ev)
+/* Whether the page came with a huge one, split since then or not. */
+static bool part_of_huge(const struct uhmm_player *p, const struct player_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_machine *m = p->machine;
+	uhmm_vaddr_t page = addr & UHMM_PAGE_MASK;
+	struct uhmm__entry entry;
+	struct uhmm__scan scan;
+
+	uhmm__scan_init(&scan, &mm->mm->pgt, page, page + UHMM_PAGE_SIZE);
+	if (!uhmm__scan_next(&scan))
+		return false;
+	if (scan.huge)
+		return true;
+	uhmm__entry_decode(m, scan.pte, &entry);
+	return entry.kind == ENTRY_PAGE && entry.has_frame &&
+	       folio_order(page_folio(pfn_to_frame(m, entry.pfn))) == UHMM_PMD_ORDER;
+}
+
+static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct player_mm *mm,
+					const struct access *a, const struct uhmm_trace_event *ev)
 {
 	const struct player_area *area = a->area;
 	const struct recent_fault *recent;
@@ -242,6 +261,8 @@ static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct acce
 	if (recent->page == page && recent->tid != ev->tid &&
 	    ev->t_ns - recent->t_ns <= SAME_TIME_NS)
 		return UHMM_REPLAY_MISS_SAME_TIME;
+	if (area && area_is_anon(area) && part_of_huge(p, mm, a->addr))
+		return UHMM_REPLAY_MISS_HUGE;
 	if (ev->fault.access == UHMM_TRACE_ACCESS_UNKNOWN && area &&
 	    area->prot & UHMM_TRACE_PROT_WRITE)
 		return UHMM_REPLAY_MISS_UNKNOWN_ACCESS;
@@ -254,8 +275,6 @@ static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct acce
 		return UHMM_REPLAY_MISS_SPECIAL;
 	if (!p->caps->has_unmap)
 		return UHMM_REPLAY_MISS_NO_UNMAP;
-	if (area && area->flags & AREA_HUGE)
-		return UHMM_REPLAY_MISS_HUGE;
 	if (area && area->flags & AREA_POPULATED)
 		return UHMM_REPLAY_MISS_POPULATED;
 	return UHMM_REPLAY_MISS_OTHER;
@@ -275,9 +294,9 @@ static void compare_kind(struct uhmm_replay_agreement *g, const struct access *a
 		g->other_kind_anon++;
 }
 
-static inline void compare_fault(struct uhmm_player *p, const struct access *a,
-				 const struct uhmm_trace_event *ev, const struct uhmm_access *acc,
-				 int ret)
+static inline void compare_fault(struct uhmm_player *p, const struct player_mm *mm,
+				 const struct access *a, const struct uhmm_trace_event *ev,
+				 const struct uhmm_access *acc, int ret)
 {
 	struct uhmm_replay_agreement *g = &p->agreement;
 
@@ -288,7 +307,7 @@ static inline void compare_fault(struct uhmm_player *p, const struct access *a,
 		if (!ret)
 			compare_kind(g, a, ev);
 	} else {
-		g->missed[why_missed(p, a, ev)]++;
+		g->missed[why_missed(p, mm, a, ev)]++;
 	}
 }
 
@@ -327,10 +346,10 @@ static void count_kind(struct uhmm_player *p, const struct player_area *area)
 
 	if (!area)
 		return;
-	if (area->kind != AREA_ANON)
+	if (unlikely(area->flags & AREA_HUGETLB))
+		player_count(p, UHMM_REPLAY_AS_HUGETLB);
+	else if (area->kind != AREA_ANON)
 		player_count(p, counts[area->kind]);
-	if (area->flags & AREA_HUGE)
-		player_count(p, UHMM_REPLAY_AS_ANON_HUGE);
 }
 
 static uhmm_noinline int make_up_mapping(struct uhmm_player *p, struct player_mm *mm,
@@ -386,7 +405,7 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	ret = cpu_access(p, mm, &a, &acc);
 	if (unlikely(ret < 0))
 		return ret;
-	compare_fault(p, &a, ev, &acc, ret);
+	compare_fault(p, mm, &a, ev, &acc, ret);
 	note_recent(p, mm, ev);
 	if (unlikely(grows.value) && !ret) {
 		struct player_area attr = *(struct player_area *)grows.value;

@@ -25,6 +25,9 @@
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
 #ifndef MCL_CURRENT
 #define MCL_CURRENT 1
 #define MCL_FUTURE 2
@@ -97,8 +100,10 @@ static struct player_area attributes(const struct uhmm_trace_event *ev)
 		attr.kind = AREA_FILE;
 	if (flags & UHMM_TRACE_MAP_GROWSDOWN)
 		attr.flags |= AREA_GROWSDOWN;
+	else if (flags & UHMM_TRACE_MAP_STACK)
+		attr.flags |= AREA_THREAD_STACK;
 	if (flags & UHMM_TRACE_MAP_HUGETLB)
-		attr.flags |= AREA_HUGE;
+		attr.flags |= AREA_HUGETLB;
 	return attr;
 }
 
@@ -132,8 +137,8 @@ static int overlay(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t sta
 		if (!old || !continues(old, attr)) {
 			err = uhmm__player_map_range(p, mm, at, to, attr, false);
 		} else {
-			attr->flags |= old->flags &
-				       (AREA_HUGE | AREA_FORKED | AREA_DONTFORK | AREA_POPULATED);
+			attr->flags |= old->flags & (AREA_HUGETLB | AREA_THREAD_STACK |
+						     AREA_FORKED | AREA_DONTFORK | AREA_POPULATED);
 			if (old->prot != attr->prot)
 				check(p, uhmm_mprotect(mm->mm, at, to - at, prot_of(attr)));
 		}
@@ -287,10 +292,6 @@ static int lock_all(struct uhmm_player *p, struct player_mm *mm, uint64_t how)
 static int note_advice(struct player_mm *mm, uint32_t advice, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
 	switch (advice) {
-	case MADV_HUGEPAGE:
-		return uhmm__area_change(&mm->areas, start, end, 0, AREA_HUGE, -1);
-	case MADV_NOHUGEPAGE:
-		return uhmm__area_change(&mm->areas, start, end, AREA_HUGE, 0, -1);
 	case MADV_DONTFORK:
 		return uhmm__area_change(&mm->areas, start, end, 0, AREA_DONTFORK, -1);
 	case MADV_DOFORK:
@@ -301,6 +302,7 @@ static int note_advice(struct player_mm *mm, uint32_t advice, uhmm_vaddr_t start
 		return uhmm__area_change(&mm->areas, start, end, AREA_POPULATED, 0, -1);
 	case MADV_POPULATE_READ:
 	case MADV_POPULATE_WRITE:
+	case MADV_COLLAPSE:
 		return uhmm__area_change(&mm->areas, start, end, 0, AREA_POPULATED, -1);
 	default:
 		return 0;

@@ -86,6 +86,22 @@ static int area_file(struct uhmm_player *p, const struct player_area *area, uhmm
 	return bytes > uhmm_file_size(o->file) ? uhmm_file_truncate(o->file, bytes) : 0;
 }
 
+/*
+ * Private anonymous memory. Where hugetlb would be mapped it is advised to use huge pages, which the
+ * machine's setting may still forbid.
+ */
+static int mmap_anon(struct player_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end,
+		     const struct player_area *area, int prot, int flags)
+{
+	int err;
+
+	flags |= MAP_PRIVATE | MAP_ANONYMOUS | (area->flags & AREA_THREAD_STACK ? MAP_STACK : 0);
+	err = uhmm_mmap(mm->mm, start, end - start, prot, flags, NULL, 0, NULL);
+	if (err || !(area->flags & AREA_HUGETLB))
+		return err;
+	return uhmm_madvise(mm->mm, start, end - start, MADV_HUGEPAGE);
+}
+
 int uhmm__player_mmap(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
 		      uhmm_vaddr_t end, const struct player_area *area, int flags)
 {
@@ -94,10 +110,9 @@ int uhmm__player_mmap(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t 
 	uint64_t pgoff = (start + area->offset) >> UHMM_PAGE_SHIFT;
 	int err = 0;
 
+	if (area_is_anon(area))
+		return mmap_anon(mm, start, end, area, prot, flags);
 	flags |= area->kind == AREA_SHARED ? MAP_SHARED : MAP_PRIVATE;
-	if (area->kind == AREA_ANON || area->kind == AREA_SPECIAL)
-		return uhmm_mmap(mm->mm, start, end - start, prot, flags | MAP_ANONYMOUS, NULL, 0,
-				 NULL);
 	if (area->obj)
 		err = area_file(p, area, end, &file);
 	else if (area->kind == AREA_SHARED)
@@ -118,7 +133,7 @@ int uhmm__player_grow(struct uhmm_player *p, const struct player_area *area, uhm
 {
 	struct uhmm_file *file;
 
-	return area->obj ? area_file(p, area, end, &file) : 0;
+	return area->obj && !area_is_anon(area) ? area_file(p, area, end, &file) : 0;
 }
 
 void uhmm__player_was_major(struct uhmm_player *p, const struct player_area *area)

@@ -141,13 +141,13 @@ static int verify(struct uhmm_replay *r)
 }
 
 /*
- * With limited device memory it depends on the strategy which pages are on the device; what the
- * processes read does not.
+ * With limited device memory it depends on the strategy which pages are on the device, and where huge
+ * pages may be, what a fault maps around its page; what the processes read does not.
  */
 static int compare(struct uhmm_replay *r)
 {
 	enum uhmm_compare what = r->config.player.device_bytes ? UHMM_COMPARE_CONTENTS
-							       : UHMM_COMPARE_STATE;
+							       : UHMM_COMPARE_STATE_BUT_UNTOUCHED;
 	struct uhmm_player *first = r->runs[0].player;
 	int64_t found;
 

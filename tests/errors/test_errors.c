@@ -68,6 +68,9 @@ START_TEST(machine_create_einval)
 	BAD(content = (enum uhmm_content)9);
 	BAD(combined_wait = (enum uhmm_combined_wait)9);
 	BAD(device_private_write = (enum uhmm_device_private_write)9);
+	BAD(fault_folio = (enum uhmm_fault_folio)9);
+	BAD(large_hole = (enum uhmm_large_hole)9);
+	BAD(device_huge_pfn = (enum uhmm_device_huge_pfn)9);
 	BAD(ram_bytes = PAGE);
 	BAD(ram_bytes = 1UL << 60);
 	BAD(device_bytes = 1UL << 60);

@@ -81,6 +81,29 @@ static void discarder(void *arg)
 	}
 }
 
+/* The device writes where it may have the zero page. */
+static void filler(void *arg)
+{
+	uint64_t word = 0, read;
+
+	(void)arg;
+	for (unsigned int i = 0; i < 2 * PAGES; i++) {
+		uhmm_vaddr_t addr = AT + i % PAGES * PAGE;
+
+		word++;
+		expect_eq(uhmm_madvise(f.mm, addr, PAGE, MADV_DONTNEED), 0);
+		expect_eq(uhmm_cpu_read(f.mm, addr, &read, sizeof(read), NULL), 0);
+		expect_eq(read, 0);
+		expect_eq(uhmm_mirror_access(f.mirror[0], addr, true, &word,
+					     UHMM_MIGRATE_FAULT_MIGRATE, PAGE, NULL),
+			  0);
+		expect_eq(uhmm_mirror_access(f.mirror[0], addr, false, &read,
+					     UHMM_MIGRATE_FAULT_MIGRATE, PAGE, NULL),
+			  0);
+		expect_eq(read, word);
+	}
+}
+
 static int meddle(void)
 {
 	static const enum uhmm_mirror_op ops[] = {
@@ -164,6 +187,13 @@ START_TEST(no_freed_page_is_entered)
 }
 END_TEST
 
+START_TEST(no_zero_page_is_entered_over_a_new_one)
+{
+	other = (enum other)_i;
+	explore("filler", filler);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mirror");
@@ -172,6 +202,7 @@ int main(void)
 	tcase_set_timeout(tc, test_seconds() + 120);
 	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_OTHERS);
 	tcase_add_loop_test(tc, no_freed_page_is_entered, 0, NR_OTHERS);
+	tcase_add_loop_test(tc, no_zero_page_is_entered_over_a_new_one, 0, NR_OTHERS);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * The findings of docs/findings.md, one case for each, under its number: what Linux 7.3 does, and what
- * a mended kernel or driver would. F3, F6 and part of F2 have theirs in unit.swap and unit.exclusive;
- * F7 and F9 are not modelled.
+ * a mended kernel or driver would. F3, F6 and part of F2 have theirs in unit.swap and unit.exclusive,
+ * F8 partly and F10 to F13 in unit.findings_huge; F7 is mended, F9 not modelled.
  */
 #define _GNU_SOURCE
 #include "mm/swap.h"
@@ -328,6 +328,30 @@ START_TEST(f5_driver_gives_up_first)
 }
 END_TEST
 
+/* ---- F7: a page that another process put on the device ---- */
+
+START_TEST(f7_both_mirrors_forget_it)
+{
+	struct uhmm_mirror *mirror;
+	struct uhmm_mirror_cmd cmd;
+
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	by_fork();
+	expect_eq(uhmm_mirror_open(f.dev[0], child, &mirror), 0);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_READ, AT, 1, words, &cmd), 0);
+	expect_eq(cmd.faults, 1);
+	expect_eq(get_word(child, AT), 1);
+	expect(in_ram(child, AT) && in_ram(f.mm, AT));
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_READ, AT, 1, words, &cmd), 0);
+	expect_eq(cmd.faults, 1);
+	expect_eq(words[0], 1);
+	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT, 1, words, &cmd), 0);
+	expect_eq(cmd.faults, 1);
+	uhmm_mirror_close(mirror);
+}
+END_TEST
+
 /* ---- F8: the test driver ---- */
 
 static uint64_t faults_beside_an_invalidation(void)
@@ -391,6 +415,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, f1_child_sees_the_device_write);
 	tcase_add_test(tc, f2_driver_does_not_tell);
 	tcase_add_test(tc, f5_dead_migration_entry);
+	tcase_add_test(tc, f7_both_mirrors_forget_it);
 	tcase_add_test(tc, f8_page_past_the_end_is_dropped);
 	tcase_add_test(tc, f8_flags_stay);
 	suite_add_tcase(s, tc);

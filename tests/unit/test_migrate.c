@@ -364,6 +364,36 @@ START_TEST(batch_of_another_cpu)
 }
 END_TEST
 
+/* Entries of what is under way are copied by fork, for reading only; dirty and young stay. */
+START_TEST(fork_copies_migration_entries)
+{
+	struct uhmm_task *other = another_task(f.m), *self;
+	struct uhmm_mm *child;
+	pte_t was;
+
+	map_written(AT, 1);
+	collect(AT, 1, SYSTEM);
+	was = pte_at(f.mm, AT);
+	expect_eq(leaf_type(was), LEAF_MIGRATION_WRITE);
+	/* Setup to finalize hold mmap_lock; fork wants it for writing. */
+	uhmm_mmap_read_unlock(f.mm);
+	self = become(other);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	become(self);
+	uhmm_task_destroy(other);
+	expect(uhmm_mmap_read_trylock(f.mm));
+	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_MIGRATION_READ);
+	expect_eq(pte_at(child, AT).val, pte_at(f.mm, AT).val);
+	expect_eq(leaf_offset(pte_at(child, AT)), leaf_offset(was));
+	expect((leaf_offset(was) & LEAF_YOUNG) && (leaf_offset(was) & LEAF_DIRTY));
+	finish();
+	expect_eq(get_word(child, AT), 1);
+	put_word(child, AT, 2);
+	expect_eq(get_word(f.mm, AT), 1);
+	uhmm_mmput(child);
+}
+END_TEST
+
 START_TEST(extra_reference_is_put_back)
 {
 	struct uhmm__frame *frame;
@@ -740,6 +770,7 @@ int main(void)
 	tcase_add_test(tc, one_migrate_event_with_owner);
 	tcase_add_test(tc, fresh_pages_are_drained_onto_the_lru_once);
 	tcase_add_test(tc, batch_of_another_cpu);
+	tcase_add_test(tc, fork_copies_migration_entries);
 	tcase_add_test(tc, extra_reference_is_put_back);
 	tcase_add_test(tc, shared_page_is_unmapped_everywhere);
 	tcase_add_test(tc, surplus_reference_of_a_device_page);

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * test_replay.c - the player: what each event does to a machine. test_replay_traces.c has recorded
- * traces and the command.
+ * test_replay.c - the player: what each event does to a machine. test_replay_huge.c has huge pages,
+ * test_replay_traces.c recorded traces and the command.
  */
 #include <check.h>
 #include <errno.h>
@@ -11,178 +11,11 @@
 #include <string.h>
 #include <sys/mman.h>
 
-#include <uhmm/uhmm.h>
+#include "unit/replay_support.h"
 
 #ifndef MADV_SOFT_OFFLINE
 #define MADV_SOFT_OFFLINE 101
 #endif
-
-#define PAGE 0x1000UL
-#define AT 0x10000000UL
-#define RW (UHMM_TRACE_PROT_READ | UHMM_TRACE_PROT_WRITE)
-#define READ UHMM_TRACE_ACCESS_READ
-#define WRITE UHMM_TRACE_ACCESS_WRITE
-#define EXEC UHMM_TRACE_ACCESS_EXEC
-
-/* ---- events ---- */
-
-struct play {
-	struct uhmm_player *p;
-	struct uhmm_trace_caps caps; /* a full capture's */
-	uint64_t t_ns;
-	int32_t tid, cpu;
-	uint32_t mm;
-	unsigned int reports;
-};
-
-static void on_report(void *data, enum uhmm_report_kind kind, const char *text)
-{
-	struct play *y = data;
-
-	fprintf(stderr, "report %d: %s\n", kind, text);
-	y->reports++;
-}
-
-static void begin_with(struct play *y, struct uhmm_player_config *config)
-{
-	memset(y, 0, sizeof(*y));
-	y->caps = (struct uhmm_trace_caps){ .has_rw = true,
-					    .has_unmap = true,
-					    .has_maps = true,
-					    .has_data_maps = true,
-					    .has_fork = true };
-	y->tid = 100;
-	y->mm = 1;
-	config->size = sizeof(*config);
-	config->report = on_report;
-	config->report_data = y;
-	ck_assert_int_eq(uhmm_player_create(config, &y->p), 0);
-}
-
-static void begin(struct play *y)
-{
-	struct uhmm_player_config config = { 0 };
-
-	begin_with(y, &config);
-}
-
-static void end(struct play *y)
-{
-	ck_assert_int_eq(uhmm_machine_verify(uhmm_player_machine(y->p)), 0);
-	ck_assert_uint_eq(y->reports, 0);
-	uhmm_player_destroy(y->p);
-	ck_assert_uint_eq(y->reports, 0);
-}
-
-static void play(struct play *y, struct uhmm_trace_event *ev)
-{
-	ev->t_ns = y->t_ns += 1000000;
-	ev->tid = ev->tgid = y->tid;
-	ev->cpu = y->cpu;
-	if (!ev->mm)
-		ev->mm = y->mm;
-	ck_assert_int_eq(uhmm_player_run(y->p, &y->caps, ev, 1), 0);
-}
-
-#define PLAY(y, ...) play(y, &(struct uhmm_trace_event){ __VA_ARGS__ })
-
-static void mm_new(struct play *y, uint32_t mm, uint32_t parent)
-{
-	PLAY(y, .kind = UHMM_TRACE_MM_NEW, .mm = mm,
-	     .mm_new = { parent ? UHMM_TRACE_FORK : UHMM_TRACE_EXEC, parent });
-}
-
-static void mm_del(struct play *y, uint32_t mm)
-{
-	PLAY(y, .kind = UHMM_TRACE_MM_DEL, .mm = mm);
-}
-
-static void map(struct play *y, uint64_t start, uint64_t npages, uint32_t prot, uint32_t flags,
-		uint32_t obj)
-{
-	PLAY(y, .kind = UHMM_TRACE_MAP,
-	     .map = { .flags = flags | (obj ? 0 : UHMM_TRACE_MAP_ANON),
-		      .prot = prot,
-		      .start = start,
-		      .end = start + npages * PAGE,
-		      .obj = obj,
-		      .pgoff = obj ? 0 : start >> 12 });
-}
-
-static void unmap(struct play *y, uint64_t start, uint64_t npages)
-{
-	PLAY(y, .kind = UHMM_TRACE_UNMAP, .unmap = { start, start + npages * PAGE });
-}
-
-static void protect(struct play *y, uint64_t start, uint64_t npages, uint32_t prot)
-{
-	PLAY(y, .kind = UHMM_TRACE_PROT,
-	     .prot = { .prot = prot, .pkey = -1, .start = start, .end = start + npages * PAGE });
-}
-
-static void move(struct play *y, uint32_t flags, uint64_t old, uint64_t old_pages, uint64_t new,
-		 uint64_t new_pages)
-{
-	PLAY(y, .kind = UHMM_TRACE_MOVE,
-	     .move = { flags, old, old + old_pages * PAGE, new, new + new_pages *PAGE });
-}
-
-static void advise(struct play *y, uint64_t start, uint64_t npages, uint32_t advice)
-{
-	PLAY(y, .kind = UHMM_TRACE_ADVISE,
-	     .advise = { .advice = advice, .start = start, .end = start + npages * PAGE });
-}
-
-static void fault(struct play *y, uint64_t addr, uint8_t access)
-{
-	PLAY(y, .kind = UHMM_TRACE_FAULT,
-	     .fault = { .access = access, .mode = UHMM_TRACE_MODE_USER, .addr = addr });
-}
-
-/* ---- looking ---- */
-
-static uint64_t count(struct play *y, enum uhmm_replay_count c)
-{
-	return uhmm_player_count(y->p, c);
-}
-
-static uint64_t counter(struct play *y, enum uhmm_counter c)
-{
-	struct uhmm_counters all;
-
-	uhmm_counters_read(uhmm_player_machine(y->p), &all);
-	return all.v[c];
-}
-
-static struct uhmm_replay_agreement agreement(struct play *y)
-{
-	struct uhmm_replay_agreement g;
-
-	uhmm_player_agreement(y->p, &g);
-	return g;
-}
-
-/* What a process reads; ~0 for a signal. */
-static uint64_t peek(struct play *y, uint32_t mm, uint64_t addr)
-{
-	uint64_t value = 0;
-	int ret;
-
-	uhmm_player_enter(y->p);
-	ret = uhmm_cpu_read(uhmm_player_mm(y->p, mm), addr, &value, sizeof(value), NULL);
-	uhmm_player_leave(y->p);
-	return ret ? ~0UL : value;
-}
-
-static bool present(struct play *y, uint32_t mm, uint64_t addr)
-{
-	uint64_t entry = 0;
-
-	uhmm_player_enter(y->p);
-	ck_assert_int_eq(uhmm_pagemap(uhmm_player_mm(y->p, mm), addr, 1, &entry), 0);
-	uhmm_player_leave(y->p);
-	return entry & (UHMM_PM_PRESENT | UHMM_PM_SWAP);
-}
 
 /* ---- address spaces and accesses ---- */
 
@@ -407,9 +240,6 @@ START_TEST(test_advise)
 	ck_assert(present(&y, 1, AT + PAGE));
 	fault(&y, AT + PAGE, WRITE);
 	ck_assert_uint_eq(agreement(&y).missed[UHMM_REPLAY_MISS_POPULATED], 1);
-	advise(&y, AT, 8, MADV_HUGEPAGE);
-	fault(&y, AT + 5 * PAGE, WRITE);
-	ck_assert_uint_eq(count(&y, UHMM_REPLAY_AS_ANON_HUGE), 1);
 	advise(&y, AT, 1, MADV_SOFT_OFFLINE);
 	ck_assert_uint_eq(count(&y, UHMM_REPLAY_ADVICE_IGNORED), 1);
 	PLAY(&y, .kind = UHMM_TRACE_ADVISE,
@@ -736,6 +566,7 @@ START_TEST(test_bad_config)
 	BAD(granularity, 2048);
 	BAD(granularity, 4 << 20);
 	BAD(nr_cpus, UHMM_MAX_CPUS + 1);
+	BAD(thp, UHMM_THP_NEVER + 1);
 	BAD(offload.kind, (enum uhmm_offload_kind)9);
 	BAD(offload.kind, UHMM_OFFLOAD_TASKS);
 	BAD(offload.kind, UHMM_OFFLOAD_RANGE);

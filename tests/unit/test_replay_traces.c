@@ -19,6 +19,7 @@
 #define XZ TRACES "xz-T2.perf.txt.zst"
 #define XZ_PLAIN TRACES "xz-T2-plain.perf.txt.zst"
 #define SQLITE TRACES "sqlite3-cold.perf.txt.zst"
+#define HUGE TRACES "huge.txt" /* hand-written: recorded ones that advise are too long */
 #define ALL ((1u << UHMM_NR_STRATEGIES) - 1)
 #define T1_CHILD 26596
 
@@ -78,6 +79,7 @@ static const struct {
 	{ XZ, 14870, 14870, UHMM_REPLAY_MISS_OTHER },
 	/* Which pages of its database were in the page cache the trace does not tell. */
 	{ SQLITE, 509, 502, UHMM_REPLAY_MISS_SHARED },
+	{ HUGE, 20, 20, UHMM_REPLAY_MISS_OTHER },
 	/* No read/write bit: where a page was read first, the second fault was foreseen. */
 	{ XZ_PLAIN, 14868, 12707, UHMM_REPLAY_MISS_UNKNOWN_ACCESS },
 };
@@ -98,6 +100,56 @@ START_TEST(test_agreement)
 	ck_assert_uint_eq(g.extra_again, 0);
 	ck_assert_uint_eq(count(r, 0, UHMM_REPLAY_REFUSED), 0);
 	uhmm_replay_close(r);
+}
+END_TEST
+
+/* What huge pages do to faults, by setting: of a program that does not ask for them, of one that does. */
+static const struct {
+	const char *trace;
+	enum uhmm_thp thp;
+	uint64_t faults, huge;
+} settings[] = {
+	{ XZ, UHMM_THP_MADVISE, 14870, 0 }, { XZ, UHMM_THP_ALWAYS, 5632, 20 },
+	{ XZ, UHMM_THP_NEVER, 14870, 0 },   { HUGE, UHMM_THP_MADVISE, 20, 4 },
+	{ HUGE, UHMM_THP_ALWAYS, 20, 4 },   { HUGE, UHMM_THP_NEVER, 20, 0 },
+};
+
+START_TEST(test_thp)
+{
+	struct uhmm_replay_config config = { .player.thp = settings[_i].thp };
+	struct uhmm_replay *r = replay_to_end(settings[_i].trace, &config);
+	struct uhmm_replay_agreement g;
+
+	uhmm_player_agreement(uhmm_replay_get_run(r, 0)->player, &g);
+	ck_assert_uint_eq(g.agreed, settings[_i].faults);
+	ck_assert_uint_eq(g.missed[UHMM_REPLAY_MISS_HUGE], g.faults - g.agreed);
+	ck_assert_uint_eq(counter(r, 0, UHMM_CNT_FAULT_HUGE), settings[_i].huge);
+	uhmm_replay_close(r);
+}
+END_TEST
+
+/*
+ * Single pages served, huge ones faulted: fault-then-migrate maps those, the others do not; what no
+ * access has touched counts as empty for the comparison.
+ */
+START_TEST(test_thp_strategies)
+{
+	static const char *const traces[] = { HUGE, XZ };
+	struct uhmm_replay_config config = { .strategies = ALL, .verify = true };
+
+	config.player.thp = _i ? UHMM_THP_ALWAYS : UHMM_THP_MADVISE; /* the first one advises */
+	for (unsigned int all = 0; all < 2; all++) {
+		struct uhmm_replay *r;
+
+		config.player.offload.kind = all ? UHMM_OFFLOAD_ALL : UHMM_OFFLOAD_SHARE;
+		config.player.offload.share = 0.5;
+		r = replay_to_end(traces[_i], &config);
+		ck_assert_uint_gt(count(r, 0, UHMM_REPLAY_DEVICE_SERVED), 0);
+		ck_assert_uint_gt(counter(r, 0, UHMM_CNT_FAULT_HUGE), 0);
+		if (all)
+			ck_assert_uint_eq(counter(r, 2, UHMM_CNT_FAULT_HUGE), 0);
+		uhmm_replay_close(r);
+	}
 }
 END_TEST
 
@@ -262,6 +314,14 @@ static const struct {
 	{ 2, "--seed 9223372036854775808 " T1 " 2>&1", "--seed: " },
 	{ 0, "--seed 9223372036854775807 --json - " T1, "\"seed\": 9223372036854775807" },
 	{ 2, "--cpus 0 " T1 " 2>&1", "--cpus" },
+	{ 2, "--thp sometimes " T1 " 2>&1", "--thp" },
+	{ 2, "--thp alway " T1 " 2>&1", "did you mean 'always'?" },
+	{ 0, HUGE, "huge pages madvise" },
+	{ 0, HUGE, "mapped a huge page          4" },
+	{ 0, "--thp always " XZ, "9,238 do not: the page was mapped by a huge one in the model" },
+	{ 0, "--thp never --json - " HUGE, "\"thp\": \"never\"" },
+	{ 0, "--thp never --json - " HUGE, "\"huge\": 0" },
+	{ 0, "--json - " HUGE, "\"huge\": 4" },
 	{ 2, "--costs /nonexistent/costs " T1 " 2>&1", "/nonexistent/costs: No such file" },
 	{ 2, "--costs " UHMM_TEST_DATA "/data/broken/empty.txt /nonexistent 2>&1", "/nonexistent" },
 	{ 2, "--costs " UHMM_TEST_DATA "/data/broken/bad-map.txt " T1 " 2>&1", "bad-map.txt:1: " },
@@ -437,6 +497,8 @@ int main(void)
 	int failed;
 
 	tcase_add_loop_test(tc, test_agreement, 0, sizeof(shipped) / sizeof(shipped[0]));
+	tcase_add_loop_test(tc, test_thp, 0, sizeof(settings) / sizeof(settings[0]));
+	tcase_add_loop_test(tc, test_thp_strategies, 0, 2);
 	tcase_add_test(tc, test_walks);
 	tcase_add_loop_test(tc, test_strategies_agree, 0, 3);
 	tcase_add_test(tc, test_repeatable);

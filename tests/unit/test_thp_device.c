@@ -122,6 +122,23 @@ START_TEST(range_fault_of_present_leaves)
 }
 END_TEST
 
+/* (q) A page that the CPU may not touch now: pages, but neither valid nor of an order. */
+START_TEST(range_fault_of_a_hint_leaf)
+{
+	uhmm_pfn_t pfn = frame_pfn(m, map_huge_written(AT));
+
+	expect_eq(uhmm_change_prot_numa(f.mm, AT, HUGE), NR);
+	expect_eq(walk(AT + 9 * PAGE, 3, 0, NULL), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		expect_eq(pfns[i], pfn + 9 + i);
+	expect(pte_protnone(pmd_at(f.mm, AT)));
+	/* The first of its 512 faults mends all. */
+	expect_eq(walk(AT, NR, UHMM_HMM_PFN_REQ_FAULT, NULL), 0);
+	expect_eq(counted(m, UHMM_CNT_FAULT_FROM_HMM), NR);
+	expect_pfns(pfn, NR, HV | HW | O9);
+}
+END_TEST
+
 START_TEST(range_fault_of_device_leaves)
 {
 	uhmm_pfn_t pfn;
@@ -749,6 +766,7 @@ int main(void)
 	tcase_set_timeout(tc, 60);
 	tcase_add_checked_fixture(tc, setup, teardown_fixture);
 	tcase_add_test(tc, range_fault_of_present_leaves);
+	tcase_add_test(tc, range_fault_of_a_hint_leaf);
 	tcase_add_test(tc, range_fault_of_device_leaves);
 	tcase_add_test(tc, collected_as_one);
 	tcase_add_test(tc, collected_in_pages);
