@@ -159,6 +159,7 @@ static uhmm_noinline bool make_room(struct uhmm__held_set *s)
 
 	if (s->first > s->size / 2) {
 		memmove(s->v, s->v + s->first, n * sizeof(*s->v));
+		memset(s->v + n, 0, (s->end - n) * sizeof(*s->v));
 		s->first = 0;
 		s->end = n;
 		return true;
@@ -195,7 +196,8 @@ static void drop(struct uhmm_task *t, struct uhmm__held *h)
 	s->nr_spin -= !!(s->graph->flags[h->node] & NODE_SPIN);
 	if (!--s->nr[h->node])
 		s->mask[h->node / 64] &= ~(UINT64_C(1) << (h->node % 64));
-	h->lock = NULL;
+	/* All of it: states that are the same are to look the same. */
+	*h = (struct uhmm__held){ .lock = NULL };
 	if (likely(h == &s->v[s->end - 1])) {
 		do
 			s->end--;

@@ -8,8 +8,6 @@
  * Nodes are classes and not locks, as in the kernel: what holds for one mmap_lock holds for all. But
  * folio locks are too many and too much alike, and tasks hold several of them in orders that differ by
  * place, so that among themselves each is a node of its own, for as long as the folio lives.
- *
- * Memory is libc's: the checker must not disturb injected failures nor the memory that is counted.
  */
 #include "sync/lock_graph.h"
 
@@ -54,11 +52,7 @@ int uhmm__lock_check_init(struct uhmm_machine *m)
 
 void uhmm__lock_check_exit(struct uhmm_machine *m)
 {
-	struct uhmm__lock_graph *g = m->sync->lock_graph;
-
-	free(g->edges);
-	free(g->folio_edges);
-	free(g);
+	free(m->sync->lock_graph);
 }
 
 void uhmm__lock_class_added(struct uhmm_machine *m, unsigned int class_id)
@@ -82,31 +76,26 @@ static struct uhmm__lock_edge make_edge(const struct uhmm_task *t, const struct 
 	return e;
 }
 
-/* Without memory the edge is there, but nobody can tell who made it. */
+/* Without room the edge is there all the same, but nobody can tell who made it. */
 static void add_edge(struct uhmm__lock_graph *g, const struct uhmm__lock_edge *e)
 {
 	node_set(g->before[e->to.node], e->from.node);
-	if (g->nr_edges == g->size_edges) {
-		unsigned int size = g->size_edges ? g->size_edges * 2 : 64;
-		struct uhmm__lock_edge *edges = realloc(g->edges, size * sizeof(*edges));
-
-		if (!edges)
-			return;
-		g->edges = edges;
-		g->size_edges = size;
-	}
-	g->edges[g->nr_edges++] = *e;
+	if (g->nr_edges < EDGES)
+		g->edges[g->nr_edges++] = *e;
 }
 
-static struct uhmm__lock_edge find_edge(const struct uhmm__lock_graph *g, unsigned int from,
-					unsigned int to)
+static void add_link(const struct uhmm__lock_graph *g, struct uhmm__lock_chain *chain,
+		     unsigned int from, unsigned int to)
 {
+	struct uhmm__lock_edge *e = &chain->e[chain->nr];
+
+	if (!node_test(g->before[to], from))
+		chain->declared |= 1U << chain->nr;
+	chain->nr++;
+	*e = (struct uhmm__lock_edge){ .from.node = (uint8_t)from, .to.node = (uint8_t)to };
 	for (unsigned int i = 0; i < g->nr_edges; i++)
 		if (g->edges[i].from.node == from && g->edges[i].to.node == to)
-			return g->edges[i];
-	return (struct uhmm__lock_edge){ .from.node = (uint8_t)from,
-					 .to.node = (uint8_t)to,
-					 .declared = !node_test(g->before[to], from) };
+			*e = g->edges[i];
 }
 
 /* ---- cycles ---- */
@@ -143,8 +132,8 @@ static bool find_path(const struct uhmm__lock_graph *g, unsigned int from, unsig
 	}
 	if (!node_test(seen, from))
 		return false;
-	for (chain->nr = 0; from != to && chain->nr < MAX_CHAIN; from = next[from])
-		chain->e[chain->nr++] = find_edge(g, from, next[from]);
+	for (; from != to && chain->nr < MAX_CHAIN; from = next[from])
+		add_link(g, chain, from, next[from]);
 	return true;
 }
 
@@ -167,6 +156,7 @@ bool uhmm__graph_depend(struct uhmm_task *t, const struct uhmm__held *h,
 	struct uhmm__lock_edge e = make_edge(t, h, w);
 	bool good = true;
 
+	chain->nr = chain->declared = 0;
 	uhmm__raw_spin_lock(&g->lock);
 	if (!(load_relaxed(known) & bit)) {
 		store_relaxed(known, load_relaxed(known) | bit);
@@ -226,7 +216,6 @@ static const struct uhmm__held *find_folio_path(struct uhmm_task *t, const struc
 			break;
 	}
 	/* Back to front. */
-	chain->nr = 0;
 	for (unsigned int i = queue[head - 1];; i = by[i]) {
 		if (chain->nr < MAX_CHAIN)
 			memmove(&chain->e[1], &chain->e[0], chain->nr++ * sizeof(*e));
@@ -259,12 +248,10 @@ const struct uhmm__held *uhmm__graph_depend_folio(struct uhmm_task *t, const str
 	const struct uhmm__held *bad = NULL;
 	unsigned int n = 0;
 
+	chain->nr = chain->declared = 0;
 	uhmm__raw_spin_lock(&g->lock);
-	if (!g->folio_edges)
-		g->folio_edges = calloc(FOLIO_EDGES, sizeof(*g->folio_edges));
-	if (g->folio_edges)
-		bad = find_folio_path(t, w, chain);
-	for (unsigned int i = s->end; g->folio_edges && !bad && n < MOST && i-- > s->first;) {
+	bad = find_folio_path(t, w, chain);
+	for (unsigned int i = s->end; !bad && n < MOST && i-- > s->first;) {
 		struct uhmm__lock_edge e;
 
 		if (!s->v[i].lock || UHMM__NODE_CLASS(s->v[i].node) != UHMM__LC_FOLIO)

@@ -13,7 +13,8 @@
 
 enum {
 	LOCK_WORDS = UHMM__LOCK_NODES / 64,
-	FOLIO_EDGES = 256, /* the last ones; one node for each folio would never end */
+	EDGES = 192,	  /* of which it is known who made them: all, with what the library does */
+	FOLIO_EDGES = 96, /* the last ones; a node for each folio would never end */
 	MAX_CHAIN = 6,
 };
 
@@ -36,15 +37,16 @@ struct uhmm__lock_edge {
 	struct uhmm__held from, to;
 	uint64_t task_id;
 	char task[16];
-	bool declared; /* nobody had, but lock_classes.def says that it may be */
 };
 
 /* From what is wanted to what is held. */
 struct uhmm__lock_chain {
 	unsigned int nr;
+	unsigned int declared; /* bit i: nobody had, but lock_classes.def says that it may be */
 	struct uhmm__lock_edge e[MAX_CHAIN];
 };
 
+/* In one piece of memory, which is neither the machine's nor counted as such. */
 struct uhmm__lock_graph {
 	/* [node]: what was held when it was waited for, and has been looked at. */
 	_Atomic uint64_t known[UHMM__LOCK_NODES][LOCK_WORDS];
@@ -53,11 +55,13 @@ struct uhmm__lock_graph {
 	struct uhmm__spinlock lock;		       /* the rest is under it */
 	uint64_t before[UHMM__LOCK_NODES][LOCK_WORDS]; /* the same without what was reported */
 	uint64_t said[LOCK_WORDS];		       /* recursion of a class was reported */
-	struct uhmm__lock_edge *edges;
-	unsigned int nr_edges, size_edges;
+	unsigned int nr_edges;
 	_Atomic unsigned int nr_folio_edges; /* ever; the last FOLIO_EDGES are kept */
-	struct uhmm__lock_edge *folio_edges;
+	struct uhmm__lock_edge edges[EDGES];
+	struct uhmm__lock_edge folio_edges[FOLIO_EDGES];
 };
+
+_Static_assert(sizeof(struct uhmm__lock_graph) <= 32768, "is saved and put back with a machine");
 
 static inline bool node_test(const uint64_t *set, unsigned int node)
 {

@@ -232,14 +232,15 @@ static void add_scenario(struct text *x, struct uhmm_machine *m, const struct uh
 	add(x, "\n\n  *** DEADLOCK ***\n");
 }
 
-static void add_edge(struct text *x, struct uhmm_machine *m, const struct uhmm__lock_edge *e)
+static void add_edge(struct text *x, struct uhmm_machine *m, const struct uhmm__lock_edge *e,
+		     bool declared)
 {
 	unsigned int from = UHMM__NODE_CLASS(e->from.node), to = UHMM__NODE_CLASS(e->to.node);
 
 	add_class(x, m, e->from.node);
 	add(x, " -> ");
 	add_class(x, m, e->to.node);
-	if (e->declared) {
+	if (declared) {
 		add(x, ": declared so in lock_classes.def, ");
 		if (from == to)
 			add(x, "where subclass 1 is the inner one");
@@ -248,8 +249,10 @@ static void add_edge(struct text *x, struct uhmm_machine *m, const struct uhmm__
 			    uhmm__lock_classes[to].order);
 		return;
 	}
-	if (!e->task[0])
+	if (!e->from.lock) {
+		add(x, ": by a task unknown");
 		return;
+	}
 	add(x, ": %s/%llu waited for\n      ", e->task, (unsigned long long)e->task_id);
 	add_lock(x, m, &e->to);
 	add(x, ", in ");
@@ -265,7 +268,7 @@ static void add_chain(struct text *x, struct uhmm_machine *m, const struct uhmm_
 	add(x, "\nThe opposite order, from the first to the second, is there already:");
 	for (unsigned int i = chain->nr; i-- > 0;) {
 		add(x, "\n -> #%u: ", i);
-		add_edge(x, m, &chain->e[i]);
+		add_edge(x, m, &chain->e[i], chain->declared >> i & 1);
 	}
 }
 
