@@ -88,6 +88,16 @@ enum uhmm_device_huge_pfn {
 	UHMM_DEVICE_HUGE_PFN_FROM_FIRST, /* as Linux 7.3: those from the first of the huge page on */
 };
 
+/*
+ * What the lock checker of the checked library makes of an order of locks, or of a lock taken for reading
+ * twice, that would be a deadlock under some other timing. Where only that timing is to be shown it must
+ * not be reported before.
+ */
+enum uhmm_lock_order {
+	UHMM_LOCK_ORDER_REPORTED,
+	UHMM_LOCK_ORDER_IGNORED,
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -132,6 +142,7 @@ struct uhmm_machine_config {
 	enum uhmm_fault_folio fault_folio;
 	enum uhmm_large_hole large_hole;
 	enum uhmm_device_huge_pfn device_huge_pfn;
+	enum uhmm_lock_order lock_order;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };

@@ -32,7 +32,8 @@ static int config_take(struct uhmm_machine_config *c, const struct uhmm_machine_
 	    (unsigned int)c->device_private_write > UHMM_DEVICE_WRITE_FAULTS ||
 	    (unsigned int)c->fault_folio > UHMM_FAULT_FOLIO_LOOKED_UP ||
 	    (unsigned int)c->large_hole > UHMM_LARGE_HOLE_EACH ||
-	    (unsigned int)c->device_huge_pfn > UHMM_DEVICE_HUGE_PFN_FROM_FIRST)
+	    (unsigned int)c->device_huge_pfn > UHMM_DEVICE_HUGE_PFN_FROM_FIRST ||
+	    (unsigned int)c->lock_order > UHMM_LOCK_ORDER_IGNORED)
 		return -EINVAL;
 	def = c->content == UHMM_CONTENT_TAG ? default_tag_bytes : default_byte_bytes;
 	if (!c->ram_bytes)

@@ -110,6 +110,8 @@ static uhmm_noinline void attempt_slow(struct uhmm_task *t, const struct uhmm__w
 	const struct uhmm__held_set *s = &t->held;
 	struct uhmm__lock_chain chain;
 
+	if (s->graph->ignored)
+		return;
 	if ((s->nr[w->node] || s->nr[w->node ^ 1]) && !attempt_same(t, w))
 		return;
 	for (unsigned int i = 0; i < LOCK_WORDS; i++) {
@@ -164,11 +166,11 @@ static uhmm_noinline bool make_room(struct uhmm__held_set *s)
 		s->end = n;
 		return true;
 	}
-	v = realloc(s->v == s->room ? NULL : s->v, 2 * s->size * sizeof(*v));
+	v = calloc(2 * s->size, sizeof(*v));
 	if (!v)
 		return false;
-	if (s->v == s->room)
-		memcpy(v, s->room, sizeof(s->room));
+	memcpy(v, s->v, s->size * sizeof(*v));
+	uhmm__held_free(container_of(s, struct uhmm_task, held));
 	s->v = v;
 	s->size *= 2;
 	return true;
@@ -396,7 +398,7 @@ static uhmm_noinline void report_leftovers(struct uhmm_task *t, const struct uhm
 	if (!news)
 		return;
 	if (locks)
-		uhmm__report_held(t, where, "lock held on return to user mode");
+		uhmm__report_held(t, where, "locks held on return to user mode");
 	else if (maps)
 		uhmm__report_held(
 			t, where,

@@ -44,6 +44,9 @@ int uhmm__lock_check_init(struct uhmm_machine *m)
 	if (!g)
 		return -ENOMEM;
 	uhmm__spin_init(&g->lock, UHMM__LC_TASKS);
+	g->ignored = m->config.lock_order == UHMM_LOCK_ORDER_IGNORED;
+	if (g->ignored)
+		memset(g->known, 0xff, sizeof(g->known));
 	for (unsigned int i = 0; i < UHMM__NR_LOCK_CLASSES; i++)
 		node_init(g, i, uhmm__lock_classes[i].kind, uhmm__lock_classes[i].order);
 	m->sync->lock_graph = g;

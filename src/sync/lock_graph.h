@@ -51,8 +51,9 @@ struct uhmm__lock_graph {
 	/* [node]: what was held when it was waited for, and has been looked at. */
 	_Atomic uint64_t known[UHMM__LOCK_NODES][LOCK_WORDS];
 	uint8_t flags[UHMM__LOCK_NODES];
-	uint16_t rank[UHMM__LOCK_NODES];	       /* lower ones come first; 0: not declared */
-	struct uhmm__spinlock lock;		       /* the rest is under it */
+	uint16_t rank[UHMM__LOCK_NODES]; /* lower ones come first; 0: not declared */
+	bool ignored;		    /* [const] no report of what another timing would bring about */
+	struct uhmm__spinlock lock; /* the rest is under it */
 	uint64_t before[UHMM__LOCK_NODES][LOCK_WORDS]; /* the same without what was reported */
 	uint64_t said[LOCK_WORDS];		       /* recursion of a class was reported */
 	unsigned int nr_edges;

@@ -248,7 +248,7 @@ START_TEST(back_to_user_mode)
 {
 	way = _i;
 	run(keeps_folio);
-	reported("lock held on return to user mode\n", "test/", "1 lock held by test/",
+	reported("locks held on return to user mode\n", "test/", "1 lock held by test/",
 		 " #0: FOLIO 0x", "keeps_folio() at sched/");
 	/* By another task: as a lock of the driver's that is not its own. */
 	run(unlocks_folio);

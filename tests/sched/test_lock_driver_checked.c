@@ -44,9 +44,11 @@ static bool invalidate(struct uhmm_mmu_interval_notifier *mni,
 
 static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = invalidate };
 
-static void setup(void)
+static void setup_machine(enum uhmm_lock_order lock_order)
 {
-	struct uhmm_machine_config config = { .nr_cpus = 2, .swap_bytes = 1 << 20 };
+	struct uhmm_machine_config config = { .nr_cpus = 2,
+					      .swap_bytes = 1 << 20,
+					      .lock_order = lock_order };
 
 	fixture_create(&f, config);
 	map_fixed(f.mm, AT, PAGES, RW);
@@ -56,6 +58,11 @@ static void setup(void)
 	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, PAGES * PAGE, &ops, NULL, &d.mni), 0);
 	uhmm_task_leave();
 	fixture_forget_reports(&f);
+}
+
+static void setup(void)
+{
+	setup_machine(UHMM_LOCK_ORDER_REPORTED);
 }
 
 static void teardown(void)
@@ -481,7 +488,28 @@ START_TEST(mistakes_inside)
 	reported(1, "possible circular", "    MMAP 0x", "    VMA 0x", "MMAP -> VMA: test/",
 		 "uhmm_mmap() at mm/");
 	run(keeps_vma_lock);
-	reported(1, "lock held on return to user mode\n", " #0: VMA 0x", "keeps_vma_lock()");
+	reported(1, "locks held on return to user mode\n", " #0: VMA 0x", "keeps_vma_lock()");
+}
+END_TEST
+
+/* Not before it has come to it, if that is what is asked for; what is wrong at any time still is. */
+START_TEST(order_ignored)
+{
+	char *trace = NULL;
+
+	allow_leaks();
+	setup_machine(UHMM_LOCK_ORDER_IGNORED);
+	way = ON_FIBERS;
+	run(posted);
+	run(pages_out);
+	run(dirties_under_its_lock);
+	nothing_reported();
+	run(keeps_vma_lock);
+	reported(1, "locks held on return to user mode\n");
+	expect_eq(run_with_writer(posted, &trace), -EDEADLK);
+	reported(1, "deadlock: nobody can go on", "for MMAP 0x", "for MMAP 0x");
+	uhmm_machine_destroy(f.m);
+	free(trace);
 }
 END_TEST
 
@@ -526,6 +554,7 @@ int main(void)
 	suite_add_tcase(suite, each);
 	tcase_add_test(own, mmap_lock_recursion_and_a_writer);
 	tcase_add_test(own, mended_driver_and_a_writer);
+	tcase_add_test(own, order_ignored);
 	suite_add_tcase(suite, own);
 	own = tcase_create("a run that ends badly");
 	tcase_add_checked_fixture(own, setup, NULL);
