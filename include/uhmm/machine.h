@@ -95,6 +95,16 @@ enum uhmm_preemption {
 	UHMM_PREEMPT_FULL, /* anywhere but under a spin lock */
 };
 
+/*
+ * What the lock checker of the checked library makes of an order of locks, or of a lock taken for reading
+ * twice, that would be a deadlock under some other timing. Where only that timing is to be shown it must
+ * not be reported before.
+ */
+enum uhmm_lock_order {
+	UHMM_LOCK_ORDER_REPORTED,
+	UHMM_LOCK_ORDER_IGNORED,
+};
+
 enum uhmm_report_kind {
 	UHMM_REPORT_BUG,    /* the model's own invariant broke */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
@@ -141,6 +151,7 @@ struct uhmm_machine_config {
 	enum uhmm_fault_folio fault_folio;
 	enum uhmm_large_hole large_hole;
 	enum uhmm_device_huge_pfn device_huge_pfn;
+	enum uhmm_lock_order lock_order;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };

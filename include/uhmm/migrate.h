@@ -67,7 +67,7 @@ struct uhmm_migrate_vma {
  * Returns: 0, even if nothing may be migrated: see cpages and src[]; -EINVAL bad arguments, VMA or
  * range; with FAULT also what uhmm_range_fault() returns, but never -EBUSY. On error nothing is held.
  * Context: mmap_lock held for reading until uhmm_migrate_vma_finalize(); sleeps; calls notifiers.
- * Lifetime: until finalize the pages in src[] are locked and referenced.
+ * Lifetime: until finalize, which the same task calls, the pages in src[] are locked and referenced.
  * Models: mm/migrate_device.c:migrate_vma_setup(), full for anonymous memory.
  */
 UHMM_API int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args) UHMM_MUST_CHECK;
@@ -181,6 +181,13 @@ UHMM_API void uhmm_page_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off
  * Context: the driver's lock, which keeps the page mapped. Models: set_page_dirty().
  */
 UHMM_API void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
+/**
+ * uhmm_set_page_dirty_lock() - the same under the folio's lock, for who has only a reference
+ * Context: a reference or pin of the page; sleeps on the folio's lock, so that no lock which an
+ * invalidation takes may be held. Models: set_page_dirty_lock().
+ */
+UHMM_API void uhmm_set_page_dirty_lock(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
 /** uhmm_is_device_private_page() - whether a pfn is a device-private page. */
 UHMM_API bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn);

@@ -9,6 +9,7 @@
 #ifndef UHMM_MM_H
 #define UHMM_MM_H
 
+#include <uhmm/lock.h>
 #include <uhmm/machine.h>
 #include <uhmm/types.h>
 
@@ -70,16 +71,23 @@ UHMM_API struct uhmm_machine *uhmm_mm_machine(const struct uhmm_mm *mm);
 
 /* ---- mmap_lock ---- */
 
-/** uhmm_mmap_read_lock() - as mmap_read_lock(); may sleep; not recursive while a writer waits. */
-UHMM_API void uhmm_mmap_read_lock(struct uhmm_mm *mm);
+/* Macros over functions that are told where they stand, for the checked library (<uhmm/lock.h>). */
+/** uhmm_mmap_read_lock() - as mmap_read_lock(); may sleep; not recursive: a writer may wait. */
+#define uhmm_mmap_read_lock(mm) uhmm_mmap_read_lock_at(mm, UHMM_SITE)
 /** uhmm_mmap_read_trylock() - true if it was taken. */
-UHMM_API bool uhmm_mmap_read_trylock(struct uhmm_mm *mm);
+#define uhmm_mmap_read_trylock(mm) uhmm_mmap_read_trylock_at(mm, UHMM_SITE)
 /** uhmm_mmap_read_unlock() - as mmap_read_unlock(). */
-UHMM_API void uhmm_mmap_read_unlock(struct uhmm_mm *mm);
+#define uhmm_mmap_read_unlock(mm) uhmm_mmap_read_unlock_at(mm, UHMM_SITE)
 /** uhmm_mmap_write_lock() - as mmap_write_lock(); may sleep. */
-UHMM_API void uhmm_mmap_write_lock(struct uhmm_mm *mm);
+#define uhmm_mmap_write_lock(mm) uhmm_mmap_write_lock_at(mm, UHMM_SITE)
 /** uhmm_mmap_write_unlock() - as mmap_write_unlock(): also releases the per-VMA locks. */
-UHMM_API void uhmm_mmap_write_unlock(struct uhmm_mm *mm);
+#define uhmm_mmap_write_unlock(mm) uhmm_mmap_write_unlock_at(mm, UHMM_SITE)
+/** @where: NULL allowed. */
+UHMM_API void uhmm_mmap_read_lock_at(struct uhmm_mm *mm, const struct uhmm_site *where);
+UHMM_API bool uhmm_mmap_read_trylock_at(struct uhmm_mm *mm, const struct uhmm_site *where);
+UHMM_API void uhmm_mmap_read_unlock_at(struct uhmm_mm *mm, const struct uhmm_site *where);
+UHMM_API void uhmm_mmap_write_lock_at(struct uhmm_mm *mm, const struct uhmm_site *where);
+UHMM_API void uhmm_mmap_write_unlock_at(struct uhmm_mm *mm, const struct uhmm_site *where);
 
 /* ---- VMAs ---- */
 

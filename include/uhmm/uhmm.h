@@ -14,6 +14,7 @@
 #include <uhmm/explore.h>
 #include <uhmm/file.h>
 #include <uhmm/hmm.h>
+#include <uhmm/lock.h>
 #include <uhmm/machine.h>
 #include <uhmm/migrate.h>
 #include <uhmm/mirror.h>

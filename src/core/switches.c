@@ -36,6 +36,9 @@ static const struct entry switches[] = {
 	       "what a range fault reports within a huge device-private page", "exact",
 	       "from-first"),
 	SWITCH("thp", thp, "where faults map huge pages", "madvise", "always", "never"),
+	SWITCH("lock-order", lock_order,
+	       "what the lock checker makes of what would be a deadlock with another timing",
+	       "reported", "ignored"),
 	SWITCH("swap-device", swap, "what the swap device is", "ram-disk", "disk"),
 };
 

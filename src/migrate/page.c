@@ -58,6 +58,15 @@ void uhmm_set_page_dirty(struct uhmm_machine *m, uhmm_pfn_t pfn)
 		folio_set(f, PG_DIRTY);
 }
 
+void uhmm_set_page_dirty_lock(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));
+
+	folio_lock(m, f);
+	uhmm_set_page_dirty(m, pfn);
+	folio_unlock(m, f);
+}
+
 bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	return pfn_is_device(m, pfn) && folio_is_device_private(pfn_to_frame(m, pfn));

@@ -112,7 +112,7 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 
 	if (unlikely(addr >= UHMM_TASK_SIZE))
 		return sigsegv();
-	vma = uhmm__lock_vma_under_rcu(mm, addr);
+	vma = lock_vma_under_rcu(mm, addr);
 	if (likely(vma)) {
 		if (unlikely(access_error(vma, flags))) {
 			vma_end_read(vma);

@@ -118,7 +118,7 @@ again:
 		goto out;
 	}
 	src_ptl = uhmm__ptlp(src_start);
-	uhmm__ptl_lock(src_ptl);
+	uhmm__ptl_lock_nested(src_ptl, UHMM_SINGLE_DEPTH_NESTING);
 	for (d = dst_start, s = src_start; addr < end; addr += UHMM_PAGE_SIZE, d++, s++) {
 		pte_t pte = ptep_get(s);
 
@@ -265,7 +265,7 @@ int uhmm_mm_fork(struct uhmm_mm *parent, struct uhmm_mm **out)
 	if (err)
 		return err;
 	mmap_write_lock(parent);
-	mmap_write_lock(mm);
+	mmap_write_lock_nested(mm, UHMM_SINGLE_DEPTH_NESTING);
 	mm->brk_start = parent->brk_start;
 	mm->brk = parent->brk;
 	for (src = uhmm__find_vma(parent, 0); src && !err; src = uhmm__vma_next(parent, src)) {

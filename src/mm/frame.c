@@ -300,6 +300,7 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 {
 	struct uhmm__frame *f;
 
+	uhmm__map_wait(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
 	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
 		return NULL;
 	f = frame_get(m);
@@ -474,6 +475,7 @@ static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
 uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
 	check_free(m, f, flags);
+	uhmm__lock_forget(m, &f->flags);
 	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);

@@ -206,30 +206,38 @@ uhmm_always_inline bool folio_test_anon(struct uhmm__frame *f)
 
 /* ---- lock ---- */
 
-uhmm_always_inline bool folio_trylock(struct uhmm__frame *f)
+/* Macros, so that the checked build knows who takes the lock. */
+#define folio_trylock(f) folio_trylock_at(f, UHMM__HERE)
+#define folio_lock_new(f) folio_lock_new_at(f, UHMM__HERE)
+#define folio_lock(m, f) folio_lock_at(m, f, UHMM__HERE)
+#define folio_unlock(m, f) folio_unlock_at(m, f, UHMM__HERE)
+
+uhmm_always_inline bool folio_trylock_at(struct uhmm__frame *f, const struct uhmm_site *where)
 {
-	if (likely(uhmm__bit_trylock(&f->flags, PG_LOCKED)))
+	if (likely(uhmm__bit_trylock_at(&f->flags, PG_LOCKED, where)))
 		return true;
 	uhmm__count(UHMM_CNT_FOLIO_TRYLOCK_FAIL);
 	return false;
 }
 
 /* A folio that nobody else can see yet. Models: __folio_set_locked(). */
-uhmm_always_inline void folio_lock_new(struct uhmm__frame *f)
+uhmm_always_inline void folio_lock_new_at(struct uhmm__frame *f, const struct uhmm_site *where)
 {
-	uhmm__bit_lock_new(&f->flags, PG_LOCKED);
+	uhmm__bit_lock_new_at(&f->flags, PG_LOCKED, where);
 }
 
-static inline void folio_lock(struct uhmm_machine *m, struct uhmm__frame *f)
+static inline void folio_lock_at(struct uhmm_machine *m, struct uhmm__frame *f,
+				 const struct uhmm_site *where)
 {
-	if (uhmm__bit_lock(m, &f->flags, PG_LOCKED, PG_WAITERS))
+	if (uhmm__bit_lock_at(m, &f->flags, PG_LOCKED, PG_WAITERS, where))
 		uhmm__count(UHMM_CNT_FOLIO_LOCK_WAIT);
 }
 
-static inline void folio_unlock(struct uhmm_machine *m, struct uhmm__frame *f)
+static inline void folio_unlock_at(struct uhmm_machine *m, struct uhmm__frame *f,
+				   const struct uhmm_site *where)
 {
 	UHMM_VM_BUG_ON(m, !folio_test(f, PG_LOCKED));
-	uhmm__bit_unlock(m, &f->flags, PG_LOCKED, PG_WAITERS);
+	uhmm__bit_unlock_at(m, &f->flags, PG_LOCKED, PG_WAITERS, where);
 }
 
 /* ---- references and mappings ---- */

@@ -246,9 +246,9 @@ int uhmm__copy_huge_pmd(struct uhmm_vma *dst, struct uhmm_vma *src, ptent_t *src
 	tb = dst_pmd ? uhmm__pte_alloc_one(&dst->mm->pgt) : NULL;
 	if (!tb)
 		return -ENOMEM;
-	/* The child's is the inner: nobody else knows it. */
+	/* The child's first, which nobody else knows. */
 	dst_ptl = uhmm__pmd_lock(dst_pmd);
-	src_ptl = uhmm__pmd_lock(src_pmd);
+	src_ptl = uhmm__pmd_lock_nested(src_pmd, UHMM_SINGLE_DEPTH_NESTING);
 	pmd = ptep_get(src_pmd);
 	if (pmd_is_leaf(pmd)) {
 		if (pte_present(pmd)) {
@@ -283,7 +283,7 @@ bool uhmm__move_huge_pmd(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old,
 	/* As for tables of pages: the lower first. */
 	uhmm__ptl_lock(ol < nl ? ol : nl);
 	if (ol != nl)
-		uhmm__ptl_lock(ol < nl ? nl : ol);
+		uhmm__ptl_lock_nested(ol < nl ? nl : ol, UHMM_SINGLE_DEPTH_NESTING);
 	pmd = ptep_get(old_pmd);
 	if (pmd_is_leaf(pmd) && pte_none(ptep_get(new_pmd))) {
 		ptep_get_and_clear(old_pmd);

@@ -436,7 +436,7 @@ static bool advise_one_vma(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t 
 
 	if (advice != MADV_DONTNEED && advice != MADV_DONTNEED_LOCKED && advice != MADV_FREE)
 		return false;
-	vma = uhmm__lock_vma_under_rcu(mm, start);
+	vma = lock_vma_under_rcu(mm, start);
 	if (!vma)
 		return false;
 	if (end > vma->end) {

@@ -182,27 +182,27 @@ struct uhmm_machine *uhmm_mm_machine(const struct uhmm_mm *mm)
 
 /* ---- mmap_lock ---- */
 
-void uhmm_mmap_read_lock(struct uhmm_mm *mm)
+void uhmm_mmap_read_lock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	mmap_read_lock(mm);
+	mmap_read_lock_at(mm, where);
 }
 
-bool uhmm_mmap_read_trylock(struct uhmm_mm *mm)
+bool uhmm_mmap_read_trylock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	return mmap_read_trylock(mm);
+	return mmap_read_trylock_at(mm, where);
 }
 
-void uhmm_mmap_read_unlock(struct uhmm_mm *mm)
+void uhmm_mmap_read_unlock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	mmap_read_unlock(mm);
+	mmap_read_unlock_at(mm, where);
 }
 
-void uhmm_mmap_write_lock(struct uhmm_mm *mm)
+void uhmm_mmap_write_lock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	mmap_write_lock(mm);
+	mmap_write_lock_at(mm, 0, where);
 }
 
-void uhmm_mmap_write_unlock(struct uhmm_mm *mm)
+void uhmm_mmap_write_unlock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	mmap_write_unlock(mm);
+	mmap_write_unlock_at(mm, where);
 }

@@ -108,51 +108,75 @@ struct uhmm__mms {
 
 /* ---- mmap_lock and per-VMA locks ---- */
 
-static inline void mmap_read_lock(struct uhmm_mm *mm)
+/* Macros, so that the checked build knows who takes the lock. */
+#define mmap_read_lock(mm) mmap_read_lock_at(mm, UHMM__HERE)
+#define mmap_read_trylock(mm) mmap_read_trylock_at(mm, UHMM__HERE)
+#define mmap_read_unlock(mm) mmap_read_unlock_at(mm, UHMM__HERE)
+#define mmap_write_lock(mm) mmap_write_lock_at(mm, 0, UHMM__HERE)
+#define mmap_write_lock_nested(mm, subclass) mmap_write_lock_at(mm, subclass, UHMM__HERE)
+#define mmap_write_unlock(mm) mmap_write_unlock_at(mm, UHMM__HERE)
+#define vma_start_write(vma) vma_start_write_at(vma, UHMM__HERE)
+#define vma_end_read(vma) vma_end_read_at(vma, UHMM__HERE)
+
+static inline void mmap_read_lock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
 	uhmm__count(UHMM_CNT_MMAP_READ);
-	if (unlikely(uhmm__down_read(&mm->mmap_lock)))
+	if (unlikely(uhmm__down_read_at(&mm->mmap_lock, 0, where)))
 		uhmm__count(UHMM_CNT_MMAP_CONTENDED);
 }
 
-static inline bool mmap_read_trylock(struct uhmm_mm *mm)
+static inline bool mmap_read_trylock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	if (!uhmm__down_read_trylock(&mm->mmap_lock))
+	if (!uhmm__down_read_trylock_at(&mm->mmap_lock, where))
 		return false;
 	uhmm__count(UHMM_CNT_MMAP_READ);
 	return true;
 }
 
-static inline void mmap_read_unlock(struct uhmm_mm *mm)
+static inline void mmap_read_unlock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
-	uhmm__up_read(&mm->mmap_lock);
+	uhmm__up_read_at(&mm->mmap_lock, where);
 }
 
-static inline void mmap_write_lock(struct uhmm_mm *mm)
+static inline void mmap_write_lock_at(struct uhmm_mm *mm, unsigned int subclass,
+				      const struct uhmm_site *where)
 {
 	uhmm__count(UHMM_CNT_MMAP_WRITE);
-	if (unlikely(uhmm__down_write(&mm->mmap_lock)))
+	if (unlikely(uhmm__down_write_at(&mm->mmap_lock, subclass, where)))
 		uhmm__count(UHMM_CNT_MMAP_CONTENDED);
 }
 
 /* Also unlocks every VMA that was locked for writing. */
-static inline void mmap_write_unlock(struct uhmm_mm *mm)
+static inline void mmap_write_unlock_at(struct uhmm_mm *mm, const struct uhmm_site *where)
 {
 	store_release(&mm->lock_seq, load_relaxed(&mm->lock_seq) + 1);
-	uhmm__up_write(&mm->mmap_lock);
+	uhmm__up_write_at(&mm->mmap_lock, where);
 }
 
 void uhmm__vma_start_write_slow(struct uhmm_vma *vma);
 
 /* Context: mmap_lock held for writing; lasts until it is dropped. Models: vma_start_write(). */
-static inline void vma_start_write(struct uhmm_vma *vma)
+static inline void vma_start_write_at(struct uhmm_vma *vma, const struct uhmm_site *where)
 {
-	if (load_relaxed(&vma->lock_seq) != load_relaxed(&vma->mm->lock_seq))
-		uhmm__vma_start_write_slow(vma);
+	if (load_relaxed(&vma->lock_seq) == load_relaxed(&vma->mm->lock_seq))
+		return;
+	uhmm__map_wait(UHMM__LC_VMA, vma, where);
+	uhmm__vma_start_write_slow(vma);
 }
 
 /* NULL: take mmap_lock. Models: lock_vma_under_rcu(). */
 struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+
+#define lock_vma_under_rcu(mm, addr) lock_vma_under_rcu_at(mm, addr, UHMM__HERE)
+static inline struct uhmm_vma *lock_vma_under_rcu_at(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+						     const struct uhmm_site *where)
+{
+	struct uhmm_vma *vma = uhmm__lock_vma_under_rcu(mm, addr);
+
+	if (vma)
+		uhmm__map_started(UHMM__LC_VMA, vma, where);
+	return vma;
+}
 
 /* Where the current CPU counts as a reader; a task does not change its CPU. */
 static inline _Atomic uint32_t *vma_reader_slot(struct uhmm_vma *vma)
@@ -169,7 +193,7 @@ static inline uint32_t vma_nr_readers(struct uhmm_vma *vma)
 	return sum;
 }
 
-static inline void vma_end_read(struct uhmm_vma *vma)
+static inline void vma_put_reader(struct uhmm_vma *vma)
 {
 	struct uhmm_mm *mm = vma->mm;
 
@@ -178,6 +202,12 @@ static inline void vma_end_read(struct uhmm_vma *vma)
 	/* A writer may free the VMA from here on, but not the caller's mm. */
 	if (unlikely(atomic_load_explicit(&mm->vma_writer_waits, memory_order_seq_cst)))
 		uhmm__wake_up_all(&mm->vma_writers);
+}
+
+static inline void vma_end_read_at(struct uhmm_vma *vma, const struct uhmm_site *where)
+{
+	uhmm__map_end(UHMM__LC_VMA, vma, where);
+	vma_put_reader(vma);
 }
 
 /* ---- VMAs (vma.c) ---- */

@@ -32,7 +32,7 @@ static void move_ptes(struct uhmm_mm *mm, ptent_t *old_pmd, uhmm_vaddr_t old, pt
 	nl = uhmm__ptlp(n);
 	uhmm__ptl_lock(ol < nl ? ol : nl);
 	if (ol != nl)
-		uhmm__ptl_lock(ol < nl ? nl : ol);
+		uhmm__ptl_lock_nested(ol < nl ? nl : ol, UHMM_SINGLE_DEPTH_NESTING);
 	uhmm__count_n(UHMM_CNT_READ_PTE, nr);
 	for (uint64_t i = 0; i < nr; i++, o++, n++) {
 		pte_t pte;

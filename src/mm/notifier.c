@@ -202,6 +202,9 @@ void uhmm_mmu_interval_notifier_remove(struct uhmm_mmu_interval_notifier *mni)
 		mni->in_tree = false;
 	}
 	uhmm__spin_unlock(&n->lock);
+	/* Whoever is invalidating may need what the caller holds. */
+	uhmm__map_wait(UHMM__LC_NOTIFIER_SEQ, mni->mm, UHMM__HERE);
+	uhmm__map_wait(UHMM__LC_INVALIDATE, mni->mm, UHMM__HERE);
 	if (seq)
 		uhmm__wait_event(&n->wq, seq_released(n, seq));
 	uhmm__free(mm->machine, mni, sizeof(*mni));
@@ -235,6 +238,8 @@ unsigned long uhmm_mmu_interval_read_begin(struct uhmm_mmu_interval_notifier *mn
 	struct uhmm__notifiers *n = &mni->mm->notifiers;
 	unsigned long seq;
 
+	uhmm__map_wait(UHMM__LC_NOTIFIER_SEQ, mni->mm, UHMM__HERE);
+	uhmm__map_wait(UHMM__LC_INVALIDATE, mni->mm, UHMM__HERE);
 	if (unlikely(!uhmm__interval_try_begin(mni, &seq))) {
 		uhmm__count(UHMM_CNT_NOTIFIER_WAIT);
 		uhmm__wait_event(&n->wq, load_acquire(&n->seq) != seq);

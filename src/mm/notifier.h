@@ -37,16 +37,36 @@ void uhmm__notifiers_release(struct uhmm_mm *mm);
 int uhmm__invalidate_start_slow(struct uhmm_mmu_notifier_range *range);
 void uhmm__invalidate_end_slow(struct uhmm_mmu_notifier_range *range);
 
-/* Models: mmu_notifier_invalidate_range_start(). Context: may sleep. */
-static inline void uhmm__invalidate_start(struct uhmm_mmu_notifier_range *range)
+/* Macros, so that the checked build knows who invalidates. */
+#define uhmm__invalidate_start(range) uhmm__invalidate_start_at(range, UHMM__HERE)
+#define uhmm__invalidate_end(range) uhmm__invalidate_end_at(range, UHMM__HERE)
+
+/*
+ * To the lock checker it waits for callbacks, which it runs itself, whether or not there are any; and
+ * until the end readers of the sequence wait for it. Models: mmu_notifier_invalidate_range_start().
+ * Returns: 0, or -EAGAIN: it must not block and somebody would, and there is no end.
+ * Context: may sleep.
+ */
+static inline int uhmm__invalidate_start_at(struct uhmm_mmu_notifier_range *range,
+					    const struct uhmm_site *where)
 {
+	int err;
+
 	uhmm__count(UHMM_CNT_NOTIFIER_START);
-	(void)uhmm__invalidate_start_slow(range);
+	uhmm__map_started(UHMM__LC_NOTIFIER_SEQ, range->mm, where);
+	uhmm__map_begin(UHMM__LC_INVALIDATE, range->mm, where);
+	err = uhmm__invalidate_start_slow(range);
+	uhmm__map_end(UHMM__LC_INVALIDATE, range->mm, where);
+	if (err)
+		uhmm__map_end(UHMM__LC_NOTIFIER_SEQ, range->mm, where);
+	return err;
 }
 
-static inline void uhmm__invalidate_end(struct uhmm_mmu_notifier_range *range)
+static inline void uhmm__invalidate_end_at(struct uhmm_mmu_notifier_range *range,
+					   const struct uhmm_site *where)
 {
 	uhmm__invalidate_end_slow(range);
+	uhmm__map_end(UHMM__LC_NOTIFIER_SEQ, range->mm, where);
 }
 
 /*

@@ -239,7 +239,7 @@ static bool can_reclaim(struct uhmm_machine *m)
 	       load_relaxed(&m->reclaim->lazyfree) != load_relaxed(&m->reclaim->lazyfree_old);
 }
 
-unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
+static unsigned int shrink(struct uhmm_machine *m)
 {
 	uint64_t marked = load_relaxed(&m->reclaim->lazyfree);
 	unsigned int freed = 0;
@@ -257,4 +257,14 @@ unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
 		store_relaxed(&m->reclaim->lazyfree_old, marked);
 	/* The parts of huge pages that nobody maps any more. */
 	return freed ? freed : (unsigned int)uhmm__deferred_split_scan(m);
+}
+
+unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m)
+{
+	unsigned int freed;
+
+	uhmm__map_begin(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
+	freed = shrink(m);
+	uhmm__map_end(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
+	return freed;
 }

@@ -44,6 +44,7 @@ static int freeze_and_split(struct uhmm_machine *m, struct uhmm__frame *f)
 		store_relaxed(&f[i].mapping, mapping);
 		store_release(&f[i].flags,
 			      flags | (load_relaxed(&f[i].flags) & (uint32_t)BIT(PG_HWPOISON)));
+		uhmm__bit_lock_written(&f[i].flags);
 		if (!folio_is_zone_device(f))
 			f[i].aux = 0;
 	}

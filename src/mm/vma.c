@@ -110,7 +110,7 @@ static bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
 			   load_acquire(&mm->lock_seq) &&
 		   load_acquire(&vma->attached)))
 		return true;
-	vma_end_read(vma);
+	vma_put_reader(vma);
 	return false;
 }
 
@@ -153,7 +153,7 @@ struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	uhmm__rcu_read_unlock();
 	/* The VMA may have changed its range before it was locked. */
 	if (unlikely(addr < vma->start || addr >= vma->end)) {
-		vma_end_read(vma);
+		vma_put_reader(vma);
 		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
 		return NULL;
 	}

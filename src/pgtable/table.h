@@ -185,6 +185,18 @@ uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
 	return ptep_get(pmdp);
 }
 
+/* Macros, so that the checked build knows who maps a table, and who locks it. */
+#define uhmm__pte_offset_map(pmdp, addr, pmdval)                                                   \
+	uhmm__pte_offset_map_at(pmdp, addr, pmdval, UHMM__HERE)
+#define uhmm__pte_unmap(ptep) uhmm__pte_unmap_at(ptep, UHMM__HERE)
+#define uhmm__ptl_lock(ptl) uhmm__ptl_lock_at(ptl, 0, UHMM__HERE)
+#define uhmm__ptl_lock_nested(ptl, subclass) uhmm__ptl_lock_at(ptl, subclass, UHMM__HERE)
+#define uhmm__pte_offset_map_lock(pmdp, addr, ptlp)                                                \
+	uhmm__pte_offset_map_lock_at(pmdp, addr, ptlp, UHMM__HERE)
+#define uhmm__pte_unmap_unlock(ptep, ptl) uhmm__pte_unmap_unlock_at(ptep, ptl, UHMM__HERE)
+#define uhmm__pmd_lock(pmdp) uhmm__pmd_lock_at(pmdp, 0, UHMM__HERE)
+#define uhmm__pmd_lock_nested(pmdp, subclass) uhmm__pmd_lock_at(pmdp, subclass, UHMM__HERE)
+
 /**
  * uhmm__pte_offset_map() - map a PTE table for reading without its lock
  * @pmdp: PMD entry
@@ -193,31 +205,34 @@ uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
  * Returns: the PTE entry of @addr inside an RCU read section, NULL if there is no table.
  * Context: end with uhmm__pte_unmap(). Models: pte_offset_map().
  */
-static inline ptent_t *uhmm__pte_offset_map(ptent_t *pmdp, uhmm_vaddr_t addr, pte_t *pmdval)
+static inline ptent_t *uhmm__pte_offset_map_at(ptent_t *pmdp, uhmm_vaddr_t addr, pte_t *pmdval,
+					       const struct uhmm_site *where)
 {
 	pte_t pmd;
 
-	uhmm__rcu_read_lock();
+	uhmm__rcu_read_lock_at(where);
 	pmd = pmdp_get(pmdp);
 	if (pmdval)
 		*pmdval = pmd;
 	if (unlikely(!entry_is_table(pmd))) {
-		uhmm__rcu_read_unlock();
+		uhmm__rcu_read_unlock_at(NULL, where);
 		return NULL;
 	}
+	uhmm__rcu_mapped(entry_table(pmd));
 	return &entry_table(pmd)->e[table_index(addr, 1)];
 }
 
-static inline void uhmm__pte_unmap(ptent_t *ptep uhmm_unused)
+static inline void uhmm__pte_unmap_at(ptent_t *ptep, const struct uhmm_site *where)
 {
-	uhmm__rcu_read_unlock();
+	uhmm__rcu_read_unlock_at((void *)((uintptr_t)ptep & UHMM_PAGE_MASK), where);
 }
 
 /* Take a PTL; counted. */
-static inline void uhmm__ptl_lock(struct uhmm__spinlock *ptl)
+static inline void uhmm__ptl_lock_at(struct uhmm__spinlock *ptl, unsigned int subclass,
+				     const struct uhmm_site *where)
 {
 	uhmm__count(UHMM_CNT_PTL);
-	if (unlikely(uhmm__spin_lock(ptl)))
+	if (unlikely(uhmm__spin_lock_at(ptl, subclass, where)))
 		uhmm__count(UHMM_CNT_PTL_CONTENDED);
 }
 
@@ -229,40 +244,43 @@ static inline void uhmm__ptl_lock(struct uhmm__spinlock *ptl)
  * Returns: the PTE entry, NULL if there is no table any more: read the PMD entry again.
  * Context: end with uhmm__pte_unmap_unlock(). Models: pte_offset_map_lock().
  */
-static inline ptent_t *uhmm__pte_offset_map_lock(ptent_t *pmdp, uhmm_vaddr_t addr,
-						 struct uhmm__spinlock **ptlp)
+static inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vaddr_t addr,
+						    struct uhmm__spinlock **ptlp,
+						    const struct uhmm_site *where)
 {
 	for (;;) {
 		pte_t pmd;
-		ptent_t *ptep = uhmm__pte_offset_map(pmdp, addr, &pmd);
+		ptent_t *ptep = uhmm__pte_offset_map_at(pmdp, addr, &pmd, where);
 		struct uhmm__spinlock *ptl;
 
 		if (unlikely(!ptep))
 			return NULL;
 		ptl = uhmm__ptlp(ptep);
-		uhmm__ptl_lock(ptl);
+		uhmm__ptl_lock_at(ptl, 0, where);
 		/* The table may have been unlinked between the read and the lock. */
 		if (likely(pte_same(pmd, ptep_get(pmdp)))) {
 			*ptlp = ptl;
 			return ptep;
 		}
-		uhmm__spin_unlock(ptl);
-		uhmm__pte_unmap(ptep);
+		uhmm__spin_unlock_at(ptl, where);
+		uhmm__pte_unmap_at(ptep, where);
 	}
 }
 
-static inline void uhmm__pte_unmap_unlock(ptent_t *ptep, struct uhmm__spinlock *ptl)
+static inline void uhmm__pte_unmap_unlock_at(ptent_t *ptep, struct uhmm__spinlock *ptl,
+					     const struct uhmm_site *where)
 {
-	uhmm__spin_unlock(ptl);
-	uhmm__pte_unmap(ptep);
+	uhmm__spin_unlock_at(ptl, where);
+	uhmm__pte_unmap_at(ptep, where);
 }
 
 /* Lock of a PMD entry. */
-static inline struct uhmm__spinlock *uhmm__pmd_lock(ptent_t *pmdp)
+static inline struct uhmm__spinlock *uhmm__pmd_lock_at(ptent_t *pmdp, unsigned int subclass,
+						       const struct uhmm_site *where)
 {
 	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
 
-	uhmm__ptl_lock(ptl);
+	uhmm__ptl_lock_at(ptl, subclass, where);
 	return ptl;
 }
 

@@ -119,7 +119,7 @@ static bool queue_look(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned 
 
 bool uhmm__bit_wait_unlocked_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
 				unsigned int waiters_bit, struct uhmm__spinlock *drop,
-				const char *where)
+				const struct uhmm_site *where)
 {
 	struct uhmm__waiter w;
 	bool sleep;
@@ -128,43 +128,44 @@ bool uhmm__bit_wait_unlocked_at(struct uhmm_machine *m, _Atomic uint32_t *word, 
 	sleep = queue_look(m, word, bit, waiters_bit, &w);
 	if (drop)
 		uhmm__spin_unlock_at(drop, where);
-	uhmm__might_sleep_at(where);
+	/* Not before: it is with the spin lock dropped that it waits. */
+	uhmm__lock_attempt(word, UHMM__NODE(UHMM__LC_FOLIO, 0), 0, where);
 	if (sleep)
 		uhmm__waiter_wait(&w);
 	return sleep;
 }
 
-bool uhmm__bit_trylock_at(_Atomic uint32_t *word, unsigned int bit, const char *where)
+bool uhmm__bit_trylock_at(_Atomic uint32_t *word, unsigned int bit, const struct uhmm_site *where)
 {
 	uhmm__sched_point(UHMM__PT_LOCK, word);
 	if (atomic_fetch_or_explicit(word, 1U << bit, memory_order_acquire) & (1U << bit))
 		return false;
-	uhmm__lock_acquired(word, UHMM__LC_FOLIO, false, where);
+	uhmm__lock_acquired(word, UHMM__NODE(UHMM__LC_FOLIO, 0), UHMM__LOCK_TRIED, where);
 	return true;
 }
 
 bool uhmm__bit_lock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-		       unsigned int waiters_bit, const char *where)
+		       unsigned int waiters_bit, const struct uhmm_site *where)
 {
 	bool waited = false;
 
-	uhmm__lock_attempt(word, UHMM__LC_FOLIO, false, where);
+	uhmm__lock_attempt(word, UHMM__NODE(UHMM__LC_FOLIO, 0), 0, where);
 	uhmm__sched_point(UHMM__PT_LOCK, word);
 	if (atomic_fetch_or_explicit(word, 1U << bit, memory_order_acquire) & (1U << bit)) {
 		waited = true;
 		uhmm__sched_point(UHMM__PT_WAIT, word);
 		uhmm__bit_lock_slow(m, word, bit, waiters_bit);
 	}
-	uhmm__lock_acquired(word, UHMM__LC_FOLIO, false, where);
+	uhmm__lock_acquired(word, UHMM__NODE(UHMM__LC_FOLIO, 0), 0, where);
 	return waited;
 }
 
 void uhmm__bit_unlock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-			 unsigned int waiters_bit, const char *where)
+			 unsigned int waiters_bit, const struct uhmm_site *where)
 {
 	uint32_t old;
 
-	uhmm__lock_released(word, UHMM__LC_FOLIO, where);
+	(void)uhmm__lock_released(word, UHMM__LC_FOLIO, where);
 	old = atomic_fetch_and_explicit(word, ~(1U << bit), memory_order_release);
 	/* Between the two another task may take the lock, or free what it protects. */
 	uhmm__sched_point(UHMM__PT_UNLOCK, word);
@@ -175,8 +176,8 @@ void uhmm__bit_unlock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigne
 
 #else
 
-bool uhmm__bit_wait_unlocked(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-			     unsigned int waiters_bit, struct uhmm__spinlock *drop)
+bool uhmm__bit_wait_unlocked_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+				  unsigned int waiters_bit, struct uhmm__spinlock *drop)
 {
 	struct uhmm__waiter w;
 	bool sleep = queue_look(m, word, bit, waiters_bit, &w);

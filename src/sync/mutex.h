@@ -17,6 +17,7 @@ static inline void uhmm__mutex_init(struct uhmm__mutex *l, enum uhmm__lock_class
 /* Macros, so that the checked build knows where they were called. */
 /* bool: true if it waited */
 #define uhmm__mutex_lock(l) uhmm__down_write(&(l)->s)
+#define uhmm__mutex_lock_nested(l, subclass) uhmm__down_write_nested(&(l)->s, subclass)
 /* bool: true if it was taken */
 #define uhmm__mutex_trylock(l) uhmm__down_write_trylock(&(l)->s)
 #define uhmm__mutex_unlock(l) uhmm__up_write(&(l)->s)

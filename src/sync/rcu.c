@@ -121,13 +121,14 @@ void uhmm__rcu_register_thread(void)
 
 #if UHMM_CHECKED || defined(UHMM__TSAN)
 
-void uhmm__rcu_read_lock(void)
+void uhmm__rcu_read_lock_at(const struct uhmm_site *where uhmm_unused)
 {
 #if UHMM_CHECKED
 	struct uhmm_task *t = uhmm__current();
 
 	uhmm__sched_point(UHMM__PT_RCU, NULL);
 	t->rcu_nesting++;
+	uhmm__section_enter(where);
 	if (t->fiber) {
 		if (t->rcu_nesting == 1)
 			t->rcu_since = t->machine->sync->rcu_seq;
@@ -137,12 +138,14 @@ void uhmm__rcu_read_lock(void)
 	reader_begin();
 }
 
-void uhmm__rcu_read_unlock(void)
+void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
+			      const struct uhmm_site *where uhmm_unused)
 {
 #if UHMM_CHECKED
 	struct uhmm_task *t = uhmm__current();
 
-	UHMM_BUG_ON(t->machine, !t->rcu_nesting);
+	if (!uhmm__section_leave(mapped, where))
+		return;
 	t->rcu_nesting--;
 	if (t->fiber) {
 		if (!t->rcu_nesting) {
@@ -198,10 +201,12 @@ static void run_callback(struct uhmm__rcu_head *head)
 #if UHMM_CHECKED
 	/* Of this task, also if it is a fiber and others run meanwhile. */
 	struct uhmm_task *t = uhmm__current();
+	struct uhmm__lock_mask mask = uhmm__lock_interrupt(t);
 
 	t->rcu_callback = true;
 	head->fn(head);
 	t->rcu_callback = false;
+	uhmm__lock_resume(t, mask);
 #else
 	head->fn(head);
 #endif

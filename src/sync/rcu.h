@@ -13,7 +13,7 @@
 #ifndef UHMM_SYNC_RCU_H
 #define UHMM_SYNC_RCU_H
 
-#include "sync/sched_point.h"
+#include "sync/lock_check.h"
 
 /* ThreadSanitizer does not see into liburcu: out of line, with marks. */
 #if defined(__SANITIZE_THREAD__)
@@ -42,20 +42,35 @@ struct uhmm__rcu_head {
 /*
  * Read sections nest, never sleep, and stop nobody. The thread must be inside a task.
  */
+#define uhmm__rcu_read_lock() uhmm__rcu_read_lock_at(UHMM__HERE)
+#define uhmm__rcu_read_unlock() uhmm__rcu_read_unlock_at(NULL, UHMM__HERE)
+
+/*
+ * sync/ and pgtable/ only: the section that was entered last keeps a page table that is now @mapped;
+ * the same is to be given when it ends, else NULL.
+ */
 #if UHMM_CHECKED || defined(UHMM__TSAN)
-void uhmm__rcu_read_lock(void);
-void uhmm__rcu_read_unlock(void);
+void uhmm__rcu_read_lock_at(const struct uhmm_site *where);
+void uhmm__rcu_read_unlock_at(const void *mapped, const struct uhmm_site *where);
 #else
-static inline void uhmm__rcu_read_lock(void)
+static inline void uhmm__rcu_read_lock_at(const struct uhmm_site *where uhmm_unused)
 {
 	_urcu_memb_read_lock();
 }
 
-static inline void uhmm__rcu_read_unlock(void)
+static inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
+					    const struct uhmm_site *where uhmm_unused)
 {
 	_urcu_memb_read_unlock();
 }
 #endif
+
+static inline void uhmm__rcu_mapped(const void *mapped uhmm_unused)
+{
+#if UHMM_CHECKED
+	uhmm__section_maps(mapped);
+#endif
+}
 
 /*
  * Run @fn(@head) once every read section that has begun has ended. Any context, spin locks and

@@ -100,42 +100,51 @@ void uhmm_cold uhmm__rwsem_grant(struct uhmm__rwsem *s)
 
 #if UHMM_CHECKED
 
-bool uhmm__down_read_at(struct uhmm__rwsem *s, const char *where)
+static unsigned int queued(struct uhmm__rwsem *s)
 {
+	return uhmm__rwsem_is_contended(s) ? UHMM__LOCK_QUEUED : 0;
+}
+
+bool uhmm__down_read_at(struct uhmm__rwsem *s, unsigned int subclass, const struct uhmm_site *where)
+{
+	unsigned int node = UHMM__NODE(s->class_id, subclass);
 	bool waited = false;
 
-	uhmm__lock_attempt(s, s->class_id, true, where);
+	uhmm__lock_attempt(s, node, UHMM__LOCK_READ | queued(s), where);
 	uhmm__sched_point(UHMM__PT_LOCK, s);
 	if (!uhmm__raw_down_read_trylock(s)) {
 		waited = true;
 		uhmm__sched_point(UHMM__PT_WAIT, s);
 		uhmm__down_read_slow(s);
 	}
-	uhmm__lock_acquired(s, s->class_id, true, where);
+	uhmm__lock_acquired(s, node, UHMM__LOCK_READ, where);
 	return waited;
 }
 
-bool uhmm__down_read_trylock_at(struct uhmm__rwsem *s, const char *where)
+bool uhmm__down_read_trylock_at(struct uhmm__rwsem *s, const struct uhmm_site *where)
 {
 	uhmm__sched_point(UHMM__PT_LOCK, s);
 	if (!uhmm__raw_down_read_trylock(s))
 		return false;
-	uhmm__lock_acquired(s, s->class_id, true, where);
+	uhmm__lock_acquired(s, UHMM__NODE(s->class_id, 0), UHMM__LOCK_READ | UHMM__LOCK_TRIED,
+			    where);
 	return true;
 }
 
-void uhmm__up_read_at(struct uhmm__rwsem *s, const char *where)
+void uhmm__up_read_at(struct uhmm__rwsem *s, const struct uhmm_site *where)
 {
-	uhmm__lock_released(s, s->class_id, where);
+	(void)uhmm__lock_released(s, s->class_id, where);
 	uhmm__raw_up_read(s);
 	uhmm__sched_point(UHMM__PT_UNLOCK, s);
 }
 
-bool uhmm__down_write_at(struct uhmm__rwsem *s, const char *where)
+bool uhmm__down_write_at(struct uhmm__rwsem *s, unsigned int subclass,
+			 const struct uhmm_site *where)
 {
+	unsigned int node = UHMM__NODE(s->class_id, subclass);
 	bool waited = false;
 
-	uhmm__lock_attempt(s, s->class_id, false, where);
+	uhmm__lock_attempt(s, node, queued(s), where);
 	uhmm__sched_point(UHMM__PT_LOCK, s);
 	if (!uhmm__raw_down_write_trylock(s)) {
 		waited = true;
@@ -143,38 +152,38 @@ bool uhmm__down_write_at(struct uhmm__rwsem *s, const char *where)
 		uhmm__down_write_slow(s);
 	}
 	store_relaxed(&s->owner, uhmm__current());
-	uhmm__lock_acquired(s, s->class_id, false, where);
+	uhmm__lock_acquired(s, node, 0, where);
 	return waited;
 }
 
-bool uhmm__down_write_trylock_at(struct uhmm__rwsem *s, const char *where)
+bool uhmm__down_write_trylock_at(struct uhmm__rwsem *s, const struct uhmm_site *where)
 {
 	uhmm__sched_point(UHMM__PT_LOCK, s);
 	if (!uhmm__raw_down_write_trylock(s))
 		return false;
 	store_relaxed(&s->owner, uhmm__current());
-	uhmm__lock_acquired(s, s->class_id, false, where);
+	uhmm__lock_acquired(s, UHMM__NODE(s->class_id, 0), UHMM__LOCK_TRIED, where);
 	return true;
 }
 
-void uhmm__up_write_at(struct uhmm__rwsem *s, const char *where)
+void uhmm__up_write_at(struct uhmm__rwsem *s, const struct uhmm_site *where)
 {
-	uhmm__lock_released(s, s->class_id, where);
+	(void)uhmm__lock_released(s, s->class_id, where);
 	store_relaxed(&s->owner, NULL);
 	uhmm__raw_up_write(s);
 	uhmm__sched_point(UHMM__PT_UNLOCK, s);
 }
 
-void uhmm__downgrade_write_at(struct uhmm__rwsem *s, const char *where)
+void uhmm__downgrade_write_at(struct uhmm__rwsem *s, const struct uhmm_site *where)
 {
 	uhmm__lock_assert(s, s->class_id, false, where);
-	uhmm__lock_downgraded(s);
+	uhmm__lock_downgraded(s, s->class_id);
 	store_relaxed(&s->owner, NULL);
 	uhmm__raw_downgrade_write(s);
 	uhmm__sched_point(UHMM__PT_UNLOCK, s);
 }
 
-void uhmm__rwsem_assert_held_at(struct uhmm__rwsem *s, bool write, const char *where)
+void uhmm__rwsem_assert_held_at(struct uhmm__rwsem *s, bool write, const struct uhmm_site *where)
 {
 	uhmm__lock_assert(s, s->class_id, !write, where);
 }

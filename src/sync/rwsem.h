@@ -86,27 +86,37 @@ uhmm_always_inline void uhmm__raw_downgrade_write(struct uhmm__rwsem *s)
 		uhmm__rwsem_grant(s);
 }
 
-#if UHMM_CHECKED
-bool uhmm__down_read_at(struct uhmm__rwsem *s, const char *where);
-bool uhmm__down_read_trylock_at(struct uhmm__rwsem *s, const char *where);
-void uhmm__up_read_at(struct uhmm__rwsem *s, const char *where);
-bool uhmm__down_write_at(struct uhmm__rwsem *s, const char *where);
-bool uhmm__down_write_trylock_at(struct uhmm__rwsem *s, const char *where);
-void uhmm__up_write_at(struct uhmm__rwsem *s, const char *where);
-void uhmm__downgrade_write_at(struct uhmm__rwsem *s, const char *where);
-void uhmm__rwsem_assert_held_at(struct uhmm__rwsem *s, bool write, const char *where);
-#define uhmm__down_read(s) uhmm__down_read_at(s, UHMM__HERE)
+/* Macros, so that the checked build knows where they stand. Returns: true if it waited. */
+#define uhmm__down_read(s) uhmm__down_read_at(s, 0, UHMM__HERE)
+#define uhmm__down_write(s) uhmm__down_write_at(s, 0, UHMM__HERE)
+/* The inner of two of a class. */
+#define uhmm__down_read_nested(s, subclass) uhmm__down_read_at(s, subclass, UHMM__HERE)
+#define uhmm__down_write_nested(s, subclass) uhmm__down_write_at(s, subclass, UHMM__HERE)
+/* Returns: true if it was taken. */
 #define uhmm__down_read_trylock(s) uhmm__down_read_trylock_at(s, UHMM__HERE)
-#define uhmm__up_read(s) uhmm__up_read_at(s, UHMM__HERE)
-#define uhmm__down_write(s) uhmm__down_write_at(s, UHMM__HERE)
 #define uhmm__down_write_trylock(s) uhmm__down_write_trylock_at(s, UHMM__HERE)
+#define uhmm__up_read(s) uhmm__up_read_at(s, UHMM__HERE)
 #define uhmm__up_write(s) uhmm__up_write_at(s, UHMM__HERE)
+/* From writer to reader, without a moment in which another writer could come. */
 #define uhmm__downgrade_write(s) uhmm__downgrade_write_at(s, UHMM__HERE)
+/* Checked build: by the current task, for reading or writing. Debug builds: by anyone. */
 #define uhmm__rwsem_assert_held(s) uhmm__rwsem_assert_held_at(s, false, UHMM__HERE)
 #define uhmm__rwsem_assert_write_held(s) uhmm__rwsem_assert_held_at(s, true, UHMM__HERE)
+
+#if UHMM_CHECKED
+bool uhmm__down_read_at(struct uhmm__rwsem *s, unsigned int subclass,
+			const struct uhmm_site *where);
+bool uhmm__down_read_trylock_at(struct uhmm__rwsem *s, const struct uhmm_site *where);
+void uhmm__up_read_at(struct uhmm__rwsem *s, const struct uhmm_site *where);
+bool uhmm__down_write_at(struct uhmm__rwsem *s, unsigned int subclass,
+			 const struct uhmm_site *where);
+bool uhmm__down_write_trylock_at(struct uhmm__rwsem *s, const struct uhmm_site *where);
+void uhmm__up_write_at(struct uhmm__rwsem *s, const struct uhmm_site *where);
+void uhmm__downgrade_write_at(struct uhmm__rwsem *s, const struct uhmm_site *where);
+void uhmm__rwsem_assert_held_at(struct uhmm__rwsem *s, bool write, const struct uhmm_site *where);
 #else
-/* Returns: true if it waited. */
-static inline bool uhmm__down_read(struct uhmm__rwsem *s)
+static inline bool uhmm__down_read_at(struct uhmm__rwsem *s, unsigned int subclass uhmm_unused,
+				      const struct uhmm_site *where uhmm_unused)
 {
 	uhmm__might_sleep();
 	if (likely(uhmm__raw_down_read_trylock(s)))
@@ -115,18 +125,20 @@ static inline bool uhmm__down_read(struct uhmm__rwsem *s)
 	return true;
 }
 
-static inline bool uhmm__down_read_trylock(struct uhmm__rwsem *s)
+static inline bool uhmm__down_read_trylock_at(struct uhmm__rwsem *s,
+					      const struct uhmm_site *where uhmm_unused)
 {
 	return uhmm__raw_down_read_trylock(s);
 }
 
-static inline void uhmm__up_read(struct uhmm__rwsem *s)
+static inline void uhmm__up_read_at(struct uhmm__rwsem *s,
+				    const struct uhmm_site *where uhmm_unused)
 {
 	uhmm__raw_up_read(s);
 }
 
-/* Returns: true if it waited. */
-static inline bool uhmm__down_write(struct uhmm__rwsem *s)
+static inline bool uhmm__down_write_at(struct uhmm__rwsem *s, unsigned int subclass uhmm_unused,
+				       const struct uhmm_site *where uhmm_unused)
 {
 	uhmm__might_sleep();
 	if (likely(uhmm__raw_down_write_trylock(s)))
@@ -135,31 +147,30 @@ static inline bool uhmm__down_write(struct uhmm__rwsem *s)
 	return true;
 }
 
-static inline bool uhmm__down_write_trylock(struct uhmm__rwsem *s)
+static inline bool uhmm__down_write_trylock_at(struct uhmm__rwsem *s,
+					       const struct uhmm_site *where uhmm_unused)
 {
 	return uhmm__raw_down_write_trylock(s);
 }
 
-static inline void uhmm__up_write(struct uhmm__rwsem *s)
+static inline void uhmm__up_write_at(struct uhmm__rwsem *s,
+				     const struct uhmm_site *where uhmm_unused)
 {
 	uhmm__raw_up_write(s);
 }
 
-/* From writer to reader, without a moment in which another writer could come. */
-static inline void uhmm__downgrade_write(struct uhmm__rwsem *s)
+static inline void uhmm__downgrade_write_at(struct uhmm__rwsem *s,
+					    const struct uhmm_site *where uhmm_unused)
 {
 	uhmm__raw_downgrade_write(s);
 }
 
-/* Checked build: by the current task, for reading or writing. Debug builds: by anyone. */
-static inline void uhmm__rwsem_assert_held(struct uhmm__rwsem *s uhmm_unused)
+static inline void uhmm__rwsem_assert_held_at(struct uhmm__rwsem *s uhmm_unused,
+					      bool write uhmm_unused,
+					      const struct uhmm_site *where uhmm_unused)
 {
-	UHMM_VM_BUG_ON(NULL, !(load_relaxed(&s->count) & ~UHMM__RWSEM_WAITERS));
-}
-
-static inline void uhmm__rwsem_assert_write_held(struct uhmm__rwsem *s uhmm_unused)
-{
-	UHMM_VM_BUG_ON(NULL, !(load_relaxed(&s->count) & UHMM__RWSEM_WRITER));
+	UHMM_VM_BUG_ON(NULL, !(load_relaxed(&s->count) &
+			       (write ? UHMM__RWSEM_WRITER : ~UHMM__RWSEM_WAITERS)));
 }
 #endif
 

@@ -29,8 +29,8 @@ void uhmm__rcu_poll(struct uhmm_machine *m);
 #if UHMM_CHECKED
 void uhmm__sched_point_slow(enum uhmm__point kind, const void *addr);
 void uhmm__resched_slow(enum uhmm__point kind);
-void uhmm__might_sleep_at(const char *where);
-void uhmm__assert_no_locks_at(const char *where);
+void uhmm__might_sleep_at(const struct uhmm_site *where);
+void uhmm__assert_no_locks_at(const struct uhmm_site *where);
 #define uhmm__might_sleep() uhmm__might_sleep_at(UHMM__HERE)
 #define uhmm__assert_no_locks() uhmm__assert_no_locks_at(UHMM__HERE)
 

@@ -241,7 +241,7 @@ static size_t describe(const struct uhmm__fiber *f, char *text, size_t size)
 		       uhmm__fiber_states[f->state], f->on_cpu ? "on its CPU" : "");
 	if (f->state == UHMM__SPINS || f->state == UHMM__SLEEPS)
 		snprintf(text + len, size - (size_t)len, " for %s %p",
-			 uhmm__lock_classes[f->waits_class].name, f->waits_for);
+			 uhmm__lock_class_name(f->sched->m, f->waits_class), f->waits_for);
 	if (f->task.held.first != f->task.held.end) {
 		strncat(text, "; holds:", size - strlen(text) - 1);
 		uhmm__lock_describe(&f->task, text, size);

@@ -57,37 +57,46 @@ static inline bool uhmm__spin_is_locked(struct uhmm__spinlock *l)
 	return load_relaxed(&l->v);
 }
 
-#if UHMM_CHECKED
-bool uhmm__spin_lock_at(struct uhmm__spinlock *l, const char *where);
-bool uhmm__spin_trylock_at(struct uhmm__spinlock *l, const char *where);
-void uhmm__spin_unlock_at(struct uhmm__spinlock *l, const char *where);
-void uhmm__spin_assert_held_at(struct uhmm__spinlock *l, const char *where);
-#define uhmm__spin_lock(l) uhmm__spin_lock_at(l, UHMM__HERE)
+/* Macros, so that the checked build knows where they stand. Returns: true if it was contended. */
+#define uhmm__spin_lock(l) uhmm__spin_lock_at(l, 0, UHMM__HERE)
+/* The inner of two of a class. */
+#define uhmm__spin_lock_nested(l, subclass) uhmm__spin_lock_at(l, subclass, UHMM__HERE)
+/* Returns: true if it was taken. */
 #define uhmm__spin_trylock(l) uhmm__spin_trylock_at(l, UHMM__HERE)
 #define uhmm__spin_unlock(l) uhmm__spin_unlock_at(l, UHMM__HERE)
+/* Checked build: by the current task. Debug builds: by anyone. */
 #define uhmm__spin_assert_held(l) uhmm__spin_assert_held_at(l, UHMM__HERE)
+
+#if UHMM_CHECKED
+bool uhmm__spin_lock_at(struct uhmm__spinlock *l, unsigned int subclass,
+			const struct uhmm_site *where);
+bool uhmm__spin_trylock_at(struct uhmm__spinlock *l, const struct uhmm_site *where);
+void uhmm__spin_unlock_at(struct uhmm__spinlock *l, const struct uhmm_site *where);
+void uhmm__spin_assert_held_at(struct uhmm__spinlock *l, const struct uhmm_site *where);
 #else
 _Static_assert(sizeof(struct uhmm__spinlock) == 4, "a spin lock is 4 bytes in the plain build");
 
-/* Returns: true if it was contended. */
-uhmm_always_inline bool uhmm__spin_lock(struct uhmm__spinlock *l)
+uhmm_always_inline bool uhmm__spin_lock_at(struct uhmm__spinlock *l,
+					   unsigned int subclass uhmm_unused,
+					   const struct uhmm_site *where uhmm_unused)
 {
 	return uhmm__raw_spin_lock(l);
 }
 
-/* Returns: true if it was taken. */
-uhmm_always_inline bool uhmm__spin_trylock(struct uhmm__spinlock *l)
+uhmm_always_inline bool uhmm__spin_trylock_at(struct uhmm__spinlock *l,
+					      const struct uhmm_site *where uhmm_unused)
 {
 	return !load_relaxed(&l->v) && uhmm__raw_spin_trylock(l);
 }
 
-uhmm_always_inline void uhmm__spin_unlock(struct uhmm__spinlock *l)
+uhmm_always_inline void uhmm__spin_unlock_at(struct uhmm__spinlock *l,
+					     const struct uhmm_site *where uhmm_unused)
 {
 	uhmm__raw_spin_unlock(l);
 }
 
-/* Checked build: by the current task. Debug builds: by anyone. */
-static inline void uhmm__spin_assert_held(struct uhmm__spinlock *l uhmm_unused)
+static inline void uhmm__spin_assert_held_at(struct uhmm__spinlock *l uhmm_unused,
+					     const struct uhmm_site *where uhmm_unused)
 {
 	UHMM_VM_BUG_ON(NULL, !uhmm__spin_is_locked(l));
 }

@@ -23,6 +23,7 @@ int uhmm__sync_init(struct uhmm_machine *m)
 	}
 	uhmm__spin_init(&sync->tasks_lock, UHMM__LC_TASKS);
 	list_init(&sync->tasks);
+	uhmm__spin_init(&sync->classes_lock, UHMM__LC_TASKS);
 	uhmm__spin_init(&sync->rcu_lock, UHMM__LC_TASKS);
 	sync->rcu_last = &sync->rcu_first;
 	uhmm__mutex_init(&sync->rcu_drain, UHMM__LC_RCU_DRAIN);
@@ -30,6 +31,12 @@ int uhmm__sync_init(struct uhmm_machine *m)
 		uhmm__waitq_init(&sync->bit_queues[i], UHMM__LC_FOLIO);
 	uhmm__rwsem_init(&sync->boot_lock, UHMM__LC_TASKS);
 	m->sync = sync;
+	if (uhmm__lock_check_init(m)) {
+		m->sync = NULL;
+		uhmm__free(m, sync->cpus, nr_cpus * sizeof(*sync->cpus));
+		uhmm__free(m, sync, sizeof(*sync));
+		return -ENOMEM;
+	}
 	uhmm__task_setup(&sync->boot, m, 0, "boot");
 	return 0;
 }
@@ -45,6 +52,7 @@ void uhmm__sync_exit(struct uhmm_machine *m)
 	uhmm__rcu_barrier(m);
 	uhmm__boot_task_leave(m, previous);
 	uhmm__task_retire(&sync->boot);
+	uhmm__lock_check_exit(m);
 	uhmm__free(m, sync->cpus, m->config.nr_cpus * sizeof(*sync->cpus));
 	uhmm__free(m, sync, sizeof(*sync));
 	m->sync = NULL;

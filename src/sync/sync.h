@@ -3,6 +3,7 @@
 #ifndef UHMM_SYNC_SYNC_H
 #define UHMM_SYNC_SYNC_H
 
+#include "sync/lock_check.h"
 #include "sync/lock_class.h"
 #include "sync/mutex.h"
 #include "sync/percpu.h"
@@ -29,6 +30,11 @@ struct uhmm__sync {
 	uint64_t next_task_id;		    /* [tasks_lock] */
 	uint64_t retired[UHMM_NR_COUNTERS]; /* [tasks_lock] of tasks that are gone */
 
+	struct uhmm__spinlock classes_lock;
+	/* [classes_lock] to add one; those below nr are const */
+	struct uhmm__driver_class driver_classes[UHMM_MAX_LOCK_CLASSES];
+	_Atomic unsigned int nr_driver_classes;
+
 	struct uhmm__spinlock rcu_lock;
 	struct uhmm__rcu_head *rcu_first, **rcu_last; /* [rcu_lock] */
 	uint64_t rcu_queued;			      /* [rcu_lock] */
@@ -37,6 +43,7 @@ struct uhmm__sync {
 	uint64_t rcu_seq; /* fibers: callbacks queued so far, the clock of read sections */
 	bool rcu_check;	  /* fibers: a section has ended, or a callback has come */
 	bool rcu_running; /* fibers: a task is running callbacks */
+	struct uhmm__lock_graph *lock_graph;
 #endif
 	struct uhmm_task boot; /* [boot_lock] */
 	struct uhmm__rwsem boot_lock;

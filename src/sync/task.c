@@ -23,6 +23,9 @@ void uhmm__task_setup(struct uhmm_task *t, struct uhmm_machine *m, unsigned int 
 	t->machine = m;
 	t->cpu = cpu;
 	t->this_cpu = &sync->cpus[cpu];
+#if UHMM_CHECKED
+	uhmm__held_init(t);
+#endif
 	strncpy(t->name, name ? name : "task", sizeof(t->name) - 1);
 	uhmm__raw_spin_lock(&sync->tasks_lock);
 	t->id = sync->next_task_id++;

@@ -15,18 +15,26 @@ struct uhmm__cpu;
 struct uhmm__fiber;
 
 #if UHMM_CHECKED
-/* One lock that a task holds; lock is NULL where one was released out of order. */
+struct uhmm__lock_graph;
+
+/* One lock or section that a task has; lock is NULL where one was released out of order. */
 struct uhmm__held {
 	const void *lock;
-	const char *where;
-	enum uhmm__lock_class class_id;
-	bool shared;
+	const struct uhmm_site *where;
+	uint8_t node;
+	uint8_t how; /* UHMM__LOCK_* */
 };
 
+/* What a task has, in the order in which it came. */
 struct uhmm__held_set {
-	struct uhmm__held *v;
-	unsigned int first, end, size; /* live ones are in [first, end) */
-	unsigned int nr_spin;	       /* of them, not to be held while sleeping */
+	struct uhmm__lock_graph *graph;	      /* [const] of the machine */
+	struct uhmm__held *v;		      /* room, or from the heap when a task holds more */
+	unsigned int first, end, size;	      /* live ones are in [first, end) */
+	unsigned int nr_spin;		      /* of them, not to be held while sleeping */
+	bool lost;			      /* there was no memory for some */
+	uint64_t mask[UHMM__LOCK_NODES / 64]; /* nodes of which it has any: what others depend on */
+	uint32_t nr[UHMM__LOCK_NODES];	      /* how many of each */
+	struct uhmm__held room[24];
 };
 #endif
 

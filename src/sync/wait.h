@@ -14,6 +14,7 @@
 #ifndef UHMM_SYNC_WAIT_H
 #define UHMM_SYNC_WAIT_H
 
+#include "sync/lock_check.h"
 #include "sync/waiter.h"
 
 struct uhmm__waitq {
@@ -63,6 +64,18 @@ void uhmm__bit_lock_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsigne
 void uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
 			   unsigned int waiters_bit);
 
+/* Macros, so that the checked build knows where they stand. Returns: true if it was taken. */
+#define uhmm__bit_trylock(word, bit) uhmm__bit_trylock_at(word, bit, UHMM__HERE)
+/* Returns: true if it waited. Waiters are handed the lock in order, unless a trylock is faster. */
+#define uhmm__bit_lock(m, word, bit, waiters_bit)                                                  \
+	uhmm__bit_lock_at(m, word, bit, waiters_bit, UHMM__HERE)
+#define uhmm__bit_unlock(m, word, bit, waiters_bit)                                                \
+	uhmm__bit_unlock_at(m, word, bit, waiters_bit, UHMM__HERE)
+/* Take the lock in a word that nobody else can see yet. */
+#define uhmm__bit_lock_new(word, bit) uhmm__bit_lock_new_at(word, bit, UHMM__HERE)
+/* The word has been written with the lock taken: nothing but to be known by the lock checker. */
+#define uhmm__bit_lock_written(word) uhmm__bit_lock_written_at(word, UHMM__HERE)
+
 /*
  * Sleep until the lock has been released once. @drop, a spin lock or NULL, is held by the caller
  * and keeps the word valid; it is released once the task is queued. Takes no reference and does
@@ -71,28 +84,40 @@ void uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsig
  * Models: mm/filemap.c:migration_entry_wait_on_locked(), 7.0: softleaf_entry_wait_on_locked().
  * Returns: true if it slept.
  */
-#if UHMM_CHECKED
-bool uhmm__bit_wait_unlocked_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-				unsigned int waiters_bit, struct uhmm__spinlock *drop,
-				const char *where);
-bool uhmm__bit_trylock_at(_Atomic uint32_t *word, unsigned int bit, const char *where);
-bool uhmm__bit_lock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-		       unsigned int waiters_bit, const char *where);
-void uhmm__bit_unlock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-			 unsigned int waiters_bit, const char *where);
 #define uhmm__bit_wait_unlocked(m, word, bit, waiters_bit, drop)                                   \
 	uhmm__bit_wait_unlocked_at(m, word, bit, waiters_bit, drop, UHMM__HERE)
-#define uhmm__bit_trylock(word, bit) uhmm__bit_trylock_at(word, bit, UHMM__HERE)
-#define uhmm__bit_lock(m, word, bit, waiters_bit)                                                  \
-	uhmm__bit_lock_at(m, word, bit, waiters_bit, UHMM__HERE)
-#define uhmm__bit_unlock(m, word, bit, waiters_bit)                                                \
-	uhmm__bit_unlock_at(m, word, bit, waiters_bit, UHMM__HERE)
-#else
-bool uhmm__bit_wait_unlocked(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
-			     unsigned int waiters_bit, struct uhmm__spinlock *drop);
 
-/* Returns: true if it was taken. */
-uhmm_always_inline bool uhmm__bit_trylock(_Atomic uint32_t *word, unsigned int bit)
+#if UHMM_CHECKED
+bool uhmm__bit_trylock_at(_Atomic uint32_t *word, unsigned int bit, const struct uhmm_site *where);
+bool uhmm__bit_lock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+		       unsigned int waiters_bit, const struct uhmm_site *where);
+void uhmm__bit_unlock_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+			 unsigned int waiters_bit, const struct uhmm_site *where);
+bool uhmm__bit_wait_unlocked_at(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+				unsigned int waiters_bit, struct uhmm__spinlock *drop,
+				const struct uhmm_site *where);
+
+static inline void uhmm__bit_lock_new_at(_Atomic uint32_t *word, unsigned int bit,
+					 const struct uhmm_site *where)
+{
+	(void)uhmm__bit_trylock_at(word, bit, where);
+}
+
+static inline void uhmm__bit_lock_written_at(_Atomic uint32_t *word, const struct uhmm_site *where)
+{
+	uhmm__lock_acquired(word, UHMM__NODE(UHMM__LC_FOLIO, 0), UHMM__LOCK_TRIED, where);
+}
+#else
+static inline void uhmm__bit_lock_written_at(_Atomic uint32_t *word uhmm_unused,
+					     const struct uhmm_site *where uhmm_unused)
+{
+}
+
+bool uhmm__bit_wait_unlocked_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+				  unsigned int waiters_bit, struct uhmm__spinlock *drop);
+
+uhmm_always_inline bool uhmm__bit_trylock_at(_Atomic uint32_t *word, unsigned int bit,
+					     const struct uhmm_site *where uhmm_unused)
 {
 	uint32_t mask = 1U << bit;
 
@@ -100,19 +125,20 @@ uhmm_always_inline bool uhmm__bit_trylock(_Atomic uint32_t *word, unsigned int b
 	       !(atomic_fetch_or_explicit(word, mask, memory_order_acquire) & mask);
 }
 
-/* Returns: true if it waited. Waiters are handed the lock in order, unless a trylock is faster. */
-uhmm_always_inline bool uhmm__bit_lock(struct uhmm_machine *m, _Atomic uint32_t *word,
-				       unsigned int bit, unsigned int waiters_bit)
+uhmm_always_inline bool uhmm__bit_lock_at(struct uhmm_machine *m, _Atomic uint32_t *word,
+					  unsigned int bit, unsigned int waiters_bit,
+					  const struct uhmm_site *where)
 {
 	uhmm__might_sleep();
-	if (likely(uhmm__bit_trylock(word, bit)))
+	if (likely(uhmm__bit_trylock_at(word, bit, where)))
 		return false;
 	uhmm__bit_lock_slow(m, word, bit, waiters_bit);
 	return true;
 }
 
-uhmm_always_inline void uhmm__bit_unlock(struct uhmm_machine *m, _Atomic uint32_t *word,
-					 unsigned int bit, unsigned int waiters_bit)
+uhmm_always_inline void uhmm__bit_unlock_at(struct uhmm_machine *m, _Atomic uint32_t *word,
+					    unsigned int bit, unsigned int waiters_bit,
+					    const struct uhmm_site *where uhmm_unused)
 {
 	/* The bit is set: taking it off is one instruction where clearing it is a loop. */
 	uint32_t old = atomic_fetch_sub_explicit(word, 1U << bit, memory_order_release);
@@ -120,16 +146,20 @@ uhmm_always_inline void uhmm__bit_unlock(struct uhmm_machine *m, _Atomic uint32_
 	if (unlikely(old & (1U << waiters_bit)))
 		uhmm__bit_unlock_slow(m, word, bit, waiters_bit);
 }
-#endif
 
-/* Take the lock in a word that nobody else can see yet. */
-uhmm_always_inline void uhmm__bit_lock_new(_Atomic uint32_t *word, unsigned int bit)
+uhmm_always_inline bool uhmm__bit_wait_unlocked_at(struct uhmm_machine *m, _Atomic uint32_t *word,
+						   unsigned int bit, unsigned int waiters_bit,
+						   struct uhmm__spinlock *drop,
+						   const struct uhmm_site *where uhmm_unused)
 {
-#if UHMM_CHECKED
-	(void)uhmm__bit_trylock(word, bit);
-#else
-	store_relaxed(word, load_relaxed(word) | 1U << bit);
-#endif
+	return uhmm__bit_wait_unlocked_slow(m, word, bit, waiters_bit, drop);
 }
+
+uhmm_always_inline void uhmm__bit_lock_new_at(_Atomic uint32_t *word, unsigned int bit,
+					      const struct uhmm_site *where uhmm_unused)
+{
+	store_relaxed(word, load_relaxed(word) | 1U << bit);
+}
+#endif
 
 #endif /* UHMM_SYNC_WAIT_H */

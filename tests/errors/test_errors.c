@@ -71,6 +71,7 @@ START_TEST(machine_create_einval)
 	BAD(fault_folio = (enum uhmm_fault_folio)9);
 	BAD(large_hole = (enum uhmm_large_hole)9);
 	BAD(device_huge_pfn = (enum uhmm_device_huge_pfn)9);
+	BAD(lock_order = (enum uhmm_lock_order)9);
 	BAD(ram_bytes = PAGE);
 	BAD(ram_bytes = 1UL << 60);
 	BAD(device_bytes = 1UL << 60);
@@ -719,6 +720,7 @@ START_TEST(migrate_vma_setup_einval)
 		.end = AT + 4 * PAGE,
 		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
 	};
+	uhmm_pfn_t pfn = pagemap_of(f.mm, AT) & UHMM_PM_PFN_MASK;
 	struct uhmm_migrate_vma bad;
 
 	uhmm_mmap_read_lock(f.mm);
@@ -736,7 +738,7 @@ START_TEST(migrate_vma_setup_einval)
 	BAD(end = bad.start);
 	BAD(start = AT - PAGE);
 	BAD(end = AT + 9 * PAGE);
-	BAD(fault_page = pagemap_of(f.mm, AT) & UHMM_PM_PFN_MASK);
+	BAD(fault_page = pfn);
 #undef BAD
 	uhmm_mmap_read_unlock(f.mm);
 }

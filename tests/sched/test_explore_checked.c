@@ -31,6 +31,7 @@ struct program {
 		void (*fn)(void *arg);
 	} tasks[MAX_TASKS];
 	bool sums; /* check that n is the number of tasks */
+	bool lock_order;
 };
 
 static void point(void)
@@ -71,6 +72,15 @@ static void three_cpus(struct uhmm_machine_config *config)
 	config->nr_cpus = 3;
 }
 
+static uint64_t switch_bit(const char *name)
+{
+	unsigned int i = 0;
+
+	while (strcmp(uhmm_switch(i)->name, name) != 0)
+		i++;
+	return UINT64_C(1) << i;
+}
+
 /* Explores @p; the result must be freed. */
 static struct uhmm_explore_result *
 explore(const struct program *p, struct uhmm_explore_config config, enum uhmm_preemption preemption)
@@ -84,14 +94,18 @@ explore(const struct program *p, struct uhmm_explore_config config, enum uhmm_pr
 		.check = check,
 		.data = p,
 	};
-	struct uhmm_machine_config machine = { .size = sizeof(machine), .preemption = preemption };
+	struct uhmm_machine_config machine = {
+		.size = sizeof(machine),
+		.preemption = preemption,
+		.lock_order = p->lock_order ? UHMM_LOCK_ORDER_REPORTED : UHMM_LOCK_ORDER_IGNORED,
+	};
 	struct uhmm_explore_result *r;
 	int ret;
 
 	config.size = sizeof(config);
 	config.scenario = &scenario;
 	config.machine = &machine;
-	config.switches_set = 1; /* preemption */
+	config.switches_set = switch_bit("preemption") | switch_bit("lock-order");
 	ret = uhmm_explore(&config, &r);
 	ck_assert_msg(!ret, "uhmm_explore: %d", ret);
 	return r;
@@ -204,6 +218,16 @@ START_TEST(deadlock)
 	r = dfs(&abba, 1, UHMM_PREEMPT_NONE);
 	ck_assert_ptr_nonnull(strstr(r->report, "deadlock: nobody can go on"));
 	expect_verdict(r, UHMM_VERDICT_DEADLOCK);
+}
+END_TEST
+
+/* Where orders are looked at, no timing is needed to see that it may happen. */
+START_TEST(lock_order)
+{
+	const struct program p = { .tasks = { { 0, one_two }, { 1, one_two } },
+				   .lock_order = true };
+
+	expect_verdict(dfs(&p, 0, UHMM_PREEMPT_NONE), UHMM_VERDICT_LOCK_REPORT);
 }
 END_TEST
 
@@ -632,6 +656,7 @@ int main(void)
 	tcase_add_test(tc, lost_update_on_one_cpu);
 	tcase_add_test(tc, two_switches);
 	tcase_add_test(tc, deadlock);
+	tcase_add_test(tc, lock_order);
 	tcase_add_test(tc, livelock);
 	tcase_add_test(tc, spinning_ends);
 	tcase_add_test(tc, starvation);

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* The simulated scheduler, the primitives on its fibers, and the lock checker. */
+/* The simulated scheduler, and the primitives on its fibers. */
 #include <stdlib.h>
 
 #include <uhmm/sched.h>
@@ -336,7 +336,7 @@ END_TEST
 
 /* ---- locks on fibers ---- */
 
-static struct uhmm__spinlock spin, spin2;
+static struct uhmm__spinlock spin;
 static struct uhmm__rwsem sem;
 static struct uhmm__mutex mutex;
 static struct uhmm__waitq waitq;
@@ -347,7 +347,6 @@ static unsigned int counter, inside, max_inside;
 static void init_locks(void)
 {
 	uhmm__spin_init(&spin, UHMM__LC_PTL);
-	uhmm__spin_init(&spin2, UHMM__LC_PTL);
 	uhmm__rwsem_init(&sem, UHMM__LC_MMAP);
 	uhmm__mutex_init(&mutex, UHMM__LC_MIRROR);
 	uhmm__waitq_init(&waitq, UHMM__LC_WAITQ);
@@ -459,7 +458,7 @@ static void one_then_two(void *arg)
 
 	uhmm__mutex_lock(&l[0]);
 	point();
-	uhmm__mutex_lock(&l[1]);
+	uhmm__mutex_lock_nested(&l[1], UHMM_SINGLE_DEPTH_NESTING);
 	uhmm__mutex_unlock(&l[1]);
 	uhmm__mutex_unlock(&l[0]);
 }
@@ -470,7 +469,7 @@ static void two_then_one(void *arg)
 
 	uhmm__mutex_lock(&l[1]);
 	point();
-	uhmm__mutex_lock(&l[0]);
+	uhmm__mutex_lock_nested(&l[0], UHMM_SINGLE_DEPTH_NESTING);
 	uhmm__mutex_unlock(&l[0]);
 	uhmm__mutex_unlock(&l[1]);
 }
@@ -793,114 +792,6 @@ START_TEST(rcu_waits_for_itself)
 }
 END_TEST
 
-/* ---- the lock checker; on this thread, as tasks of its own ---- */
-
-static void expect(const char *text)
-{
-	ck_assert_uint_eq(b.nr_reports, 1);
-	ck_assert_msg(strstr(b.last_report, text) != NULL, "%s, not: %s", b.last_report, text);
-	b.nr_reports = 0;
-}
-
-START_TEST(checker_locks)
-{
-	struct uhmm_task *t = bare_enter(&b, 0), *other;
-
-	init_locks();
-	uhmm__down_read(&sem);
-	uhmm__down_read(&sem);
-	expect("lock taken for reading twice");
-	uhmm__up_read(&sem);
-	uhmm__up_read(&sem);
-
-	uhmm__spin_unlock(&spin);
-	expect("does not hold it");
-	uhmm__up_read(&sem);
-	expect("does not hold it");
-	uhmm__rwsem_init(&sem, UHMM__LC_MMAP);
-
-	uhmm__mutex_lock(&mutex);
-	uhmm__down_read(&sem);
-	expect("locks taken in the wrong order");
-	uhmm__up_read(&sem);
-	ck_assert(uhmm__down_read_trylock(&sem)); /* waits for nothing */
-	ck_assert_uint_eq(b.nr_reports, 0);
-	uhmm__up_read(&sem);
-	uhmm__mutex_unlock(&mutex);
-
-	uhmm__spin_lock(&spin);
-	uhmm__spin_lock(&spin2); /* same class: allowed */
-	ck_assert_uint_eq(b.nr_reports, 0);
-	uhmm__might_sleep();
-	expect("sleeping with a spin lock held");
-	uhmm__spin_unlock(&spin);
-	uhmm__spin_unlock(&spin2);
-	uhmm__spin_assert_held(&spin);
-	expect("lock not held");
-	uhmm__down_write(&sem);
-	uhmm__rwsem_assert_write_held(&sem);
-	uhmm__downgrade_write(&sem);
-	uhmm__rwsem_assert_held(&sem);
-	ck_assert_uint_eq(b.nr_reports, 0);
-	uhmm__rwsem_assert_write_held(&sem);
-	expect("lock needed for writing");
-	uhmm__up_read(&sem);
-
-	uhmm__rcu_read_lock();
-	uhmm__might_sleep();
-	expect("sleeping in an RCU read section");
-	uhmm__rcu_read_unlock();
-
-	ck_assert(uhmm__bit_trylock(&word, BIT_LOCK));
-	uhmm_task_leave();
-	expect("locks held on return to user mode");
-	/* A folio lock may be handed on. */
-	other = bare_enter(&b, 0);
-	uhmm__bit_unlock(&b.m, &word, BIT_LOCK, BIT_WAITERS);
-	ck_assert_uint_eq(b.nr_reports, 0);
-	bare_leave(other);
-	uhmm_task_destroy(t);
-}
-END_TEST
-
-static void sleepy_callback(struct uhmm__rcu_head *head)
-{
-	(void)head;
-	uhmm__might_sleep();
-}
-
-START_TEST(checker_callback)
-{
-	struct uhmm_task *t = bare_enter(&b, 0);
-	struct uhmm__rcu_head head;
-
-	uhmm__call_rcu(&b.m, &head, sleepy_callback);
-	uhmm__rcu_barrier(&b.m);
-	expect("sleeping in an RCU callback");
-	bare_leave(t);
-}
-END_TEST
-
-/* A batch of folios, released in the order in which they were taken, and in none. */
-START_TEST(checker_many_locks)
-{
-	enum { N = 1000 };
-	static _Atomic uint32_t folio[N];
-	struct uhmm_task *t = bare_enter(&b, 0);
-
-	for (unsigned int round = 0; round < 3; round++) {
-		for (unsigned int i = 0; i < N; i++)
-			ck_assert(uhmm__bit_trylock(&folio[i], BIT_LOCK));
-		for (unsigned int i = 0; i < N; i++)
-			uhmm__bit_unlock(&b.m, &folio[i * (round == 1 ? 7 : 1) % N], BIT_LOCK,
-					 BIT_WAITERS);
-		uhmm__assert_no_locks();
-	}
-	ck_assert_uint_eq(b.nr_reports, 0);
-	bare_leave(t);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("sched");
@@ -934,9 +825,6 @@ int main(void)
 	tcase_add_test(tc, each_cpu_starves);
 	tcase_add_test(tc, rcu_on_fibers);
 	tcase_add_test(tc, rcu_waits_for_itself);
-	tcase_add_test(tc, checker_locks);
-	tcase_add_test(tc, checker_callback);
-	tcase_add_test(tc, checker_many_locks);
 	suite_add_tcase(suite, tc);
 	sr = srunner_create(suite);
 	srunner_run_all(sr, CK_ENV);

@@ -6,6 +6,7 @@
 #include "fixture.h"
 #include "mm/mm.h"
 #include "mm/zone_device.h"
+#include "unit/another.h"
 
 /* A boundary of 2 MiB, that is of a page table. */
 #define AT 0x40200000UL
@@ -88,6 +89,25 @@ static inline void to_device(unsigned int dev, uhmm_vaddr_t addr, unsigned int n
 
 	expect_eq(mirror_op(f.mirror[dev], UHMM_MIRROR_MIGRATE_TO_DEV, addr, npages, buf, NULL), 0);
 	free(buf);
+}
+
+/* Another task has the folio's lock, until it gives it back. */
+static inline struct uhmm_task *lock_by_another(struct uhmm__frame *frame)
+{
+	struct uhmm_task *t = another_task(f.m), *self = become(t);
+
+	expect(folio_trylock(frame));
+	become(self);
+	return t;
+}
+
+static inline void unlock_by_another(struct uhmm_task *t, struct uhmm__frame *frame)
+{
+	struct uhmm_task *self = become(t);
+
+	folio_unlock(f.m, frame);
+	become(self);
+	uhmm_task_destroy(t);
 }
 
 /* ---- a notifier that counts ---- */

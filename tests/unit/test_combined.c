@@ -259,14 +259,15 @@ END_TEST
 START_TEST(locked_folio_is_left_in_place)
 {
 	struct uhmm__frame *frame;
+	struct uhmm_task *locker;
 
 	map_written(AT, 2);
 	frame = frame_at(f.mm, AT);
-	expect(folio_trylock(frame));
+	locker = lock_by_another(frame);
 	expect_eq(walk(AT, 2, REQ_FAULT), 0);
 	expect_eq(pfns[0], V | W | pfn_at(f.mm, AT));
 	expect(pfns[1] & M);
-	folio_unlock(f.m, frame);
+	unlock_by_another(locker, frame);
 	undo();
 }
 END_TEST

@@ -189,15 +189,21 @@ END_TEST
 /* Whoever has just made the page exclusive holds its lock: then fork gives up. */
 START_TEST(fork_fails_while_the_folio_is_locked)
 {
+	struct uhmm_task *maker = another_task(f.m), *self;
 	struct uhmm_mm *child = NULL;
 	uhmm_pfn_t pfn;
 
 	map_written(AT, 2);
+	self = become(maker);
 	expect_eq(make(AT + PAGE, NULL, &pfn), 0);
+	become(self);
 	/* -EBUSY inside, which Linux's callers make this of. */
 	expect_eq(uhmm_mm_fork(f.mm, &child), -ENOMEM);
 	expect(!child && is_exclusive(f.mm, AT + PAGE));
+	become(maker);
 	uhmm_unlock_put_page(f.m, pfn);
+	become(self);
+	uhmm_task_destroy(maker);
 	fixture_verify(&f);
 	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
 	uhmm_mmput(child);

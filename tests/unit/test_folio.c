@@ -31,6 +31,7 @@ static struct uhmm__frame *map_large(uhmm_vaddr_t addr, unsigned int order)
 	folio_set(folio, PG_UPTODATE);
 	uhmm__folio_add_lru(m, folio);
 	ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	expect(ptep);
 	uhmm__folio_add_new_anon_rmap_ptes(folio, vma, addr);
 	folio_ref_add(folio, n - 1);
 	for (unsigned int i = 0; i < n; i++)

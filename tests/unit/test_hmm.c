@@ -325,18 +325,26 @@ START_TEST(migration_entry_is_nothing_without_request)
 		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
 	};
 	struct uhmm_hmm_range range = range_of(AT, 1, 0);
+	struct uhmm_task *migrator = another_task(f.m), *self;
 
 	map_written(AT, 1);
+	self = become(migrator);
 	uhmm_mmap_read_lock(f.mm);
 	args.vma = uhmm_vma_lookup(f.mm, AT);
 	expect_eq(uhmm_migrate_vma_setup(&args), 0);
 	expect(leaf_is_migration(pte_at(f.mm, AT)));
+	become(self);
+	uhmm_mmap_read_lock(f.mm);
 	range.notifier_seq = uhmm_mmu_interval_read_begin(w.mni);
 	pfns[0] = 7;
 	expect_eq(uhmm_range_fault(&range), 0);
 	expect_eq(pfns[0], 0);
+	uhmm_mmap_read_unlock(f.mm);
+	become(migrator);
 	uhmm_migrate_vma_finalize(&args);
 	uhmm_mmap_read_unlock(f.mm);
+	become(self);
+	uhmm_task_destroy(migrator);
 }
 END_TEST
 

@@ -280,15 +280,16 @@ END_TEST
 START_TEST(folio_locked_by_another)
 {
 	struct uhmm__frame *frame;
+	struct uhmm_task *locker;
 
 	map_written(AT, 2);
 	frame = frame_at(f.mm, AT);
-	expect(folio_trylock(frame));
+	locker = lock_by_another(frame);
 	collect(AT, 2, SYSTEM);
 	expect_eq(src[0], 0);
 	expect(src[1] & M);
 	expect(in_ram(f.mm, AT));
-	folio_unlock(f.m, frame);
+	unlock_by_another(locker, frame);
 	finish();
 	expect_eq(counted(f.m, UHMM_CNT_FAIL_LOCKED), 1);
 }
@@ -366,6 +367,7 @@ END_TEST
 /* Entries of what is under way are copied by fork, for reading only; dirty and young stay. */
 START_TEST(fork_copies_migration_entries)
 {
+	struct uhmm_task *other = another_task(f.m), *self;
 	struct uhmm_mm *child;
 	pte_t was;
 
@@ -375,8 +377,11 @@ START_TEST(fork_copies_migration_entries)
 	expect_eq(leaf_type(was), LEAF_MIGRATION_WRITE);
 	/* Setup to finalize hold mmap_lock; fork wants it for writing. */
 	uhmm_mmap_read_unlock(f.mm);
+	self = become(other);
 	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
-	uhmm_mmap_read_lock(f.mm);
+	become(self);
+	uhmm_task_destroy(other);
+	expect(uhmm_mmap_read_trylock(f.mm));
 	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_MIGRATION_READ);
 	expect_eq(pte_at(child, AT).val, pte_at(f.mm, AT).val);
 	expect_eq(leaf_offset(pte_at(child, AT)), leaf_offset(was));

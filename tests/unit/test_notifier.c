@@ -178,12 +178,16 @@ END_TEST
 START_TEST(deferred_insertion_can_be_taken_back)
 {
 	struct uhmm_mmu_notifier_range range = range_of(AT, N);
+	struct uhmm_task *other = another_task(f.m), *self;
 
 	watch(&w, f.mm, AT, N);
 	uhmm__invalidate_start(&range);
+	self = become(other);
 	watch(&w2, f.mm, AT, N);
 	/* Never in the tree: nothing to wait for. */
 	unwatch(&w2);
+	become(self);
+	uhmm_task_destroy(other);
 	uhmm__invalidate_end(&range);
 	uhmm__invalidate_start(&range);
 	uhmm__invalidate_end(&range);
@@ -235,11 +239,11 @@ START_TEST(not_blockable_may_be_refused)
 	watch(&w, f.mm, AT, N);
 	range.blockable = false;
 	w.refuse = true;
-	expect_eq(uhmm__invalidate_start_slow(&range), -EAGAIN);
+	expect_eq(uhmm__invalidate_start(&range), -EAGAIN);
 	/* No end follows; nobody is left waiting. */
 	w.refuse = false;
 	expect(!would_wait(&w));
-	expect_eq(uhmm__invalidate_start_slow(&range), 0);
+	expect_eq(uhmm__invalidate_start(&range), 0);
 	uhmm__invalidate_end(&range);
 	unwatch(&w);
 }

@@ -238,6 +238,7 @@ END_TEST
 START_TEST(let_alone)
 {
 	struct uhmm__frame *locked, *isolated, *referenced;
+	struct uhmm_task *locker;
 
 	map_written(AT, 6);
 	touch(f.mm, AT + 6 * PAGE - 1);
@@ -245,7 +246,7 @@ START_TEST(let_alone)
 	locked = frame_at(f.mm, AT);
 	isolated = frame_at(f.mm, AT + PAGE);
 	referenced = frame_at(f.mm, AT + 2 * PAGE);
-	folio_lock(f.m, locked);
+	locker = lock_by_another(locked);
 	expect(uhmm__folio_isolate_lru(isolated));
 	folio_get(referenced);
 	to_device(0, AT + 3 * PAGE, 1);
@@ -254,7 +255,7 @@ START_TEST(let_alone)
 		  0);
 	expect_eq(uhmm_madvise(f.mm, ELSEWHERE, PAGE, MADV_PAGEOUT), -EINVAL);
 	expect_eq(uhmm_madvise(f.mm, AT, 6 * PAGE, MADV_PAGEOUT), 0);
-	folio_unlock(f.m, locked);
+	unlock_by_another(locker, locked);
 	folio_set(isolated, PG_LRU);
 	expect(pte_present(pte_at(f.mm, AT)));
 	expect(pte_present(pte_at(f.mm, AT + PAGE)));

@@ -48,6 +48,8 @@ START_TEST(fields)
 	expect_eq(config.device_huge_pfn, UHMM_DEVICE_HUGE_PFN_FROM_FIRST);
 	expect_eq(uhmm_switch_set(&config, "thp", "always"), 0);
 	expect_eq(config.thp, UHMM_THP_ALWAYS);
+	expect_eq(uhmm_switch_set(&config, "lock-order", "ignored"), 0);
+	expect_eq(config.lock_order, UHMM_LOCK_ORDER_IGNORED);
 	expect_eq(uhmm_switch_set(&config, "swap-device", "disk"), 0);
 	expect_eq(config.swap, UHMM_SWAP_DISK);
 }

@@ -295,13 +295,14 @@ END_TEST
 START_TEST(not_collected)
 {
 	struct uhmm__frame *folio = map_huge_written(AT);
+	struct uhmm_task *locker;
 
 	/* Locked: nothing of it. */
-	folio_lock(m, folio);
+	locker = lock_by_another(folio);
 	collect(AT, NR, SYSTEM | COMPOUND);
 	expect_eq(args.cpages, 0);
 	expect_src(0, NR, 0);
-	folio_unlock(m, folio);
+	unlock_by_another(locker, folio);
 	finish();
 	/* Pinned: not as a whole, nor can it be split. */
 	folio_ref_add(folio, UHMM_PIN_BIAS);
@@ -705,10 +706,10 @@ END_TEST
 START_TEST(combined_walk_leaves_what_it_cannot_have)
 {
 	struct uhmm__frame *folio = map_huge_written(AT);
+	struct uhmm_task *locker = lock_by_another(folio);
 
-	folio_lock(m, folio);
 	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, AT, NR, NULL), 0);
-	folio_unlock(m, folio);
+	unlock_by_another(locker, folio);
 	expect(pmd_folio(m, pmd_at(f.mm, AT)) == folio);
 	folio_get(folio);
 	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, AT + PAGE, 9, NULL), 0);

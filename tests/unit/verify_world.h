@@ -16,6 +16,7 @@
 
 #include "mm/mm.h"
 #include "mm/zone_device.h"
+#include "unit/another.h"
 
 #define PAGE UHMM_PAGE_SIZE
 #define RW (PROT_READ | PROT_WRITE)
@@ -32,7 +33,7 @@
 
 struct world {
 	struct uhmm_machine *m;
-	struct uhmm_task *task;
+	struct uhmm_task *task, *driver;
 	struct uhmm_mm *mm, *child;
 	struct uhmm_mmu_interval_notifier *mni;
 	struct uhmm_dev_pagemap *pgmap, *idle;
@@ -237,7 +238,10 @@ static inline void setup(void)
 	w.idle = remap_pages();
 	move_to_device(DEVICE, uhmm_pagemap_start(w.pgmap));
 	/* A page that the driver has just taken. */
+	w.driver = another_task(w.m);
+	become(w.driver);
 	uhmm_zone_device_page_init(w.m, uhmm_pagemap_start(w.pgmap) + 1);
+	become(w.task);
 	ck_assert_int_eq(
 		uhmm_mmu_interval_notifier_insert(w.mm, MAIN, PAGE, &mni_ops, NULL, &w.mni), 0);
 	assert_clean("after set-up");
@@ -248,7 +252,10 @@ static inline void teardown(void)
 	struct uhmm__frame *f = pfn_to_frame(w.m, uhmm_pagemap_start(w.pgmap) + 1);
 
 	uhmm_mmu_interval_notifier_remove(w.mni);
+	become(w.driver);
 	folio_unlock(w.m, f);
+	become(w.task);
+	uhmm_task_destroy(w.driver);
 	folio_put(w.m, f);
 	uhmm_mmput(w.child);
 	uhmm_mmput(w.mm);

@@ -38,9 +38,11 @@ static void third(void *arg)
 	uhmm_mmap_read_unlock(mm);
 }
 
-static void three_cpus(struct uhmm_machine_config *config)
+/* The deadlock itself is wanted, and not that it might be. */
+static void configure(struct uhmm_machine_config *config)
 {
 	config->nr_cpus = 3;
+	config->lock_order = UHMM_LOCK_ORDER_IGNORED;
 }
 
 static int setup(struct uhmm_machine *m, const void *data, void **state)
@@ -74,7 +76,7 @@ UHMM_SCENARIO(combined_abba) = {
 	.size = sizeof(struct uhmm_scenario),
 	.name = "combined-abba",
 	.summary = "two combined walks of the same two pages; with combined-wait=naive a deadlock",
-	.configure = three_cpus,
+	.configure = configure,
 	.setup = setup,
 	.check = check,
 };
