@@ -328,6 +328,11 @@ int64_t uhmm__change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uh
 int uhmm__guard_install(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 int uhmm__guard_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
+/* ---- hardware poison (poison.c) ---- */
+
+/* 0, or the error of the first page that cannot be had or broken. Models: madvise_inject_error(). */
+int uhmm__madvise_hwpoison(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
 /* ---- zapping (zap.c) ---- */
 
 struct uhmm__gather_batch;
