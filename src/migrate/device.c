@@ -45,7 +45,7 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 		}
 	}
 	if (folio_mapped(f))
-		uhmm__try_to_migrate(m, f);
+		uhmm__try_to_migrate(f);
 	if (likely(!folio_mapped(f) && check_page(f, is_fault_page)))
 		return true;
 	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);

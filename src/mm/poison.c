@@ -44,7 +44,7 @@ static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 		return -EBUSY;
 	}
 	f = page;
-	uhmm__unmap_poisoned(m, f);
+	uhmm__unmap_poisoned(f);
 	uhmm__folio_isolate_lru(f);
 	folio_unlock(m, f);
 	/* The reference stays, so that the page never comes back. */
