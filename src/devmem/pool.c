@@ -79,14 +79,16 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 	struct uhmm_devmem *pool = data;
 	uint32_t nr = number_of_pfn(pool, pfn);
 	unsigned int order = folio_order(pfn_to_frame(pool->machine, pfn));
+	struct uhmm__devpage *p;
 
 	if (pool->user.folio_free)
 		pool->user.folio_free(pool->data, pfn);
 	uhmm__spin_lock(&pool->lock);
+	p = page_of_number(pool, nr);
 	list_cut(pool, &pool->lru, nr);
 	pool->nr_used -= 1UL << order;
-	page_of_number(pool, nr)->data = NULL;
-	page_of_number(pool, nr)->used = false;
+	p->data = NULL;
+	p->used = false;
 	if (!pool->removing)
 		list_push(pool, order ? &pool->free_huge : &pool->free, nr);
 	uhmm__spin_unlock(&pool->lock);
