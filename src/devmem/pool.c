@@ -177,6 +177,17 @@ static int chunk_add(struct uhmm_devmem *pool)
 	return 0;
 }
 
+/* What is touched of the pages' own array counts as allocated. Context: lock. */
+static void count_touched(struct uhmm_devmem *pool)
+{
+	uint64_t bytes = pool->next_fresh * sizeof(struct uhmm__devpage);
+
+	bytes = ALIGN_UP(bytes, UHMM_PAGE_SIZE);
+	atomic_fetch_add_explicit(&pool->machine->alloc_bytes, bytes - pool->touched,
+				  memory_order_relaxed);
+	pool->touched = bytes;
+}
+
 void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool)
 {
 	struct uhmm_machine *m = pool->machine;
@@ -190,6 +201,7 @@ void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool)
 	pool->nr_chunks = 0;
 	pool->nr_pages = 0;
 	pool->next_fresh = 0;
+	count_touched(pool);
 	pool->free = (struct uhmm__devlist){ 0 };
 	pool->free_huge = (struct uhmm__devlist){ 0 };
 	pool->removing = false;
@@ -266,6 +278,8 @@ static uint32_t take_fresh(struct uhmm_devmem *pool)
 {
 	uint32_t nr = pool->next_fresh++;
 
+	if (unlikely(nr % (UHMM_PAGE_SIZE / sizeof(struct uhmm__devpage)) == 0))
+		count_touched(pool);
 	pfn_to_frame(pool->machine, pfn_of_number(pool, nr))->aux = nr;
 	return nr;
 }
