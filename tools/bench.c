@@ -35,6 +35,8 @@ static const char usage[] =
 	"  --memory      bytes for each page, page table, VMA and mm, by kind\n"
 	"  --populate N  a machine with N bytes of RAM (1T ..) populated with 4 KiB pages, walked and\n"
 	"                unmapped: time and memory\n"
+	"  --claims      what the posted series says of itself: cycles of a walk, and throughput of\n"
+	"                the kernel's benchmark of migration with and without the combined walk\n"
 	"  --growth      each cost against the size of the work: pages, VMAs, processes, devices\n"
 	"  --svg FILE    with --growth: a plot as well\n"
 	"\n"
@@ -463,7 +465,7 @@ static bool choose(const char *name, bool *chosen)
 struct order {
 	bool chosen[NR_PROBES], only;
 	const char *json, *compare;
-	bool memory, growth;
+	bool memory, growth, claims;
 	uint64_t populate; /* bytes, 0: no */
 	const char *svg;
 };
@@ -503,13 +505,14 @@ static int run(struct bench *b, struct order *o)
 /* One thing at a time. */
 static int check_order(const struct bench *b, const struct order *o)
 {
-	int modes = o->memory + o->growth + !!o->populate;
+	int modes = o->memory + o->growth + o->claims + !!o->populate;
 
 	if (modes > 1)
-		return tool_usage_error("--memory, --populate and --growth go one at a time");
+		return tool_usage_error(
+			"--memory, --populate, --claims and --growth go one at a time");
 	if (modes && (o->only || o->json || o->compare || b->trace || b->rounds))
 		return tool_usage_error("--only, --rounds, --trace, --json and --compare do not go "
-					"with --memory, --populate and --growth");
+					"with --memory, --populate, --claims and --growth");
 	if (o->svg && !o->growth)
 		return tool_usage_error("--svg goes with --growth");
 	if (o->compare && o->json && !strcmp(o->json, "-"))
@@ -523,6 +526,8 @@ static int run_order(struct bench *b, struct order *o)
 		return TOOL_USAGE;
 	if (o->memory)
 		return bench_memory_kinds(b);
+	if (o->claims)
+		return bench_claims(b);
 	if (o->growth)
 		return bench_growth(b, o->svg);
 	if (o->populate)
@@ -541,6 +546,7 @@ enum {
 	OPT_COMPARE,
 	OPT_MEMORY,
 	OPT_POPULATE,
+	OPT_CLAIMS,
 	OPT_GROWTH,
 	OPT_SVG,
 };
@@ -556,6 +562,7 @@ int uhmm_cmd_bench(int argc, char **argv)
 		{ "compare", required_argument, NULL, OPT_COMPARE },
 		{ "memory", no_argument, NULL, OPT_MEMORY },
 		{ "populate", required_argument, NULL, OPT_POPULATE },
+		{ "claims", no_argument, NULL, OPT_CLAIMS },
 		{ "growth", no_argument, NULL, OPT_GROWTH },
 		{ "svg", required_argument, NULL, OPT_SVG },
 		{ "help", no_argument, NULL, 'h' },
@@ -597,6 +604,9 @@ int uhmm_cmd_bench(int argc, char **argv)
 				return TOOL_USAGE;
 			if (!o.populate)
 				return tool_error("--populate: '%s' is nothing", optarg);
+			break;
+		case OPT_CLAIMS:
+			o.claims = true;
 			break;
 		case OPT_GROWTH:
 			o.growth = true;

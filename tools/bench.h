@@ -149,6 +149,9 @@ int bench_read(struct bench_world *w);
 /** bench_range_open() - a range for bench_range_walk(), with a notifier, which is to be removed. */
 int bench_range_open(struct bench_world *w, struct uhmm_hmm_range *range);
 
+/** bench_range_walk_window() - one range as a driver walks it: sample, lock, walk, unlock, check. */
+int bench_range_walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range);
+
 /** bench_range_walk() - hmm_range_fault() over every page, 512 a call; 0 or an error. */
 int bench_range_walk(struct bench_world *w, struct uhmm_hmm_range *range);
 
@@ -165,6 +168,9 @@ int bench_memory_kinds(const struct bench *b);
 
 /** bench_populate() - so many bytes of RAM populated with 4 KiB pages, walked and unmapped. */
 int bench_populate(uint64_t bytes);
+
+/** bench_claims() - what the posted series says of itself: cycles of a walk, throughput. */
+int bench_claims(const struct bench *b);
 
 /** bench_growth() - each cost against the size of the work; @svg: a plot as well, NULL: none. */
 int bench_growth(const struct bench *b, const char *svg);

@@ -35,8 +35,7 @@ static bool no_invalidate(struct uhmm_mmu_interval_notifier *mni,
 
 static const struct uhmm_mmu_interval_notifier_ops notifier_ops = { no_invalidate };
 
-/* One window as a driver walks it: sample, lock, walk, unlock, check. */
-static int walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range)
+int bench_range_walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range)
 {
 	int err;
 
@@ -66,7 +65,7 @@ int bench_range_walk(struct bench_world *w, struct uhmm_hmm_range *range)
 	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++) {
 		range->start = window(w, i);
 		range->end = range->start + WINDOW_BYTES;
-		err = walk_window(w->mm, range);
+		err = bench_range_walk_window(w->mm, range);
 	}
 	return err;
 }
