@@ -332,10 +332,10 @@ static void print_kind(const struct growth_kind *k, const struct growth *g)
 	tool_table_free(t);
 }
 
-/* Sizes of the ladder that are measured: those that memory is there for, with half to spare. */
+/* Sizes of the ladder that are measured: those that memory is there for, with a quarter to spare. */
 static unsigned int nr_sizes(const struct growth_kind *k, bool quick)
 {
-	uint64_t room = bench_proc_bytes("/proc/meminfo", "MemAvailable") / 2;
+	uint64_t room = bench_proc_bytes("/proc/meminfo", "MemAvailable") / 4 * 3;
 	unsigned int n = 0;
 
 	while (n < GROWTH_SIZES && k->size[n] && (!room || k->size[n] * k->bytes <= room))
@@ -361,7 +361,7 @@ int bench_growth(const struct bench *b, const char *svg)
 		if (status == TOOL_OK)
 			print_kind(&kinds[i], g);
 		if (status == TOOL_OK && n < GROWTH_SIZES && kinds[i].size[n] && !b->quick)
-			printf("More %s would take more than half of the memory that is "
+			printf("More %s would take more than three quarters of the memory that is "
 			       "available.\n\n",
 			       kinds[i].unit);
 	}

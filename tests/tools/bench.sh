@@ -104,6 +104,9 @@ done
 run 2 --growth --svg no/such/folder.svg
 said "no/such/folder.svg"
 
+run 0 --claims --quick
+said "in modelled cycles" "pages of a walk" "4 KiB pages" "huge pages" "within"
+
 run 2 --memory --growth
 said "one at a time"
 run 2 --growth --rounds 3
