@@ -115,6 +115,19 @@ enum uhmm_split_flush {
 	UHMM_SPLIT_FLUSH_BEFORE_UNLOCK,
 };
 
+/*
+ * The bit of a folio that says that somebody waits for its lock. Here 0 is the model's own, which can be
+ * checked more strictly. See docs/findings.md.
+ */
+enum uhmm_waiters_bit {
+	UHMM_WAITERS_EXACT, /* set while somebody is queued, and at no other time */
+	/*
+	 * as Linux 7.3: set by who is about to wait, and stays if the lock turns out to be free, or if
+	 * others wait on the same queue when it is given up; a folio may be freed with it
+	 */
+	UHMM_WAITERS_HINT,
+};
+
 /* When a task in the simulated kernel may lose its CPU, besides sleeping and cond_resched(). */
 enum uhmm_preemption {
 	UHMM_PREEMPT_NONE, /* never: kernels before 7.0 that were built so */
@@ -181,6 +194,7 @@ struct uhmm_machine_config {
 	enum uhmm_huge_device_wait huge_device_wait;
 	enum uhmm_split_lock split_lock;
 	enum uhmm_split_flush split_flush;
+	enum uhmm_waiters_bit waiters_bit;
 	enum uhmm_lock_order lock_order;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;

@@ -43,6 +43,8 @@ static const struct entry switches[] = {
 	SWITCH("split-flush", split_flush,
 	       "when collecting flushes what it replaced before it splits", "late",
 	       "before-unlock"),
+	SWITCH("waiters-bit", waiters_bit, "when the bit is set that says who waits for a folio",
+	       "exact", "hint"),
 	SWITCH("thp", thp, "where faults map huge pages", "madvise", "always", "never"),
 	SWITCH("lock-order", lock_order,
 	       "what the lock checker makes of what would be a deadlock with another timing",

@@ -52,6 +52,8 @@ START_TEST(fields)
 	expect_eq(config.split_lock, UHMM_SPLIT_LOCK_TRIES);
 	expect_eq(uhmm_switch_set(&config, "split-flush", "before-unlock"), 0);
 	expect_eq(config.split_flush, UHMM_SPLIT_FLUSH_BEFORE_UNLOCK);
+	expect_eq(uhmm_switch_set(&config, "waiters-bit", "hint"), 0);
+	expect_eq(config.waiters_bit, UHMM_WAITERS_HINT);
 	expect_eq(uhmm_switch_set(&config, "thp", "always"), 0);
 	expect_eq(config.thp, UHMM_THP_ALWAYS);
 	expect_eq(uhmm_switch_set(&config, "lock-order", "ignored"), 0);

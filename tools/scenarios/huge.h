@@ -16,6 +16,7 @@ struct huge {
 	struct uhmm_mm *mm, *child; /* child: after huge_fork() */
 	struct uhmm_device *dev[2];
 	struct uhmm_mirror *mirror, *other; /* of mm, by the first and by the second device */
+	uhmm_pfn_t held;		    /* a page that the scenario keeps a reference to */
 	/* src[] and dst[] of one migration of up to HUGE_MAX huge pages and one more. */
 	uint64_t entries[2 * (1 + HUGE_MAX * HUGE_PAGES)];
 };
