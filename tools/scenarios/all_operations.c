@@ -23,8 +23,8 @@ enum { PAGES = 5, PLACES = 2 * PAGES, MAX_RANGE = 3, OPERATIONS = 5, TASKS = 3, 
 
 struct place {
 	uint64_t value;	      /* last written by its owner */
-	unsigned int changed; /* how often something began that may change what is there */
-	unsigned int active;  /* of those, not ended */
+	unsigned int changed; /* how often something began, or ended, that may change what is there */
+	unsigned int active; /* of those, not ended */
 	bool unknown; /* something other than a write changed it: zero, or of an earlier write */
 };
 
@@ -33,6 +33,7 @@ struct process {
 	struct uhmm_mirror *mirror[DEVICES];
 	struct place places[PLACES];
 	unsigned int nr_writers;
+	bool aliased; /* shared memory may be at both places of a page */
 };
 
 struct all;
@@ -92,8 +93,10 @@ static void change_begin(struct process *p, unsigned int first, unsigned int n)
 
 static void change_end(struct process *p, unsigned int first, unsigned int n)
 {
-	for (unsigned int i = first; i < first + n; i++)
+	for (unsigned int i = first; i < first + n; i++) {
+		p->places[i].changed++;
 		p->places[i].active--;
+	}
 }
 
 /* Everywhere, since memory that is shared across fork is common to both. */
@@ -115,9 +118,16 @@ static void see(const struct actor *a, unsigned int place, uint64_t value, const
 				   how, addr_of(place), value, p->value);
 }
 
+static unsigned int other_place(unsigned int place)
+{
+	return (place + PAGES) % PLACES;
+}
+
 /* The owner writes a value that is new. */
 static uint64_t write_begin(struct actor *a, unsigned int place, unsigned int *changed)
 {
+	if (a->process->aliased)
+		a->process->places[other_place(place)].unknown = true;
 	*changed = a->process->places[place].changed;
 	return (uint64_t)(page_of(place) + 1) << 56 | (uint64_t)(a - a->all->actors + 1) << 48 |
 	       ++a->nr_written;
@@ -309,17 +319,21 @@ static void protect(struct actor *a)
 	(void)uhmm_mprotect(a->process->mm, addr_of(first), n * UHMM_PAGE_SIZE, prots[pick(3)]);
 }
 
-/* To the other half. */
+/* To the other half. DONTUNMAP leaves shared memory where it was, too. */
 static void move(struct actor *a)
 {
-	unsigned int from = pick(PLACES), to = (from + PAGES) % PLACES;
+	unsigned int from = pick(PLACES), to = other_place(from);
 	unsigned int n = 1 + pick(PAGES - page_of(from));
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED;
 
+	if (!pick(4)) {
+		flags |= MREMAP_DONTUNMAP;
+		a->process->aliased = true;
+	}
 	change_begin(a->process, from, n);
 	change_begin(a->process, to, n);
 	(void)uhmm_mremap(a->process->mm, addr_of(from), n * UHMM_PAGE_SIZE, n * UHMM_PAGE_SIZE,
-			  MREMAP_MAYMOVE | MREMAP_FIXED | (pick(4) ? 0 : MREMAP_DONTUNMAP),
-			  addr_of(to), NULL);
+			  flags, addr_of(to), NULL);
 	change_end(a->process, to, n);
 	change_end(a->process, from, n);
 }
