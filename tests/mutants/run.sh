@@ -59,13 +59,15 @@ run() { # CATCHER
 	) >"$log" 2>&1
 }
 
-# Files keep their times, so that a patch costs what it touches. What was made of a patched file the
-# last time is newer than the file: it must not be taken for the file's.
+# Files keep their times, so that a patch costs what it touches. What was made of a file while it was
+# patched, in a run before this one, is newer than the file: it must not be taken for the file's.
 copy_tree() {
 	rm -rf "$tree"
 	mkdir -p "$tree" "$dir/run"
 	(cd "$root" && tar -cf - --exclude=./build --exclude=./.git .) | tar -xf - -C "$tree"
-	sed -n 's|^+++ b/||p' "$root"/tests/mutants/*.patch | sort -u | (cd "$tree" && xargs touch -c)
+	touch "$dir/patched"
+	sort -u -o "$dir/patched" "$dir/patched"
+	(cd "$tree" && xargs -r touch -c) <"$dir/patched"
 	if [ ! -d "$build" ] && command -v ninja >/dev/null; then
 		export CMAKE_GENERATOR="${CMAKE_GENERATOR:-Ninja}"
 	fi
@@ -126,6 +128,7 @@ printf '%-20s %-76s %s\n' patch catcher seconds
 for name in "$@"; do
 	begun=$(date +%s)
 	if patch -d "$tree" -p1 --dry-run <"$(patch_of "$name")" >"$log" 2>&1; then
+		sed -n 's|^+++ b/||p' "$(patch_of "$name")" >>"$dir/patched"
 		patch -d "$tree" -p1 -s --no-backup-if-mismatch <"$(patch_of "$name")"
 		mutant "$name" "$(head_of "$name" Caught-by)" "$(head_of "$name" Says)"
 		patch -d "$tree" -p1 -s -R --no-backup-if-mismatch <"$(patch_of "$name")"
