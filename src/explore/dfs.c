@@ -69,6 +69,7 @@ struct shared {
 	_Atomic uint64_t found; /* place in the batch of the first item with a fault, so far */
 	_Atomic uint64_t nr_nodes, nr_turns; /* used of the arenas */
 	_Atomic bool full;
+	unsigned int level; /* switches of each of the batch */
 	uint32_t batch[BATCH];
 	struct result results[BATCH];
 	struct group {
@@ -119,6 +120,7 @@ struct run {
 	struct turn *turns;
 	uint32_t nr_turns, size_turns;
 	struct turn turn;
+	unsigned int left; /* switches, after it */
 	bool exploring; /* the turn is behind it */
 	/* What the item found. */
 	struct node *nodes;
@@ -191,27 +193,57 @@ static unsigned int usual_choice(struct place *at, struct uhmm_sched *s)
 	return at->must_leave ? other : uhmm__choice_default(s, at->last);
 }
 
-/* The other ways to go on from here. */
-static bool note_turns(struct run *r, struct uhmm_sched *s)
+/* Whether the nth choice is another way to go on, which the bound allows. */
+static bool is_other_way(const struct run *r, struct uhmm_sched *s, unsigned int n,
+			 unsigned int *cost)
 {
-	unsigned int n = uhmm__sched_nr_choices(s);
-	struct node *node = &r->nodes[r->nr_nodes - 1];
 	const struct place *at = &r->at;
+	const struct uhmm__fiber *f = uhmm__sched_nth(s, n);
 
+	if (n == at->usual || (at->must_leave && f == at->last))
+		return false;
+	*cost = uhmm__choice_cost(s, at->must_leave ? NULL : at->last, f);
+	return *cost <= r->left;
+}
+
+static bool has_other_ways(const struct run *r, struct uhmm_sched *s)
+{
+	unsigned int n = uhmm__sched_nr_choices(s), cost;
+
+	for (unsigned int i = 0; i < n; i++)
+		if (is_other_way(r, s, i, &cost))
+			return true;
+	return false;
+}
+
+static bool note_node(struct run *r, struct uhmm_sched *s, struct uhmm__hash h)
+{
+	unsigned int n = uhmm__sched_nr_choices(s), cost;
+	struct node *node;
+
+	if (!ROOM(r->nodes, r->nr_nodes, r->size_nodes))
+		return false;
+	node = &r->nodes[r->nr_nodes++];
+	*node = (struct node){ .state = h };
 	for (unsigned int i = 0; i < n; i++) {
-		const struct uhmm__fiber *f = uhmm__sched_nth(s, i);
-
-		if (i == at->usual || (at->must_leave && f == at->last))
+		if (!is_other_way(r, s, i, &cost))
 			continue;
 		if (!ROOM(r->found, r->nr_found, r->size_found))
 			return false;
-		r->found[r->nr_found++] = (struct turn){
-			at->step, (uint16_t)i,
-			(uint16_t)uhmm__choice_cost(s, at->must_leave ? NULL : at->last, f)
-		};
+		r->found[r->nr_found++] =
+			(struct turn){ r->at.step, (uint16_t)i, (uint16_t)cost };
 		node->nr_turns++;
 	}
 	return true;
+}
+
+/*
+ * Whether to ask if the state was there before, where that alone would be the use of it. It costs
+ * as much as many steps, so now and then is best; but it must be where all ways to a state agree.
+ */
+static bool is_landmark(const struct uhmm__fiber *last)
+{
+	return !last || last->point == UHMM__PT_UNLOCK || last->point == UHMM__PT_USER;
 }
 
 /* A state behind the last turn. Returns: false if there is no going on from it. */
@@ -221,24 +253,22 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 	const struct place *at = &r->at;
 	uint64_t extra = at->last ? at->last->task.cpu | (uint64_t)at->spin.rounds << 32
 				  : UINT32_MAX;
-	struct uhmm__hash h;
+	struct uhmm__hash h = { 0, 0 };
 
 	/* It spins, and nobody else can go on: then this is fair. Or is there no end to it? */
 	if ((uhmm__spins(&at->spin) && !at->must_leave) || at->step >= d->max_steps) {
 		r->tail.on = true;
 		return true;
 	}
-	h = uhmm__world_hash(d->w, extra);
-	if (!d->c->no_reduction && uhmm__table_has(&d->shared->states, h))
-		return false;
-	if (!ROOM(r->nodes, r->nr_nodes, r->size_nodes))
-		goto no_memory;
-	r->nodes[r->nr_nodes++] = (struct node){ .state = h };
-	if (note_turns(r, s))
+	if (!has_other_ways(r, s) && (d->c->no_reduction || !is_landmark(at->last)))
 		return true;
-no_memory:
-	r->failed = true;
-	return false;
+	if (!d->c->no_reduction) {
+		h = uhmm__world_hash(d->w, extra);
+		if (uhmm__table_has(&d->shared->states, h))
+			return false;
+	}
+	r->failed = !note_node(r, s, h);
+	return !r->failed;
 }
 
 /* What was kept is where the item turns off, or before. */
@@ -297,7 +327,9 @@ static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched
 
 static void run_begin(struct run *r, const struct dfs *d, uint32_t first)
 {
-	*r = (struct run){ .d = d, .chooser.choose = dfs_choose };
+	*r = (struct run){ .d = d,
+			   .chooser.choose = dfs_choose,
+			   .left = d->c->switches_bound - d->shared->level };
 	r->failed = !load_turns(r, first);
 }
 
@@ -415,18 +447,16 @@ static int take(struct dfs *d, unsigned int level, uint32_t item, const struct r
 
 	for (uint32_t i = 0; i < result->nr_nodes; i++) {
 		const struct node *node = &d->nodes[result->nodes + i];
-		int new = uhmm__table_add(&d->shared->states, node->state);
+		int new = d->c->no_reduction ? 1 : uhmm__table_add(&d->shared->states, node->state);
 
 		if (new < 0)
 			return new;
 		/* An item before it in the batch came here, and took all that follows. */
-		if (!new && !d->c->no_reduction)
+		if (!new)
 			break;
 		for (uint32_t k = 0; k < node->nr_turns; k++, turn++) {
 			struct item next = { item, *turn };
 
-			if (level + turn->cost > d->c->switches_bound)
-				continue;
 			if (!push(d, level + turn->cost, next))
 				return -ENOMEM;
 		}
@@ -479,6 +509,7 @@ static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, uns
 	struct shared *sh = d->shared;
 	int ret;
 
+	sh->level = level;
 	memcpy(sh->batch, q->v + q->at, n * sizeof(*sh->batch));
 	q->at += n;
 	atomic_store(&sh->nr_nodes, 0);

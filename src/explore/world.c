@@ -144,7 +144,7 @@ typedef volatile uint64_t raw_word_t; /* not to become a call of memset() or mem
 typedef uint64_t raw_word_t;
 #endif
 
-#define WIPE_WORDS 512
+#define WIPE_WORDS 128
 #define CLEAN_PIECES 4 /* so many that are zero: there is nothing below */
 
 RAW static bool is_zero(const raw_word_t *w)
