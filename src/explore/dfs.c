@@ -122,6 +122,9 @@ struct run {
 	struct turn turn;
 	unsigned int left; /* switches, after it */
 	bool exploring; /* the turn is behind it */
+	/* States that the items so far came to. */
+	struct uhmm__hash *known;
+	size_t nr_known, size_known;
 	/* What the item found. */
 	struct node *nodes;
 	uint32_t nr_nodes, size_nodes;
@@ -191,6 +194,48 @@ static unsigned int usual_choice(struct place *at, struct uhmm_sched *s)
 	}
 	at->must_leave = other != UINT32_MAX;
 	return at->must_leave ? other : uhmm__choice_default(s, at->last);
+}
+
+static struct uhmm__hash *known_place(struct uhmm__hash *v, size_t size, struct uhmm__hash h)
+{
+	size_t i = h.lo & (size - 1);
+
+	while ((v[i].lo | v[i].hi) && (v[i].lo != h.lo || v[i].hi != h.hi))
+		i = (i + 1) & (size - 1);
+	return &v[i];
+}
+
+static bool grow_known(struct run *r)
+{
+	size_t size = r->size_known ? 2 * r->size_known : 1024;
+	struct uhmm__hash *v = calloc(size, sizeof(*v));
+
+	if (!v)
+		return false;
+	for (size_t i = 0; i < r->size_known; i++)
+		if (r->known[i].lo | r->known[i].hi)
+			*known_place(v, size, r->known[i]) = r->known[i];
+	free(r->known);
+	r->known = v;
+	r->size_known = size;
+	return true;
+}
+
+/* Whether an item of the group came to this state; if not, one has now. */
+static bool was_known(struct run *r, struct uhmm__hash h)
+{
+	struct uhmm__hash *p;
+
+	if (r->nr_known >= r->size_known / 2 && !grow_known(r)) {
+		r->failed = true;
+		return true;
+	}
+	p = known_place(r->known, r->size_known, h);
+	if (p->lo | p->hi)
+		return true;
+	*p = h;
+	r->nr_known++;
+	return false;
 }
 
 /* Whether the nth choice is another way to go on, which the bound allows. */
@@ -264,7 +309,7 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 		return true;
 	if (!d->c->no_reduction) {
 		h = uhmm__world_hash(d->w, extra);
-		if (uhmm__table_has(&d->shared->states, h))
+		if (uhmm__table_has(&d->shared->states, h) || was_known(r, h))
 			return false;
 	}
 	r->failed = !note_node(r, s, h);
@@ -358,6 +403,7 @@ static void run_free(struct run *r)
 {
 	uhmm__tail_free(&r->tail);
 	uhmm__world_copy_free(&r->copy);
+	free(r->known);
 	free(r->turns);
 	free(r->nodes);
 	free(r->found);
