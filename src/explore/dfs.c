@@ -122,9 +122,13 @@ struct run {
 	struct turn turn;
 	unsigned int left; /* switches, after it */
 	bool exploring; /* the turn is behind it */
-	/* States that the items so far came to. */
-	struct uhmm__hash *known;
+	/* States that the items so far came to, and which was there last. */
+	struct known {
+		struct uhmm__hash state;
+		uint32_t item;
+	} * known;
 	size_t nr_known, size_known;
+	uint32_t item;
 	/* What the item found. */
 	struct node *nodes;
 	uint32_t nr_nodes, size_nodes;
@@ -196,11 +200,11 @@ static unsigned int usual_choice(struct place *at, struct uhmm_sched *s)
 	return at->must_leave ? other : uhmm__choice_default(s, at->last);
 }
 
-static struct uhmm__hash *known_place(struct uhmm__hash *v, size_t size, struct uhmm__hash h)
+static struct known *known_place(struct known *v, size_t size, struct uhmm__hash h)
 {
 	size_t i = h.lo & (size - 1);
 
-	while ((v[i].lo | v[i].hi) && (v[i].lo != h.lo || v[i].hi != h.hi))
+	while ((v[i].state.lo | v[i].state.hi) && (v[i].state.lo != h.lo || v[i].state.hi != h.hi))
 		i = (i + 1) & (size - 1);
 	return &v[i];
 }
@@ -208,34 +212,36 @@ static struct uhmm__hash *known_place(struct uhmm__hash *v, size_t size, struct 
 static bool grow_known(struct run *r)
 {
 	size_t size = r->size_known ? 2 * r->size_known : 1024;
-	struct uhmm__hash *v = calloc(size, sizeof(*v));
+	struct known *v = calloc(size, sizeof(*v));
 
 	if (!v)
 		return false;
 	for (size_t i = 0; i < r->size_known; i++)
-		if (r->known[i].lo | r->known[i].hi)
-			*known_place(v, size, r->known[i]) = r->known[i];
+		if (r->known[i].state.lo | r->known[i].state.hi)
+			*known_place(v, size, r->known[i].state) = r->known[i];
 	free(r->known);
 	r->known = v;
 	r->size_known = size;
 	return true;
 }
 
-/* Whether an item of the group came to this state; if not, one has now. */
-static bool was_known(struct run *r, struct uhmm__hash h)
+enum was_there { NOBODY, ANOTHER_ITEM, THIS_ITEM };
+
+/* Which item of the group was in this state before; this one is now. */
+static enum was_there was_known(struct run *r, struct uhmm__hash h)
 {
-	struct uhmm__hash *p;
+	enum was_there was;
+	struct known *p;
 
 	if (r->nr_known >= r->size_known / 2 && !grow_known(r)) {
 		r->failed = true;
-		return true;
+		return ANOTHER_ITEM;
 	}
 	p = known_place(r->known, r->size_known, h);
-	if (p->lo | p->hi)
-		return true;
-	*p = h;
-	r->nr_known++;
-	return false;
+	was = !(p->state.lo | p->state.hi) ? NOBODY : p->item == r->item ? THIS_ITEM : ANOTHER_ITEM;
+	r->nr_known += was == NOBODY;
+	*p = (struct known){ h, r->item };
+	return was;
 }
 
 /* Whether the nth choice is another way to go on, which the bound allows. */
@@ -291,6 +297,28 @@ static bool is_landmark(const struct uhmm__fiber *last)
 	return !last || last->point == UHMM__PT_UNLOCK || last->point == UHMM__PT_USER;
 }
 
+/*
+ * A task spins. If it did in the same state before, others, who were let go first, have not got it out
+ * of it; but for the time, if somebody looks at that.
+ */
+static bool goes_in_circles(struct run *r)
+{
+	const struct place *at = &r->at;
+
+	return was_known(r, uhmm__timeless_hash(r->d->w, ~(uint64_t)at->last->task.cpu)) ==
+	       THIS_ITEM;
+}
+
+/* Whether what follows is to be fair: there is nothing to choose, or no end to it. */
+static bool must_be_fair(struct run *r)
+{
+	const struct place *at = &r->at;
+
+	if (at->step >= r->d->max_steps)
+		return true;
+	return uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r));
+}
+
 /* A state behind the last turn. Returns: false if there is no going on from it. */
 static bool visit(struct run *r, struct uhmm_sched *s)
 {
@@ -300,17 +328,21 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 				  : UINT32_MAX;
 	struct uhmm__hash h = { 0, 0 };
 
-	/* It spins, and nobody else can go on: then this is fair. Or is there no end to it? */
-	if ((uhmm__spins(&at->spin) && !at->must_leave) || at->step >= d->max_steps) {
+	if (must_be_fair(r)) {
 		r->tail.on = true;
-		return true;
+		return !r->failed;
 	}
 	if (!has_other_ways(r, s) && (d->c->no_reduction || !is_landmark(at->last)))
 		return true;
 	if (!d->c->no_reduction) {
+		enum was_there was;
+
 		h = uhmm__world_hash(d->w, extra);
-		if (uhmm__table_has(&d->shared->states, h) || was_known(r, h))
+		if (uhmm__table_has(&d->shared->states, h))
 			return false;
+		was = was_known(r, h);
+		if (was != NOBODY)
+			return was == THIS_ITEM;
 	}
 	r->failed = !note_node(r, s, h);
 	return !r->failed;
@@ -383,6 +415,7 @@ static void run_item(struct run *r, uint32_t item, struct uhmm__chooser *c)
 {
 	const struct dfs *d = r->d;
 
+	r->item = item;
 	r->turn = d->items[item].turn;
 	r->exploring = d->items[item].parent == NO_PARENT;
 	r->nr_nodes = r->nr_found = 0;
