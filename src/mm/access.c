@@ -286,6 +286,9 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			acc->done = at;
 			continue;
 		}
+		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
+		if (unlikely(acc->faults && acc->fault_addr == addr))
+			uhmm__cond_resched();
 		acc->faults++;
 		acc->fault_addr = addr;
 		if (flags & FAULT_FLAG_INSTRUCTION)
