@@ -13,6 +13,7 @@
 struct shape {
 	bool forked; /* the range fault is the child's: page 1 is mapped twice */
 	bool third;  /* a task takes the folio's lock, again and again, without migrating it */
+	bool holder; /* page 1 is not migrated: its lock is held while page 0 is */
 };
 
 struct livelock {
@@ -74,6 +75,36 @@ static void migrate(void *arg)
 				   "somebody has a reference");
 }
 
+/*
+ * Holds the lock of page 1 and migrates page 0, which drains: the same wait, but no migration of the page
+ * that the range fault wants.
+ */
+static void hold(void *arg)
+{
+	struct livelock *l = arg;
+	uint64_t src = 0, dst = 0;
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.src = &src,
+		.dst = &dst,
+		.start = pair_addr(0),
+		.end = pair_addr(1),
+		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
+	};
+
+	/* The range fault may have been faster: then there is no such page any more. */
+	if (!uhmm_try_get_page(l->p->m, l->pfn))
+		return;
+	uhmm_mmap_read_lock(l->p->mm);
+	uhmm_lock_page(l->p->m, l->pfn);
+	args.vma = uhmm_vma_lookup(l->p->mm, args.start);
+	if (uhmm_migrate_vma_setup(&args))
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_unlock_put_page(l->p->m, l->pfn);
+	uhmm_mmap_read_unlock(l->p->mm);
+}
+
 /* ---- the range fault ---- */
 
 static void range_fault(void *arg)
@@ -91,15 +122,26 @@ static void range_fault(void *arg)
 
 /* ---- the third ---- */
 
+/* Reads the page under its folio's lock, into one of its own. */
+static void read_locked(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm_pfn_t copy;
+
+	uhmm_lock_page(m, pfn);
+	if (!uhmm_alloc_locked_page(m, &copy)) {
+		uhmm_copy_highpage(m, copy, pfn);
+		uhmm_unlock_put_page(m, copy);
+	}
+	uhmm_unlock_put_page(m, pfn);
+}
+
 static void take_lock(void *arg)
 {
 	struct livelock *l = arg;
 
 	while (!l->done) {
-		if (uhmm_try_get_page(l->p->m, l->pfn)) {
-			uhmm_lock_page(l->p->m, l->pfn);
-			uhmm_unlock_put_page(l->p->m, l->pfn);
-		}
+		if (uhmm_try_get_page(l->p->m, l->pfn))
+			read_locked(l->p->m, l->pfn);
 		uhmm_sched_user_step();
 	}
 }
@@ -146,9 +188,11 @@ static int prepare(struct uhmm_machine *m, const struct shape *shape, struct liv
 		err = uhmm_mirror_ioctl(l->p->mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, &cmd);
 	if (!err)
 		err = device_pfn(l);
+	/* A new page for the old, after all else: in this CPU's batch. */
+	if (!err)
+		err = uhmm_madvise(l->p->mm, pair_addr(0), UHMM_PAGE_SIZE, MADV_DONTNEED);
 	if (!err && shape->forked)
 		err = pair_fork(l->p);
-	/* After the fork it is copied: a new page, in this CPU's batch. */
 	if (!err)
 		pair_write(l->p->mm, 0, pair_value(0));
 	if (!err)
@@ -167,7 +211,8 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 		err = uhmm_scenario_spawn("range fault", 0, uhmm_mirror_mm(l->faulting),
 					  range_fault, l);
 	if (!err)
-		err = uhmm_scenario_spawn("migrate", 1, l->p->mm, migrate, l);
+		err = uhmm_scenario_spawn(shape->holder ? "hold" : "migrate", 1, l->p->mm,
+					  shape->holder ? hold : migrate, l);
 	if (!err && shape->third)
 		err = uhmm_scenario_spawn("third", 2, NULL, take_lock, l);
 	*state = l;
@@ -178,12 +223,11 @@ static void check(void *state)
 {
 	struct pair *p = ((struct livelock *)state)->p;
 
-	for (unsigned int i = 0; i < PAIR_PAGES; i++) {
+	for (unsigned int i = 0; i < PAIR_PAGES; i++)
 		uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, pair_read(p->mm, i) == pair_value(i));
-		if (p->child)
-			uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA,
-					     pair_read(p->child, i) == pair_value(i));
-	}
+	if (p->child)
+		uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, pair_read(p->child, DEVICE_PAGE) ==
+								     pair_value(DEVICE_PAGE));
 }
 
 static const struct shape mapped_twice = { .forked = true };
@@ -209,16 +253,29 @@ UHMM_SCENARIO(hmm_livelock_one_mapping) = {
 	.data = &mapped_once,
 };
 
-static void three_cpus(struct uhmm_machine_config *config)
+static const struct shape other_holder = { .forked = true, .holder = true };
+
+UHMM_SCENARIO(hmm_livelock_other_holder) = {
+	.size = sizeof(struct uhmm_scenario),
+	.name = "hmm-livelock-other-holder",
+	.summary = "the same where who holds the page's lock migrates another page",
+	.setup = setup,
+	.check = check,
+	.data = &other_holder,
+};
+
+/* It is the third's lock that matters here, and not its references. */
+static void with_third_cpu(struct uhmm_machine_config *config)
 {
 	config->nr_cpus = 3;
+	config->migration_blocked_by = UHMM_BLOCKED_BY_PIN;
 }
 
 UHMM_SCENARIO(hmm_starvation) = {
 	.size = sizeof(struct uhmm_scenario),
 	.name = "hmm-starvation",
 	.summary = "the same with a third task that keeps taking the folio's lock",
-	.configure = three_cpus,
+	.configure = with_third_cpu,
 	.setup = setup,
 	.check = check,
 	.data = &with_third,
