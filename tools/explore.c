@@ -263,6 +263,8 @@ static void print_command(FILE *f, const struct explore_options *o,
 				uhmm_switch_get(&o->machine, i));
 	if (r->seed != DEFAULT_SEED)
 		fprintf(f, " --seed %llu", (unsigned long long)r->seed);
+	if (o->config.max_steps)
+		fprintf(f, " --max-steps %llu", (unsigned long long)o->config.max_steps);
 	fprintf(f, " --schedule %s.schedule", o->config.scenario->name);
 }
 

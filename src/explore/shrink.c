@@ -8,15 +8,15 @@
 #if UHMM_CHECKED
 
 #define MAX_TRIES 5000
-#define MAX_STEPS 4000000 /* of all tries: a second or two */
-#define MAX_APART 8 /* words between two that are joined */
+#define MAX_STEPS 1000000 /* of all tries: a second or two */
+#define MAX_APART 8	  /* words between two that are joined */
 
 struct shrink {
 	struct uhmm__world *w;
 	enum uhmm_verdict verdict;
-	uint64_t seed;
+	uint64_t seed, fair_after;
 	unsigned int tries;
-	uint64_t steps; /* of all tries */
+	uint64_t steps;	    /* of all tries */
 	uint64_t max_steps; /* of a try: one that is much longer is no improvement */
 	/* The best so far. */
 	struct uhmm__steps best;
@@ -33,7 +33,11 @@ static bool goes_on(const struct shrink *sh)
 static bool try(struct shrink *sh, struct uhmm__steps *candidate)
 {
 	struct uhmm__replay r = {
-		.w = sh->w, .steps = candidate, .lenient = true, .max_steps = sh->max_steps
+		.w = sh->w,
+		.steps = candidate,
+		.lenient = true,
+		.max_steps = sh->max_steps,
+		.fair_after = sh->fair_after,
 	};
 	bool better;
 
@@ -127,9 +131,9 @@ static void leave_out(struct shrink *sh)
 }
 
 int uhmm__shrink(struct uhmm__world *w, enum uhmm_verdict verdict, uint64_t seed,
-		 struct uhmm__steps *steps)
+		 uint64_t fair_after, struct uhmm__steps *steps)
 {
-	struct shrink sh = { .w = w, .verdict = verdict, .seed = seed };
+	struct shrink sh = { .w = w, .verdict = verdict, .seed = seed, .fair_after = fair_after };
 	unsigned int before;
 	struct uhmm__steps all;
 

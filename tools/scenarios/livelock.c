@@ -226,8 +226,8 @@ static void check(void *state)
 	for (unsigned int i = 0; i < PAIR_PAGES; i++)
 		uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, pair_read(p->mm, i) == pair_value(i));
 	if (p->child)
-		uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, pair_read(p->child, DEVICE_PAGE) ==
-								     pair_value(DEVICE_PAGE));
+		uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA,
+				     pair_read(p->child, DEVICE_PAGE) == pair_value(DEVICE_PAGE));
 }
 
 static const struct shape mapped_twice = { .forked = true };

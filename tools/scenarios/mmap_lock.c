@@ -84,8 +84,8 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 		return -ENOMEM;
 	err = pair_setup(m, 1, false, &t->p);
 	if (!err)
-		err = uhmm_mmu_interval_notifier_insert(t->p->mm, pair_addr(0), UHMM_PAGE_SIZE, &ops,
-							NULL, &t->notifier);
+		err = uhmm_mmu_interval_notifier_insert(t->p->mm, pair_addr(0), UHMM_PAGE_SIZE,
+							&ops, NULL, &t->notifier);
 	if (!err)
 		err = uhmm_scenario_spawn("driver", 0, t->p->mm, fault_and_migrate, t);
 	if (!err)
@@ -97,7 +97,8 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 UHMM_SCENARIO(mmap_lock_recursion) = {
 	.size = sizeof(struct uhmm_scenario),
 	.name = "mmap-lock-recursion",
-	.summary = "a driver takes mmap_lock for reading twice; with lock-order=ignored, and a writer "
-		   "in between, a deadlock",
+	.summary =
+		"a driver takes mmap_lock for reading twice; with lock-order=ignored, and a writer "
+		"in between, a deadlock",
 	.setup = setup,
 };
