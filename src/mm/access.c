@@ -287,7 +287,7 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			continue;
 		}
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
-		if (unlikely(acc->faults && acc->fault_addr == addr))
+		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
 			uhmm__cond_resched();
 		acc->faults++;
 		acc->fault_addr = addr;
