@@ -121,7 +121,7 @@ struct run {
 	uint32_t nr_turns, size_turns;
 	struct turn turn;
 	unsigned int left; /* switches, after it */
-	bool exploring; /* the turn is behind it */
+	bool exploring;	   /* the turn is behind it */
 	/* States that the items so far came to, and which was there last. */
 	struct known {
 		struct uhmm__hash state;
@@ -281,8 +281,7 @@ static bool note_node(struct run *r, struct uhmm_sched *s, struct uhmm__hash h)
 			continue;
 		if (!ROOM(r->found, r->nr_found, r->size_found))
 			return false;
-		r->found[r->nr_found++] =
-			(struct turn){ r->at.step, (uint16_t)i, (uint16_t)cost };
+		r->found[r->nr_found++] = (struct turn){ r->at.step, (uint16_t)i, (uint16_t)cost };
 		node->nr_turns++;
 	}
 	return true;
