@@ -290,12 +290,14 @@ static void enter_moved(struct uhmm_mirror *mirror, struct uhmm__window *w, uint
 {
 	uhmm_vaddr_t addr = w->args.start + (i << UHMM_PAGE_SHIFT);
 	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(w->dst[i]);
-	uint64_t n = w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
+	uint64_t n = 1;
 
-	n = MIN(n, w->args.npages - i);
-	for (uint64_t k = 0; k < n; k++)
+	w->saved[i] = dpt_entry(pfn, write);
+	if (unlikely(w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND))
+		n = MIN((uint64_t)UHMM_PTRS_PER_TABLE, w->args.npages - i);
+	for (uint64_t k = 1; k < n; k++)
 		w->saved[i + k] = dpt_entry(pfn + k, write);
-	if (!(w->src[i] & UHMM_MIGRATE_PFN_VALID))
+	if (!(w->src[i] & UHMM_MIGRATE_PFN_VALID) && unlikely(!list_empty(&mirror->walks)))
 		uhmm__device_walks_spoil(mirror, addr, addr + (n << UHMM_PAGE_SHIFT));
 	w->moved += n;
 }

@@ -139,7 +139,9 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 
 	if (folio_test(f, PG_LOCKED))
 		bad_frame(v, pfn, "folio is locked");
-	if (folio_test(f, PG_WAITERS))
+	if (folio_test(f, PG_MIGRATING))
+		bad_frame(v, pfn, "folio is marked as migrating");
+	if (folio_test(f, PG_WAITERS) && v->m->config.waiters_bit == UHMM_WAITERS_EXACT)
 		bad_frame(v, pfn, "folio has waiters");
 	if (folio_test(f, PG_FREE))
 		bad_frame(v, pfn, "folio in use is marked free");

@@ -516,6 +516,26 @@ START_TEST(uffd_wp_travels)
 }
 END_TEST
 
+/*
+ * An entry that is not present has its bits elsewhere; what it has in place of a present one's must not
+ * be taken for them.
+ */
+START_TEST(bits_that_are_not_set_do_not_appear)
+{
+	const uint64_t bits = PTE_UFFD_WP | PTE_SOFT_DIRTY;
+
+	map_written(AT, 2);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		expect_eq(pte_at(f.mm, AT + i * PAGE).val & bits, 0);
+		to_device(0, AT + i * PAGE, 1);
+		expect_eq(pte_at(f.mm, AT + i * PAGE).val & (LEAF_UFFD_WP | LEAF_SOFT_DIRTY), 0);
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+		expect_eq(pte_at(f.mm, AT + i * PAGE).val & bits, 0);
+	}
+}
+END_TEST
+
 START_TEST(uffd_wp_marker)
 {
 	map_fixed(f.mm, AT, 3, RW);
@@ -719,6 +739,7 @@ int main(void)
 	tcase_add_test(tc, uffd_unresolved);
 	tcase_add_test(tc, uffd_wp_and_mprotect);
 	tcase_add_test(tc, uffd_wp_travels);
+	tcase_add_test(tc, bits_that_are_not_set_do_not_appear);
 	tcase_add_test(tc, uffd_wp_marker);
 	tcase_add_test(tc, uffd_missing);
 	tcase_add_test(tc, poison_marker);
