@@ -10,7 +10,7 @@
 
 enum {
 	OPS_A_RUN = 300,
-	MIN_RUNS = 12,
+	MIN_RUNS = 9,
 	LITTLE = 1536 /* pages of RAM, of which machines leave 512 out */
 };
 
