@@ -128,6 +128,49 @@ enum uhmm_waiters_bit {
 	UHMM_WAITERS_HINT,
 };
 
+/*
+ * What a CPU fault does on a device-private page whose folio somebody else has locked. 0 is what Linux
+ * does since 7.0. Decides what mm/memory.c:do_swap_page() does after trylock_page() has failed, and
+ * what mm/migrate_device.c:migrate_vma_collect_pmd() leaves for it to find. See docs/livelock.md.
+ */
+enum uhmm_device_private_wait {
+	/* sleeps until the folio is unlocked, without a reference to it */
+	UHMM_DEVICE_WAIT_ENTRY,
+	/* looks again; entries stay until the migration unmaps the page everywhere. Livelocks */
+	UHMM_DEVICE_WAIT_TRYLOCK_SPIN,
+	/* takes a reference and sleeps for the lock: then the migration fails that it waits for */
+	UHMM_DEVICE_WAIT_LOCK_WITH_REF,
+	/* sleeps while a bit says that the folio is being migrated; else looks again */
+	UHMM_DEVICE_WAIT_MIGRATION_FLAG,
+	/*
+	 * looks again; but the entry that a migration collects becomes a migration entry at once, and
+	 * those are slept for: Linux before 7.0. Other mappings keep theirs: livelocks
+	 */
+	UHMM_DEVICE_WAIT_INSTALL_ENTRY,
+};
+
+/*
+ * What keeps a device folio from migrating. Decides in mm/migrate_device.c:migrate_vma_check_page()
+ * and mm/migrate.c:folio_migrate_mapping().
+ */
+enum uhmm_migration_blocked_by {
+	UHMM_BLOCKED_BY_REFERENCE, /* any reference that is not accounted for */
+	UHMM_BLOCKED_BY_PIN,	   /* only pins; a folio of RAM stays as it is */
+};
+
+/* When mm/migrate_device.c:migrate_device_unmap() calls lru_add_drain_all(), if it has to. */
+enum uhmm_lru_drain {
+	/* before it unmaps the first page that is not on the LRU, and those after it */
+	UHMM_LRU_DRAIN_BEFORE_UNMAP,
+	UHMM_LRU_DRAIN_AFTER_UNMAP, /* when all mappings of all pages are migration entries */
+};
+
+/* Whether mm/hmm.c:hmm_range_fault() calls cond_resched() after each fault that it took. */
+enum uhmm_range_fault_resched {
+	UHMM_RANGE_FAULT_RESCHED_NO,
+	UHMM_RANGE_FAULT_RESCHED_YES,
+};
+
 /* When a task in the simulated kernel may lose its CPU, besides sleeping and cond_resched(). */
 enum uhmm_preemption {
 	UHMM_PREEMPT_NONE, /* never: kernels before 7.0 that were built so */
@@ -196,6 +239,10 @@ struct uhmm_machine_config {
 	enum uhmm_split_flush split_flush;
 	enum uhmm_waiters_bit waiters_bit;
 	enum uhmm_lock_order lock_order;
+	enum uhmm_device_private_wait device_private_wait;
+	enum uhmm_migration_blocked_by migration_blocked_by;
+	enum uhmm_lru_drain lru_drain;
+	enum uhmm_range_fault_resched range_fault_resched;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };

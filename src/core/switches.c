@@ -49,6 +49,16 @@ static const struct entry switches[] = {
 	SWITCH("lock-order", lock_order,
 	       "what the lock checker makes of what would be a deadlock with another timing",
 	       "reported", "ignored"),
+	SWITCH("device-private-wait", device_private_wait,
+	       "what a CPU fault does on a device-private page whose folio is locked", "entry-wait",
+	       "trylock-spin", "lock-with-ref", "wait-on-migration-flag",
+	       "install-migration-entry"),
+	SWITCH("migration-blocked-by", migration_blocked_by,
+	       "what keeps a device folio from migrating", "reference", "pin"),
+	SWITCH("lru-drain", lru_drain, "when a migration drains the LRU batches of all CPUs",
+	       "before-unmap", "after-unmap"),
+	SWITCH("range-fault-resched", range_fault_resched,
+	       "cond_resched() in the loop of a range fault", "no", "yes"),
 	SWITCH("swap-device", swap, "what the swap device is", "ram-disk", "disk"),
 };
 

@@ -55,6 +55,16 @@ static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_
 	mig->cpages += n;
 }
 
+/*
+ * With trylock-spin the entry of a device page stays until the page is unmapped everywhere, as where it
+ * was collected by pfn.
+ */
+static bool leaves_entry(const struct uhmm_machine *m, pte_t pte)
+{
+	return !pte_present(pte) &&
+	       unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_TRYLOCK_SPIN);
+}
+
 /* The page that an entry offers, NULL if it is not selected. *mpfn: what src[] will say. */
 static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
 {
@@ -118,7 +128,9 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return 0;
 	}
-	if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
+	if (leaves_entry(m, pte)) {
+		folio_get(f);
+	} else if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);

@@ -181,6 +181,23 @@ static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
 	return likely(fr->partial) ? fr->partial : block_whole(fr, fresh);
 }
 
+/* The frames from @first on that have a bit in @word, the last of them first. */
+static void pcp_add_word(struct pcp *pcp, uint32_t first, uint64_t word)
+{
+	if (likely(word == UINT64_MAX)) {
+		for (uint32_t k = 0; k < 64; k++)
+			pcp->pfn[pcp->nr + k] = first + 63 - k;
+		pcp->nr += 64;
+		return;
+	}
+	while (word) {
+		uint32_t bit = 63 - (uint32_t)__builtin_clzl(word);
+
+		word &= ~BIT(bit);
+		pcp->pfn[pcp->nr++] = first + bit;
+	}
+}
+
 /* Fill an empty list with the free frames of one bitmap word. */
 static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 {
@@ -206,12 +223,7 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 	/* Not under the lock: the host takes its time. */
 	if (unlikely(fresh))
 		populate_ahead(m, i);
-	while (word) {
-		unsigned int bit = 63 - __builtin_clzl(word);
-
-		word &= ~BIT(bit);
-		pcp->pfn[pcp->nr++] = i * BLOCK_FRAMES + w * 64 + bit;
-	}
+	pcp_add_word(pcp, i * BLOCK_FRAMES + w * 64, word);
 	return true;
 }
 

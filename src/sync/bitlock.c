@@ -99,6 +99,16 @@ void uhmm_cold uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *w
 	uhmm__waiter_wake_list(&wake);
 }
 
+void uhmm_cold uhmm__bit_clear_and_wake(struct uhmm_machine *m, _Atomic uint32_t *word,
+					unsigned int bit, unsigned int waiters_bit)
+{
+	uint32_t old = atomic_fetch_and_explicit(word, ~(1U << bit), memory_order_release);
+
+	if (old & (1U << waiters_bit))
+		uhmm__bit_unlock_slow(m, word, bit, waiters_bit);
+	uhmm__sched_point(UHMM__PT_WAKE, word);
+}
+
 /* True if the caller must sleep on @w, which is queued then. */
 static bool queue_look(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
 		       unsigned int waiters_bit, struct uhmm__waiter *w)

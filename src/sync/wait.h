@@ -78,6 +78,13 @@ void uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsig
 #define uhmm__bit_lock_written(word) uhmm__bit_lock_written_at(word, UHMM__HERE)
 
 /*
+ * Clear a bit that is no lock, and wake who waits for it by uhmm__bit_wait_unlocked(). The caller keeps
+ * the word valid.
+ */
+void uhmm__bit_clear_and_wake(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+			      unsigned int waiters_bit);
+
+/*
  * Sleep until the lock has been released once. @drop, a spin lock or NULL, is held by the caller
  * and keeps the word valid; it is released once the task is queued. Takes no reference and does
  * not touch @word after that, so the object may be freed while the task sleeps: the lock's

@@ -58,6 +58,20 @@ START_TEST(fields)
 	expect_eq(config.thp, UHMM_THP_ALWAYS);
 	expect_eq(uhmm_switch_set(&config, "lock-order", "ignored"), 0);
 	expect_eq(config.lock_order, UHMM_LOCK_ORDER_IGNORED);
+	expect_eq(uhmm_switch_set(&config, "device-private-wait", "trylock-spin"), 0);
+	expect_eq(config.device_private_wait, UHMM_DEVICE_WAIT_TRYLOCK_SPIN);
+	expect_eq(uhmm_switch_set(&config, "device-private-wait", "lock-with-ref"), 0);
+	expect_eq(config.device_private_wait, UHMM_DEVICE_WAIT_LOCK_WITH_REF);
+	expect_eq(uhmm_switch_set(&config, "device-private-wait", "wait-on-migration-flag"), 0);
+	expect_eq(config.device_private_wait, UHMM_DEVICE_WAIT_MIGRATION_FLAG);
+	expect_eq(uhmm_switch_set(&config, "device-private-wait", "install-migration-entry"), 0);
+	expect_eq(config.device_private_wait, UHMM_DEVICE_WAIT_INSTALL_ENTRY);
+	expect_eq(uhmm_switch_set(&config, "migration-blocked-by", "pin"), 0);
+	expect_eq(config.migration_blocked_by, UHMM_BLOCKED_BY_PIN);
+	expect_eq(uhmm_switch_set(&config, "lru-drain", "after-unmap"), 0);
+	expect_eq(config.lru_drain, UHMM_LRU_DRAIN_AFTER_UNMAP);
+	expect_eq(uhmm_switch_set(&config, "range-fault-resched", "yes"), 0);
+	expect_eq(config.range_fault_resched, UHMM_RANGE_FAULT_RESCHED_YES);
 	expect_eq(uhmm_switch_set(&config, "swap-device", "disk"), 0);
 	expect_eq(config.swap, UHMM_SWAP_DISK);
 }
