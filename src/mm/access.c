@@ -289,6 +289,9 @@ uhmm_always_inline int access_range(const struct access *a, uhmm_vaddr_t addr, u
 			acc->done = at;
 			continue;
 		}
+		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
+		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
+			uhmm__cond_resched();
 		acc->faults++;
 		acc->fault_addr = addr;
 		if (flags & FAULT_FLAG_INSTRUCTION)

@@ -238,9 +238,9 @@ int uhmm__do_wp_page(struct uhmm__fault *vmf)
 		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
 	}
 	if (unlikely(vma->flags & UHMM_VM_SHARED)) {
-		if (page)
+		if (page && vma->file)
 			return uhmm__wp_page_shared(vmf, page);
-		wp_reuse(vmf); /* a driver's frame; as wp_pfn_shared() without pfn_mkwrite() */
+		wp_reuse(vmf); /* a driver's frame or page, which wants to hear nothing of it */
 		return 0;
 	}
 	if (page && folio_test_anon(page_folio(page)) &&

@@ -322,6 +322,8 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 			return NULL;
 	}
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
+	/* Only if somebody came to wait when it was free. Models: PAGE_FLAGS_CHECK_AT_PREP. */
+	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
 	if (zero)
@@ -454,9 +456,10 @@ static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 /* What must hold of a folio whose last reference is gone. */
 static void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
-	const uint32_t bad =
-		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) | BIT(PG_FREE));
+	uint32_t bad = (uint32_t)(BIT(PG_LOCKED) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
+	if (m->config.waiters_bit == UHMM_WAITERS_EXACT)
+		bad |= (uint32_t)BIT(PG_WAITERS);
 	if (likely(!(flags & (bad | FOLIO_ORDER_MASK)) && !load_relaxed(&f->mapcount)))
 		return;
 	if (!(flags & bad) && !folio_mapcount(f) && !load_relaxed(&f->mapcount))

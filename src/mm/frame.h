@@ -40,6 +40,7 @@ enum {
 	PG_HWPOISON,	    /* broken; has a reference that never goes */
 	PG_ACTIVE,	    /* second chance: reclaim goes by it once */
 	PG_REFERENCED,	    /* reclaim saw it used once */
+	PG_MIGRATING, /* [folio] with wait-on-migration-flag: collected, not all mappings replaced yet */
 };
 
 /* The order of a folio, in the flags of each of its pages. [const] but for splits */
