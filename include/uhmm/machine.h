@@ -89,6 +89,46 @@ enum uhmm_device_huge_pfn {
 };
 
 /*
+ * A CPU fault on a huge device-private page whose folio somebody else has locked. 0 is what Linux 7.3
+ * does; see docs/findings.md.
+ */
+enum uhmm_huge_device_wait {
+	UHMM_HUGE_DEVICE_RETURNS, /* says that it is done: whoever faulted tries again, without a pause */
+	UHMM_HUGE_DEVICE_WAITS, /* sleeps until the folio is unlocked, as below a table */
+};
+
+/*
+ * Collecting splits a large folio that PTEs map, for which it needs the folio's lock. 0 is what Linux 7.3
+ * does; see docs/findings.md.
+ */
+enum uhmm_split_lock {
+	UHMM_SPLIT_LOCK_WAITS, /* sleeps for it, with the folios locked that were collected before */
+	UHMM_SPLIT_LOCK_TRIES, /* leaves the rest of the table's part out if somebody else has it */
+};
+
+/*
+ * Collecting meets a large folio after it has replaced entries of the same table. 0 is what Linux 7.3
+ * does; see docs/findings.md.
+ */
+enum uhmm_split_flush {
+	UHMM_SPLIT_FLUSH_LATE, /* it gives the table's lock up for the split, and flushes at the end */
+	UHMM_SPLIT_FLUSH_BEFORE_UNLOCK,
+};
+
+/*
+ * The bit of a folio that says that somebody waits for its lock. Here 0 is the model's own, which can be
+ * checked more strictly. See docs/findings.md.
+ */
+enum uhmm_waiters_bit {
+	UHMM_WAITERS_EXACT, /* set while somebody is queued, and at no other time */
+	/*
+	 * as Linux 7.3: set by who is about to wait, and stays if the lock turns out to be free, or if
+	 * others wait on the same queue when it is given up; a folio may be freed with it
+	 */
+	UHMM_WAITERS_HINT,
+};
+
+/*
  * What a CPU fault does on a device-private page whose folio somebody else has locked. 0 is what Linux
  * does since 7.0. Decides what mm/memory.c:do_swap_page() does after trylock_page() has failed, and
  * what mm/migrate_device.c:migrate_vma_collect_pmd() leaves for it to find. Huge pages are not
@@ -195,6 +235,10 @@ struct uhmm_machine_config {
 	enum uhmm_fault_folio fault_folio;
 	enum uhmm_large_hole large_hole;
 	enum uhmm_device_huge_pfn device_huge_pfn;
+	enum uhmm_huge_device_wait huge_device_wait;
+	enum uhmm_split_lock split_lock;
+	enum uhmm_split_flush split_flush;
+	enum uhmm_waiters_bit waiters_bit;
 	enum uhmm_lock_order lock_order;
 	enum uhmm_device_private_wait device_private_wait;
 	enum uhmm_migration_blocked_by migration_blocked_by;

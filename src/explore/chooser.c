@@ -50,7 +50,7 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 void uhmm__spin_reset(struct uhmm__spin *sp)
 {
 	sp->stretch++;
-	sp->nr = sp->rounds = 0;
+	sp->steps = sp->nr = sp->rounds = 0;
 }
 
 void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
@@ -65,6 +65,8 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
+	if (++sp->steps <= UHMM__SPIN_GRACE)
+		return;
 	h = uhmm__local_hash(last).lo;
 	for (size_t i = h;; i++) {
 		seen = &sp->seen[i % UHMM__SPIN_STATES];

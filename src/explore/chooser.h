@@ -21,14 +21,17 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 
 /*
  * A task spins if it comes back so many times to what it knew before - its stack and registers - with
- * no other CPU having done a step, or goes through so many states.
+ * no other CPU having done a step, or goes through so many states. The first steps of such a stretch
+ * are not looked at: most have no more.
  */
+#define UHMM__SPIN_GRACE 32
 #define UHMM__SPIN_ROUNDS 2
 #define UHMM__SPIN_STATES 4096
 
 struct uhmm__spin {
 	unsigned int cpu; /* whose steps these are */
-	unsigned int nr;  /* different states */
+	unsigned int steps;
+	unsigned int nr; /* different states */
 	unsigned int rounds;
 	uint32_t stretch; /* number of this uninterrupted stretch */
 	struct uhmm__seen {

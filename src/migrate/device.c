@@ -184,7 +184,9 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 			return false;
 		uhmm__split_huge_pmd(vma, pmdp, addr, false);
 	}
-	if (!pmdp || uhmm__pte_alloc(pgt, pmdp) || uhmm__anon_vma_prepare(vma))
+	if (!pmdp || uhmm__pte_alloc(pgt, pmdp))
+		return false;
+	if (unlikely(!load_acquire(&vma->anon_vma)) && uhmm__anon_vma_prepare(vma))
 		return false;
 	if (!folio_test(f, PG_UPTODATE))
 		folio_set(f, PG_UPTODATE);

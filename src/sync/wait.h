@@ -9,7 +9,8 @@
  * with the bit clear, it is clear as well, and the object may be freed.
  *
  * Who unlocks must keep the word valid until uhmm__bit_unlock() returns (with a reference of its
- * own, or because the memory never goes away, as that of frame descriptors).
+ * own, or because the memory never goes away, as that of frame descriptors). With waiters-bit=hint the
+ * second bit is as loose as in Linux, and nothing may be concluded from it.
  */
 #ifndef UHMM_SYNC_WAIT_H
 #define UHMM_SYNC_WAIT_H

@@ -109,6 +109,10 @@ last_line "no violation in 200 schedules"
 # None where there is none
 run 0 migrate-vs-fault --switches-bound 1
 grep -q '^no violation in [0-9]* schedules, complete up to 1$' out || fail "not complete up to 1"
+for scenario in walk-vs-zap move-vs-fault exclusive-vs-zap notifier-vs-zap unplug-vs-use; do
+	run 0 $scenario --switches-bound 1
+	grep -q ', complete up to 1$' out || fail "$scenario is not complete up to 1"
+done
 run 0 migrate-vs-fault --strategy pct --runs 100 --json -
 said '"undecided": 0'
 

@@ -46,6 +46,14 @@ START_TEST(fields)
 	expect_eq(config.large_hole, UHMM_LARGE_HOLE_EACH);
 	expect_eq(uhmm_switch_set(&config, "device-huge-pfn", "from-first"), 0);
 	expect_eq(config.device_huge_pfn, UHMM_DEVICE_HUGE_PFN_FROM_FIRST);
+	expect_eq(uhmm_switch_set(&config, "huge-device-wait", "entry-wait"), 0);
+	expect_eq(config.huge_device_wait, UHMM_HUGE_DEVICE_WAITS);
+	expect_eq(uhmm_switch_set(&config, "split-lock", "tries"), 0);
+	expect_eq(config.split_lock, UHMM_SPLIT_LOCK_TRIES);
+	expect_eq(uhmm_switch_set(&config, "split-flush", "before-unlock"), 0);
+	expect_eq(config.split_flush, UHMM_SPLIT_FLUSH_BEFORE_UNLOCK);
+	expect_eq(uhmm_switch_set(&config, "waiters-bit", "hint"), 0);
+	expect_eq(config.waiters_bit, UHMM_WAITERS_HINT);
 	expect_eq(uhmm_switch_set(&config, "thp", "always"), 0);
 	expect_eq(config.thp, UHMM_THP_ALWAYS);
 	expect_eq(uhmm_switch_set(&config, "lock-order", "ignored"), 0);

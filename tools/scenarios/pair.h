@@ -15,8 +15,9 @@ struct pair {
 	struct uhmm_machine *m;
 	struct uhmm_mm *mm, *child; /* child: NULL unless forked */
 	struct uhmm_device *dev[PAIR_DEVICES];
-	struct uhmm_mirror *mirror[PAIR_DEVICES]; /* of mm */
-	struct uhmm_mirror *child_mirror;	  /* of the second device */
+	struct uhmm_mirror *mirror[PAIR_DEVICES];    /* of mm */
+	struct uhmm_mirror *child_mirror;	     /* of the second device */
+	struct uhmm_mmu_interval_notifier *notifier; /* the scenario's own, if it has one */
 	unsigned int npages;
 };
 
