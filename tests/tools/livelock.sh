@@ -72,7 +72,7 @@ finds livelock hmm-livelock-one-mapping $wait=trylock-spin
 # A bit of its own: good for a migration, and for nobody else who holds the lock
 clean "$bound" hmm-livelock $wait=wait-on-migration-flag
 finds livelock hmm-livelock-other-holder $wait=wait-on-migration-flag
-clean 1 hmm-livelock-other-holder
+clean "$bound" hmm-livelock-other-holder
 
 # Somebody who takes the lock again and again
 finds starvation hmm-starvation --strategy pct --max-steps 400
@@ -81,12 +81,12 @@ none 300 hmm-starvation $wait=wait-on-migration-flag --strategy pct --max-steps 
 none 300 hmm-starvation $wait=lock-with-ref --strategy pct --max-steps 400
 finds wrong-result hmm-starvation --switch migration-blocked-by=reference --strategy random
 
-# What else helps against the spinning: found with no switch at all, so looked for up to there
+# What else helps against the spinning, which is found with no switch at all
 finds livelock hmm-livelock $wait=trylock-spin --switches-bound 0
-clean 0 hmm-livelock $wait=trylock-spin --switch preemption=lazy
-clean 0 hmm-livelock $wait=trylock-spin --switch preemption=full
-clean 0 hmm-livelock $wait=trylock-spin --switch range-fault-resched=yes
-clean 0 hmm-livelock $wait=trylock-spin --switch lru-drain=after-unmap
+clean "$bound" hmm-livelock $wait=trylock-spin --switch preemption=lazy
+clean "$bound" hmm-livelock $wait=trylock-spin --switch preemption=full
+clean "$bound" hmm-livelock $wait=trylock-spin --switch range-fault-resched=yes
+clean "$bound" hmm-livelock $wait=trylock-spin --switch lru-drain=after-unmap
 finds livelock hmm-livelock-other-holder $wait=trylock-spin --switch lru-drain=after-unmap
 
 # mmap_lock, twice for reading
