@@ -38,7 +38,13 @@ enum {
 	NR_MEDIUM = 33,
 	NR_CLASSES = NR_SMALL + NR_MEDIUM + 17
 };
-enum { MAX_IGNORED = 600, MAX_SPARSE_PAGES = SPARSE_SIZE / PAGE };
+#define HEAP_PAGES (HEAP_SIZE / PAGE)
+#define SPARSE_PAGES (SPARSE_SIZE / PAGE)
+/* Pages that may be written to between save() and the end, and pieces of them. */
+#define MAX_HOT (1UL << 16)
+#define PIECE 1024UL
+/* What is ignored cuts some in two, and is less than all other pieces. */
+#define MAX_PIECES (MAX_HOT * (PAGE / PIECE) * 2)
 
 #define POISON_BYTE 0x6b
 #define POISON_WORD 0x6b6b6b6b6b6b6b6bUL
@@ -47,7 +53,7 @@ struct freed {
 	struct freed *next;
 };
 
-struct range {
+struct uhmm__range {
 	const char *p;
 	size_t size;
 };
@@ -65,24 +71,81 @@ struct state {
 	struct lane lanes[UHMM__REGION_LANES];
 };
 
+/* A page that was written to since save(). */
+struct hot {
+	char *p;
+	const char *saved; /* what it held then; NULL: zeroes */
+};
+
+/* Of a hot page, as far as it is part of the hash. */
+struct piece {
+	const char *p;
+	size_t size;
+	char *last;		      /* what it was when it was hashed last, */
+	struct uhmm__hash now, first; /* its hash then, and as saved */
+};
+
+/*
+ * save() makes all memory but stacks read-only, and a page writable when it is first written to: from
+ * then on it is hot. All others are as they were saved, whatever runs since have done, so that nobody
+ * need look at them. What is touched by the signal handler is address space of its own: malloc() may
+ * be what was interrupted.
+ */
 struct uhmm__region {
 	struct state *state; /* = the base of the mapping */
 	char *sparse, *stacks;
-	/* Pages of the reservations that were touched, in that order. */
+	/* Pages of the reservations that were touched, in that order, and where each is in there, + 1. */
 	char **touched;
-	size_t nr_touched, size_touched;
+	uint32_t *touched_at;
+	size_t nr_touched;
 	/* What is left out of the hash, by address. */
-	struct range *ignored, *ignored_copy;
+	struct uhmm__range *ignored, *ignored_copy;
 	unsigned int nr_ignored, size_ignored;
 	/* The saved state: of the lanes, one after the other, and of the first of the touched pages. */
+	bool is_saved;
 	char *heap_copy, *sparse_copy;
 	size_t saved[UHMM__REGION_LANES], sparse_saved;
 	unsigned int ignored_saved;
+	struct hot *hot;
+	uint8_t *is_hot; /* of the heap's pages, then of the touched ones */
+	size_t nr_hot;
+	/* The hash of what is hot, brought up to date by looking for what has changed. */
+	struct piece *pieces;
+	size_t nr_pieces;
+	char *last;	   /* a page for each hot one */
+	size_t pieces_hot; /* hot pages that they are of */
+	bool pieces_stale; /* begin anew */
+	struct uhmm__hash sum;
 	const void *written; /* found by an allocation */
 };
 
 _Thread_local unsigned int uhmm__region_lane;
 _Thread_local struct uhmm__region *uhmm__region_here;
+
+static void *map(void *at, size_t size)
+{
+	void *p = mmap(at, size, PROT_READ | PROT_WRITE,
+		       MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
+
+	return p == MAP_FAILED ? NULL : p;
+}
+
+static void unmap(void *p, size_t size)
+{
+	if (p)
+		munmap(p, size);
+}
+
+static bool map_tables(struct uhmm__region *r)
+{
+	r->touched = map(NULL, SPARSE_PAGES * sizeof(*r->touched));
+	r->touched_at = map(NULL, SPARSE_PAGES * sizeof(*r->touched_at));
+	r->hot = map(NULL, MAX_HOT * sizeof(*r->hot));
+	r->is_hot = map(NULL, HEAP_PAGES + SPARSE_PAGES);
+	r->pieces = map(NULL, MAX_PIECES * sizeof(*r->pieces));
+	r->last = map(NULL, MAX_HOT * PAGE);
+	return r->touched && r->touched_at && r->hot && r->is_hot && r->pieces && r->last;
+}
 
 int uhmm__region_create(struct uhmm__region **out)
 {
@@ -91,15 +154,14 @@ int uhmm__region_create(struct uhmm__region **out)
 
 	if (!r)
 		return -ENOMEM;
-	base = mmap(WANTED_BASE, REGION_SIZE, PROT_READ | PROT_WRITE,
-		    MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
-	if (base == MAP_FAILED) {
-		free(r);
+	base = map(WANTED_BASE, REGION_SIZE);
+	r->state = (struct state *)base;
+	if (!base || !map_tables(r)) {
+		uhmm__region_destroy(r);
 		return -ENOMEM;
 	}
 	/* Pages are counted one by one here. */
 	(void)madvise(base, REGION_SIZE, MADV_NOHUGEPAGE);
-	r->state = (struct state *)base;
 	r->sparse = base + HEAP_SIZE;
 	r->stacks = r->sparse + SPARSE_SIZE;
 	if (mprotect(r->sparse, SPARSE_SIZE, PROT_NONE)) {
@@ -119,9 +181,13 @@ void uhmm__region_destroy(struct uhmm__region *r)
 {
 	if (!r)
 		return;
-	munmap(r->state, REGION_SIZE);
-	if (r->touched)
-		munmap(r->touched, r->size_touched * sizeof(*r->touched));
+	unmap(r->state, REGION_SIZE);
+	unmap(r->touched, SPARSE_PAGES * sizeof(*r->touched));
+	unmap(r->touched_at, SPARSE_PAGES * sizeof(*r->touched_at));
+	unmap(r->hot, MAX_HOT * sizeof(*r->hot));
+	unmap(r->is_hot, HEAP_PAGES + SPARSE_PAGES);
+	unmap(r->last, MAX_HOT * PAGE);
+	unmap(r->pieces, MAX_PIECES * sizeof(*r->pieces));
 	free(r->ignored);
 	free(r->ignored_copy);
 	free(r->heap_copy);
@@ -151,12 +217,13 @@ static size_t class_size(unsigned int c)
 
 static bool is_poisoned(const struct freed *f, size_t size)
 {
-	const uint64_t *w = (const uint64_t *)f;
+	const uint64_t *w = (const uint64_t *)f, *end = w + size / sizeof(*w);
+	uint64_t wrong = 0;
 
-	for (size_t i = 1; i < size / sizeof(*w); i++)
-		if (w[i] != POISON_WORD)
-			return false;
-	return true;
+	/* Sizes are multiples of two words; the first is the link. */
+	for (wrong = w[1] ^ POISON_WORD, w += 2; w < end; w += 2)
+		wrong |= (w[0] ^ POISON_WORD) | (w[1] ^ POISON_WORD);
+	return !wrong;
 }
 
 static char *lane_start(const struct uhmm__region *r, unsigned int i)
@@ -253,38 +320,56 @@ void *uhmm__region_stack(struct uhmm__region *r, size_t size, size_t guard)
 	return p;
 }
 
+/* The first write to page @p since save(); @index: in is_hot. */
+static bool heat(struct uhmm__region *r, char *p, size_t index, const char *saved)
+{
+	if (r->is_hot[index] || r->nr_hot == MAX_HOT || mprotect(p, PAGE, PROT_READ | PROT_WRITE))
+		return false;
+	r->is_hot[index] = 1;
+	r->hot[r->nr_hot++] = (struct hot){ p, saved };
+	return true;
+}
+
+static bool touch_heap(struct uhmm__region *r, char *p)
+{
+	size_t at = (size_t)(p - (char *)r->state), lane = at / LANE_SIZE;
+	const char *copy = r->heap_copy;
+
+	for (size_t i = 0; i < lane; i++)
+		copy += r->saved[i];
+	copy += at % LANE_SIZE;
+	return heat(r, p, at / PAGE, at % LANE_SIZE < r->saved[lane] ? copy : NULL);
+}
+
+static bool touch_sparse(struct uhmm__region *r, char *p)
+{
+	uint32_t *at = &r->touched_at[(p - r->sparse) / (ptrdiff_t)PAGE];
+	size_t i = *at ? *at - 1 : r->nr_touched;
+
+	if (!*at) {
+		r->touched[r->nr_touched++] = p;
+		*at = (uint32_t)r->nr_touched;
+		if (!r->is_saved)
+			return !mprotect(p, PAGE, PROT_READ | PROT_WRITE);
+	}
+	return r->is_saved &&
+	       heat(r, p, HEAP_PAGES + i, i < r->sparse_saved ? r->sparse_copy + i * PAGE : NULL);
+}
+
 bool uhmm__region_touch(struct uhmm__region *r, const void *addr)
 {
 	char *p = (char *)ALIGN_DOWN((uintptr_t)addr, PAGE);
 
-	if (p < r->sparse || p >= r->state->top)
-		return false;
-	if (r->nr_touched == r->size_touched) {
-		/* malloc() may be what was interrupted, so memory comes from elsewhere. */
-		size_t size = r->size_touched ? 2 * r->size_touched : PAGE / sizeof(char *);
-		char **v = mmap(NULL, size * sizeof(*v), PROT_READ | PROT_WRITE,
-				MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-
-		if (v == MAP_FAILED)
-			return false;
-		if (r->touched)
-			memcpy(v, r->touched, r->nr_touched * sizeof(*v));
-		if (r->touched)
-			munmap(r->touched, r->size_touched * sizeof(*v));
-		r->touched = v;
-		r->size_touched = size;
-	}
-	if (mprotect(p, PAGE, PROT_READ | PROT_WRITE))
-		return false;
-	r->touched[r->nr_touched++] = p;
-	return true;
+	if (p >= (char *)r->state && p < r->sparse)
+		return r->is_saved && touch_heap(r, p);
+	return p >= r->sparse && p < r->state->top && touch_sparse(r, p);
 }
 
-/* ---- save, restore, compare ---- */
+/* ---- save and restore ---- */
 
 static int by_address(const void *a, const void *b)
 {
-	const struct range *x = a, *y = b;
+	const struct uhmm__range *x = a, *y = b;
 
 	return (x->p > y->p) - (x->p < y->p);
 }
@@ -293,29 +378,61 @@ int uhmm__region_ignore(struct uhmm__region *r, const void *p, size_t size)
 {
 	if (r->nr_ignored == r->size_ignored) {
 		unsigned int n = r->size_ignored ? 2 * r->size_ignored : 64;
-		struct range *v = realloc(r->ignored, n * sizeof(*v));
+		struct uhmm__range *v = realloc(r->ignored, n * sizeof(*v));
 
 		if (!v)
 			return -ENOMEM;
 		r->ignored = v;
 		r->size_ignored = n;
 	}
-	r->ignored[r->nr_ignored++] = (struct range){ p, size };
+	r->ignored[r->nr_ignored++] = (struct uhmm__range){ p, size };
 	qsort(r->ignored, r->nr_ignored, sizeof(*r->ignored), by_address);
+	r->pieces_stale = true;
 	return 0;
 }
 
-/* Copies the used part of every lane. @back: into the region. */
-static void copy_lanes(struct uhmm__region *r, bool back)
+static void put_back_ignored(struct uhmm__region *r, const struct uhmm__range *v, unsigned int n)
+{
+	if (r->nr_ignored != n)
+		r->pieces_stale = true;
+	r->nr_ignored = n;
+	if (n)
+		memcpy(r->ignored, v, n * sizeof(*v));
+}
+
+static struct uhmm__range *copy_ignored(const struct uhmm__region *r)
+{
+	struct uhmm__range *v = malloc(MAX(r->nr_ignored, 1) * sizeof(*v));
+
+	if (v && r->nr_ignored)
+		memcpy(v, r->ignored, r->nr_ignored * sizeof(*v));
+	return v;
+}
+
+static void copy_all(struct uhmm__region *r)
 {
 	char *copy = r->heap_copy;
 
 	for (unsigned int i = 0; i < UHMM__REGION_LANES; i++) {
-		char *lane = lane_start(r, i);
-
-		memcpy(back ? lane : copy, back ? copy : lane, r->saved[i]);
+		memcpy(copy, lane_start(r, i), r->saved[i]);
 		copy += r->saved[i];
 	}
+	for (size_t i = 0; i < r->nr_touched; i++)
+		memcpy(r->sparse_copy + i * PAGE, r->touched[i], PAGE);
+}
+
+/* Nothing is hot. */
+static int protect_all(struct uhmm__region *r)
+{
+	memset(r->is_hot, 0, HEAP_PAGES + r->nr_touched);
+	r->nr_hot = 0;
+	r->pieces_stale = true;
+	if (mprotect(r->state, HEAP_SIZE, PROT_READ))
+		return -ENOMEM;
+	for (size_t i = 0; i < r->nr_touched; i++)
+		if (mprotect(r->touched[i], PAGE, PROT_READ))
+			return -ENOMEM;
+	return 0;
 }
 
 int uhmm__region_save(struct uhmm__region *r)
@@ -323,7 +440,7 @@ int uhmm__region_save(struct uhmm__region *r)
 	size_t heap = 0;
 
 	for (unsigned int i = 0; i < UHMM__REGION_LANES; i++) {
-		r->saved[i] = (size_t)(r->state->lanes[i].brk - lane_start(r, i));
+		r->saved[i] = ALIGN_UP((size_t)(r->state->lanes[i].brk - lane_start(r, i)), PAGE);
 		heap += r->saved[i];
 	}
 	free(r->heap_copy);
@@ -331,61 +448,73 @@ int uhmm__region_save(struct uhmm__region *r)
 	free(r->ignored_copy);
 	r->heap_copy = malloc(heap);
 	r->sparse_copy = malloc(MAX(r->nr_touched, 1) * PAGE);
-	r->ignored_copy = malloc(MAX(r->nr_ignored, 1) * sizeof(*r->ignored));
+	r->ignored_copy = copy_ignored(r);
 	if (!r->heap_copy || !r->sparse_copy || !r->ignored_copy)
 		return -ENOMEM;
-	copy_lanes(r, false);
 	r->sparse_saved = r->nr_touched;
-	for (size_t i = 0; i < r->nr_touched; i++)
-		memcpy(r->sparse_copy + i * PAGE, r->touched[i], PAGE);
 	r->ignored_saved = r->nr_ignored;
-	if (r->nr_ignored)
-		memcpy(r->ignored_copy, r->ignored, r->nr_ignored * sizeof(*r->ignored));
-	return 0;
+	copy_all(r);
+	r->is_saved = true;
+	return protect_all(r);
+}
+
+static void put_back(const struct hot *h)
+{
+	if (h->saved)
+		memcpy(h->p, h->saved, PAGE);
+	else
+		memset(h->p, 0, PAGE);
 }
 
 void uhmm__region_restore(struct uhmm__region *r)
 {
-	copy_lanes(r, true);
-	for (size_t i = 0; i < r->sparse_saved; i++)
-		memcpy(r->touched[i], r->sparse_copy + i * PAGE, PAGE);
-	for (size_t i = r->sparse_saved; i < r->nr_touched; i++)
-		memset(r->touched[i], 0, PAGE);
-	r->nr_ignored = r->ignored_saved;
-	if (r->nr_ignored)
-		memcpy(r->ignored, r->ignored_copy, r->nr_ignored * sizeof(*r->ignored));
+	for (size_t i = 0; i < r->nr_hot; i++)
+		put_back(&r->hot[i]);
+	put_back_ignored(r, r->ignored_copy, r->ignored_saved);
 	r->written = NULL;
 }
 
-static bool is_zero(const char *page)
+int uhmm__region_copy(const struct uhmm__region *r, struct uhmm__region_copy *c)
 {
-	const uint64_t *w = (const uint64_t *)page;
-	uint64_t any = 0;
+	if (c->size < r->nr_hot) {
+		char *p = realloc(c->pages, 2 * r->nr_hot * PAGE);
 
-	for (size_t i = 0; i < PAGE / sizeof(*w); i += 8) {
-		for (size_t k = 0; k < 8; k++)
-			any |= w[i + k];
-		if (any)
-			return false;
+		if (!p)
+			return -ENOMEM;
+		c->pages = p;
+		c->size = 2 * r->nr_hot;
 	}
-	return true;
+	free(c->ignored);
+	c->ignored = copy_ignored(r);
+	if (!c->ignored)
+		return -ENOMEM;
+	c->nr_ignored = r->nr_ignored;
+	c->nr = r->nr_hot;
+	c->written = r->written;
+	for (size_t i = 0; i < c->nr; i++)
+		memcpy(c->pages + i * PAGE, r->hot[i].p, PAGE);
+	return 0;
 }
 
-/* One lane, but for what is to be ignored of it. */
-static void hash_lane(const struct uhmm__region *r, unsigned int i, XXH3_state_t *x)
+void uhmm__region_copy_back(struct uhmm__region *r, const struct uhmm__region_copy *c)
 {
-	const char *p = lane_start(r, i), *end = r->state->lanes[i].brk;
-
-	for (unsigned int k = 0; k < r->nr_ignored; k++) {
-		const struct range *skip = &r->ignored[k];
-
-		if (skip->p < p || skip->p >= end)
-			continue;
-		XXH3_128bits_update(x, p, (size_t)(skip->p - p));
-		p = skip->p + skip->size;
-	}
-	XXH3_128bits_update(x, p, (size_t)(end - p));
+	for (size_t i = 0; i < c->nr; i++)
+		memcpy(r->hot[i].p, c->pages + i * PAGE, PAGE);
+	/* Those were as saved. */
+	for (size_t i = c->nr; i < r->nr_hot; i++)
+		put_back(&r->hot[i]);
+	put_back_ignored(r, c->ignored, c->nr_ignored);
+	r->written = c->written;
 }
+
+void uhmm__region_copy_free(struct uhmm__region_copy *c)
+{
+	free(c->pages);
+	free(c->ignored);
+	*c = (struct uhmm__region_copy){ 0 };
+}
+
+/* ---- the hash ---- */
 
 struct uhmm__hash uhmm__hash_bytes(const void *p, size_t size, struct uhmm__hash h)
 {
@@ -394,27 +523,91 @@ struct uhmm__hash uhmm__hash_bytes(const void *p, size_t size, struct uhmm__hash
 	return (struct uhmm__hash){ x.low64, x.high64 ^ h.hi };
 }
 
+static uint64_t mix(uint64_t x)
+{
+	x = (x ^ x >> 33) * 0xff51afd7ed558ccdULL;
+	x = (x ^ x >> 33) * 0xc4ceb9fe1a85ec53ULL;
+	return x ^ x >> 33;
+}
+
+/* Of what is at @p, as if it were at @at. */
+static struct uhmm__hash hash_at(const void *p, size_t size, const char *at)
+{
+	XXH128_hash_t x = XXH3_128bits(p, size);
+	uint64_t where = mix((uint64_t)(uintptr_t)at);
+
+	return (struct uhmm__hash){ mix(x.low64 + where), mix(x.high64 ^ where) };
+}
+
+static void change_sum(struct uhmm__region *r, struct uhmm__hash plus, struct uhmm__hash minus)
+{
+	r->sum.lo += plus.lo - minus.lo;
+	r->sum.hi += plus.hi - minus.hi;
+}
+
+static void add_piece(struct uhmm__region *r, const struct hot *h, const char *p, size_t size)
+{
+	static const char zeroes[PIECE];
+	struct piece *piece = &r->pieces[r->nr_pieces++];
+
+	*piece = (struct piece){ .p = p, .size = size };
+	piece->first = hash_at(h->saved ? h->saved + (p - h->p) : zeroes, size, p);
+	piece->now = hash_at(p, size, p);
+	piece->last = r->last + (size_t)(h - r->hot) * PAGE + (p - h->p);
+	memcpy(piece->last, p, size);
+	change_sum(r, piece->now, piece->first);
+}
+
+/* All of a page but for what is to be ignored of it. */
+static void add_pieces(struct uhmm__region *r, const struct hot *h)
+{
+	const char *p = h->p, *end = p + PAGE;
+	unsigned int k = 0;
+
+	while (p < end) {
+		const struct uhmm__range *skip = k < r->nr_ignored ? &r->ignored[k] : NULL;
+		const char *stop = (const char *)ALIGN_DOWN((uintptr_t)p, PIECE) + PIECE;
+
+		if (skip && skip->p + skip->size <= p) {
+			k++;
+			continue;
+		}
+		if (skip && skip->p <= p) {
+			p = skip->p + skip->size;
+			continue;
+		}
+		if (skip)
+			stop = MIN(stop, skip->p);
+		add_piece(r, h, p, (size_t)(stop - p));
+		p = stop;
+	}
+}
+
+static void make_pieces(struct uhmm__region *r)
+{
+	if (r->pieces_stale) {
+		r->nr_pieces = r->pieces_hot = 0;
+		r->sum = (struct uhmm__hash){ 0, 0 };
+		r->pieces_stale = false;
+	}
+	for (; r->pieces_hot < r->nr_hot; r->pieces_hot++)
+		add_pieces(r, &r->hot[r->pieces_hot]);
+}
+
 struct uhmm__hash uhmm__region_hash(struct uhmm__region *r)
 {
-	struct uhmm__hash sum = { 0, 0 };
-	XXH3_state_t x;
-	XXH128_hash_t h;
+	make_pieces(r);
+	for (size_t i = 0; i < r->nr_pieces; i++) {
+		struct piece *piece = &r->pieces[i];
+		struct uhmm__hash old = piece->now;
 
-	/* In any order, and without those that are as if never touched. */
-	for (size_t i = 0; i < r->nr_touched; i++) {
-		if (is_zero(r->touched[i]))
+		if (!memcmp(piece->p, piece->last, piece->size))
 			continue;
-		h = XXH3_128bits_withSeed(r->touched[i], PAGE,
-					  (XXH64_hash_t)(r->touched[i] - r->sparse));
-		sum.lo += h.low64;
-		sum.hi += h.high64;
+		piece->now = hash_at(piece->p, piece->size, piece->p);
+		memcpy(piece->last, piece->p, piece->size);
+		change_sum(r, piece->now, old);
 	}
-	XXH3_128bits_reset(&x);
-	XXH3_128bits_update(&x, &sum, sizeof(sum));
-	for (unsigned int i = 0; i < UHMM__REGION_LANES; i++)
-		hash_lane(r, i, &x);
-	h = XXH3_128bits_digest(&x);
-	return (struct uhmm__hash){ h.low64, h.high64 };
+	return r->sum;
 }
 
 void *uhmm__side_alloc(size_t size)

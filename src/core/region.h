@@ -61,7 +61,26 @@ int uhmm__region_ignore(struct uhmm__region *r, const void *p, size_t size);
 int uhmm__region_save(struct uhmm__region *r);
 void uhmm__region_restore(struct uhmm__region *r);
 
-/* Of everything but stacks, relative to nothing: equal states have equal hashes. */
+struct uhmm__range;
+
+/* Any later state, to come back to: it costs what was written to since save(). Zeroed before use. */
+struct uhmm__region_copy {
+	char *pages;
+	size_t nr, size;
+	struct uhmm__range *ignored;
+	unsigned int nr_ignored;
+	const void *written;
+};
+
+/* Returns: 0 or -ENOMEM. */
+int uhmm__region_copy(const struct uhmm__region *r, struct uhmm__region_copy *c);
+void uhmm__region_copy_back(struct uhmm__region *r, const struct uhmm__region_copy *c);
+void uhmm__region_copy_free(struct uhmm__region_copy *c);
+
+/*
+ * Of everything but stacks, compared with what was saved: equal states have equal hashes. Zero for the
+ * saved one. Context: after save().
+ */
 struct uhmm__hash uhmm__region_hash(struct uhmm__region *r);
 
 /* Of @size bytes and of what came before them, @h. */
@@ -71,7 +90,9 @@ struct uhmm__hash uhmm__hash_bytes(const void *p, size_t size, struct uhmm__hash
 const void *uhmm__region_written_after_free(const struct uhmm__region *r);
 
 /*
- * A fault of the host at @addr, in a signal handler: true if it was a first touch, which is settled.
+ * A fault of the host at @addr, in a signal handler: true if it was the first touch of a reserved page,
+ * or the first write to any since save(), which is settled. To be called from the first write after
+ * save() on.
  */
 bool uhmm__region_touch(struct uhmm__region *r, const void *addr);
 

@@ -21,14 +21,17 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 
 /*
  * A task spins if it comes back so many times to what it knew before - its stack and registers - with
- * no other CPU having done a step, or goes through so many states.
+ * no other CPU having done a step, or goes through so many states. The first steps of such a stretch
+ * are not looked at: most have no more.
  */
+#define UHMM__SPIN_GRACE 32
 #define UHMM__SPIN_ROUNDS 2
 #define UHMM__SPIN_STATES 4096
 
 struct uhmm__spin {
 	unsigned int cpu; /* whose steps these are */
-	unsigned int nr;  /* different states */
+	unsigned int steps;
+	unsigned int nr; /* different states */
 	unsigned int rounds;
 	uint32_t stretch; /* number of this uninterrupted stretch */
 	struct uhmm__seen {
@@ -74,8 +77,9 @@ struct uhmm__replay {
 	struct uhmm__chooser chooser;
 	struct uhmm__world *w;
 	const struct uhmm__steps *steps;
-	bool lenient;	    /* what does not fit is left out; else it ends the run */
-	uint64_t max_steps; /* after which the run is given up; 0 = none */
+	bool lenient;	     /* what does not fit is left out; else it ends the run */
+	uint64_t max_steps;  /* after which the run is given up; 0 = none */
+	uint64_t fair_after; /* steps after which what follows the schedule is fair; 0 = many */
 	/* Of the run. */
 	size_t at;   /* the word, */
 	uint32_t by; /* and how often it was followed */

@@ -29,6 +29,7 @@
 #include "explore/table.h"
 
 #define BATCH 256
+#define MAX_GROUP 64
 #define MAX_ITEMS (1UL << 28)
 #define MAX_BYTES (MAX_ITEMS * 16)
 #define DEFAULT_MAX_STEPS 100000
@@ -68,8 +69,12 @@ struct shared {
 	_Atomic uint64_t found; /* place in the batch of the first item with a fault, so far */
 	_Atomic uint64_t nr_nodes, nr_turns; /* used of the arenas */
 	_Atomic bool full;
+	unsigned int level; /* switches of each of the batch */
 	uint32_t batch[BATCH];
 	struct result results[BATCH];
+	struct group {
+		uint16_t first, nr;
+	} groups[BATCH]; /* of the batch, by parent */
 };
 
 struct dfs {
@@ -89,23 +94,46 @@ struct dfs {
 	struct uhmm__table ends;
 };
 
-/* ---- one item ---- */
+/* ---- items ---- */
 
+/* Where a run is. */
+struct place {
+	struct uhmm__fiber *last;
+	uint32_t step;
+	uint32_t turned; /* turns that were taken */
+	bool must_leave; /* the last task spins: another CPU is next */
+	unsigned int usual;
+	struct uhmm__spin spin;
+};
+
+/*
+ * Items of one parent, one after the other. The way that they have in common is gone once: where the
+ * first turns off the state is kept, and from there the way goes on to where the next does.
+ */
 struct run {
 	struct uhmm__chooser chooser;
 	const struct dfs *d;
-	struct uhmm__fiber *last;
-	uint32_t step;
-	/* Turns to take. */
+	struct place at, kept;
+	struct uhmm__world_copy copy;
+	bool is_kept, again; /* the choice is one that was kept */
+	/* Turns of the parent, then of the item itself. */
 	struct turn *turns;
-	uint32_t nr_turns, size_turns, turned;
-	/* What was found. */
+	uint32_t nr_turns, size_turns;
+	struct turn turn;
+	unsigned int left; /* switches, after it */
+	bool exploring;	   /* the turn is behind it */
+	/* States that the items so far came to, and which was there last. */
+	struct known {
+		struct uhmm__hash state;
+		uint32_t item;
+	} * known;
+	size_t nr_known, size_known;
+	uint32_t item;
+	/* What the item found. */
 	struct node *nodes;
 	uint32_t nr_nodes, size_nodes;
 	struct turn *found;
 	uint32_t nr_found, size_found;
-	struct uhmm__spin spin;
-	bool must_leave; /* the last task spins: another CPU is next */
 	struct uhmm__tail tail;
 	bool failed; /* there was no memory */
 };
@@ -124,17 +152,19 @@ static void *grown(void *p, uint32_t *size, size_t each)
 /* Room for one more; false if there is no memory. */
 #define ROOM(v, nr, size) ((nr) < (size) || ((v) = grown(v, &(size), sizeof(*(v))), (nr) < (size)))
 
+/* Those of @item's parent, and its own. */
 static bool load_turns(struct run *r, uint32_t item)
 {
 	const struct item *items = r->d->items;
+	uint32_t parent = items[item].parent;
 
 	r->nr_turns = 0;
-	for (; item != NO_PARENT; item = items[item].parent) {
-		if (items[item].turn.choice == UINT16_MAX) /* the root has none */
-			break;
+	/* The root has none. */
+	for (; parent != NO_PARENT && items[parent].parent != NO_PARENT;
+	     parent = items[parent].parent) {
 		if (!ROOM(r->turns, r->nr_turns, r->size_turns))
 			return false;
-		r->turns[r->nr_turns++] = items[item].turn;
+		r->turns[r->nr_turns++] = items[parent].turn;
 	}
 	for (uint32_t i = 0; i < r->nr_turns / 2; i++) {
 		struct turn t = r->turns[i];
@@ -149,109 +179,263 @@ static bool load_turns(struct run *r, uint32_t item)
  * Who goes on if there is no turn. A task that spins lets another go first, on another CPU if one can
  * go on: what follows if it did not is no fair schedule.
  */
-static unsigned int usual_choice(struct run *r, struct uhmm_sched *s)
+static unsigned int usual_choice(struct place *at, struct uhmm_sched *s)
 {
 	unsigned int n = uhmm__sched_nr_choices(s), other = UINT32_MAX;
 
-	r->must_leave = false;
-	if (!uhmm__spins(&r->spin))
-		return uhmm__choice_default(s, r->last);
+	at->must_leave = false;
+	if (!uhmm__spins(&at->spin))
+		return uhmm__choice_default(s, at->last);
 	for (unsigned int i = 0; i < n; i++) {
 		const struct uhmm__fiber *f = uhmm__sched_nth(s, i);
 
-		if (f == r->last)
+		if (f == at->last)
 			continue;
-		if (other == UINT32_MAX || f->task.cpu != r->last->task.cpu)
+		if (other == UINT32_MAX || f->task.cpu != at->last->task.cpu)
 			other = i;
-		if (f->task.cpu != r->last->task.cpu)
+		if (f->task.cpu != at->last->task.cpu)
 			break;
 	}
-	r->must_leave = other != UINT32_MAX;
-	return r->must_leave ? other : uhmm__choice_default(s, r->last);
+	at->must_leave = other != UINT32_MAX;
+	return at->must_leave ? other : uhmm__choice_default(s, at->last);
 }
 
-/* The other ways to go on from here. */
-static bool note_turns(struct run *r, struct uhmm_sched *s, unsigned int usual)
+static struct known *known_place(struct known *v, size_t size, struct uhmm__hash h)
 {
-	unsigned int n = uhmm__sched_nr_choices(s);
-	struct node *node = &r->nodes[r->nr_nodes - 1];
+	size_t i = h.lo & (size - 1);
 
+	while ((v[i].state.lo | v[i].state.hi) && (v[i].state.lo != h.lo || v[i].state.hi != h.hi))
+		i = (i + 1) & (size - 1);
+	return &v[i];
+}
+
+static bool grow_known(struct run *r)
+{
+	size_t size = r->size_known ? 2 * r->size_known : 1024;
+	struct known *v = calloc(size, sizeof(*v));
+
+	if (!v)
+		return false;
+	for (size_t i = 0; i < r->size_known; i++)
+		if (r->known[i].state.lo | r->known[i].state.hi)
+			*known_place(v, size, r->known[i].state) = r->known[i];
+	free(r->known);
+	r->known = v;
+	r->size_known = size;
+	return true;
+}
+
+enum was_there { NOBODY, ANOTHER_ITEM, THIS_ITEM };
+
+/* Which item of the group was in this state before; this one is now. */
+static enum was_there was_known(struct run *r, struct uhmm__hash h)
+{
+	enum was_there was;
+	struct known *p;
+
+	if (r->nr_known >= r->size_known / 2 && !grow_known(r)) {
+		r->failed = true;
+		return ANOTHER_ITEM;
+	}
+	p = known_place(r->known, r->size_known, h);
+	was = !(p->state.lo | p->state.hi) ? NOBODY : p->item == r->item ? THIS_ITEM : ANOTHER_ITEM;
+	r->nr_known += was == NOBODY;
+	*p = (struct known){ h, r->item };
+	return was;
+}
+
+/* Whether the nth choice is another way to go on, which the bound allows. */
+static bool is_other_way(const struct run *r, struct uhmm_sched *s, unsigned int n,
+			 unsigned int *cost)
+{
+	const struct place *at = &r->at;
+	const struct uhmm__fiber *f = uhmm__sched_nth(s, n);
+
+	if (n == at->usual || (at->must_leave && f == at->last))
+		return false;
+	*cost = uhmm__choice_cost(s, at->must_leave ? NULL : at->last, f);
+	return *cost <= r->left;
+}
+
+static bool has_other_ways(const struct run *r, struct uhmm_sched *s)
+{
+	unsigned int n = uhmm__sched_nr_choices(s), cost;
+
+	for (unsigned int i = 0; i < n; i++)
+		if (is_other_way(r, s, i, &cost))
+			return true;
+	return false;
+}
+
+static bool note_node(struct run *r, struct uhmm_sched *s, struct uhmm__hash h)
+{
+	unsigned int n = uhmm__sched_nr_choices(s), cost;
+	struct node *node;
+
+	if (!ROOM(r->nodes, r->nr_nodes, r->size_nodes))
+		return false;
+	node = &r->nodes[r->nr_nodes++];
+	*node = (struct node){ .state = h };
 	for (unsigned int i = 0; i < n; i++) {
-		const struct uhmm__fiber *f = uhmm__sched_nth(s, i);
-
-		if (i == usual || (r->must_leave && f == r->last))
+		if (!is_other_way(r, s, i, &cost))
 			continue;
 		if (!ROOM(r->found, r->nr_found, r->size_found))
 			return false;
-		r->found[r->nr_found++] = (struct turn){
-			r->step, (uint16_t)i,
-			(uint16_t)uhmm__choice_cost(s, r->must_leave ? NULL : r->last, f)
-		};
+		r->found[r->nr_found++] = (struct turn){ r->at.step, (uint16_t)i, (uint16_t)cost };
 		node->nr_turns++;
 	}
 	return true;
 }
 
+/*
+ * Whether to ask if the state was there before, where that alone would be the use of it. It costs
+ * as much as many steps, so now and then is best; but it must be where all ways to a state agree.
+ */
+static bool is_landmark(const struct uhmm__fiber *last)
+{
+	return !last || last->point == UHMM__PT_UNLOCK || last->point == UHMM__PT_USER;
+}
+
+/*
+ * A task spins. If it did in the same state before, others, who were let go first, have not got it out
+ * of it; but for the time, if somebody looks at that.
+ */
+static bool goes_in_circles(struct run *r)
+{
+	const struct place *at = &r->at;
+
+	return was_known(r, uhmm__timeless_hash(r->d->w, ~(uint64_t)at->last->task.cpu)) ==
+	       THIS_ITEM;
+}
+
+/* Whether what follows is to be fair: there is nothing to choose, or no end to it. */
+static bool must_be_fair(struct run *r)
+{
+	const struct place *at = &r->at;
+
+	if (at->step >= r->d->max_steps)
+		return true;
+	return uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r));
+}
+
 /* A state behind the last turn. Returns: false if there is no going on from it. */
-static bool visit(struct run *r, struct uhmm_sched *s, unsigned int usual)
+static bool visit(struct run *r, struct uhmm_sched *s)
 {
 	const struct dfs *d = r->d;
-	uint64_t extra = r->last ? r->last->task.cpu | (uint64_t)r->spin.rounds << 32 : UINT32_MAX;
-	struct uhmm__hash h;
+	const struct place *at = &r->at;
+	uint64_t extra = at->last ? at->last->task.cpu | (uint64_t)at->spin.rounds << 32
+				  : UINT32_MAX;
+	struct uhmm__hash h = { 0, 0 };
 
-	/* It spins, and nobody else can go on: then this is fair. Or is there no end to it? */
-	if ((uhmm__spins(&r->spin) && !r->must_leave) || r->step >= d->max_steps) {
+	if (must_be_fair(r)) {
 		r->tail.on = true;
-		return true;
+		return !r->failed;
 	}
-	h = uhmm__world_hash(d->w, extra);
-	if (!d->c->no_reduction && uhmm__table_has(&d->shared->states, h))
-		return false;
-	if (!ROOM(r->nodes, r->nr_nodes, r->size_nodes))
-		goto no_memory;
-	r->nodes[r->nr_nodes++] = (struct node){ .state = h };
-	if (note_turns(r, s, usual))
+	if (!has_other_ways(r, s) && (d->c->no_reduction || !is_landmark(at->last)))
 		return true;
-no_memory:
-	r->failed = true;
-	return false;
+	if (!d->c->no_reduction) {
+		enum was_there was;
+
+		h = uhmm__world_hash(d->w, extra);
+		if (uhmm__table_has(&d->shared->states, h))
+			return false;
+		was = was_known(r, h);
+		if (was != NOBODY)
+			return was == THIS_ITEM;
+	}
+	r->failed = !note_node(r, s, h);
+	return !r->failed;
+}
+
+/* What was kept is where the item turns off, or before. */
+static bool keep(struct run *r)
+{
+	if (!UHMM__STACKS_COPY || (r->is_kept && r->kept.step == r->at.step))
+		return true;
+	r->kept = r->at;
+	r->is_kept = !uhmm__world_copy(r->d->w, &r->copy);
+	r->failed = !r->is_kept;
+	return r->is_kept;
+}
+
+/* The way to where the item turns off. */
+static bool choose_known(struct run *r, unsigned int *choice)
+{
+	struct place *at = &r->at;
+
+	*choice = at->usual;
+	if (at->turned < r->nr_turns) {
+		if (r->turns[at->turned].at == at->step)
+			*choice = r->turns[at->turned++].choice;
+	} else if (r->turn.at == at->step) {
+		if (!keep(r))
+			return false;
+		*choice = r->turn.choice;
+		r->exploring = true;
+	}
+	return true;
 }
 
 static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
 {
 	struct run *r = container_of(c, struct run, chooser);
+	struct place *at = &r->at;
 	unsigned int i;
 
 	if (!uhmm__sched_nr_choices(s))
 		return NULL;
-	uhmm__spin_look(&r->spin, r->last);
-	i = usual_choice(r, s);
-	if (r->turned < r->nr_turns) {
-		if (r->turns[r->turned].at == r->step)
-			i = r->turns[r->turned++].choice;
-	} else if (!r->tail.on && !visit(r, s, i)) {
-		return NULL;
+	if (!r->again) {
+		uhmm__spin_look(&at->spin, at->last);
+		at->usual = usual_choice(at, s);
 	}
+	r->again = false;
+	i = at->usual;
+	if (!r->exploring ? !choose_known(r, &i) : !r->tail.on && !visit(r, s))
+		return NULL;
 	if (r->tail.on)
 		return uhmm__tail_choose(&r->tail, r->d->w);
-	if (r->must_leave)
-		uhmm__spin_reset(&r->spin);
-	r->step++;
-	r->last = uhmm__sched_nth(s, i);
-	return r->last;
+	if (at->must_leave)
+		uhmm__spin_reset(&at->spin);
+	at->step++;
+	at->last = uhmm__sched_nth(s, i);
+	return at->last;
 }
 
-static void run_item(struct run *r, const struct dfs *d, uint32_t item)
+static void run_begin(struct run *r, const struct dfs *d, uint32_t first)
 {
-	*r = (struct run){ .d = d, .chooser.choose = dfs_choose };
-	r->failed = !load_turns(r, item);
-	if (!r->failed)
-		uhmm__world_run(d->w, &r->chooser, d->c->seed);
+	*r = (struct run){ .d = d,
+			   .chooser.choose = dfs_choose,
+			   .left = d->c->switches_bound - d->shared->level };
+	r->failed = !load_turns(r, first);
+}
+
+/* @c: &r->chooser, or one that asks it. */
+static void run_item(struct run *r, uint32_t item, struct uhmm__chooser *c)
+{
+	const struct dfs *d = r->d;
+
+	r->item = item;
+	r->turn = d->items[item].turn;
+	r->exploring = d->items[item].parent == NO_PARENT;
+	r->nr_nodes = r->nr_found = 0;
+	uhmm__tail_free(&r->tail);
+	if (r->failed)
+		return;
+	r->again = r->is_kept;
+	if (r->is_kept) {
+		r->at = r->kept;
+		uhmm__world_go_on(d->w, c, &r->copy);
+	} else {
+		r->at = (struct place){ 0 };
+		uhmm__world_run(d->w, c, d->c->seed);
+	}
 }
 
 static void run_free(struct run *r)
 {
 	uhmm__tail_free(&r->tail);
+	uhmm__world_copy_free(&r->copy);
+	free(r->known);
 	free(r->turns);
 	free(r->nodes);
 	free(r->found);
@@ -276,29 +460,39 @@ static bool publish(struct run *r, struct result *result)
 	return true;
 }
 
-static void job(void *ctx, uint64_t index)
+static void do_item(struct run *r, uint32_t index)
 {
-	const struct dfs *d = ctx;
+	const struct dfs *d = r->d;
 	struct shared *sh = d->shared;
 	struct result *result = &sh->results[index];
 	uint64_t first = atomic_load(&sh->found);
-	struct run r;
 
 	*result = (struct result){ 0 };
 	if (index > first)
 		return;
-	run_item(&r, d, sh->batch[index]);
+	run_item(r, sh->batch[index], &r->chooser);
 	result->verdict = d->w->verdict;
-	result->ended = d->w->ended && !r.tail.on;
-	result->undecided = r.tail.undecided;
+	result->ended = d->w->ended && !r->tail.on;
+	result->undecided = r->tail.undecided;
 	result->end = d->w->end;
-	result->steps = r.step + r.tail.steps - (r.nr_turns ? r.turns[r.nr_turns - 1].at : 0);
-	if (r.failed || !publish(&r, result))
+	result->steps = r->at.step + r->tail.steps - r->turn.at;
+	if (r->failed || !publish(r, result))
 		atomic_store(&sh->full, true);
-	run_free(&r);
 	while (result->verdict && index < first &&
 	       !atomic_compare_exchange_weak(&sh->found, &first, index))
 		;
+}
+
+static void job(void *ctx, uint64_t index)
+{
+	const struct dfs *d = ctx;
+	const struct group *g = &d->shared->groups[index];
+	struct run r;
+
+	run_begin(&r, d, d->shared->batch[g->first]);
+	for (uint32_t i = g->first; i < (uint32_t)g->first + g->nr; i++)
+		do_item(&r, i);
+	run_free(&r);
 }
 
 /* ---- the master ---- */
@@ -331,18 +525,16 @@ static int take(struct dfs *d, unsigned int level, uint32_t item, const struct r
 
 	for (uint32_t i = 0; i < result->nr_nodes; i++) {
 		const struct node *node = &d->nodes[result->nodes + i];
-		int new = uhmm__table_add(&d->shared->states, node->state);
+		int new = d->c->no_reduction ? 1 : uhmm__table_add(&d->shared->states, node->state);
 
 		if (new < 0)
 			return new;
 		/* An item before it in the batch came here, and took all that follows. */
-		if (!new && !d->c->no_reduction)
+		if (!new)
 			break;
 		for (uint32_t k = 0; k < node->nr_turns; k++, turn++) {
 			struct item next = { item, *turn };
 
-			if (level + turn->cost > d->c->switches_bound)
-				continue;
 			if (!push(d, level + turn->cost, next))
 				return -ENOMEM;
 		}
@@ -358,15 +550,34 @@ static int take(struct dfs *d, unsigned int level, uint32_t item, const struct r
 static int learn(struct dfs *d, uint32_t item, struct uhmm__found *found)
 {
 	struct uhmm__recorder rec = { .chooser.choose = uhmm__recorder_choose };
-	struct run r = { .d = d, .chooser.choose = dfs_choose };
-	int ret = load_turns(&r, item) ? 0 : -ENOMEM;
+	struct run r;
+	int ret;
 
+	run_begin(&r, d, item);
 	rec.inner = &r.chooser;
-	if (!ret)
-		uhmm__world_run(d->w, &rec.chooser, d->c->seed);
+	run_item(&r, item, &rec.chooser);
+	ret = r.failed || rec.steps.lost ? -ENOMEM : 0;
 	run_free(&r);
 	found->steps = rec.steps;
-	return rec.steps.lost ? -ENOMEM : ret;
+	return ret;
+}
+
+/* Items of the same parent next to each other. Returns: how many groups. */
+static unsigned int group(const struct dfs *d, unsigned int n)
+{
+	struct shared *sh = d->shared;
+	unsigned int nr = 0;
+
+	for (unsigned int i = 0; i < n; i++) {
+		const struct item *item = &d->items[sh->batch[i]];
+
+		if (nr && sh->groups[nr - 1].nr < MAX_GROUP &&
+		    item->parent == d->items[sh->batch[i - 1]].parent)
+			sh->groups[nr - 1].nr++;
+		else
+			sh->groups[nr++] = (struct group){ (uint16_t)i, 1 };
+	}
+	return nr;
 }
 
 static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, unsigned int n,
@@ -376,11 +587,12 @@ static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, uns
 	struct shared *sh = d->shared;
 	int ret;
 
+	sh->level = level;
 	memcpy(sh->batch, q->v + q->at, n * sizeof(*sh->batch));
 	q->at += n;
 	atomic_store(&sh->nr_nodes, 0);
 	atomic_store(&sh->nr_turns, 0);
-	ret = uhmm__pool_run(pool, 0, n);
+	ret = uhmm__pool_run(pool, 0, group(d, n));
 	if (!ret && atomic_load(&sh->full))
 		ret = -ENOMEM;
 	for (unsigned int i = 0; i < n && !ret; i++) {
@@ -424,7 +636,7 @@ static int explore(struct dfs *d, struct uhmm__pool *pool, struct uhmm__found *f
 
 static int dfs_init(struct dfs *d)
 {
-	struct item root = { NO_PARENT, { 0, UINT16_MAX, 0 } };
+	struct item root = { .parent = NO_PARENT };
 
 	d->max_steps = d->c->max_steps ? d->c->max_steps : DEFAULT_MAX_STEPS;
 	d->shared = uhmm__shared_alloc(sizeof(*d->shared));

@@ -144,7 +144,7 @@ typedef volatile uint64_t raw_word_t; /* not to become a call of memset() or mem
 typedef uint64_t raw_word_t;
 #endif
 
-#define WIPE_WORDS 512
+#define WIPE_WORDS 128
 #define CLEAN_PIECES 4 /* so many that are zero: there is nothing below */
 
 RAW static bool is_zero(const raw_word_t *w)
@@ -382,19 +382,15 @@ static void check(struct uhmm__world *w)
 				  "memory at %p was written to after it had been freed", written);
 }
 
-int uhmm__world_run(struct uhmm__world *w, struct uhmm__chooser *c, uint64_t seed)
+/* Memory and stacks are in place. */
+static int run(struct uhmm__world *w, struct uhmm__chooser *c)
 {
 	volatile int ret = -ECANCELED;
 
-	uhmm__region_here = w->region;
-	uhmm__region_restore(w->region);
-	uhmm__sched_rewind(w->s);
-	wipe_all(w->s);
 	w->verdict = UHMM_VERDICT_NONE;
 	w->report[0] = '\0';
 	w->ended = w->checking = false;
 	w->s->chooser = c;
-	*w->random = (seed + 1) * 0x9e3779b97f4a7c15ULL | 1;
 	w->active = true;
 	if (!sigsetjmp(w->escape, 0)) {
 		ret = uhmm_sched_run(w->s);
@@ -410,6 +406,77 @@ int uhmm__world_run(struct uhmm__world *w, struct uhmm__chooser *c, uint64_t see
 	w->active = false;
 	uhmm__region_here = NULL;
 	return ret;
+}
+
+int uhmm__world_run(struct uhmm__world *w, struct uhmm__chooser *c, uint64_t seed)
+{
+	uhmm__region_here = w->region;
+	uhmm__region_restore(w->region);
+	uhmm__sched_rewind(w->s);
+	wipe_all(w->s);
+	*w->random = (seed + 1) * 0x9e3779b97f4a7c15ULL | 1;
+	return run(w, c);
+}
+
+/* ---- running from somewhere else ---- */
+
+/* The nth stack, workers first, from where it was left; 0 past the last. */
+static size_t nth_stack(const struct uhmm_sched *s, unsigned int n, char **p)
+{
+	const struct uhmm__fiber *f;
+
+	if (n >= s->nr_cpus + s->nr_tasks)
+		return 0;
+	f = n < s->nr_cpus ? s->cpus[n].worker : s->tasks[n - s->nr_cpus];
+	*p = f->context.sp;
+	return (size_t)((const char *)f->context.bottom + f->context.size - *p);
+}
+
+int uhmm__world_copy(const struct uhmm__world *w, struct uhmm__world_copy *c)
+{
+	size_t n, size = 0;
+	char *p, *to;
+
+	for (unsigned int i = 0; (n = nth_stack(w->s, i, &p)); i++)
+		size += n;
+	if (c->size < size) {
+		to = realloc(c->stacks, 2 * size);
+		if (!to)
+			return -ENOMEM;
+		c->stacks = to;
+		c->size = 2 * size;
+	}
+	to = c->stacks;
+	for (unsigned int i = 0; (n = nth_stack(w->s, i, &p)); i++) {
+		memcpy(to, p, n);
+		to += n;
+	}
+	return uhmm__region_copy(w->region, &c->region);
+}
+
+void uhmm__world_copy_free(struct uhmm__world_copy *c)
+{
+	uhmm__region_copy_free(&c->region);
+	free(c->stacks);
+	*c = (struct uhmm__world_copy){ 0 };
+}
+
+int uhmm__world_go_on(struct uhmm__world *w, struct uhmm__chooser *c,
+		      const struct uhmm__world_copy *from)
+{
+	const char *copy = from->stacks;
+	size_t n;
+	char *p;
+
+	uhmm__region_here = w->region;
+	uhmm__region_copy_back(w->region, &from->region);
+	for (unsigned int i = 0; (n = nth_stack(w->s, i, &p)); i++) {
+		memcpy(p, copy, n);
+		copy += n;
+	}
+	wipe_all(w->s);
+	w->s->active = false;
+	return run(w, c);
 }
 
 /* ---- the state ---- */

@@ -51,6 +51,24 @@ void uhmm__world_destroy(struct uhmm__world *w);
  */
 int uhmm__world_run(struct uhmm__world *w, struct uhmm__chooser *c, uint64_t seed);
 
+/*
+ * The state at a choice, to go on from once more. Where UHMM__STACKS_COPY. Zeroed before use.
+ * Context: a chooser.
+ */
+struct uhmm__world_copy {
+	struct uhmm__region_copy region;
+	char *stacks; /* what is in use of each, one after the other */
+	size_t size;
+};
+
+/* Returns: 0 or -ENOMEM. */
+int uhmm__world_copy(const struct uhmm__world *w, struct uhmm__world_copy *c);
+void uhmm__world_copy_free(struct uhmm__world_copy *c);
+
+/* As uhmm__world_run(), but from there; the chooser is asked for that choice once more. */
+int uhmm__world_go_on(struct uhmm__world *w, struct uhmm__chooser *c,
+		      const struct uhmm__world_copy *from);
+
 /* A chooser has found a fault: the run is to end. printf format: what to report. */
 void uhmm__world_fault(struct uhmm__world *w, enum uhmm_verdict verdict, const char *fmt, ...)
 	uhmm_printf(3, 4);

@@ -225,18 +225,30 @@ static int readonly_home(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_va
 	return err ? err : some;
 }
 
-static int serve(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
-		 uhmm_vaddr_t end, bool write, enum uhmm_strategy strategy)
+static int serve_all(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
+		     uhmm_vaddr_t end, bool write, enum uhmm_strategy strategy)
 {
-	int err = check_access(mirror, start, write);
+	int err = serve_once(mirror, w, start, end, write, strategy);
 
-	if (!err)
-		err = serve_once(mirror, w, start, end, write, strategy);
 	if (err || !write)
 		return err;
 	/* Whichever strategy it is, the device may now write to the whole range. */
 	err = readonly_home(mirror, start, end);
 	return err > 0 ? serve_once(mirror, w, start, end, write, strategy) : err;
+}
+
+static int serve(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
+		 uhmm_vaddr_t end, bool write, enum uhmm_strategy strategy)
+{
+	int err = check_access(mirror, start, write), now;
+
+	if (!err)
+		err = serve_all(mirror, w, start, end, write, strategy);
+	if (err != -EINVAL)
+		return err;
+	/* A migration says this of a range that was unmapped meanwhile. */
+	now = check_access(mirror, start, write);
+	return now ? now : err;
 }
 
 /* Serve with a user reference. */

@@ -8,25 +8,11 @@
 
 #include "core/region.h"
 
-#if defined(__SANITIZE_ADDRESS__)
-#define ASAN 1
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
-#define ASAN 1
-#endif
-#if __has_feature(thread_sanitizer)
-#define TSAN 1
-#endif
-#endif
-#if defined(__SANITIZE_THREAD__)
-#define TSAN 1
-#endif
-
-#ifdef ASAN
+#ifdef UHMM__ASAN
 #include <sanitizer/asan_interface.h>
 #include <sanitizer/common_interface_defs.h>
 #endif
-#ifdef TSAN
+#ifdef UHMM__TSAN
 #include <sanitizer/tsan_interface.h>
 #define NO_TSAN __attribute__((no_sanitize("thread")))
 #else
@@ -69,12 +55,12 @@ int uhmm__context_alloc(struct uhmm__context *c)
 
 static void forget(struct uhmm__context *c)
 {
-#ifdef TSAN
+#ifdef UHMM__TSAN
 	if (c->tsan)
 		__tsan_destroy_fiber(c->tsan);
 	c->tsan = NULL;
 #endif
-#ifdef ASAN
+#ifdef UHMM__ASAN
 	/* Frames that were never left, and the red zones between them. */
 	__asan_unpoison_memory_region(c->bottom, c->size);
 #endif
@@ -94,7 +80,7 @@ void uhmm__context_free(struct uhmm__context *c)
 /* The first thing that runs on a new stack. */
 NO_TSAN static void begin(struct uhmm__context *c)
 {
-#ifdef ASAN
+#ifdef UHMM__ASAN
 	__sanitizer_finish_switch_fiber(NULL, &c->came_from->bottom, &c->came_from->size);
 #endif
 	c->entry(c->arg);
@@ -191,14 +177,14 @@ void uhmm__context_start(struct uhmm__context *c, void (*entry)(void *arg), void
 	c->entry = entry;
 	c->arg = arg;
 	set_up(c);
-#ifdef TSAN
+#ifdef UHMM__TSAN
 	c->tsan = __tsan_create_fiber(0);
 #endif
 }
 
 void uhmm__context_host(struct uhmm__context *c)
 {
-#ifdef TSAN
+#ifdef UHMM__TSAN
 	c->tsan = __tsan_get_current_fiber();
 #else
 	(void)c;
@@ -207,11 +193,11 @@ void uhmm__context_host(struct uhmm__context *c)
 
 NO_TSAN void uhmm__context_jumped_back(struct uhmm__context *host uhmm_unused)
 {
-#ifdef ASAN
+#ifdef UHMM__ASAN
 	__sanitizer_start_switch_fiber(NULL, host->bottom, host->size);
 	__sanitizer_finish_switch_fiber(NULL, NULL, NULL);
 #endif
-#ifdef TSAN
+#ifdef UHMM__TSAN
 	__tsan_switch_to_fiber(host->tsan, 0);
 #endif
 }
@@ -220,12 +206,12 @@ NO_TSAN uhmm_noinline void uhmm__context_switch(struct uhmm__context *from,
 						struct uhmm__context *to, bool ends)
 {
 	to->came_from = from;
-#ifdef ASAN
+#ifdef UHMM__ASAN
 	__sanitizer_start_switch_fiber(ends ? NULL : &from->fake_stack, to->bottom, to->size);
 #else
 	(void)ends;
 #endif
-#ifdef TSAN
+#ifdef UHMM__TSAN
 	__tsan_switch_to_fiber(to->tsan, 0);
 #endif
 #if UHMM__FIBER_ASM
@@ -234,7 +220,7 @@ NO_TSAN uhmm_noinline void uhmm__context_switch(struct uhmm__context *from,
 	from->sp = __builtin_frame_address(0);
 	swapcontext(&from->uc, &to->uc);
 #endif
-#ifdef ASAN
+#ifdef UHMM__ASAN
 	__sanitizer_finish_switch_fiber(from->fake_stack, &from->came_from->bottom,
 					&from->came_from->size);
 #endif

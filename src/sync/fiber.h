@@ -14,6 +14,30 @@
 #include <ucontext.h>
 #endif
 
+#if defined(__SANITIZE_ADDRESS__)
+#define UHMM__ASAN 1
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+#define UHMM__ASAN 1
+#endif
+#if __has_feature(thread_sanitizer)
+#define UHMM__TSAN 1
+#endif
+#endif
+#if defined(__SANITIZE_THREAD__)
+#define UHMM__TSAN 1
+#endif
+
+/*
+ * Whether what a task that does not run knows is all on its stack, so that it can be brought back there
+ * by copying. The sanitizers know more of a stack than what is on it.
+ */
+#if UHMM__FIBER_ASM && !defined(UHMM__ASAN) && !defined(UHMM__TSAN)
+#define UHMM__STACKS_COPY true
+#else
+#define UHMM__STACKS_COPY false
+#endif
+
 #define UHMM__STACK_SIZE (256UL * 1024)
 
 struct uhmm__context {

@@ -53,6 +53,7 @@ said "maybe" "lazy"
 run 2 migrate-vs-fault --strategy best
 run 2 migrate-vs-fault --switches-bound many
 run 2 migrate-vs-fault --runs 0
+run 2 migrate-vs-fault --max-steps 0
 run 2 migrate-vs-fault --schedule no-such-file
 said "no-such-file"
 run 2 migrate-vs-fault --load no-such-file.so

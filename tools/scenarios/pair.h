@@ -39,6 +39,9 @@ static inline uhmm_vaddr_t pair_addr(unsigned int i)
  */
 int pair_setup(struct uhmm_machine *m, unsigned int npages, bool fork, struct pair **out);
 
+/* The child, of what there is by now. Returns: 0 or a negative errno. */
+int pair_fork(struct pair *p);
+
 /* An operation of the test driver on @npages from the first on; no buffer. */
 int pair_op(struct uhmm_mirror *mirror, enum uhmm_mirror_op op, unsigned int npages);
 
