@@ -294,6 +294,7 @@ static int explore(struct explore_options *o)
 {
 	struct uhmm_explore_result *r = NULL;
 	struct timespec begin, end;
+	char n[TOOL_NUMBER], m[TOOL_NUMBER];
 	int err, status = TOOL_OK;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -308,6 +309,9 @@ static int explore(struct explore_options *o)
 		explore_print_columns(r);
 	if (r->verdict) {
 		printf("%s\n\n", r->report);
+		if (r->schedule)
+			printf("%s switches, %s steps\n", tool_fmt_count(n, r->nr_switches),
+			       tool_fmt_count(m, r->nr_steps));
 		if (r->schedule && !o->schedule_path)
 			status = save_schedule(o, r);
 	}

@@ -81,7 +81,7 @@ struct hot {
 struct piece {
 	const char *p;
 	size_t size;
-	char *last; /* what it was when it was hashed last, */
+	char *last;		      /* what it was when it was hashed last, */
 	struct uhmm__hash now, first; /* its hash then, and as saved */
 };
 
@@ -112,7 +112,7 @@ struct uhmm__region {
 	/* The hash of what is hot, brought up to date by looking for what has changed. */
 	struct piece *pieces;
 	size_t nr_pieces;
-	char *last; /* a page for each hot one */
+	char *last;	   /* a page for each hot one */
 	size_t pieces_hot; /* hot pages that they are of */
 	bool pieces_stale; /* begin anew */
 	struct uhmm__hash sum;

@@ -8,7 +8,7 @@
 /* Steps of a schedule's rest that may go on without switches before it must be fair. */
 #define MAX_FREE_STEPS 20000
 /* Steps of the fair rest before it is given up. */
-#define MAX_FAIR_STEPS 200000
+#define MAX_FAIR_STEPS 20000
 /* Steps between two looks at the state. */
 #define LOOK_STEPS 16
 /* When a state comes again but the clock was looked at in between, it is put forward, at first by: */
@@ -65,7 +65,8 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	if (++sp->steps <= UHMM__SPIN_GRACE)
+	/* Full, it is as good as in circles. */
+	if (++sp->steps <= UHMM__SPIN_GRACE || sp->nr >= UHMM__SPIN_STATES * 3 / 4)
 		return;
 	h = uhmm__local_hash(last).lo;
 	for (size_t i = h;; i++) {
@@ -79,7 +80,6 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 		return;
 	}
 	*seen = (struct uhmm__seen){ h, sp->stretch, 0 };
-	/* As good as in circles. */
 	if (++sp->nr >= UHMM__SPIN_STATES * 3 / 4)
 		sp->rounds = UHMM__SPIN_ROUNDS;
 }

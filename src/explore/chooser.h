@@ -31,7 +31,7 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 struct uhmm__spin {
 	unsigned int cpu; /* whose steps these are */
 	unsigned int steps;
-	unsigned int nr;  /* different states */
+	unsigned int nr; /* different states */
 	unsigned int rounds;
 	uint32_t stretch; /* number of this uninterrupted stretch */
 	struct uhmm__seen {

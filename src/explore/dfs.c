@@ -30,9 +30,11 @@
 
 #define BATCH 256
 #define MAX_GROUP 64
+/* Tasks that spin in turn, others, and the same again, are in each other's way for ever. */
+#define MAX_SPINS 16
 #define MAX_ITEMS (1UL << 28)
 #define MAX_BYTES (MAX_ITEMS * 16)
-#define DEFAULT_MAX_STEPS 100000
+#define DEFAULT_MAX_STEPS 5000
 
 struct turn {
 	uint32_t at; /* the step, from the start of the schedule */
@@ -100,8 +102,9 @@ struct dfs {
 struct place {
 	struct uhmm__fiber *last;
 	uint32_t step;
-	uint32_t turned; /* turns that were taken */
-	bool must_leave; /* the last task spins: another CPU is next */
+	uint32_t turned;    /* turns that were taken */
+	bool must_leave;    /* the last task spins: another CPU is next, */
+	unsigned int spins; /* for so many times since the last turn */
 	unsigned int usual;
 	struct uhmm__spin spin;
 };
@@ -121,7 +124,7 @@ struct run {
 	uint32_t nr_turns, size_turns;
 	struct turn turn;
 	unsigned int left; /* switches, after it */
-	bool exploring; /* the turn is behind it */
+	bool exploring;	   /* the turn is behind it */
 	/* States that the items so far came to, and which was there last. */
 	struct known {
 		struct uhmm__hash state;
@@ -281,8 +284,7 @@ static bool note_node(struct run *r, struct uhmm_sched *s, struct uhmm__hash h)
 			continue;
 		if (!ROOM(r->found, r->nr_found, r->size_found))
 			return false;
-		r->found[r->nr_found++] =
-			(struct turn){ r->at.step, (uint16_t)i, (uint16_t)cost };
+		r->found[r->nr_found++] = (struct turn){ r->at.step, (uint16_t)i, (uint16_t)cost };
 		node->nr_turns++;
 	}
 	return true;
@@ -314,7 +316,7 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	if (at->step >= r->d->max_steps)
+	if (at->step >= r->d->max_steps || at->spins > MAX_SPINS)
 		return true;
 	return uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r));
 }
@@ -385,18 +387,22 @@ static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched
 
 	if (!uhmm__sched_nr_choices(s))
 		return NULL;
+	if (r->tail.on)
+		return uhmm__tail_choose(&r->tail, r->d->w);
 	if (!r->again) {
 		uhmm__spin_look(&at->spin, at->last);
 		at->usual = usual_choice(at, s);
 	}
 	r->again = false;
 	i = at->usual;
-	if (!r->exploring ? !choose_known(r, &i) : !r->tail.on && !visit(r, s))
+	if (r->exploring ? !visit(r, s) : !choose_known(r, &i))
 		return NULL;
 	if (r->tail.on)
 		return uhmm__tail_choose(&r->tail, r->d->w);
-	if (at->must_leave)
+	if (at->must_leave) {
 		uhmm__spin_reset(&at->spin);
+		at->spins += r->exploring;
+	}
 	at->step++;
 	at->last = uhmm__sched_nth(s, i);
 	return at->last;
