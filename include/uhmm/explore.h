@@ -48,7 +48,11 @@ struct uhmm_explore_config {
 	unsigned int workers; /* processes; 0 = one for each CPU of the host */
 	/* DFS: also go on from states that were reached before with no more switches. */
 	bool no_reduction;
-	uint64_t max_steps; /* choices after which a run must be fair; 0 = 100,000 */
+	/*
+	 * Choices after which a run must be fair; 0 = 100,000, of DFS and PCT also not many times more
+	 * than there are without switches.
+	 */
+	uint64_t max_steps;
 	/* Told now and then: schedules so far. NULL allowed. Context: the calling thread. */
 	void (*progress)(void *data, uint64_t schedules);
 	void *progress_data;

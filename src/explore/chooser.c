@@ -8,7 +8,7 @@
 /* Steps of a schedule's rest that may go on without switches before it must be fair. */
 #define MAX_FREE_STEPS 20000
 /* Steps of the fair rest before it is given up. */
-#define MAX_FAIR_STEPS 20000
+#define MAX_FAIR_STEPS 200000
 /* Steps between two looks at the state. */
 #define LOOK_STEPS 16
 /* When a state comes again but the clock was looked at in between, it is put forward, at first by: */
@@ -295,6 +295,18 @@ void uhmm__replay_free(struct uhmm__replay *r)
 {
 	uhmm__tail_free(&r->tail);
 	uhmm__steps_free(&r->done);
+}
+
+uint64_t uhmm__length_of(struct uhmm__world *w)
+{
+	static const struct uhmm__steps none;
+	struct uhmm__replay r = { .w = w, .steps = &none };
+	uint64_t n;
+
+	uhmm__replay_run(&r, 0);
+	n = r.nr_steps;
+	uhmm__replay_free(&r);
+	return MAX(n, 1);
 }
 
 /* ---- writing down ---- */

@@ -34,7 +34,9 @@
 #define MAX_SPINS 16
 #define MAX_ITEMS (1UL << 28)
 #define MAX_BYTES (MAX_ITEMS * 16)
-#define DEFAULT_MAX_STEPS 5000
+#define DEFAULT_MAX_STEPS 100000
+
+bool uhmm__dfs_from_start;
 
 struct turn {
 	uint32_t at; /* the step, from the start of the schedule */
@@ -353,7 +355,8 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 /* What was kept is where the item turns off, or before. */
 static bool keep(struct run *r)
 {
-	if (!UHMM__STACKS_COPY || (r->is_kept && r->kept.step == r->at.step))
+	if (!UHMM__STACKS_COPY || uhmm__dfs_from_start ||
+	    (r->is_kept && r->kept.step == r->at.step))
 		return true;
 	r->kept = r->at;
 	r->is_kept = !uhmm__world_copy(r->d->w, &r->copy);
@@ -645,7 +648,9 @@ static int dfs_init(struct dfs *d)
 {
 	struct item root = { .parent = NO_PARENT };
 
-	d->max_steps = d->c->max_steps ? d->c->max_steps : DEFAULT_MAX_STEPS;
+	/* Much more than there are without switches is more than enough. */
+	d->max_steps = d->c->max_steps ? d->c->max_steps
+				       : MIN(20 * uhmm__length_of(d->w) + 1000, DEFAULT_MAX_STEPS);
 	d->shared = uhmm__shared_alloc(sizeof(*d->shared));
 	d->items = uhmm__shared_alloc(MAX_BYTES);
 	d->nodes = uhmm__shared_alloc(MAX_BYTES);

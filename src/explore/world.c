@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <uhmm/mm.h>
 
@@ -109,7 +111,48 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	siglongjmp(w->escape, 1);
 }
 
-static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGABRT };
+/*
+ * The watchdog: a step that takes for ever. It counts time that the process has had the CPU, so that a
+ * busy host does not matter.
+ */
+#define TICK_US 250000
+#define STUCK_TICKS 4
+
+static void on_tick(int sig uhmm_unused)
+{
+	struct uhmm__world *w = here;
+	const struct uhmm__fiber *f;
+
+	if (!w || !w->active || !uhmm__current() || !uhmm__current()->fiber)
+		return;
+	if (w->s->steps != w->ticked_steps) {
+		w->ticked_steps = w->s->steps;
+		w->ticks = 0;
+	}
+	if (++w->ticks < STUCK_TICKS)
+		return;
+	f = uhmm__current()->fiber;
+	uhmm__world_fault(
+		w, UHMM_VERDICT_ASSERTION,
+		"stuck: for a second %c%u (%s) on CPU %u has come to no switch point; a step "
+		"that has no end cannot be explored",
+		f->worker ? 'W' : 'T', f->index, f->task.name, f->task.cpu);
+	w->stuck = true;
+	siglongjmp(w->escape, 1);
+}
+
+/* A timer is not inherited: each process has its own. */
+static void watch(struct uhmm__world *w)
+{
+	const struct itimerval every = { { 0, TICK_US }, { 0, TICK_US } };
+
+	if (w->watched == getpid())
+		return;
+	w->watched = getpid();
+	setitimer(ITIMER_PROF, &every, NULL);
+}
+
+static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGPROF };
 static struct sigaction old_actions[ARRAY_SIZE(signals)];
 static char signal_stack[64 * 1024];
 
@@ -122,10 +165,16 @@ static void take_signals(void)
 	sa.sa_sigaction = on_signal;
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaction(signals[i], &sa, &old_actions[i]);
+	sa.sa_flags = SA_ONSTACK | SA_NODEFER | SA_RESTART;
+	sa.sa_handler = on_tick;
+	sigaction(SIGPROF, &sa, NULL);
 }
 
 static void give_signals_back(void)
 {
+	static const struct itimerval never;
+
+	setitimer(ITIMER_PROF, &never, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaction(signals[i], &old_actions[i], NULL);
 }
@@ -389,8 +438,10 @@ static int run(struct uhmm__world *w, struct uhmm__chooser *c)
 
 	w->verdict = UHMM_VERDICT_NONE;
 	w->report[0] = '\0';
-	w->ended = w->checking = false;
+	w->ended = w->checking = w->stuck = false;
+	w->ticks = 0;
 	w->s->chooser = c;
+	watch(w);
 	w->active = true;
 	if (!sigsetjmp(w->escape, 0)) {
 		ret = uhmm_sched_run(w->s);
