@@ -229,7 +229,7 @@ static void print_found(const struct explore_options *o, const struct uhmm_explo
 		printf("%s states, ", tool_fmt_count(n, r->states));
 	printf("%.2f s\n", seconds);
 	if (r->undecided)
-		printf("%s of them were given up: no end, and no state that came again\n",
+		printf("%s of them were given up: too long, or no end and no state that came again\n",
 		       tool_fmt_count(n, r->undecided));
 }
 

@@ -81,7 +81,7 @@ struct uhmm_explore_result {
 	uint64_t states;    /* DFS with reduction: different ones that were reached */
 	uint64_t ends;	    /* DFS: different states in which all tasks had ended */
 	uint64_t ends_hash; /* DFS: of that set */
-	uint64_t undecided; /* runs that were given up: no end, and no state came again */
+	uint64_t undecided; /* runs given up: no end and no state came again; DFS: or too long */
 	bool complete;	    /* DFS: there are no more schedules within the bound */
 
 	/* With a verdict: what the library or the scenario said, and the shrunk schedule. */

@@ -140,6 +140,7 @@ struct run {
 	struct turn *found;
 	uint32_t nr_found, size_found;
 	struct uhmm__tail tail;
+	bool cut;    /* too long: there may be more ways to go on */
 	bool failed; /* there was no memory */
 };
 
@@ -318,7 +319,8 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	if (at->step >= r->d->max_steps || at->spins > MAX_SPINS)
+	r->cut = at->step >= r->d->max_steps;
+	if (r->cut || at->spins > MAX_SPINS)
 		return true;
 	return uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r));
 }
@@ -428,6 +430,7 @@ static void run_item(struct run *r, uint32_t item, struct uhmm__chooser *c)
 	r->turn = d->items[item].turn;
 	r->exploring = d->items[item].parent == NO_PARENT;
 	r->nr_nodes = r->nr_found = 0;
+	r->cut = false;
 	uhmm__tail_free(&r->tail);
 	if (r->failed)
 		return;
@@ -483,7 +486,7 @@ static void do_item(struct run *r, uint32_t index)
 	run_item(r, sh->batch[index], &r->chooser);
 	result->verdict = d->w->verdict;
 	result->ended = d->w->ended && !r->tail.on;
-	result->undecided = r->tail.undecided;
+	result->undecided = r->tail.undecided || r->cut;
 	result->end = d->w->end;
 	result->steps = r->at.step + r->tail.steps - r->turn.at;
 	if (r->failed || !publish(r, result))
@@ -650,7 +653,7 @@ static int dfs_init(struct dfs *d)
 
 	/* Much more than there are without switches is more than enough. */
 	d->max_steps = d->c->max_steps ? d->c->max_steps
-				       : MIN(20 * uhmm__length_of(d->w) + 1000, DEFAULT_MAX_STEPS);
+				       : MIN(20 * uhmm__length_of(d->w) + 10000, DEFAULT_MAX_STEPS);
 	d->shared = uhmm__shared_alloc(sizeof(*d->shared));
 	d->items = uhmm__shared_alloc(MAX_BYTES);
 	d->nodes = uhmm__shared_alloc(MAX_BYTES);
