@@ -194,7 +194,11 @@ typedef uint64_t raw_word_t;
 #endif
 
 #define WIPE_WORDS 128
-#define CLEAN_PIECES 4 /* so many that are zero: there is nothing below */
+/*
+ * So many that are zero: there is nothing below. Frames may leave much of themselves untouched, so it
+ * takes many to be sure; few after each step, which seldom misses anything and costs little.
+ */
+enum { SURELY_CLEAN = 32, PROBABLY_CLEAN = 4 };
 
 RAW static bool is_zero(const raw_word_t *w)
 {
@@ -211,13 +215,12 @@ RAW static void wipe(raw_word_t *w)
 		w[i] = 0;
 }
 
-static void wipe_below(const struct uhmm__context *c, const char *sp)
+static void wipe_below(const struct uhmm__context *c, const char *sp, unsigned int enough)
 {
 	raw_word_t *w = (raw_word_t *)ALIGN_DOWN((uintptr_t)sp, sizeof(*w)) - WIPE_WORDS;
 	unsigned int clean = 0;
 
-	for (; (const char *)w >= (const char *)c->bottom && clean < CLEAN_PIECES;
-	     w -= WIPE_WORDS) {
+	for (; (const char *)w >= (const char *)c->bottom && clean < enough; w -= WIPE_WORDS) {
 		if (is_zero(w)) {
 			clean++;
 			continue;
@@ -248,16 +251,18 @@ static struct uhmm__hash hash_stack(const char *sp, const char *end, struct uhmm
 void uhmm__wipe_stack(const struct uhmm__fiber *f)
 {
 	if (f->state != UHMM__ENDED)
-		wipe_below(&f->context, f->context.sp);
+		wipe_below(&f->context, f->context.sp,
+			   f->point == UHMM__PT_USER ? SURELY_CLEAN : PROBABLY_CLEAN);
 }
 
 /* Every stack as if no run had ever used it. */
 static void wipe_all(const struct uhmm_sched *s)
 {
 	for (unsigned int i = 0; i < s->nr_tasks; i++)
-		wipe_below(&s->tasks[i]->context, s->tasks[i]->context.sp);
+		wipe_below(&s->tasks[i]->context, s->tasks[i]->context.sp, SURELY_CLEAN);
 	for (unsigned int i = 0; i < s->nr_cpus; i++)
-		wipe_below(&s->cpus[i].worker->context, s->cpus[i].worker->context.sp);
+		wipe_below(&s->cpus[i].worker->context, s->cpus[i].worker->context.sp,
+			   SURELY_CLEAN);
 }
 
 /* ---- setting up ---- */
@@ -271,7 +276,7 @@ int uhmm_scenario_spawn(const char *name, unsigned int cpu, struct uhmm_mm *mm,
 
 	if (!ret) {
 		c = &s->tasks[s->nr_tasks - 1]->context;
-		wipe_below(c, c->sp);
+		wipe_below(c, c->sp, SURELY_CLEAN);
 	}
 	return ret;
 }
