@@ -22,15 +22,26 @@ static const char usage[] =
 	"idle machine and a release build.\n"
 	"\n"
 	"  --only NAME   measure this alone; may be given several times. NAME is one of kernel,\n"
-	"                limits, fault, random, walk, combined, present, memory, threads, player,\n"
-	"                sched\n"
+	"                limits, fault, random, walk, combined, huge, present, memory, threads,\n"
+	"                player, sched\n"
 	"  --quick       smaller, and fewer rounds: for a first look\n"
 	"  --rounds N    rounds, 1 to 31; default 9, quick 3\n"
 	"  --trace FILE  a trace for the player\n"
 	"  --json FILE   also write what was measured as JSON; '-': to standard output, and no table\n"
+	"  --compare FILE  tell what changed since a run that was written with --json\n"
 	"  -h, --help    print this\n"
 	"\n"
-	"Exit status: 0 done, 1 something is over its budget, 2 wrong usage or a failure.\n";
+	"In place of all that:\n"
+	"  --memory      bytes for each page, page table, VMA and mm, by kind\n"
+	"  --populate N  a machine with N bytes of RAM (1T ..) populated with 4 KiB pages, walked and\n"
+	"                unmapped: time and memory\n"
+	"  --claims      what the posted series says of itself: cycles of a walk, and throughput of\n"
+	"                the kernel's benchmark of migration with and without the combined walk\n"
+	"  --growth      each cost against the size of the work: pages, VMAs, processes, devices\n"
+	"  --svg FILE    with --growth: a plot as well\n"
+	"\n"
+	"Exit status: 0 done, 1 something is over its budget or became slower, 2 wrong usage or a\n"
+	"failure.\n";
 
 const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 	[BENCH_FAULT_FRESH] = { .group = "CPU faults, 4 KiB anonymous pages, tags",
@@ -74,6 +85,12 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 			   .text = "device to RAM by CPU faults, per page",
 			   .unit = "ns",
 			   .budget = 200 },
+	[BENCH_HUGE_COMBINED] = { .name = "huge_untouched",
+				  .text = "combined, untouched, huge pages, per 4 KiB",
+				  .unit = "ns" },
+	[BENCH_HUGE_TO_RAM] = { .name = "huge_to_ram",
+				.text = "huge pages to RAM by CPU faults, per 4 KiB",
+				.unit = "ns" },
 	[BENCH_PRESENT_SEPARATE] = { .name = "present_fault_then_migrate",
 				     .text = "fault-then-migrate, present pages, per page",
 				     .unit = "ns" },
@@ -165,6 +182,7 @@ static const struct probe {
 	{ "random", bench_random, BENCH_FAULT_RANDOM, BENCH_FAULT_RANDOM },
 	{ "walk", bench_walk, BENCH_WALK, BENCH_WALK_FAULT },
 	{ "combined", bench_combined, BENCH_COMBINED_WRITE, BENCH_TO_RAM },
+	{ "huge", bench_huge, BENCH_HUGE_COMBINED, BENCH_HUGE_TO_RAM },
 	{ "present", bench_present, BENCH_PRESENT_SEPARATE, BENCH_PRESENT_RATIO },
 	{ "memory", bench_memory, BENCH_MEMORY, BENCH_MEMORY_ERROR },
 	{ "threads", bench_threads, BENCH_THREADS_FRESH, BENCH_THREADS_VMAS },
@@ -443,30 +461,95 @@ static bool choose(const char *name, bool *chosen)
 	return i >= 0;
 }
 
-static int run(struct bench *b, bool *chosen, bool only, const char *json)
+/* What the command line asks for, beside what is in struct bench. */
+struct order {
+	bool chosen[NR_PROBES], only;
+	const char *json, *compare;
+	bool memory, growth, claims;
+	uint64_t populate; /* bytes, 0: no */
+	const char *svg;
+};
+
+static int run(struct bench *b, struct order *o)
 {
-	bool wanted[BENCH_NR_FIGURES] = { 0 };
+	bool wanted[BENCH_NR_FIGURES] = { 0 }, *chosen = o->chosen;
+	struct bench_old *old = NULL;
+	const char *json = o->json;
+	unsigned int slower = 0;
 	int status;
+
+	if (o->compare && bench_old_load(o->compare, b, &old) != TOOL_OK)
+		return TOOL_USAGE;
 
 	if (json && strcmp(json, "-") && tool_check_writable(json))
 		return TOOL_USAGE;
-	wanted[BENCH_CHECKERS] = !only;
+	wanted[BENCH_CHECKERS] = !o->only;
 	for (size_t i = 0; i < NR_PROBES; i++) {
-		chosen[i] |= !only;
+		chosen[i] |= !o->only;
 		for (int id = probes[i].first; id <= (int)probes[i].last; id++)
 			wanted[id] = chosen[i];
 	}
 	status = run_rounds(b, chosen);
+	if (status == TOOL_OK && (!json || strcmp(json, "-")))
+		print_table(b, wanted);
+	if (status == TOOL_OK && json)
+		status = write_json(b, wanted, json);
+	if (status == TOOL_OK && old)
+		slower = bench_old_compare(old, b, wanted);
+	bench_old_free(old);
 	if (status != TOOL_OK)
 		return status;
-	if (!json || strcmp(json, "-"))
-		print_table(b, wanted);
-	if (json && write_json(b, wanted, json) != TOOL_OK)
-		return TOOL_USAGE;
-	return nr_over_budget(b) ? TOOL_DIFF : TOOL_OK;
+	return slower || nr_over_budget(b) ? TOOL_DIFF : TOOL_OK;
 }
 
-enum { OPT_ONLY = 256, OPT_QUICK, OPT_ROUNDS, OPT_TRACE, OPT_JSON };
+/* One thing at a time. */
+static int check_order(const struct bench *b, const struct order *o)
+{
+	int modes = o->memory + o->growth + o->claims + !!o->populate;
+
+	if (modes > 1)
+		return tool_usage_error(
+			"--memory, --populate, --claims and --growth go one at a time");
+	if (modes && (o->only || o->json || o->compare || b->trace || b->rounds))
+		return tool_usage_error("--only, --rounds, --trace, --json and --compare do not go "
+					"with --memory, --populate, --claims and --growth");
+	if (o->svg && !o->growth)
+		return tool_usage_error("--svg goes with --growth");
+	if (o->compare && o->json && !strcmp(o->json, "-"))
+		return tool_usage_error("--compare prints where '--json -' writes");
+	return TOOL_OK;
+}
+
+static int run_order(struct bench *b, struct order *o)
+{
+	if (check_order(b, o) != TOOL_OK)
+		return TOOL_USAGE;
+	if (o->memory)
+		return bench_memory_kinds(b);
+	if (o->claims)
+		return bench_claims(b);
+	if (o->growth)
+		return bench_growth(b, o->svg);
+	if (o->populate)
+		return bench_populate(o->populate);
+	if (!b->rounds)
+		b->rounds = b->quick ? 3 : 9;
+	return run(b, o);
+}
+
+enum {
+	OPT_ONLY = 256,
+	OPT_QUICK,
+	OPT_ROUNDS,
+	OPT_TRACE,
+	OPT_JSON,
+	OPT_COMPARE,
+	OPT_MEMORY,
+	OPT_POPULATE,
+	OPT_CLAIMS,
+	OPT_GROWTH,
+	OPT_SVG,
+};
 
 int uhmm_cmd_bench(int argc, char **argv)
 {
@@ -476,20 +559,25 @@ int uhmm_cmd_bench(int argc, char **argv)
 		{ "rounds", required_argument, NULL, OPT_ROUNDS },
 		{ "trace", required_argument, NULL, OPT_TRACE },
 		{ "json", required_argument, NULL, OPT_JSON },
+		{ "compare", required_argument, NULL, OPT_COMPARE },
+		{ "memory", no_argument, NULL, OPT_MEMORY },
+		{ "populate", required_argument, NULL, OPT_POPULATE },
+		{ "claims", no_argument, NULL, OPT_CLAIMS },
+		{ "growth", no_argument, NULL, OPT_GROWTH },
+		{ "svg", required_argument, NULL, OPT_SVG },
 		{ "help", no_argument, NULL, 'h' },
 		{ 0 },
 	};
 	static struct bench b;
-	bool chosen[NR_PROBES] = { 0 }, only = false;
-	const char *json = NULL;
+	struct order o = { .only = false };
 	uint64_t rounds = 0;
 	int opt;
 
 	while ((opt = getopt_long(argc, argv, "h", longopts, NULL)) != -1) {
 		switch (opt) {
 		case OPT_ONLY:
-			only = true;
-			if (!choose(optarg, chosen))
+			o.only = true;
+			if (!choose(optarg, o.chosen))
 				return TOOL_USAGE;
 			break;
 		case OPT_QUICK:
@@ -503,7 +591,28 @@ int uhmm_cmd_bench(int argc, char **argv)
 			b.trace = optarg;
 			break;
 		case OPT_JSON:
-			json = optarg;
+			o.json = optarg;
+			break;
+		case OPT_COMPARE:
+			o.compare = optarg;
+			break;
+		case OPT_MEMORY:
+			o.memory = true;
+			break;
+		case OPT_POPULATE:
+			if (!tool_parse_size("--populate", optarg, &o.populate))
+				return TOOL_USAGE;
+			if (!o.populate)
+				return tool_error("--populate: '%s' is nothing", optarg);
+			break;
+		case OPT_CLAIMS:
+			o.claims = true;
+			break;
+		case OPT_GROWTH:
+			o.growth = true;
+			break;
+		case OPT_SVG:
+			o.svg = optarg;
 			break;
 		case 'h':
 			fputs(usage, stdout);
@@ -514,6 +623,6 @@ int uhmm_cmd_bench(int argc, char **argv)
 	}
 	if (optind < argc)
 		return tool_usage_error("unexpected argument '%s'", argv[optind]);
-	b.rounds = rounds ? (unsigned int)rounds : b.quick ? 3 : 9;
-	return run(&b, chosen, only, json);
+	b.rounds = (unsigned int)rounds;
+	return run_order(&b, &o);
 }

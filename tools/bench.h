@@ -23,6 +23,8 @@ enum bench_id {
 	BENCH_COMBINED_WRITE,
 	BENCH_COMBINED_READ,
 	BENCH_TO_RAM,
+	BENCH_HUGE_COMBINED,
+	BENCH_HUGE_TO_RAM,
 	BENCH_PRESENT_SEPARATE,
 	BENCH_PRESENT_COMBINED,
 	BENCH_PRESENT_RATIO,
@@ -74,8 +76,8 @@ struct bench {
 /* One round of a probe. Returns: TOOL_OK, or TOOL_USAGE after a message. */
 typedef int bench_probe_fn(struct bench *b);
 
-bench_probe_fn bench_fault, bench_random, bench_walk, bench_combined, bench_present, bench_memory;
-bench_probe_fn bench_threads, bench_player, bench_sched, bench_kernel, bench_limits;
+bench_probe_fn bench_fault, bench_random, bench_walk, bench_combined, bench_huge, bench_present;
+bench_probe_fn bench_memory, bench_threads, bench_player, bench_sched, bench_kernel, bench_limits;
 
 /** bench_sample() - hand in a sample of a figure. */
 void bench_sample(struct bench *b, enum bench_id id, double value);
@@ -104,6 +106,12 @@ struct bench_timer bench_start(void);
 /** bench_stop() - ns of CPU time since @t; both clocks also go into the run's totals. */
 double bench_stop(struct bench *b, struct bench_timer t);
 
+/** bench_proc_bytes() - a field such as VmRSS of a file such as /proc/self/status; 0: there is none. */
+uint64_t bench_proc_bytes(const char *file, const char *field);
+
+/** bench_resident() - resident size of this process in bytes, 0 if it cannot be had. */
+uint64_t bench_resident(void);
+
 /** bench_failed() - print that @what failed with a negative errno; returns TOOL_USAGE. */
 int bench_failed(const char *what, int err);
 
@@ -123,16 +131,62 @@ struct bench_world {
 /** bench_world_open() - @npages of private anonymous memory, nothing populated. */
 int bench_world_open(struct bench_world *w, uint64_t npages, bool device);
 
+/** bench_world_open_ram() - the same with so much RAM, 0: as much as is usual. */
+int bench_world_open_ram(struct bench_world *w, uint64_t npages, bool device, uint64_t ram_bytes);
+
 /** bench_world_close() - free it; also one that could not be opened. */
 void bench_world_close(struct bench_world *w);
 
 /** bench_touch() - 8 bytes written by the CPU to each of some pages; 0 or an error. */
 int bench_touch(struct bench_world *w, uint64_t first, uint64_t npages);
 
+/** bench_to_device() - every page to the device by the combined walker, 512 a call. */
+int bench_to_device(struct bench_world *w, bool write);
+
+/** bench_read() - 8 bytes read by the CPU from each page. */
+int bench_read(struct bench_world *w);
+
+/** bench_range_open() - a range for bench_range_walk(), with a notifier, which is to be removed. */
+int bench_range_open(struct bench_world *w, struct uhmm_hmm_range *range);
+
+/** bench_range_walk_window() - one range as a driver walks it: sample, lock, walk, unlock, check. */
+int bench_range_walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range);
+
+/** bench_range_walk() - hmm_range_fault() over every page, 512 a call; 0 or an error. */
+int bench_range_walk(struct bench_world *w, struct uhmm_hmm_range *range);
+
 /** bench_mark() - the counters from which bench_expect() counts. */
 void bench_mark(struct bench_world *w);
 
 /** bench_expect() - that since bench_mark() the machine did what is being measured, or a message. */
 int bench_expect(struct bench_world *w, enum uhmm_counter c, uint64_t n);
+
+/* ---- what is run in place of the figures; each returns an exit status ---- */
+
+/** bench_memory_kinds() - bytes for a page, a table, a VMA, an mm, by kind. */
+int bench_memory_kinds(const struct bench *b);
+
+/** bench_populate() - so many bytes of RAM populated with 4 KiB pages, walked and unmapped. */
+int bench_populate(uint64_t bytes);
+
+/** bench_claims() - what the posted series says of itself: cycles of a walk, throughput. */
+int bench_claims(const struct bench *b);
+
+/** bench_growth() - each cost against the size of the work; @svg: a plot as well, NULL: none. */
+int bench_growth(const struct bench *b, const char *svg);
+
+/* ---- comparing with an earlier run ---- */
+
+struct bench_old;
+
+/** bench_old_load() - what --json wrote earlier; TOOL_USAGE after a message. */
+int bench_old_load(const char *path, const struct bench *b, struct bench_old **out);
+
+/** bench_old_compare() - print what changed; how many figures became slower. */
+unsigned int bench_old_compare(const struct bench_old *old, const struct bench *b,
+			       const bool *wanted);
+
+/** bench_old_free() - NULL allowed. */
+void bench_old_free(struct bench_old *old);
 
 #endif /* UHMM_TOOLS_BENCH_H */

@@ -35,8 +35,7 @@ static bool no_invalidate(struct uhmm_mmu_interval_notifier *mni,
 
 static const struct uhmm_mmu_interval_notifier_ops notifier_ops = { no_invalidate };
 
-/* One window as a driver walks it: sample, lock, walk, unlock, check. */
-static int walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range)
+int bench_range_walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range)
 {
 	int err;
 
@@ -50,19 +49,36 @@ static int walk_window(struct uhmm_mm *mm, struct uhmm_hmm_range *range)
 	return err;
 }
 
+int bench_range_open(struct bench_world *w, struct uhmm_hmm_range *range)
+{
+	static uint64_t pfns[WINDOW];
+
+	*range = (struct uhmm_hmm_range){ .size = sizeof(*range), .hmm_pfns = pfns };
+	return uhmm_mmu_interval_notifier_insert(w->mm, w->start, w->npages << UHMM_PAGE_SHIFT,
+						 &notifier_ops, NULL, &range->notifier);
+}
+
+int bench_range_walk(struct bench_world *w, struct uhmm_hmm_range *range)
+{
+	int err = 0;
+
+	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++) {
+		range->start = window(w, i);
+		range->end = range->start + WINDOW_BYTES;
+		err = bench_range_walk_window(w->mm, range);
+	}
+	return err;
+}
+
 static int walk_all(struct bench *b, struct bench_world *w, struct uhmm_hmm_range *range,
 		    enum bench_id id)
 {
 	struct bench_timer t;
-	int err = 0;
+	int err;
 
 	bench_mark(w);
 	t = bench_start();
-	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++) {
-		range->start = window(w, i);
-		range->end = range->start + WINDOW_BYTES;
-		err = walk_window(w->mm, range);
-	}
+	err = bench_range_walk(w, range);
 	bench_sample(b, id, bench_stop(b, t) / (double)w->npages);
 	if (err)
 		return bench_failed("hmm_range_fault", err);
@@ -73,14 +89,11 @@ static int walk_all(struct bench *b, struct bench_world *w, struct uhmm_hmm_rang
 
 static int walk_present(struct bench *b, struct bench_world *w)
 {
-	static uint64_t pfns[WINDOW];
-	struct uhmm_hmm_range range = { .size = sizeof(range), .hmm_pfns = pfns };
+	struct uhmm_hmm_range range;
 	int status, err = bench_touch(w, 0, w->npages);
 
 	if (!err)
-		err = uhmm_mmu_interval_notifier_insert(w->mm, w->start,
-							w->npages << UHMM_PAGE_SHIFT, &notifier_ops,
-							NULL, &range.notifier);
+		err = bench_range_open(w, &range);
 	if (err)
 		return bench_failed("walk", err);
 	status = walk_all(b, w, &range, BENCH_WALK);
@@ -105,7 +118,7 @@ int bench_walk(struct bench *b)
 
 /* ---- untouched memory to the device, and home again ---- */
 
-static int serve_all(struct bench_world *w, bool write)
+int bench_to_device(struct bench_world *w, bool write)
 {
 	int err = 0;
 
@@ -115,7 +128,7 @@ static int serve_all(struct bench_world *w, bool write)
 	return err;
 }
 
-static int read_all(struct bench_world *w)
+int bench_read(struct bench_world *w)
 {
 	uhmm_vaddr_t addr = w->start;
 	uint64_t word;
@@ -126,30 +139,29 @@ static int read_all(struct bench_world *w)
 	return err;
 }
 
-static int serve_untouched(struct bench *b, struct bench_world *w, bool write)
+static int serve_untouched(struct bench *b, struct bench_world *w, bool write, enum bench_id id)
 {
 	struct bench_timer t;
 	int err;
 
 	bench_mark(w);
 	t = bench_start();
-	err = serve_all(w, write);
-	bench_sample(b, write ? BENCH_COMBINED_WRITE : BENCH_COMBINED_READ,
-		     bench_stop(b, t) / (double)w->npages);
+	err = bench_to_device(w, write);
+	bench_sample(b, id, bench_stop(b, t) / (double)w->npages);
 	if (err)
 		return bench_failed("combined", err);
 	return bench_expect(w, UHMM_CNT_MIGRATED_NEW, w->npages);
 }
 
-static int bring_home(struct bench *b, struct bench_world *w)
+static int bring_home(struct bench *b, struct bench_world *w, enum bench_id id)
 {
 	struct bench_timer t;
 	int err;
 
 	bench_mark(w);
 	t = bench_start();
-	err = read_all(w);
-	bench_sample(b, BENCH_TO_RAM, bench_stop(b, t) / (double)w->npages);
+	err = bench_read(w);
+	bench_sample(b, id, bench_stop(b, t) / (double)w->npages);
 	if (err)
 		return bench_failed("read", err);
 	return bench_expect(w, UHMM_CNT_MIGRATED_TO_RAM, w->npages);
@@ -163,13 +175,31 @@ int bench_combined(struct bench *b)
 	for (int write = 1; write >= 0; write--) {
 		status = bench_world_open(&w, working_set(b), true);
 		if (status == TOOL_OK)
-			status = serve_untouched(b, &w, write);
+			status = serve_untouched(
+				b, &w, write, write ? BENCH_COMBINED_WRITE : BENCH_COMBINED_READ);
 		if (status == TOOL_OK && write)
-			status = bring_home(b, &w);
+			status = bring_home(b, &w, BENCH_TO_RAM);
 		bench_world_close(&w);
 		if (status != TOOL_OK)
 			break;
 	}
+	return status;
+}
+
+/* The same with windows that are huge pages; their cost is told per 4 KiB all the same. */
+int bench_huge(struct bench *b)
+{
+	struct bench_world w;
+	int status = bench_world_open(&w, working_set(b) + WINDOW, true);
+
+	if (status == TOOL_OK) {
+		w.start = (w.start + WINDOW_BYTES - 1) & UHMM_PMD_MASK;
+		w.npages -= WINDOW;
+		status = serve_untouched(b, &w, true, BENCH_HUGE_COMBINED);
+	}
+	if (status == TOOL_OK)
+		status = bring_home(b, &w, BENCH_HUGE_TO_RAM);
+	bench_world_close(&w);
 	return status;
 }
 

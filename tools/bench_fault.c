@@ -127,23 +127,9 @@ int bench_random(struct bench *b)
 
 /* ---- memory ---- */
 
-/* Resident size of this process in bytes, 0 if it cannot be had. */
-static uint64_t resident(void)
-{
-	unsigned long long pages = 0;
-	FILE *f = fopen("/proc/self/statm", "r");
-
-	if (!f)
-		return 0;
-	if (fscanf(f, "%*s %llu", &pages) != 1)
-		pages = 0;
-	fclose(f);
-	return pages * (uint64_t)sysconf(_SC_PAGESIZE);
-}
-
 int bench_memory(struct bench *b)
 {
-	uint64_t before = resident(), grown, sum;
+	uint64_t before = bench_resident(), grown, sum;
 	struct uhmm_memory_use use;
 	struct bench_world w;
 	int err, status;
@@ -157,7 +143,7 @@ int bench_memory(struct bench *b)
 			status = bench_failed("write", err);
 	}
 	if (status == TOOL_OK) {
-		grown = resident() - before;
+		grown = bench_resident() - before;
 		uhmm_machine_memory(w.m, &use);
 		sum = use.metadata + use.page_tables + use.frames + use.contents;
 		bench_sample(b, BENCH_MEMORY, (double)sum / (double)w.npages);

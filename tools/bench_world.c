@@ -2,6 +2,8 @@
 /*
  * bench_world.c - clocks, and machines to measure.
  */
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
 #include <time.h>
@@ -9,7 +11,8 @@
 #include "bench.h"
 #include "tool.h"
 
-static const uhmm_vaddr_t map_start = 1UL << 40;
+/* In the middle of 2 MiB: no window of 512 pages can be a huge page. */
+static const uhmm_vaddr_t map_start = (1UL << 40) + UHMM_PMD_SIZE / 2;
 
 /* ---- clocks ---- */
 
@@ -44,6 +47,33 @@ double bench_stop(struct bench *b, struct bench_timer t)
 	return (double)cpu;
 }
 
+/* ---- memory of the host ---- */
+
+uint64_t bench_proc_bytes(const char *file, const char *field)
+{
+	unsigned long long kib = 0;
+	FILE *f = fopen(file, "r");
+	char line[128];
+
+	if (!f)
+		return 0;
+	while (fgets(line, sizeof(line), f)) {
+		size_t n = strlen(field);
+
+		if (!strncmp(line, field, n) && line[n] == ':') {
+			kib = strtoull(line + n + 1, NULL, 10);
+			break;
+		}
+	}
+	fclose(f);
+	return kib << 10;
+}
+
+uint64_t bench_resident(void)
+{
+	return bench_proc_bytes("/proc/self/status", "VmRSS");
+}
+
 int bench_failed(const char *what, int err)
 {
 	if (err > 0)
@@ -63,7 +93,12 @@ static int open_device(struct bench_world *w)
 
 int bench_world_open(struct bench_world *w, uint64_t npages, bool device)
 {
-	struct uhmm_machine_config config = { .size = sizeof(config) };
+	return bench_world_open_ram(w, npages, device, 0);
+}
+
+int bench_world_open_ram(struct bench_world *w, uint64_t npages, bool device, uint64_t ram_bytes)
+{
+	struct uhmm_machine_config config = { .size = sizeof(config), .ram_bytes = ram_bytes };
 	int err;
 
 	memset(w, 0, sizeof(*w));

@@ -30,6 +30,8 @@ static const char usage[] =
 	"                          could go on; pct: K changes of priority; default 2\n"
 	"  --runs N                random, pct: schedules to try, default 10000; dfs: at most so\n"
 	"                          many, default all\n"
+	"  --max-steps N           choices after which a run that has not ended must be fair, which\n"
+	"                          tells whether it will; default 100000, for pct fewer\n"
 	"  --seed N                of the first schedule, and of a scenario's random numbers;\n"
 	"                          default 1\n"
 	"  --schedule FILE         run this schedule and no other\n"
@@ -140,6 +142,7 @@ enum {
 	OPT_STRATEGY,
 	OPT_BOUND,
 	OPT_RUNS,
+	OPT_MAX_STEPS,
 	OPT_SEED,
 	OPT_SCHEDULE,
 	OPT_JSON,
@@ -154,6 +157,7 @@ static const struct option longopts[] = {
 	{ "strategy", required_argument, NULL, OPT_STRATEGY },
 	{ "switches-bound", required_argument, NULL, OPT_BOUND },
 	{ "runs", required_argument, NULL, OPT_RUNS },
+	{ "max-steps", required_argument, NULL, OPT_MAX_STEPS },
 	{ "seed", required_argument, NULL, OPT_SEED },
 	{ "schedule", required_argument, NULL, OPT_SCHEDULE },
 	{ "json", required_argument, NULL, OPT_JSON },
@@ -192,6 +196,10 @@ static int take_option(struct explore_options *o, int opt)
 		o->runs_given = true;
 		return tool_parse_u64("--runs", optarg, 1, UINT64_MAX, &c->runs) ? TOOL_OK
 										 : TOOL_USAGE;
+	case OPT_MAX_STEPS:
+		return tool_parse_u64("--max-steps", optarg, 1, UINT64_MAX, &c->max_steps)
+			       ? TOOL_OK
+			       : TOOL_USAGE;
 	case OPT_SEED:
 		return tool_parse_u64("--seed", optarg, 0, UINT64_MAX, &c->seed) ? TOOL_OK
 										 : TOOL_USAGE;
@@ -255,6 +263,8 @@ static void print_command(FILE *f, const struct explore_options *o,
 				uhmm_switch_get(&o->machine, i));
 	if (r->seed != DEFAULT_SEED)
 		fprintf(f, " --seed %llu", (unsigned long long)r->seed);
+	if (o->config.max_steps)
+		fprintf(f, " --max-steps %llu", (unsigned long long)o->config.max_steps);
 	fprintf(f, " --schedule %s.schedule", o->config.scenario->name);
 }
 

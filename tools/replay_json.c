@@ -89,6 +89,7 @@ static json_t *strategy(const struct replay_column *c)
 	set(o, "device_accesses",
 	    integer(uhmm_player_count(run->player, UHMM_REPLAY_DEVICE_ACCESSES)));
 	set(o, "differing_pages", json_integer(run->differing));
+	set(o, "apart_pages", json_integer((json_int_t)run->apart));
 	set(o, "same_reads", json_boolean(run->same_digest));
 	set(o, "violations", json_integer(run->violations));
 	set(o, "reports", integer(c->reports));

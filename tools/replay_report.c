@@ -466,6 +466,12 @@ static void print_verdict(const struct replay_result *r, FILE *f)
 			fprintf(f, "%s: %lld pages differ from %s\n",
 				uhmm_strategy_name(run->strategy), (long long)run->differing,
 				uhmm_strategy_name(r->column[0].run->strategy));
+		if (run->apart)
+			fprintf(f,
+				"%s: %llu pages differ from %s in where they are, since other device faults "
+				"moved their neighbours\n",
+				uhmm_strategy_name(run->strategy), (unsigned long long)run->apart,
+				uhmm_strategy_name(r->column[0].run->strategy));
 		if (!run->same_digest)
 			fprintf(f, "%s: accesses read other values than with %s\n",
 				uhmm_strategy_name(run->strategy),

@@ -83,7 +83,7 @@ bool tool_parse_hex(const char *option, const char *text, uint64_t *out);
 /** tool_parse_double() - decimal fraction within [@min, @max]. */
 bool tool_parse_double(const char *option, const char *text, double min, double max, double *out);
 
-/** tool_parse_size() - bytes: a decimal number, or one followed by K, M or G (powers of 1024). */
+/** tool_parse_size() - bytes: a decimal number, or one followed by K, M, G or T (powers of 1024). */
 bool tool_parse_size(const char *option, const char *text, uint64_t *out);
 
 /**

@@ -236,7 +236,8 @@ bool tool_parse_size(const char *option, const char *text, uint64_t *out)
 	uint64_t n;
 
 	if (!parse_digits(text, 10, &n, &end, &overflow))
-		return bad_argument(option, text, "not a size; sizes are numbers, with K, M or G");
+		return bad_argument(option, text,
+				    "not a size; sizes are numbers, with K, M, G or T");
 	switch (*end) {
 	case 'K':
 	case 'k':
@@ -250,9 +251,14 @@ bool tool_parse_size(const char *option, const char *text, uint64_t *out)
 	case 'g':
 		shift = 30;
 		break;
+	case 'T':
+	case 't':
+		shift = 40;
+		break;
 	}
 	if (end[shift ? 1 : 0])
-		return bad_argument(option, text, "not a size; sizes are numbers, with K, M or G");
+		return bad_argument(option, text,
+				    "not a size; sizes are numbers, with K, M, G or T");
 	if (overflow || n > (uint64_t)INT64_MAX >> shift) /* JSON's numbers have a sign */
 		return bad_argument(option, text, "too large for a size");
 	*out = n << shift;

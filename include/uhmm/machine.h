@@ -88,6 +88,89 @@ enum uhmm_device_huge_pfn {
 	UHMM_DEVICE_HUGE_PFN_FROM_FIRST, /* as Linux 7.3: those from the first of the huge page on */
 };
 
+/*
+ * A CPU fault on a huge device-private page whose folio somebody else has locked. 0 is what Linux 7.3
+ * does; see docs/findings.md.
+ */
+enum uhmm_huge_device_wait {
+	UHMM_HUGE_DEVICE_RETURNS, /* says that it is done: whoever faulted tries again, without a pause */
+	UHMM_HUGE_DEVICE_WAITS, /* sleeps until the folio is unlocked, as below a table */
+};
+
+/*
+ * Collecting splits a large folio that PTEs map, for which it needs the folio's lock. 0 is what Linux 7.3
+ * does; see docs/findings.md.
+ */
+enum uhmm_split_lock {
+	UHMM_SPLIT_LOCK_WAITS, /* sleeps for it, with the folios locked that were collected before */
+	UHMM_SPLIT_LOCK_TRIES, /* leaves the rest of the table's part out if somebody else has it */
+};
+
+/*
+ * Collecting meets a large folio after it has replaced entries of the same table. 0 is what Linux 7.3
+ * does; see docs/findings.md.
+ */
+enum uhmm_split_flush {
+	UHMM_SPLIT_FLUSH_LATE, /* it gives the table's lock up for the split, and flushes at the end */
+	UHMM_SPLIT_FLUSH_BEFORE_UNLOCK,
+};
+
+/*
+ * The bit of a folio that says that somebody waits for its lock. Here 0 is the model's own, which can be
+ * checked more strictly. See docs/findings.md.
+ */
+enum uhmm_waiters_bit {
+	UHMM_WAITERS_EXACT, /* set while somebody is queued, and at no other time */
+	/*
+	 * as Linux 7.3: set by who is about to wait, and stays if the lock turns out to be free, or if
+	 * others wait on the same queue when it is given up; a folio may be freed with it
+	 */
+	UHMM_WAITERS_HINT,
+};
+
+/*
+ * What a CPU fault does on a device-private page whose folio somebody else has locked. 0 is what Linux
+ * does since 7.0. Decides what mm/memory.c:do_swap_page() does after trylock_page() has failed, and
+ * what mm/migrate_device.c:migrate_vma_collect_pmd() leaves for it to find. See docs/livelock.md.
+ */
+enum uhmm_device_private_wait {
+	/* sleeps until the folio is unlocked, without a reference to it */
+	UHMM_DEVICE_WAIT_ENTRY,
+	/* looks again; entries stay until the migration unmaps the page everywhere. Livelocks */
+	UHMM_DEVICE_WAIT_TRYLOCK_SPIN,
+	/* takes a reference and sleeps for the lock: then the migration fails that it waits for */
+	UHMM_DEVICE_WAIT_LOCK_WITH_REF,
+	/* sleeps while a bit says that the folio is being migrated; else looks again */
+	UHMM_DEVICE_WAIT_MIGRATION_FLAG,
+	/*
+	 * looks again; but the entry that a migration collects becomes a migration entry at once, and
+	 * those are slept for: Linux before 7.0. Other mappings keep theirs: livelocks
+	 */
+	UHMM_DEVICE_WAIT_INSTALL_ENTRY,
+};
+
+/*
+ * What keeps a device folio from migrating. Decides in mm/migrate_device.c:migrate_vma_check_page()
+ * and mm/migrate.c:folio_migrate_mapping().
+ */
+enum uhmm_migration_blocked_by {
+	UHMM_BLOCKED_BY_REFERENCE, /* any reference that is not accounted for */
+	UHMM_BLOCKED_BY_PIN,	   /* only pins; a folio of RAM stays as it is */
+};
+
+/* When mm/migrate_device.c:migrate_device_unmap() calls lru_add_drain_all(), if it has to. */
+enum uhmm_lru_drain {
+	/* before it unmaps the first page that is not on the LRU, and those after it */
+	UHMM_LRU_DRAIN_BEFORE_UNMAP,
+	UHMM_LRU_DRAIN_AFTER_UNMAP, /* when all mappings of all pages are migration entries */
+};
+
+/* Whether mm/hmm.c:hmm_range_fault() calls cond_resched() after each fault that it took. */
+enum uhmm_range_fault_resched {
+	UHMM_RANGE_FAULT_RESCHED_NO,
+	UHMM_RANGE_FAULT_RESCHED_YES,
+};
+
 /* When a task in the simulated kernel may lose its CPU, besides sleeping and cond_resched(). */
 enum uhmm_preemption {
 	UHMM_PREEMPT_NONE, /* never: kernels before 7.0 that were built so */
@@ -151,7 +234,15 @@ struct uhmm_machine_config {
 	enum uhmm_fault_folio fault_folio;
 	enum uhmm_large_hole large_hole;
 	enum uhmm_device_huge_pfn device_huge_pfn;
+	enum uhmm_huge_device_wait huge_device_wait;
+	enum uhmm_split_lock split_lock;
+	enum uhmm_split_flush split_flush;
+	enum uhmm_waiters_bit waiters_bit;
 	enum uhmm_lock_order lock_order;
+	enum uhmm_device_private_wait device_private_wait;
+	enum uhmm_migration_blocked_by migration_blocked_by;
+	enum uhmm_lru_drain lru_drain;
+	enum uhmm_range_fault_resched range_fault_resched;
 	uhmm_report_fn *report; /* NULL: reports are counted and dropped */
 	void *report_data;
 };

@@ -150,6 +150,20 @@ UHMM_API int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out) UHM
 UHMM_API int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order,
 				     uhmm_pfn_t *out) UHMM_MUST_CHECK;
 
+/**
+ * uhmm_try_get_page() - a reference to a page by pfn, as eviction by a driver begins
+ * @pfn: any page; of a large folio the first
+ * Returns: false if it is free, or no first page: then there is none. Context: any. Lifetime: give it
+ * back with uhmm_unlock_put_page(), or uhmm_put_user_pages(). Models: get_page_unless_zero().
+ */
+UHMM_API bool uhmm_try_get_page(struct uhmm_machine *m, uhmm_pfn_t pfn) UHMM_MUST_CHECK;
+
+/**
+ * uhmm_lock_page() - the lock of the page's folio
+ * Context: a reference; sleeps; not while the folio of another page is locked. Models: lock_page().
+ */
+UHMM_API void uhmm_lock_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
 /** uhmm_unlock_put_page() - give a destination back that was not used. */
 UHMM_API void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 

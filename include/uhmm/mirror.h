@@ -74,6 +74,8 @@ UHMM_API struct uhmm_devmem *uhmm_device_memory(struct uhmm_device *dev);
 /**
  * uhmm_mirror_open() - open the device for a process
  * Returns: 0; -EINVAL no current task, or the last user of @mm is gone; -ENOMEM.
+ * A process may open a device more than once: each mirror has tables of its own, and what one of them
+ * migrates the others lose, and fault again.
  * Lifetime: uhmm_mirror_close(); keeps the mm's structure, not its users.
  * Models: dmirror_fops_open().
  */

@@ -243,7 +243,8 @@ struct uhmm_replay_run {
 	uint64_t host_ns;	    /* host time spent in the player */
 	int64_t violations;	    /* found by the verifier */
 	int64_t differing;	    /* pages that differ from the first run's; 0 in the first */
-	bool same_digest;	    /* its accesses read what the first run's did */
+	uint64_t apart;	  /* pages that do so because other device faults were served around them */
+	bool same_digest; /* its accesses read what the first run's did */
 };
 
 struct uhmm_replay;

@@ -55,6 +55,23 @@ UHMM_API int uhmm_remap_pfn_range(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pf
 UHMM_API int uhmm_insert_mixed(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t pfn,
 			       bool write) UHMM_MUST_CHECK;
 
+/**
+ * uhmm_vm_insert_page() - put a page that the driver allocated into its mapping
+ * @addr: page-aligned
+ * @pfn: a page of RAM that the caller has a reference of, as uhmm_alloc_locked_page() gives one, filled;
+ * or the zero page, in a private mapping
+ * Returns: 0; -EFAULT nothing is mapped at @addr; -EINVAL no mapping of uhmm_mmap_special(), or a
+ * VM_PFNMAP one, @addr not aligned, a pfn beyond RAM or of a free page, an anonymous page, the zero
+ * page in a shared mapping; -EOPNOTSUPP a page of a file: not modelled; -EBUSY an entry is in use;
+ * -ENOMEM.
+ * The entry has the rights of the mapping: writable at once if that is shared, else copied on write. It
+ * takes a reference of its own; the driver may drop its one. The mapping is VM_MIXEDMAP from then on.
+ * To a device the page is one like any; it cannot migrate.
+ * Models: mm/memory.c:vm_insert_page().
+ */
+UHMM_API int uhmm_vm_insert_page(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+				 uhmm_pfn_t pfn) UHMM_MUST_CHECK;
+
 /* ---- hardware poison ---- */
 
 /**
@@ -62,8 +79,8 @@ UHMM_API int uhmm_insert_mixed(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t
  * @m: machine
  * @pfn: the page
  * Returns: 0 its mappings are hardware-poison entries now, and accesses are SIGBUS; -EHWPOISON it was
- * broken before; -ENXIO not RAM: device memory, too; -EBUSY nobody's page, or the zero page (Linux
- * takes a free page off its list and says 0); -EOPNOTSUPP a page of a file: not modelled yet.
+ * broken before; -ENXIO not RAM: device memory, too; -EBUSY nobody's page, a driver's, or the zero page
+ * (Linux takes a free page off its list and says 0); -EOPNOTSUPP a page of a file: not modelled yet.
  * The page is never used again. Pins on it stay valid. Models: mm/memory-failure.c:memory_failure().
  */
 UHMM_API int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn);

@@ -45,10 +45,10 @@ static uint32_t number_of_pfn(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 	return pfn_to_frame(pool->machine, pfn)->aux;
 }
 
-static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr)
+/* @p: page number @nr. */
+static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr,
+		      struct uhmm__devpage *p)
 {
-	struct uhmm__devpage *p = page_of_number(pool, nr);
-
 	p->prev = l->tail;
 	p->next = 0;
 	if (l->tail)
@@ -58,10 +58,8 @@ static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_
 	l->tail = nr + 1;
 }
 
-static void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr)
+static void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l, struct uhmm__devpage *p)
 {
-	struct uhmm__devpage *p = page_of_number(pool, nr);
-
 	if (p->prev)
 		page_of_number(pool, p->prev - 1)->next = p->next;
 	else
@@ -79,16 +77,18 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 	struct uhmm_devmem *pool = data;
 	uint32_t nr = number_of_pfn(pool, pfn);
 	unsigned int order = folio_order(pfn_to_frame(pool->machine, pfn));
+	struct uhmm__devpage *p;
 
 	if (pool->user.folio_free)
 		pool->user.folio_free(pool->data, pfn);
 	uhmm__spin_lock(&pool->lock);
-	list_cut(pool, &pool->lru, nr);
+	p = page_of_number(pool, nr);
+	list_cut(pool, &pool->lru, p);
 	pool->nr_used -= 1UL << order;
-	page_of_number(pool, nr)->data = NULL;
-	page_of_number(pool, nr)->used = false;
+	p->data = NULL;
+	p->used = false;
 	if (!pool->removing)
-		list_push(pool, order ? &pool->free_huge : &pool->free, nr);
+		list_push(pool, order ? &pool->free_huge : &pool->free, nr, p);
 	uhmm__spin_unlock(&pool->lock);
 }
 
@@ -107,7 +107,7 @@ static void pool_folio_split(void *data, uhmm_pfn_t head, uhmm_pfn_t tail)
 		p = page_of_number(pool, t);
 		p->data = h->data;
 		p->used = true;
-		list_push(pool, &pool->lru, t);
+		list_push(pool, &pool->lru, t, p);
 		uhmm__spin_unlock(&pool->lock);
 	}
 	if (pool->user.folio_split)
@@ -175,6 +175,17 @@ static int chunk_add(struct uhmm_devmem *pool)
 	return 0;
 }
 
+/* What is touched of the pages' own array counts as allocated. Context: lock. */
+static void count_touched(struct uhmm_devmem *pool)
+{
+	uint64_t bytes = pool->next_fresh * sizeof(struct uhmm__devpage);
+
+	bytes = ALIGN_UP(bytes, UHMM_PAGE_SIZE);
+	atomic_fetch_add_explicit(&pool->machine->alloc_bytes, bytes - pool->touched,
+				  memory_order_relaxed);
+	pool->touched = bytes;
+}
+
 void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool)
 {
 	struct uhmm_machine *m = pool->machine;
@@ -188,6 +199,7 @@ void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool)
 	pool->nr_chunks = 0;
 	pool->nr_pages = 0;
 	pool->next_fresh = 0;
+	count_touched(pool);
 	pool->free = (struct uhmm__devlist){ 0 };
 	pool->free_huge = (struct uhmm__devlist){ 0 };
 	pool->removing = false;
@@ -254,7 +266,7 @@ static uhmm_pfn_t hand_out(struct uhmm_devmem *pool, uint32_t nr, uint64_t n, vo
 
 	p->data = page_data;
 	p->used = true;
-	list_push(pool, &pool->lru, nr);
+	list_push(pool, &pool->lru, nr, p);
 	pool->nr_used += n;
 	return pfn_of_number(pool, nr);
 }
@@ -264,6 +276,8 @@ static uint32_t take_fresh(struct uhmm_devmem *pool)
 {
 	uint32_t nr = pool->next_fresh++;
 
+	if (unlikely(nr % (UHMM_PAGE_SIZE / sizeof(struct uhmm__devpage)) == 0))
+		count_touched(pool);
 	pfn_to_frame(pool->machine, pfn_of_number(pool, nr))->aux = nr;
 	return nr;
 }
@@ -276,15 +290,15 @@ static bool take(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn)
 	if (pool->free.head) {
 		/* The last one freed first, as a stack: it is warm. */
 		nr = pool->free.tail - 1;
-		list_cut(pool, &pool->free, nr);
+		list_cut(pool, &pool->free, page_of_number(pool, nr));
 	} else if (pool->next_fresh < pool->nr_pages) {
 		nr = take_fresh(pool);
 	} else if (pool->free_huge.head) {
 		/* The last resort: one of 2 MiB is taken to pieces. */
 		nr = pool->free_huge.tail - 1;
-		list_cut(pool, &pool->free_huge, nr);
+		list_cut(pool, &pool->free_huge, page_of_number(pool, nr));
 		for (uint32_t i = PGMAP_BLOCK_FRAMES - 1; i; i--)
-			list_push(pool, &pool->free, nr + i);
+			list_push(pool, &pool->free, nr + i, page_of_number(pool, nr + i));
 	} else {
 		return false;
 	}
@@ -301,10 +315,12 @@ static bool take_huge(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn
 	/* Chunks begin at multiples of 2 MiB, by pfn and by number. */
 	if (pool->free_huge.head) {
 		nr = pool->free_huge.tail - 1;
-		list_cut(pool, &pool->free_huge, nr);
+		list_cut(pool, &pool->free_huge, page_of_number(pool, nr));
 	} else if (start + n <= pool->nr_pages) {
-		while (pool->next_fresh < start)
-			list_push(pool, &pool->free, take_fresh(pool));
+		while (pool->next_fresh < start) {
+			nr = take_fresh(pool);
+			list_push(pool, &pool->free, nr, page_of_number(pool, nr));
+		}
 		nr = take_fresh(pool);
 		while (pool->next_fresh < start + n)
 			(void)take_fresh(pool);
@@ -428,12 +444,14 @@ void uhmm__devmem_forget(struct uhmm_devmem *pool, void *data)
 void uhmm_devmem_touch(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
 	uint32_t nr = number_of_folio(pool, pfn);
+	struct uhmm__devpage *p;
 
 	uhmm__spin_lock(&pool->lock);
+	p = page_of_number(pool, nr);
 	/* The page may just have been freed under the device: then it has no place here. */
-	if (pool->lru.tail != nr + 1 && page_of_number(pool, nr)->used) {
-		list_cut(pool, &pool->lru, nr);
-		list_push(pool, &pool->lru, nr);
+	if (pool->lru.tail != nr + 1 && p->used) {
+		list_cut(pool, &pool->lru, p);
+		list_push(pool, &pool->lru, nr, p);
 	}
 	uhmm__spin_unlock(&pool->lock);
 }

@@ -45,6 +45,7 @@ struct uhmm_devmem {
 	uint64_t nr_pages;		   /* [lock] pages of all chunks */
 	uint64_t next_fresh;		   /* [lock] number of the first page never used */
 	uint64_t nr_used;		   /* [lock] */
+	uint64_t touched;		   /* [lock] bytes of the chunks' arrays */
 	struct uhmm__devlist free;	   /* [lock] single pages */
 	struct uhmm__devlist free_huge;	   /* [lock] first pages of 2 MiB each */
 	struct uhmm__devlist lru;	   /* [lock] used folios, least recently used first */

@@ -245,6 +245,14 @@ static struct uhmm__fiber *scheduled(struct uhmm__replay *r, struct uhmm_sched *
 	return NULL;
 }
 
+/* What follows the schedule need not be fair yet. */
+static bool still_free(struct uhmm__replay *r)
+{
+	if (r->tail.on || uhmm__spins(&r->spin) || (r->fair_after && r->nr_steps >= r->fair_after))
+		return false;
+	return r->free_steps++ < MAX_FREE_STEPS;
+}
+
 static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
 {
 	struct uhmm__replay *r = container_of(c, struct uhmm__replay, chooser);
@@ -255,7 +263,7 @@ static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sc
 	f = scheduled(r, s);
 	if (!f && !r->stale) {
 		uhmm__spin_look(&r->spin, r->last);
-		if (!r->tail.on && !uhmm__spins(&r->spin) && r->free_steps++ < MAX_FREE_STEPS)
+		if (still_free(r))
 			f = uhmm__sched_nth(s, uhmm__choice_default(s, r->last));
 		else
 			f = uhmm__tail_choose(&r->tail, r->w);

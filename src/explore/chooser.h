@@ -77,8 +77,9 @@ struct uhmm__replay {
 	struct uhmm__chooser chooser;
 	struct uhmm__world *w;
 	const struct uhmm__steps *steps;
-	bool lenient;	    /* what does not fit is left out; else it ends the run */
-	uint64_t max_steps; /* after which the run is given up; 0 = none */
+	bool lenient;	     /* what does not fit is left out; else it ends the run */
+	uint64_t max_steps;  /* after which the run is given up; 0 = none */
+	uint64_t fair_after; /* steps after which what follows the schedule is fair; 0 = many */
 	/* Of the run. */
 	size_t at;   /* the word, */
 	uint32_t by; /* and how often it was followed */

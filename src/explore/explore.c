@@ -148,13 +148,14 @@ static void publish(struct result *r)
 
 /* Run a schedule, to see all of it. */
 static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__steps *steps,
-		 uint64_t seed)
+		 uint64_t seed, uint64_t fair_after)
 {
 	struct tracer t = { .result = r };
 	struct uhmm__replay replay = {
 		.chooser.wants_stacks = true,
 		.w = w,
 		.steps = steps,
+		.fair_after = fair_after,
 		.note = note_step,
 		.note_data = &t,
 	};
@@ -200,9 +201,9 @@ static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhm
 	r->pub.complete = f.complete;
 	r->pub.seed = f.seed;
 	if (!ret && f.verdict) {
-		ret = uhmm__shrink(w, f.verdict, f.seed, &f.steps);
+		ret = uhmm__shrink(w, f.verdict, f.seed, c->max_steps, &f.steps);
 		if (!ret)
-			ret = trace(r, w, &f.steps, f.seed);
+			ret = trace(r, w, &f.steps, f.seed, c->max_steps);
 	}
 	r->pub.undecided = f.undecided;
 	uhmm__steps_free(&f.steps);
@@ -215,7 +216,7 @@ static int by_schedule(struct result *r, struct uhmm__world *w, const struct uhm
 	int ret = uhmm__steps_parse(&steps, c->schedule);
 
 	if (!ret)
-		ret = trace(r, w, &steps, c->seed);
+		ret = trace(r, w, &steps, c->seed, c->max_steps);
 	r->pub.schedules = 1;
 	r->pub.seed = c->seed;
 	r->pub.steps = r->nr_steps;

@@ -8,13 +8,15 @@
 #if UHMM_CHECKED
 
 #define MAX_TRIES 5000
-#define MAX_APART 8 /* words between two that are joined */
+#define MAX_STEPS 1000000 /* of all tries: a second or two */
+#define MAX_APART 8	  /* words between two that are joined */
 
 struct shrink {
 	struct uhmm__world *w;
 	enum uhmm_verdict verdict;
-	uint64_t seed;
+	uint64_t seed, fair_after;
 	unsigned int tries;
+	uint64_t steps;	    /* of all tries */
 	uint64_t max_steps; /* of a try: one that is much longer is no improvement */
 	/* The best so far. */
 	struct uhmm__steps best;
@@ -22,11 +24,20 @@ struct shrink {
 	uint64_t nr_steps;
 };
 
+static bool goes_on(const struct shrink *sh)
+{
+	return sh->tries < MAX_TRIES && sh->steps < MAX_STEPS;
+}
+
 /* Takes over @candidate. Returns: true if it is better, and now the best. */
 static bool try(struct shrink *sh, struct uhmm__steps *candidate)
 {
 	struct uhmm__replay r = {
-		.w = sh->w, .steps = candidate, .lenient = true, .max_steps = sh->max_steps
+		.w = sh->w,
+		.steps = candidate,
+		.lenient = true,
+		.max_steps = sh->max_steps,
+		.fair_after = sh->fair_after,
 	};
 	bool better;
 
@@ -45,6 +56,7 @@ static bool try(struct shrink *sh, struct uhmm__steps *candidate)
 		sh->nr_steps = r.nr_steps;
 	}
 	sh->tries++;
+	sh->steps += r.nr_steps;
 	uhmm__replay_free(&r);
 	uhmm__steps_free(candidate);
 	return better;
@@ -89,7 +101,7 @@ static bool join_word(struct shrink *sh, size_t i)
 
 static void join(struct shrink *sh)
 {
-	for (size_t i = 0; i < sh->best.nr && sh->tries < MAX_TRIES;)
+	for (size_t i = 0; i < sh->best.nr && goes_on(sh);)
 		if (!join_word(sh, i))
 			i++;
 }
@@ -109,7 +121,7 @@ static void leave_out(struct shrink *sh)
 {
 	for (size_t n = MAX(sh->best.nr, 1); n; n /= 2) {
 		/* From the end: what comes last matters least. */
-		for (size_t end = sh->best.nr; end && sh->tries < MAX_TRIES;) {
+		for (size_t end = sh->best.nr; end && goes_on(sh);) {
 			size_t from = end > n ? end - n : 0;
 			struct uhmm__steps s = without(sh, from, end);
 
@@ -122,9 +134,9 @@ static void leave_out(struct shrink *sh)
 }
 
 int uhmm__shrink(struct uhmm__world *w, enum uhmm_verdict verdict, uint64_t seed,
-		 struct uhmm__steps *steps)
+		 uint64_t fair_after, struct uhmm__steps *steps)
 {
-	struct shrink sh = { .w = w, .verdict = verdict, .seed = seed };
+	struct shrink sh = { .w = w, .verdict = verdict, .seed = seed, .fair_after = fair_after };
 	unsigned int before;
 	struct uhmm__steps all;
 
@@ -143,7 +155,7 @@ int uhmm__shrink(struct uhmm__world *w, enum uhmm_verdict verdict, uint64_t seed
 		before = sh.nr_switches;
 		leave_out(&sh);
 		join(&sh);
-	} while (sh.nr_switches < before && sh.tries < MAX_TRIES);
+	} while (sh.nr_switches < before && goes_on(&sh));
 	uhmm__steps_free(steps);
 	*steps = sh.best;
 	return 0;

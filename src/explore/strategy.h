@@ -25,11 +25,11 @@ int uhmm__explore_dfs(struct uhmm__world *w, const struct uhmm_explore_config *c
 		      unsigned int workers, struct uhmm__found *found);
 
 /*
- * Make @steps, which lead to @verdict, as short as it goes, fewest switches first. Returns: 0 or
- * -ENOMEM.
+ * Make @steps, which lead to @verdict, as short as it goes, fewest switches first. @fair_after: as in
+ * struct uhmm__replay. Returns: 0 or -ENOMEM.
  */
 int uhmm__shrink(struct uhmm__world *w, enum uhmm_verdict verdict, uint64_t seed,
-		 struct uhmm__steps *steps);
+		 uint64_t fair_after, struct uhmm__steps *steps);
 
 #endif
 #endif /* UHMM_EXPLORE_STRATEGY_H */

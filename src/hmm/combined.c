@@ -547,6 +547,54 @@ static int do_fault(struct combined *c, unsigned int flags)
 	return uhmm__handle_mm_fault(c->vma, c->fault_at, flags | FAULT_FLAG_REMOTE);
 }
 
+/* Whether a walk would have to wait for the page of an entry: it is another device's. */
+static bool waits_for(struct combined *c, uhmm_vaddr_t addr, pte_t pte)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+
+	if (!leaf_is_device_private(pte))
+		return false;
+	if (page_pgmap(m, leaf_pfn(pte))->owner != c->w.range->dev_private_owner)
+		c->w.need = hmm_need_fault(c->w.range, *slot(c, addr), 0);
+	else if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_READ)
+		c->w.need = hmm_need_own_readonly(m, c->w.range, *slot(c, addr));
+	else
+		c->w.need = 0;
+	return c->w.need;
+}
+
+/*
+ * While nothing is held, also fault what comes later and would be waited for: each such page would
+ * send the walk back to its beginning, with all that it had collected by then. Errors are left for the
+ * walk to find, in its order.
+ */
+static void fault_later(struct combined *c)
+{
+	uhmm_vaddr_t addr = c->fault_at + UHMM_PAGE_SIZE, end = c->w.range->end;
+
+	for (; addr < end; addr += UHMM_PAGE_SIZE) {
+		unsigned int level;
+		ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level);
+		ptent_t *ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+		pte_t pte;
+
+		if (!ptep) {
+			addr = level_addr_end(addr, end, level) - UHMM_PAGE_SIZE;
+			continue;
+		}
+		pte = ptep_get(ptep);
+		uhmm__count(UHMM_CNT_READ_PTE);
+		uhmm__pte_unmap(ptep);
+		if (!waits_for(c, addr, pte))
+			continue;
+		if (c->w.need & HMM_NEED_WRITE_FAULT && !(c->vma->flags & UHMM_VM_WRITE))
+			return;
+		c->fault_at = addr;
+		if (do_fault(c, 0) & VM_FAULT_ERROR)
+			return;
+	}
+}
+
 /*
  * Walk to the end of the range, faulting on the way. The MIGRATE invalidation is active.
  * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
@@ -665,5 +713,6 @@ again:
 		err = do_fault(&c, 0);
 		if (err & VM_FAULT_ERROR)
 			return uhmm__vm_fault_to_errno(err);
+		fault_later(&c);
 	}
 }

@@ -394,6 +394,8 @@ int uhmm__range_fault_locked(struct uhmm_hmm_range *range, bool *locked, bool ag
 				return err;
 			if (locked && !*locked)
 				return uhmm__current()->killed ? -EINTR : -EBUSY;
+			if (unlikely(w.mm->machine->config.range_fault_resched))
+				uhmm__cond_resched();
 			break;
 		default:
 			break;

@@ -12,11 +12,18 @@
 
 /* ---- unmap ---- */
 
+/* References that are not accounted for do not matter: migration-blocked-by=pin. */
+static bool uhmm_cold only_pins_block(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	return m->config.migration_blocked_by == UHMM_BLOCKED_BY_PIN && folio_is_zone_device(f) &&
+	       !folio_maybe_dma_pinned(f);
+}
+
 /*
  * Whether nobody but the mappings and this migration refers to a page. A device page is granted one
  * reference too many here; folio_migrate_mapping() sees it later. Models: migrate_vma_check_page().
  */
-static bool check_page(struct uhmm__frame *f, bool is_fault_page)
+static bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
 {
 	int64_t extra = 1 + is_fault_page;
 
@@ -25,7 +32,9 @@ static bool check_page(struct uhmm__frame *f, bool is_fault_page)
 	/* The page cache's. */
 	if (folio_mapping(f))
 		extra++;
-	return (int64_t)folio_ref_count(f) - extra <= folio_mapcount(f);
+	if (likely((int64_t)folio_ref_count(f) - extra <= folio_mapcount(f)))
+		return true;
+	return only_pins_block(m, f);
 }
 
 /* One folio. False: it must go back. */
@@ -46,7 +55,7 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 	}
 	if (folio_mapped(f))
 		uhmm__try_to_migrate(m, f);
-	if (likely(!folio_mapped(f) && check_page(f, is_fault_page)))
+	if (likely(!folio_mapped(f) && check_page(m, f, is_fault_page)))
 		return true;
 	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
 	/* Back by way of a batch, which holds it for a while. */
@@ -55,9 +64,52 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 	return false;
 }
 
+/* ---- wait-on-migration-flag ---- */
+
+static void uhmm_cold migration_flag_set(struct uhmm_machine *m, const uint64_t *src,
+					 uint64_t npages)
+{
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
+
+		if (f && folio_is_device_private(f))
+			folio_set(f, PG_MIGRATING);
+	}
+}
+
+static void migration_flag_clear(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (unlikely(folio_test(f, PG_MIGRATING)))
+		uhmm__bit_clear_and_wake(m, &f->flags, PG_MIGRATING, PG_WAITERS);
+}
+
+/* Those that are unmapped: nobody finds a device-private entry of them any more. */
+static void uhmm_cold migration_flag_clear_all(struct uhmm_machine *m, const uint64_t *src,
+					       uint64_t npages)
+{
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
+
+		if (f && src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+			migration_flag_clear(m, f);
+	}
+}
+
+/* lru-drain=after-unmap: nobody waits for these but by migration entries. */
+static void uhmm_cold unmap_all(struct uhmm_machine *m, const uint64_t *src, uint64_t npages)
+{
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
+
+		if (f && folio_mapped(f))
+			uhmm__try_to_migrate(m, f);
+	}
+}
+
 static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
 {
 	uhmm__remove_migration_ptes(m, f, f, NULL);
+	migration_flag_clear(m, f);
 	if (!is_fault_page)
 		folio_unlock(m, f);
 	folio_put(m, f);
@@ -68,10 +120,15 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 {
 	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
 						     : NULL;
+	bool flag = m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG;
 	uint64_t unmapped = 0, restore = 0, nr;
 	bool drained = false;
 
+	if (unlikely(flag))
+		migration_flag_set(m, src, npages);
 	uhmm__lru_add_drain(m);
+	if (unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
+		unmap_all(m, src, npages);
 	for (uint64_t i = 0; i < npages; i += nr) {
 		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
@@ -90,6 +147,8 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 		src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
 		restore++;
 	}
+	if (unlikely(flag))
+		migration_flag_clear_all(m, src, npages);
 	for (uint64_t i = 0; i < npages && restore; i++) {
 		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
@@ -125,7 +184,9 @@ static bool insert_page(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 			return false;
 		uhmm__split_huge_pmd(vma, pmdp, addr, false);
 	}
-	if (!pmdp || uhmm__pte_alloc(pgt, pmdp) || uhmm__anon_vma_prepare(vma))
+	if (!pmdp || uhmm__pte_alloc(pgt, pmdp))
+		return false;
+	if (unlikely(!load_acquire(&vma->anon_vma)) && uhmm__anon_vma_prepare(vma))
 		return false;
 	if (!folio_test(f, PG_UPTODATE))
 		folio_set(f, PG_UPTODATE);
@@ -237,7 +298,7 @@ static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
 	} else if (folio_test(src, PG_SWAPCACHE)) {
 		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
 			return false;
-	} else if (folio_ref_count(src) != expected) {
+	} else if (unlikely(folio_ref_count(src) != expected) && !only_pins_block(m, src)) {
 		return false;
 	}
 	if (!mapping) {

@@ -21,6 +21,16 @@ int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order, uhmm_pfn
 	return 0;
 }
 
+bool uhmm_try_get_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return folio_try_get(pfn_to_frame(m, pfn));
+}
+
+void uhmm_lock_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	folio_lock(m, page_folio(pfn_to_frame(m, pfn)));
+}
+
 void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));

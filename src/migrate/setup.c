@@ -55,6 +55,16 @@ static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_
 	mig->cpages += n;
 }
 
+/*
+ * With trylock-spin the entry of a device page stays until the page is unmapped everywhere, as where it
+ * was collected by pfn.
+ */
+static bool leaves_entry(const struct uhmm_machine *m, pte_t pte)
+{
+	return !pte_present(pte) &&
+	       unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_TRYLOCK_SPIN);
+}
+
 /* The page that an entry offers, NULL if it is not selected. *mpfn: what src[] will say. */
 static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
 {
@@ -118,7 +128,9 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return 0;
 	}
-	if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
+	if (leaves_entry(m, pte)) {
+		folio_get(f);
+	} else if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
@@ -138,9 +150,20 @@ static struct uhmm__frame *fault_folio_of(const struct uhmm_migrate_vma *mig)
 }
 
 /*
+ * Lock a folio to split it. (q) In 7.3 it waits, with the locks of those that were collected before, so
+ * that two of these can wait for each other.
+ */
+static bool lock_to_split(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (m->config.split_lock == UHMM_SPLIT_LOCK_TRIES)
+		return folio_trylock(f);
+	folio_lock(m, f);
+	return true;
+}
+
+/*
  * Split a large folio whose pages are mapped by PTEs. A reference, and for the fault's own folio the
- * lock, come with it; afterwards the page of the fault has them. (q) Waits for the folio's lock, with
- * the locks of those that were collected before. Models: migrate_vma_split_folio().
+ * lock, come with it; afterwards the page of the fault has them. Models: migrate_vma_split_folio().
  */
 static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 {
@@ -148,8 +171,11 @@ static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 	struct uhmm__frame *fault_folio = fault_folio_of(mig), *now;
 	int err;
 
-	if (f != fault_folio)
-		folio_lock(m, f);
+	if (f != fault_folio && !lock_to_split(m, f)) {
+		uhmm__count(UHMM_CNT_FAIL_LOCKED);
+		folio_put(m, f);
+		return -EAGAIN;
+	}
 	err = folio_test_large(f) ? uhmm__split_folio(m, f) : 0;
 	if (err) {
 		if (f != fault_folio) {
@@ -170,13 +196,21 @@ static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 	return 0;
 }
 
+/* No CPU believes any more in the entries that were replaced. */
+static void flush_unmapped(struct uhmm_migrate_vma *mig, struct table_walk *w)
+{
+	if (w->unmapped)
+		uhmm__flush_tlb_range(&mig->vma->mm->pgt, w->start, w->end);
+	w->unmapped = false;
+}
+
 /*
  * Entries from w->addr on, until one needs a split: w->split, with a reference. False: there is no
  * table any more. Models: the loop of migrate_vma_collect_pmd().
  */
 static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct table_walk *w)
 {
-	struct uhmm_mm *mm = mig->vma->mm;
+	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__spinlock *ptl;
 	ptent_t *first = uhmm__pte_offset_map_lock(pmdp, w->addr, &ptl), *ptep = first;
 
@@ -194,10 +228,12 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 		mig->src[mig->npages++] = mpfn;
 	}
 	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - first);
-	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
-	if (w->unmapped)
-		uhmm__flush_tlb_range(&mm->pgt, w->start, w->end);
-	w->unmapped = false;
+	/*
+	 * Before the lock goes: whoever finds the entry gone relies on that it is flushed. (q) But not in
+	 * 7.3 before a split: see collect_pmd().
+	 */
+	if (!w->split || m->config.split_flush == UHMM_SPLIT_FLUSH_BEFORE_UNLOCK)
+		flush_unmapped(mig, w);
 	uhmm__pte_unmap_unlock(first, ptl);
 	return true;
 }
@@ -312,6 +348,7 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 		if (likely(!w.split))
 			return;
 		if (split_mapped(mig, w.split)) {
+			flush_unmapped(mig, &w);
 			collect_skip(mig, (end - w.addr) >> UHMM_PAGE_SHIFT);
 			return;
 		}

@@ -25,6 +25,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	dev->exact_invalidation = config && config->exact_invalidation;
 	dev->huge_by_head = config && config->huge_by_head;
 	dev->clearable_flags = config && config->clearable_flags;
+	dev->next_id = 1;
 	dev->order_of_each = config && config->order_of_each;
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
@@ -95,6 +96,53 @@ static const struct uhmm_mmu_interval_notifier_ops mirror_notifier_ops = {
 	.invalidate = mirror_invalidate,
 };
 
+/* Context: dev->lock. */
+static bool has_mirror(struct uhmm_device *dev, const struct uhmm_mm *mm)
+{
+	struct uhmm_mirror *mirror;
+
+	uhmm__for_each_entry(mirror, &dev->mirrors, list) {
+		if (mirror->mm == mm)
+			return true;
+	}
+	return false;
+}
+
+/* A mirror is in the list while its notifier works. */
+static void list_mirror(struct uhmm_device *dev, struct uhmm_mirror *mirror)
+{
+	uhmm__spin_lock(&dev->lock);
+	mirror->id = dev->next_id++;
+	store_relaxed(&dev->nr_shared, load_relaxed(&dev->nr_shared) + has_mirror(dev, mirror->mm));
+	list_add_tail(&mirror->list, &dev->mirrors);
+	uhmm__spin_unlock(&dev->lock);
+}
+
+static void unlist_mirror(struct uhmm_device *dev, struct uhmm_mirror *mirror)
+{
+	uhmm__spin_lock(&dev->lock);
+	list_del(&mirror->list);
+	store_relaxed(&dev->nr_shared, load_relaxed(&dev->nr_shared) - has_mirror(dev, mirror->mm));
+	uhmm__spin_unlock(&dev->lock);
+}
+
+struct uhmm_mirror *uhmm__mirror_next(struct uhmm_device *dev, struct uhmm_mm *mm,
+				      const struct uhmm_mirror *but, uint64_t after)
+{
+	struct uhmm_mirror *mirror, *found = NULL;
+
+	uhmm__spin_lock(&dev->lock);
+	uhmm__for_each_entry(mirror, &dev->mirrors, list) {
+		if (mirror->mm != mm || mirror == but || mirror->id <= after)
+			continue;
+		atomic_fetch_add_explicit(&mirror->refs, 1, memory_order_relaxed);
+		found = mirror;
+		break;
+	}
+	uhmm__spin_unlock(&dev->lock);
+	return found;
+}
+
 int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm, struct uhmm_mirror **out)
 {
 	struct uhmm_machine *m = dev->machine;
@@ -119,9 +167,7 @@ int uhmm_mirror_open(struct uhmm_device *dev, struct uhmm_mm *mm, struct uhmm_mi
 		return err;
 	}
 	uhmm_mmgrab(mm);
-	uhmm__spin_lock(&dev->lock);
-	list_add_tail(&mirror->list, &dev->mirrors);
-	uhmm__spin_unlock(&dev->lock);
+	list_mirror(dev, mirror);
 	*out = mirror;
 	return 0;
 }
@@ -139,10 +185,8 @@ static void mirror_close(struct uhmm_mirror *mirror)
 	struct uhmm_device *dev = mirror->dev;
 	struct uhmm_mm *mm = mirror->mm;
 
+	unlist_mirror(dev, mirror);
 	uhmm_mmu_interval_notifier_remove(mirror->notifier);
-	uhmm__spin_lock(&dev->lock);
-	list_del(&mirror->list);
-	uhmm__spin_unlock(&dev->lock);
 	(void)uhmm_devmem_evict_all(dev->pool, false);
 	/* A page that was busy stays; it must not lead to this mirror any more. */
 	uhmm__devmem_forget(dev->pool, mirror);

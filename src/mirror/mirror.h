@@ -20,7 +20,9 @@ struct uhmm_device {
 	bool order_of_each;	      /* [const] */
 	struct uhmm_devmem *pool;     /* [const] */
 	struct uhmm__spinlock lock;
-	struct list_head mirrors; /* [lock] */
+	struct list_head mirrors;   /* [lock] in the order of their numbers */
+	uint64_t next_id;	    /* [lock] */
+	_Atomic uint32_t nr_shared; /* [lock:w] mirrors of a process that an earlier one has, too */
 };
 
 /*
@@ -93,7 +95,21 @@ struct uhmm_mirror {
 	_Atomic uint64_t flags;			     /* [atomic] UHMM_MIRROR_FLAG_* */
 	_Atomic uint32_t refs;			     /* [atomic] the opener, and users of a page */
 	struct list_head list;			     /* [dev->lock] */
+	uint64_t id;				     /* [const] at least 1 */
 };
+
+/*
+ * The mirrors of a process on a device, all but one: each is invalidated by itself, but what the device
+ * migrates none of them hears of.
+ * Returns: the one after @after, with a reference; the first if that is 0; NULL: no more.
+ */
+struct uhmm_mirror *uhmm__mirror_next(struct uhmm_device *dev, struct uhmm_mm *mm,
+				      const struct uhmm_mirror *but, uint64_t after);
+
+static inline bool uhmm__device_shares_mm(struct uhmm_device *dev)
+{
+	return unlikely(load_relaxed(&dev->nr_shared));
+}
 
 enum uhmm__device_walk_stage {
 	DEVICE_WALK_READS,  /* the own task spoils nothing: it reads on behind what it does */

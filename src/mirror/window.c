@@ -162,6 +162,43 @@ static void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w)
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
+/*
+ * The same for one more mirror of the process, whose notifier has not heard of the migration either;
+ * it faults again. @new: only where nothing was frozen, and it may have found nothing, or the zero page.
+ */
+static void take_from_other(struct uhmm_mirror *other, const struct uhmm__window *w, bool new)
+{
+	uhmm_vaddr_t addr = w->args.start;
+
+	uhmm__mutex_lock(&other->mutex);
+	for (uint64_t i = 0, n; i < w->args.npages; i += n, addr += n << UHMM_PAGE_SHIFT) {
+		n = 1;
+		if (!(w->src[i] & UHMM_MIGRATE_PFN_MIGRATE) ||
+		    (new && w->src[i] & UHMM_MIGRATE_PFN_VALID))
+			continue;
+		if (w->src[i] & UHMM_MIGRATE_PFN_COMPOUND)
+			n = MIN((uint64_t)UHMM_PTRS_PER_TABLE, w->args.npages - i);
+		uhmm__device_walks_spoil(other, addr, addr + (n << UHMM_PAGE_SHIFT));
+		uhmm__radix_erase_range(&other->pt, addr >> UHMM_PAGE_SHIFT,
+					(addr >> UHMM_PAGE_SHIFT) + n - 1, NULL, NULL);
+	}
+	uhmm__mutex_unlock(&other->mutex);
+}
+
+static void take_from_others(struct uhmm_mirror *mirror, const struct uhmm__window *w, bool new)
+{
+	struct uhmm_mirror *other;
+
+	if (likely(!uhmm__device_shares_mm(mirror->dev)))
+		return;
+	for (uint64_t after = 0;
+	     (other = uhmm__mirror_next(mirror->dev, mirror->mm, mirror, after));) {
+		take_from_other(other, w, new);
+		after = other->id;
+		uhmm__mirror_put(other);
+	}
+}
+
 /* Device pages for a window, taken some at a time. */
 struct supply {
 	uhmm_pfn_t pfn[32];
@@ -253,12 +290,14 @@ static void enter_moved(struct uhmm_mirror *mirror, struct uhmm__window *w, uint
 {
 	uhmm_vaddr_t addr = w->args.start + (i << UHMM_PAGE_SHIFT);
 	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(w->dst[i]);
-	uint64_t n = w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
+	uint64_t n = 1;
 
-	n = MIN(n, w->args.npages - i);
-	for (uint64_t k = 0; k < n; k++)
+	w->saved[i] = dpt_entry(pfn, write);
+	if (unlikely(w->dst[i] & UHMM_MIGRATE_PFN_COMPOUND))
+		n = MIN((uint64_t)UHMM_PTRS_PER_TABLE, w->args.npages - i);
+	for (uint64_t k = 1; k < n; k++)
 		w->saved[i + k] = dpt_entry(pfn + k, write);
-	if (!(w->src[i] & UHMM_MIGRATE_PFN_VALID))
+	if (!(w->src[i] & UHMM_MIGRATE_PFN_VALID) && unlikely(!list_empty(&mirror->walks)))
 		uhmm__device_walks_spoil(mirror, addr, addr + (n << UHMM_PAGE_SHIFT));
 	w->moved += n;
 }
@@ -302,12 +341,14 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 			    bool fault)
 {
 	save_entries(mirror, w);
+	take_from_others(mirror, w, false);
 	copy_to_device(mirror, w);
 	/* A huge page may have to be split for it: that spoils nothing. */
 	w->walk.stage = DEVICE_WALK_MOVES;
 	uhmm_migrate_vma_pages(&w->args);
 	w->walk.stage = DEVICE_WALK_FROZEN;
 	map_on_device(mirror, w, write_new, fault);
+	take_from_others(mirror, w, true);
 	uhmm_migrate_vma_finalize(&w->args);
 }
 
@@ -316,44 +357,40 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 /* The page goes: no walk may bring the entry back. */
 static void erase_entry(struct uhmm_mirror *mirror, uint64_t index)
 {
-	if (!mirror)
-		return;
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__radix_erase(&mirror->pt, index);
 	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + 1) << UHMM_PAGE_SHIFT);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
-/* The mirror of this process, where it has one: its notifier ignores what its device migrates. */
-static struct uhmm_mirror *mirror_of_mm(struct uhmm_device *dev, struct uhmm_mm *mm)
-{
-	struct uhmm_mirror *mirror, *found = NULL;
-
-	uhmm__spin_lock(&dev->lock);
-	uhmm__for_each_entry(mirror, &dev->mirrors, list) {
-		if (mirror->mm != mm)
-			continue;
-		mirror_get(mirror);
-		found = mirror;
-		break;
-	}
-	uhmm__spin_unlock(&dev->lock);
-	return found;
-}
-
 /* A window on its way to RAM. */
 struct homeward {
 	struct uhmm_device *dev;
 	struct uhmm_mirror *mirror; /* whose FAIL_ALLOC counts, may be NULL */
-	struct uhmm_mirror *own;    /* of the process, if that is another; may be NULL */
+	bool others;		    /* the process may have others */
 	struct uhmm_migrate_vma *args;
 };
+
+/* The mirrors of this process: their notifiers ignore what their device migrates. */
+static void erase_others(struct homeward *h, uint64_t index)
+{
+	struct uhmm_mm *mm = uhmm_vma_mm(h->args->vma);
+	struct uhmm_mirror *other;
+
+	for (uint64_t after = 0; (other = uhmm__mirror_next(h->dev, mm, h->mirror, after));) {
+		erase_entry(other, index);
+		after = other->id;
+		uhmm__mirror_put(other);
+	}
+}
 
 /* Copy a page home. Before that the device loses it, so that it writes no more; even if the move fails. */
 static void copy_page_home(struct homeward *h, uint64_t index, uhmm_pfn_t from, uhmm_pfn_t to)
 {
-	erase_entry(h->mirror, index);
-	erase_entry(h->own, index);
+	if (h->mirror)
+		erase_entry(h->mirror, index);
+	if (h->others)
+		erase_others(h, index);
 	uhmm_copy_highpage(h->dev->machine, to, from);
 }
 
@@ -408,13 +445,12 @@ static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsig
 static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 		       struct uhmm_migrate_vma *args)
 {
-	struct uhmm_mm *mm = uhmm_vma_mm(args->vma);
-	struct homeward h = { dev, mirror, NULL, args };
+	struct homeward h = { dev, mirror, false, args };
 	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
 	int err = 0;
 
-	h.own = mirror && mirror->mm == mm ? NULL : mirror_of_mm(dev, mm);
+	h.others = !mirror || mirror->mm != uhmm_vma_mm(args->vma) || uhmm__device_shares_mm(dev);
 	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
@@ -428,7 +464,6 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 		err = copy_folio_home(&h, i, index, order);
 		index += 1UL << order;
 	}
-	uhmm__mirror_put(h.own);
 	return err;
 }
 

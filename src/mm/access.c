@@ -153,7 +153,8 @@ static bool pte_permits(pte_t pte, unsigned int flags)
 }
 
 /* Read or write the part of a frame that an access covers. */
-static void touch_frame(const struct access *a, uhmm_pfn_t pfn, size_t off, uint64_t at, size_t len)
+uhmm_always_inline void touch_frame(const struct access *a, uhmm_pfn_t pfn, size_t off, uint64_t at,
+				    size_t len)
 {
 	if (!a->buf)
 		return;
@@ -164,8 +165,8 @@ static void touch_frame(const struct access *a, uhmm_pfn_t pfn, size_t off, uint
 }
 
 /* The same by a huge leaf, whose lock is that of the PMD table. Context: RCU. */
-static bool access_huge(const struct access *a, ptent_t *pmdp, uhmm_vaddr_t addr, uint64_t at,
-			size_t len)
+static uhmm_noinline bool access_huge(const struct access *a, ptent_t *pmdp, uhmm_vaddr_t addr,
+				      uint64_t at, size_t len)
 {
 	uint64_t bits = PTE_ACCESSED | (a->write ? PTE_DIRTY : 0);
 	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
@@ -189,9 +190,11 @@ static bool access_huge(const struct access *a, ptent_t *pmdp, uhmm_vaddr_t addr
 }
 
 /*
- * One access within one page. False: it faults.
+ * One access within one page. False: it faults. Inline, and the loop around it, so that reading,
+ * writing and fetching have each code of their own.
  */
-static bool access_page(const struct access *a, uhmm_vaddr_t addr, uint64_t at, size_t len)
+uhmm_always_inline bool access_page(const struct access *a, uhmm_vaddr_t addr, uint64_t at,
+				    size_t len)
 {
 	struct uhmm__pgtable *pgt = &a->mm->pgt;
 	uint64_t bits = PTE_ACCESSED | (a->write ? PTE_DIRTY : 0);
@@ -262,8 +265,8 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	return ret;
 }
 
-static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
-			struct uhmm_access *acc)
+uhmm_always_inline int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
+				    struct uhmm_access *acc)
 {
 	uhmm_vaddr_t oom_at = UINT64_MAX;
 	struct uhmm_access local;
@@ -286,6 +289,9 @@ static int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
 			acc->done = at;
 			continue;
 		}
+		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
+		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
+			uhmm__cond_resched();
 		acc->faults++;
 		acc->fault_addr = addr;
 		if (flags & FAULT_FLAG_INSTRUCTION)

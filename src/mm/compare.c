@@ -32,6 +32,9 @@ struct compare {
 	enum uhmm_compare what;
 	uhmm_emit_fn *emit;
 	void *data;
+	uhmm__apart_fn *apart;
+	void *apart_data;
+	uint64_t nr_apart;
 	unsigned int lines;
 	int64_t differences;
 };
@@ -320,6 +323,17 @@ static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb
 	return !same_access(c, addr);
 }
 
+static bool agree_apart(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
+			const struct page *a, const struct page *b)
+{
+	int out_a = outcome(pa, a);
+
+	if (!c->apart || !c->apart(c->apart_data, addr))
+		return false;
+	c->nr_apart++;
+	return out_a == outcome(pb, b) && (out_a || same_content(c, addr, a, b));
+}
+
 static void compare_page(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb)
 {
 	char ta[160], tb[160];
@@ -327,7 +341,7 @@ static void compare_page(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t p
 
 	look(&c->a, pa, &a);
 	look(&c->b, pb, &b);
-	if (pages_agree(c, addr, pa, pb, &a, &b))
+	if (pages_agree(c, addr, pa, pb, &a, &b) || agree_apart(c, addr, pa, pb, &a, &b))
 		return;
 	differ(c, 1, "mm %" PRIu64 " page 0x%" PRIx64 ": %s | %s%s", c->a.mm->id, addr,
 	       page_text(&c->a, &a, ta, sizeof(ta)), page_text(&c->b, &b, tb, sizeof(tb)),
@@ -528,10 +542,13 @@ static void compare_mms(struct compare *c)
 	}
 }
 
-int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enum uhmm_compare what,
-			     uhmm_emit_fn *emit, void *data)
+int64_t uhmm__machine_compare(struct uhmm_machine *a, struct uhmm_machine *b,
+			      enum uhmm_compare what, uhmm__apart_fn *apart, void *apart_data,
+			      uint64_t *nr_apart, uhmm_emit_fn *emit, void *data)
 {
-	struct compare c = { .what = what, .emit = emit, .data = data };
+	struct compare c = {
+		.what = what, .emit = emit, .data = data, .apart = apart, .apart_data = apart_data
+	};
 	int err;
 
 	if ((unsigned int)what > UHMM_COMPARE_STATE_BUT_UNTOUCHED ||
@@ -543,8 +560,17 @@ int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enu
 	if (!err) {
 		compare_mms(&c);
 		compare_files(&c);
+		*nr_apart += c.nr_apart;
 	}
 	side_exit(&c.b);
 	side_exit(&c.a);
 	return err ? err : c.differences;
+}
+
+int64_t uhmm_machine_compare(struct uhmm_machine *a, struct uhmm_machine *b, enum uhmm_compare what,
+			     uhmm_emit_fn *emit, void *data)
+{
+	uint64_t nr_apart = 0;
+
+	return uhmm__machine_compare(a, b, what, NULL, NULL, &nr_apart, emit, data);
 }

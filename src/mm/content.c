@@ -68,10 +68,6 @@ static void tag_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, uint8_t
 {
 	uint64_t tag = load_relaxed(frame_tag(m, pfn));
 
-	if (!(off & 7) && len == 8) {
-		memcpy(buf, &tag, 8);
-		return;
-	}
 	for (size_t i = 0; i < len; i++)
 		buf[i] = tag >> ((off + i) % 8 * 8);
 }
@@ -79,14 +75,8 @@ static void tag_read(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, uint8_t
 static void tag_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const uint8_t *buf,
 		      size_t len)
 {
-	uint64_t tag;
+	uint64_t tag = load_relaxed(frame_tag(m, pfn));
 
-	if (!(off & 7) && len == 8) {
-		memcpy(&tag, buf, 8);
-		store_relaxed(frame_tag(m, pfn), tag);
-		return;
-	}
-	tag = load_relaxed(frame_tag(m, pfn));
 	for (size_t i = 0; i < len; i++) {
 		unsigned int shift = (off + i) % 8 * 8;
 
@@ -95,7 +85,8 @@ static void tag_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const 
 	store_relaxed(frame_tag(m, pfn), tag);
 }
 
-void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len)
+void uhmm__read_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf,
+			   size_t len)
 {
 	uint8_t *out = buf;
 
@@ -114,8 +105,8 @@ void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *
 	}
 }
 
-void uhmm__write_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
-		       size_t len)
+void uhmm__write_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+			    size_t len)
 {
 	const uint8_t *in = buf;
 

@@ -45,7 +45,7 @@ int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
 }
 
 /* Map and lock the entry again. False: it changed, or its table is gone. */
-static bool relock(struct uhmm__fault *vmf)
+uhmm_always_inline bool relock(struct uhmm__fault *vmf)
 {
 	vmf->pte = uhmm__pte_offset_map_lock(vmf->pmd, vmf->address, &vmf->ptl);
 	if (unlikely(!vmf->pte))
@@ -240,9 +240,9 @@ int uhmm__do_wp_page(struct uhmm__fault *vmf)
 		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
 	}
 	if (unlikely(vma->flags & UHMM_VM_SHARED)) {
-		if (page)
+		if (page && vma->file)
 			return uhmm__wp_page_shared(vmf, page);
-		wp_reuse(vmf); /* a driver's frame; as wp_pfn_shared() without pfn_mkwrite() */
+		wp_reuse(vmf); /* a driver's frame or page, which wants to hear nothing of it */
 		return 0;
 	}
 	if (page && folio_test_anon(page_folio(page)) &&
@@ -308,27 +308,21 @@ static int uffd_wp_marker(struct uhmm__fault *vmf)
 	return 0;
 }
 
-static int handle_pte_fault(struct uhmm__fault *vmf);
-
-/* No page table: a huge page is there, or may come there; else one page as usual. */
-static int pmd_fault(struct uhmm__fault *vmf, pte_t pmd)
-{
-	int ret = uhmm__huge_fault(vmf, pmd);
-
-	if (ret != VM_FAULT_FALLBACK)
-		return ret;
-	/* A leaf that was split: the entry of the page has to be looked at. */
-	return pte_none(pmd) ? do_pte_missing(vmf) : handle_pte_fault(vmf);
-}
-
 /* Models: handle_pte_fault(). */
 static int handle_pte_fault(struct uhmm__fault *vmf)
 {
 	pte_t pmd;
 
-	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
-	if (unlikely(!vmf->pte))
-		return pmd_fault(vmf, pmd);
+	/* No page table: a huge page is there, or may come there; else one page as usual. */
+	while (unlikely(!(vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd)))) {
+		int ret = uhmm__huge_fault(vmf, pmd);
+
+		if (ret != VM_FAULT_FALLBACK)
+			return ret;
+		if (pte_none(pmd))
+			return do_pte_missing(vmf);
+		/* A leaf that was split: the entry of the page has to be looked at. */
+	}
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (pte_none(vmf->orig_pte)) {

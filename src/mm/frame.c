@@ -181,6 +181,23 @@ static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
 	return likely(fr->partial) ? fr->partial : block_whole(fr, fresh);
 }
 
+/* The frames from @first on that have a bit in @word, the last of them first. */
+static void pcp_add_word(struct pcp *pcp, uint32_t first, uint64_t word)
+{
+	if (likely(word == UINT64_MAX)) {
+		for (uint32_t k = 0; k < 64; k++)
+			pcp->pfn[pcp->nr + k] = first + 63 - k;
+		pcp->nr += 64;
+		return;
+	}
+	while (word) {
+		uint32_t bit = 63 - (uint32_t)__builtin_clzl(word);
+
+		word &= ~BIT(bit);
+		pcp->pfn[pcp->nr++] = first + bit;
+	}
+}
+
 /* Fill an empty list with the free frames of one bitmap word. */
 static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 {
@@ -206,12 +223,7 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 	/* Not under the lock: the host takes its time. */
 	if (unlikely(fresh))
 		populate_ahead(m, i);
-	while (word) {
-		unsigned int bit = 63 - __builtin_clzl(word);
-
-		word &= ~BIT(bit);
-		pcp->pfn[pcp->nr++] = i * BLOCK_FRAMES + w * 64 + bit;
-	}
+	pcp_add_word(pcp, i * BLOCK_FRAMES + w * 64, word);
 	return true;
 }
 
@@ -310,6 +322,8 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 			return NULL;
 	}
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
+	/* Only if somebody came to wait when it was free. Models: PAGE_FLAGS_CHECK_AT_PREP. */
+	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
 	if (zero)
@@ -442,9 +456,10 @@ static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 /* What must hold of a folio whose last reference is gone. */
 static void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
-	const uint32_t bad =
-		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_WAITERS) | BIT(PG_RESERVED) | BIT(PG_FREE));
+	uint32_t bad = (uint32_t)(BIT(PG_LOCKED) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
+	if (m->config.waiters_bit == UHMM_WAITERS_EXACT)
+		bad |= (uint32_t)BIT(PG_WAITERS);
 	if (likely(!(flags & (bad | FOLIO_ORDER_MASK)) && !load_relaxed(&f->mapcount)))
 		return;
 	if (!(flags & bad) && !folio_mapcount(f) && !load_relaxed(&f->mapcount))

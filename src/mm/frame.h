@@ -15,6 +15,8 @@
 #ifndef UHMM_MM_FRAME_H
 #define UHMM_MM_FRAME_H
 
+#include <string.h>
+
 #include "core/machine.h"
 #include "sync/sync.h"
 
@@ -38,6 +40,7 @@ enum {
 	PG_HWPOISON,	    /* broken; has a reference that never goes */
 	PG_ACTIVE,	    /* second chance: reclaim goes by it once */
 	PG_REFERENCED,	    /* reclaim saw it used once */
+	PG_MIGRATING, /* [folio] with wait-on-migration-flag: collected, not all mappings replaced yet */
 };
 
 /* The order of a folio, in the flags of each of its pages. [const] but for splits */
@@ -416,10 +419,44 @@ void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
 /* The same for @n frames that lie side by side. */
 void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+void uhmm__read_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf,
+			   size_t len);
+void uhmm__write_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
+			    size_t len);
+
+/* An access of one aligned word, where contents are tags. */
+uhmm_always_inline bool frame_is_tag_access(const struct uhmm_machine *m, size_t off, size_t len)
+{
+	return m->tags && len == sizeof(uint64_t) && !(off & (sizeof(uint64_t) - 1));
+}
+
 /* @off + @len within the page. */
-void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf, size_t len);
-void uhmm__write_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,
-		       size_t len);
+uhmm_always_inline void uhmm__read_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off,
+					 void *buf, size_t len)
+{
+	uint64_t tag;
+
+	if (unlikely(!frame_is_tag_access(m, off, len))) {
+		uhmm__read_frame_slow(m, pfn, off, buf, len);
+		return;
+	}
+	tag = load_relaxed(&m->tags[pfn_to_index(m, pfn)]);
+	memcpy(buf, &tag, sizeof(tag));
+}
+
+uhmm_always_inline void uhmm__write_frame(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off,
+					  const void *buf, size_t len)
+{
+	uint64_t tag;
+
+	if (unlikely(!frame_is_tag_access(m, off, len))) {
+		uhmm__write_frame_slow(m, pfn, off, buf, len);
+		return;
+	}
+	memcpy(&tag, buf, sizeof(tag));
+	store_relaxed(&m->tags[pfn_to_index(m, pfn)], tag);
+}
+
 /* Equal contents of two frames of two machines of the same content kind. */
 bool uhmm__same_content(struct uhmm_machine *ma, uhmm_pfn_t a, struct uhmm_machine *mb,
 			uhmm_pfn_t b);

@@ -284,9 +284,20 @@ void uhmm__pmd_migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp)
 }
 
 /*
- * Models: do_huge_pmd_device_private(). (q) If somebody else has the folio locked it does not wait,
- * as the fault on a page does: the access just comes again.
+ * Somebody else has the folio locked. (q) In 7.3 it does not wait, as the fault on a page does: the
+ * access just comes again. Context: PMD lock, which is dropped.
  */
+static void huge_device_wait(struct uhmm_machine *m, struct uhmm__frame *f,
+			     struct uhmm__spinlock *ptl)
+{
+	uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);
+	if (m->config.huge_device_wait == UHMM_HUGE_DEVICE_RETURNS)
+		uhmm__spin_unlock(ptl);
+	else
+		uhmm__bit_wait_unlocked(m, &f->flags, PG_LOCKED, PG_WAITERS, ptl);
+}
+
+/* Models: do_huge_pmd_device_private(). */
 static int huge_device_private(struct uhmm__fault *vmf)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
@@ -305,9 +316,7 @@ static int huge_device_private(struct uhmm__fault *vmf)
 		return 0;
 	}
 	if (!folio_trylock(f)) {
-		uhmm__spin_unlock(ptl);
-		uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);
-		uhmm__cond_resched();
+		huge_device_wait(m, f, ptl);
 		return 0;
 	}
 	folio_get(f);

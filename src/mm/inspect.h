@@ -83,4 +83,17 @@ void uhmm__owners_exit(struct uhmm__owners *o);
 /* Number of the device that a frame belongs to; -1 for RAM and for unregistered frames. */
 int uhmm__owners_device(const struct uhmm__owners *o, uhmm_pfn_t pfn);
 
+/* ---- comparing (compare.c) ---- */
+
+/* Whether it is known that a page took another course in the two machines. */
+typedef bool uhmm__apart_fn(void *data, uhmm_vaddr_t addr);
+
+/*
+ * uhmm_machine_compare(), but where state differs and @apart says so, contents alone must be the same.
+ * @nr_apart: (in/out) counts such pages. @apart NULL: none.
+ */
+int64_t uhmm__machine_compare(struct uhmm_machine *a, struct uhmm_machine *b,
+			      enum uhmm_compare what, uhmm__apart_fn *apart, void *apart_data,
+			      uint64_t *nr_apart, uhmm_emit_fn *emit, void *data);
+
 #endif /* UHMM_MM_INSPECT_H */

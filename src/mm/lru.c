@@ -73,8 +73,8 @@ static void make_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
  * goes to @dead: freeing takes the local lock, so that is left to the caller. Returns how many.
  * Context: the CPU's local lock.
  */
-static unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b, bool lazyfree,
-			       uint32_t *dead)
+uhmm_always_inline unsigned int batch_move(struct uhmm_machine *m, struct lru_batch *b,
+					   bool lazyfree, uint32_t *dead)
 {
 	uint32_t nr = load_relaxed(&b->nr);
 	unsigned int nr_dead = 0;
@@ -106,7 +106,8 @@ static unsigned int batches_move(struct uhmm_machine *m, struct lru_batches *b, 
 
 static void free_dead(struct uhmm_machine *m, const uint32_t *dead, unsigned int nr)
 {
-	uhmm__folios_free(m, dead, nr);
+	if (unlikely(nr))
+		uhmm__folios_free(m, dead, nr);
 }
 
 /*

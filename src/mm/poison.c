@@ -21,9 +21,11 @@ int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	f = page_folio(page);
 	if (!folio_try_get(f))
 		return -EBUSY;
-	if (folio_mapping(f)) {
+	if (!folio_test_anon(f)) {
+		bool file = folio_mapping(f);
+
 		folio_put(m, f);
-		return -EOPNOTSUPP;
+		return file ? -EOPNOTSUPP : -EBUSY;
 	}
 	if (atomic_fetch_or_explicit(&page->flags, (uint32_t)BIT(PG_HWPOISON),
 				     memory_order_acq_rel) &

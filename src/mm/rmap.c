@@ -87,20 +87,6 @@ void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
 	rmap_walk(f, one, arg, NULL);
 }
 
-ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm__spinlock **ptl)
-{
-	unsigned int level;
-	ptent_t *pmdp, *ptep = NULL;
-
-	/* The rmap lock keeps the VMA linked, and a linked VMA keeps its tables. */
-	pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
-	if (pmdp)
-		ptep = uhmm__pte_offset_map_lock(pmdp, addr, ptl);
-	if (ptep)
-		uhmm__count(UHMM_CNT_READ_PTE);
-	return ptep;
-}
-
 bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
 				   pte_t pte, struct uhmm__frame *page, bool *flush)
 {
@@ -419,8 +405,8 @@ static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg *a, struct uh
 }
 
 /* One entry that stands for @page, of the destination. Context: PTL. */
-static void restore_pte(struct remove_arg *a, struct uhmm_vma *vma, ptent_t *ptep, pte_t swp,
-			struct uhmm__frame *page)
+uhmm_always_inline void restore_pte(struct remove_arg *a, struct uhmm_vma *vma, ptent_t *ptep,
+				    pte_t swp, struct uhmm__frame *page)
 {
 	bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
 

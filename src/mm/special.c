@@ -1,12 +1,14 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * A driver's mappings of page frames that have no pages for mm, and NUMA hints.
- * Models: mm/memory.c:remap_pfn_range() and vmf_insert_mixed(), mm/mempolicy.c:change_prot_numa().
+ * A driver's mappings, of page frames that have no pages for mm and of pages of its own, and NUMA hints.
+ * Models: mm/memory.c:remap_pfn_range(), vmf_insert_mixed() and vm_insert_page(),
+ * mm/mempolicy.c:change_prot_numa().
  */
 #include <uhmm/special.h>
 
 #include <sys/mman.h>
 
+#include "mm/file.h"
 #include "mm/mm.h"
 
 static uint64_t prot_flags(int prot)
@@ -153,6 +155,80 @@ int uhmm_insert_mixed(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t pfn, boo
 	mmap_read_unlock(mm);
 	uhmm__exit_to_user();
 	return err == -EBUSY ? 0 : err;
+}
+
+/*
+ * 0; -EINVAL; -EOPNOTSUPP a page of a file. Models: validate_page_before_insert(), for which such a
+ * page is as good as a driver's.
+ */
+static int validate_page(struct uhmm_machine *m, const struct uhmm_vma *vma, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *f;
+
+	if (pfn == m->zero_pfn)
+		return vma_is_cow_mapping(vma) ? 0 : -EINVAL;
+	f = page_folio(pfn_to_frame(m, pfn));
+	if (!folio_ref_count(f) || folio_test_anon(f) ||
+	    frame_pfn(m, f) == load_relaxed(&m->huge_zero_pfn))
+		return -EINVAL;
+	return folio_mapping(f) ? -EOPNOTSUPP : 0;
+}
+
+/* Context: mmap_lock for writing. Models: insert_page(). */
+static int insert_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm_pfn_t pfn)
+{
+	struct uhmm_mm *mm = vma->mm;
+	struct uhmm_machine *m = mm->machine;
+	struct uhmm__frame *page = pfn_to_frame(m, pfn);
+	int err = validate_page(m, vma, pfn);
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep;
+
+	if (err)
+		return err;
+	ptep = get_locked_pte(mm, addr, &ptl);
+	if (!ptep)
+		return -ENOMEM;
+	if (!pte_none(ptep_get(ptep))) {
+		err = -EBUSY;
+	} else {
+		if (pfn != m->zero_pfn) {
+			folio_get(page_folio(page));
+			/* No page of a file either: the count is all that there is. */
+			folio_add_anon_rmap(page, mm, false);
+		}
+		set_pte(ptep, pte_mk(pfn, vma->page_prot));
+	}
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	return err;
+}
+
+static int vm_insert_page(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t pfn)
+{
+	struct uhmm_vma *vma = uhmm__vma_lookup(mm, addr);
+
+	if (!vma)
+		return -EFAULT;
+	if (!(vma->flags & UHMM__VM_SPECIAL) || vma->flags & UHMM_VM_PFNMAP)
+		return -EINVAL;
+	if (!(vma->flags & UHMM_VM_MIXEDMAP)) {
+		vma_start_write(vma);
+		vma->flags |= UHMM_VM_MIXEDMAP;
+	}
+	return insert_page(vma, addr, pfn);
+}
+
+int uhmm_vm_insert_page(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t pfn)
+{
+	int err;
+
+	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK || pfn >= mm->machine->ram_frames)
+		return -EINVAL;
+	mmap_write_lock(mm);
+	err = vm_insert_page(mm, addr, pfn);
+	mmap_write_unlock(mm);
+	uhmm__exit_to_user();
+	return err;
 }
 
 /* ---- NUMA hints ---- */

@@ -63,6 +63,59 @@ int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool
 	return ret ? VM_FAULT_SIGBUS : 0;
 }
 
+/*
+ * With lock-with-ref. After the sleep anything may have become of the page: the entry is looked at
+ * again. Context: the entry mapped, its PTL held; both are dropped.
+ */
+static int lock_with_ref(struct uhmm__fault *vmf, struct uhmm__frame *page, struct uhmm__frame *f)
+{
+	struct uhmm_machine *m = vmf->vma->mm->machine;
+	bool same = false;
+
+	folio_get(f);
+	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	folio_lock(m, f);
+	vmf->pte = uhmm__pte_offset_map_lock(vmf->pmd, vmf->address, &vmf->ptl);
+	if (vmf->pte) {
+		same = pte_same(ptep_get(vmf->pte), vmf->orig_pte) && page_folio(page) == f;
+		uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	}
+	if (same)
+		return uhmm__migrate_to_ram(vmf, page, true);
+	folio_unlock(m, f);
+	folio_put(m, f);
+	return 0;
+}
+
+/*
+ * Somebody else has the folio locked. Returns 0 for another look at the entry, or what the fault gives.
+ * Context: the entry mapped, its PTL held; both are dropped.
+ */
+static int uhmm_cold device_private_wait(struct uhmm__fault *vmf, struct uhmm__frame *page,
+					 struct uhmm__frame *f)
+{
+	struct uhmm_machine *m = vmf->vma->mm->machine;
+
+	uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);
+	switch (m->config.device_private_wait) {
+	case UHMM_DEVICE_WAIT_ENTRY:
+		entry_wait_on_locked(m, f, vmf->pte, vmf->ptl);
+		return 0;
+	case UHMM_DEVICE_WAIT_LOCK_WITH_REF:
+		return lock_with_ref(vmf, page, f);
+	case UHMM_DEVICE_WAIT_MIGRATION_FLAG:
+		if (!folio_test(f, PG_MIGRATING))
+			break;
+		uhmm__pte_unmap(vmf->pte);
+		uhmm__bit_wait_unlocked(m, &f->flags, PG_MIGRATING, PG_WAITERS, vmf->ptl);
+		return 0;
+	default:
+		break;
+	}
+	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	return 0;
+}
+
 static int device_private_fault(struct uhmm__fault *vmf)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
@@ -86,11 +139,8 @@ static int device_private_fault(struct uhmm__fault *vmf)
 	/* The lock first, and only then a reference: one for each of many faulting CPUs would
 	 * keep the page from migrating at all.
 	 */
-	if (!folio_trylock(f)) {
-		uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);
-		entry_wait_on_locked(m, f, vmf->pte, vmf->ptl);
-		return 0;
-	}
+	if (!folio_trylock(f))
+		return device_private_wait(vmf, page, f);
 	folio_get(f);
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 	return uhmm__migrate_to_ram(vmf, page, true);

@@ -139,12 +139,23 @@ static void check_idle_flags(struct uhmm__verify *v, uhmm_pfn_t pfn)
 
 	if (folio_test(f, PG_LOCKED))
 		bad_frame(v, pfn, "folio is locked");
-	if (folio_test(f, PG_WAITERS))
+	if (folio_test(f, PG_MIGRATING))
+		bad_frame(v, pfn, "folio is marked as migrating");
+	if (folio_test(f, PG_WAITERS) && v->m->config.waiters_bit == UHMM_WAITERS_EXACT)
 		bad_frame(v, pfn, "folio has waiters");
 	if (folio_test(f, PG_FREE))
 		bad_frame(v, pfn, "folio in use is marked free");
 	if (folio_test(f, PG_RESERVED))
 		bad_frame(v, pfn, "folio is reserved");
+}
+
+/*
+ * Neither anonymous nor of a file: a driver's, in a VM_MIXEDMAP mapping; that it is in no other is
+ * checked with the entries.
+ */
+static bool is_drivers(struct uhmm__frame *f)
+{
+	return !load_relaxed(&f->mapping);
 }
 
 /* The pages of a folio by themselves. Returns: entries that map any of them. */
@@ -223,7 +234,7 @@ static uint64_t check_counts(struct uhmm__verify *v, uhmm_pfn_t pfn)
 			v, pfn,
 			"refcount is %lu, but %lu entries, %u batches and %u caches hold the folio",
 			(unsigned long)ref, (unsigned long)maps, batches, cached);
-	if (maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f))
+	if (maps && !folio_test(f, PG_UPTODATE) && !folio_is_zone_device(f) && !is_drivers(f))
 		bad_frame(v, pfn, "mapped folio is not uptodate");
 	return maps;
 }
@@ -278,7 +289,7 @@ static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is in %u LRU batches", s->batched);
 	else if (s->batched && folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
-	else if ((maps || s->cached) && !s->batched && !folio_test(f, PG_LRU))
+	else if ((maps || s->cached) && !s->batched && !folio_test(f, PG_LRU) && !is_drivers(f))
 		bad_frame(v, pfn, "folio in use is neither on the LRU nor in a batch");
 	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_SWAPCACHE))
 		bad_frame(v, pfn, "lazily freed folio is in the swap cache");

@@ -345,6 +345,8 @@ static void check_folio(struct uhmm__verify *v, uhmm_vaddr_t addr, pte_t pte,
 		bad_entry(v, addr, pte, "maps an anonymous page in a shared mapping");
 	else if (vma_is_anonymous(v->vma))
 		bad_entry(v, addr, pte, "maps a page that is not anonymous");
+	else if (!load_relaxed(&f->mapping) && v->vma->flags & UHMM_VM_MIXEDMAP)
+		return; /* its driver's */
 	else if (!uhmm__verify_file_page(v->vma, addr, f))
 		bad_entry(v, addr, pte, "maps another page than its file has there");
 }

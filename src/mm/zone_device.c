@@ -131,6 +131,7 @@ static void folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int orde
 	struct uhmm__frame *f = pfn_to_frame(m, pfn);
 
 	UHMM_VM_BUG_ON(m, folio_ref_count(f) != 0);
+	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
 	/* Nothing of the page's last life may stay. */
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);

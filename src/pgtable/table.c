@@ -178,15 +178,11 @@ void uhmm__pgtable_exit(struct uhmm__pgtable *pgt)
 	pgt->pgd = NULL;
 }
 
-/* The table that an entry of a higher level points to, made if missing. */
-static struct uhmm__table *table_get(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level)
+struct uhmm__table *uhmm__table_get_slow(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level)
 {
-	pte_t e = ptep_get(p);
-	struct uhmm__table *tb;
+	struct uhmm__table *tb = table_alloc(pgt->machine, level);
+	pte_t e;
 
-	if (likely(!pte_none(e)))
-		return entry_table(e);
-	tb = table_alloc(pgt->machine, level);
 	if (!tb)
 		return NULL;
 	uhmm__spin_lock(&pgt->page_table_lock);
@@ -200,21 +196,6 @@ static struct uhmm__table *table_get(struct uhmm__pgtable *pgt, ptent_t *p, unsi
 	/* Another fault was first. */
 	table_release(uhmm__ptdesc(tb));
 	return entry_table(e);
-}
-
-ptent_t *uhmm__pmd_alloc(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr)
-{
-	struct uhmm__table *tb;
-
-	uhmm__count(UHMM_CNT_READ_PGD);
-	tb = table_get(pgt, &pgt->pgd->e[table_index(addr, 4)], 3);
-	if (unlikely(!tb))
-		return NULL;
-	uhmm__count(UHMM_CNT_READ_PUD);
-	tb = table_get(pgt, &tb->e[table_index(addr, 3)], 2);
-	if (unlikely(!tb))
-		return NULL;
-	return &tb->e[table_index(addr, 2)];
 }
 
 int uhmm__pte_alloc_slow(struct uhmm__pgtable *pgt, ptent_t *pmdp)

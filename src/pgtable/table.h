@@ -286,8 +286,34 @@ static inline struct uhmm__spinlock *uhmm__pmd_lock_at(ptent_t *pmdp, unsigned i
 
 /* ---- building and freeing ---- */
 
+/* A table of @level below an entry that has none; NULL without memory. */
+struct uhmm__table *uhmm__table_get_slow(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level);
+
+/* The table that an entry of a higher level points to, made if missing. */
+uhmm_always_inline struct uhmm__table *uhmm__table_get(struct uhmm__pgtable *pgt, ptent_t *p,
+						       unsigned int level)
+{
+	pte_t e = ptep_get(p);
+
+	return likely(!pte_none(e)) ? entry_table(e) : uhmm__table_get_slow(pgt, p, level);
+}
+
 /* The PMD entry of @addr, with the tables above it; NULL without memory. Models: pmd_alloc(). */
-ptent_t *uhmm__pmd_alloc(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr);
+static inline ptent_t *uhmm__pmd_alloc(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr)
+{
+	struct uhmm__table *tb;
+
+	uhmm__count(UHMM_CNT_READ_PGD);
+	tb = uhmm__table_get(pgt, &pgt->pgd->e[table_index(addr, 4)], 3);
+	if (unlikely(!tb))
+		return NULL;
+	uhmm__count(UHMM_CNT_READ_PUD);
+	tb = uhmm__table_get(pgt, &tb->e[table_index(addr, 3)], 2);
+	if (unlikely(!tb))
+		return NULL;
+	return &tb->e[table_index(addr, 2)];
+}
+
 /* A PTE table below a PMD entry that has none; 0 or -ENOMEM. Models: pte_alloc(). */
 int uhmm__pte_alloc_slow(struct uhmm__pgtable *pgt, ptent_t *pmdp);
 

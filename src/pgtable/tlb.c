@@ -137,7 +137,8 @@ static void count_flush(struct uhmm__pgtable *pgt, enum uhmm_counter kind, uint6
 
 	uhmm__count(kind);
 	uhmm__count_n(UHMM_CNT_TLB_FLUSH_PAGES, npages);
-	uhmm__count_n(UHMM_CNT_TLB_FLUSH_IPI, __builtin_popcountl(others));
+	if (unlikely(others))
+		uhmm__count_n(UHMM_CNT_TLB_FLUSH_IPI, __builtin_popcountl(others));
 }
 
 void uhmm__flush_tlb_range(struct uhmm__pgtable *pgt, uhmm_vaddr_t start, uhmm_vaddr_t end)

@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "core/machine.h"
 #include "replay/player.h"
 
 /* ---- names ---- */
@@ -430,6 +431,7 @@ int uhmm_player_create(const struct uhmm_player_config *config, struct uhmm_play
 	err = uhmm_task_create(p->machine, NULL, 0, "idle", &p->idle);
 	if (err)
 		goto fail;
+	uhmm__radix_init(&p->courses, &p->machine->allocator);
 	*out = p;
 	return 0;
 fail:
@@ -455,6 +457,7 @@ void uhmm_player_destroy(struct uhmm_player *player)
 	uhmm__player_objects_exit(p);
 	uhmm_player_leave(p);
 	uhmm_task_destroy(p->idle);
+	uhmm__radix_destroy(&p->courses);
 	uhmm_machine_destroy(p->machine);
 	free(p->mirrors);
 	free(p->mms);

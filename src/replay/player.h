@@ -19,6 +19,7 @@
 #include <uhmm/replay.h>
 
 #include "core/compiler.h"
+#include "core/radix.h"
 #include "core/rangetree.h"
 
 /* ---- areas ---- */
@@ -138,6 +139,11 @@ struct uhmm_player {
 	/* Mirrors of address spaces that ended; closing one would empty the device. */
 	struct uhmm_mirror **mirrors;
 	size_t nr_mirrors, cap_mirrors;
+	/*
+	 * By granule, of whatever address space: a digest of the device faults that were served in it.
+	 * Only for granules of several pages: such a fault moves the neighbours of its page.
+	 */
+	struct uhmm__radix courses;
 	uint64_t accesses; /* number of the next one */
 	uint64_t digest;
 	uint64_t counts[UHMM_NR_REPLAY_COUNTS];
@@ -222,6 +228,10 @@ int uhmm__player_truncate(struct uhmm_player *p, const struct uhmm_trace_event *
 /* Map at [start, end) what @attr says, over whatever is there. */
 int uhmm__player_map_range(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t start,
 			   uhmm_vaddr_t end, const struct player_area *attr, bool populate);
+
+/* Whether device faults in the granule of @addr were served differently in two players. */
+bool uhmm__player_apart(const struct uhmm_player *a, const struct uhmm_player *b,
+			uhmm_vaddr_t addr);
 
 int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 		       const struct uhmm_trace_event *ev);

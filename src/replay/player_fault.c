@@ -197,6 +197,40 @@ static int open_mirror(struct uhmm_player *p, struct player_mm *mm)
 	return err ? err : uhmm_mirror_open(p->device, mm->mm, &mm->mirror);
 }
 
+static uint64_t granule_of(const struct uhmm_player *p, uhmm_vaddr_t addr)
+{
+	return addr / p->config.granularity;
+}
+
+/* Whether the page is part of a huge leaf. */
+static bool is_huge(const struct player_mm *mm, uhmm_vaddr_t addr)
+{
+	uhmm_vaddr_t page = addr & UHMM_PAGE_MASK;
+	struct uhmm__scan scan;
+
+	uhmm__scan_init(&scan, &mm->mm->pgt, page, page + UHMM_PAGE_SIZE);
+	return uhmm__scan_next(&scan) && scan.huge;
+}
+
+/* A device fault was served. 0 or -ENOMEM. */
+static int note_course(struct uhmm_player *p, struct player_mm *mm, const struct access *a)
+{
+	uint64_t granule = granule_of(p, a->addr), course;
+
+	if (p->config.granularity == UHMM_PAGE_SIZE)
+		return 0;
+	course = hash64(uhmm__radix_load(&p->courses, granule) ^ a->number ^
+			(is_huge(mm, a->addr) ? 1UL << 63 : 0));
+	return uhmm__radix_store(&p->courses, granule, course | 1);
+}
+
+bool uhmm__player_apart(const struct uhmm_player *a, const struct uhmm_player *b, uhmm_vaddr_t addr)
+{
+	uint64_t granule = granule_of(a, addr);
+
+	return uhmm__radix_load(&a->courses, granule) != uhmm__radix_load(&b->courses, granule);
+}
+
 /* 0, or -ENOMEM. */
 static int device_access(struct uhmm_player *p, struct player_mm *mm, const struct access *a)
 {
@@ -220,7 +254,7 @@ static int device_access(struct uhmm_player *p, struct player_mm *mm, const stru
 	p->counts[UHMM_REPLAY_DEVICE_SERVED] += out.faulted;
 	p->counts[UHMM_REPLAY_SERVICE_WALKS] += walks_outside_faults(p) - walks;
 	p->counts[UHMM_REPLAY_DEVICE_REMOTE] += out.remote;
-	return 0;
+	return out.faulted ? note_course(p, mm, a) : 0;
 }
 
 /* ---- agreement ---- */

@@ -9,6 +9,7 @@
 #include <stdlib.h>
 #include <time.h>
 
+#include "mm/inspect.h"
 #include "replay/player.h"
 #include "replay/trace_ahead.h"
 
@@ -140,9 +141,21 @@ static int verify(struct uhmm_replay *r)
 	return 0;
 }
 
+struct pair {
+	const struct uhmm_player *a, *b;
+};
+
+static bool apart(void *data, uhmm_vaddr_t addr)
+{
+	const struct pair *pair = data;
+
+	return uhmm__player_apart(pair->a, pair->b, addr);
+}
+
 /*
  * With limited device memory it depends on the strategy which pages are on the device, and where huge
- * pages may be, what a fault maps around its page; what the processes read does not.
+ * pages may be, what a fault maps around its page; what the processes read does not. Nor with granules of several pages, where a device fault that
+ * only one strategy takes moves the neighbours of its page.
  */
 static int compare(struct uhmm_replay *r)
 {
@@ -154,8 +167,11 @@ static int compare(struct uhmm_replay *r)
 	for (unsigned int i = 1; i < r->nr_runs; i++) {
 		struct uhmm_replay_run *run = &r->runs[i];
 
-		found = uhmm_machine_compare(first->machine, run->player->machine, what,
-					     r->config.difference, r->config.difference_data);
+		struct pair pair = { first, run->player };
+
+		found = uhmm__machine_compare(first->machine, run->player->machine, what, apart,
+					      &pair, &run->apart, r->config.difference,
+					      r->config.difference_data);
 		if (found < 0)
 			return (int)found;
 		run->differing += found;

@@ -3,8 +3,8 @@
  * The slow paths of bit locks, as mm/filemap.c has them for PG_locked and PG_waiters.
  *
  * Under the queue's lock, always: the waiters bit of a word is set exactly if a waiter for the
- * word is queued. Whoever clears the lock bit and sees the waiters bit comes to
- * uhmm__bit_unlock_slow(); so a waiter may sleep once it is queued, the waiters bit is set, and
+ * word is queued; with waiters-bit=hint it may be set at other times, too. Whoever clears the lock bit
+ * and sees the waiters bit comes to uhmm__bit_unlock_slow(); so a waiter may sleep once it is queued, the waiters bit is set, and
  * the lock bit was set in the very value that got the waiters bit.
  */
 #include "sync/lock_check.h"
@@ -36,11 +36,11 @@ static bool has_waiters(const struct uhmm__waitq *q, const void *word, unsigned 
 }
 
 /* Take @w off the queue; under its lock. */
-static void dequeue(struct uhmm__waitq *q, struct uhmm__waiter *w, _Atomic uint32_t *word,
-		    unsigned int waiters_bit)
+static void dequeue(struct uhmm_machine *m, struct uhmm__waitq *q, struct uhmm__waiter *w,
+		    _Atomic uint32_t *word, unsigned int waiters_bit)
 {
 	list_del(&w->link);
-	if (!has_waiters(q, word, ANY_BIT))
+	if (m->config.waiters_bit == UHMM_WAITERS_EXACT && !has_waiters(q, word, ANY_BIT))
 		atomic_fetch_and_explicit(word, ~(1U << waiters_bit), memory_order_relaxed);
 }
 
@@ -60,7 +60,7 @@ void uhmm_cold uhmm__bit_lock_slow(struct uhmm_machine *m, _Atomic uint32_t *wor
 	/* Free, but others are queued: whoever freed it is on its way to hand it on. */
 	if (!(atomic_fetch_or_explicit(word, 1U << waiters_bit, memory_order_relaxed) & mask) &&
 	    first && !(atomic_fetch_or_explicit(word, mask, memory_order_acquire) & mask)) {
-		dequeue(q, &w, word, waiters_bit);
+		dequeue(m, q, &w, word, waiters_bit);
 		uhmm__raw_spin_unlock(&q->lock);
 		return;
 	}
@@ -72,6 +72,7 @@ void uhmm_cold uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *w
 				     unsigned int bit, unsigned int waiters_bit)
 {
 	struct uhmm__waitq *q = queue_of(m, word);
+	bool hint = m->config.waiters_bit == UHMM_WAITERS_HINT, match = false;
 	struct uhmm__waiter *w, *next;
 	uint32_t mask = 1U << bit;
 	struct list_head wake;
@@ -79,6 +80,7 @@ void uhmm_cold uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *w
 	list_init(&wake);
 	uhmm__raw_spin_lock(&q->lock);
 	uhmm__for_each_entry_safe(w, next, &q->waiters, link) {
+		match |= w->key == word;
 		if (w->key != word || w->bit != bit)
 			continue;
 		/* A trylock was faster: it has seen, or will see, the waiters bit. */
@@ -90,10 +92,21 @@ void uhmm_cold uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *w
 		if (w->kind == WANTS_LOCK)
 			break;
 	}
-	if (!has_waiters(q, word, ANY_BIT))
+	/* With waiters of other words on the queue Linux does not look whether there are more of this. */
+	if (hint ? list_empty(&q->waiters) || !match : !has_waiters(q, word, ANY_BIT))
 		atomic_fetch_and_explicit(word, ~(1U << waiters_bit), memory_order_relaxed);
 	uhmm__raw_spin_unlock(&q->lock);
 	uhmm__waiter_wake_list(&wake);
+}
+
+void uhmm_cold uhmm__bit_clear_and_wake(struct uhmm_machine *m, _Atomic uint32_t *word,
+					unsigned int bit, unsigned int waiters_bit)
+{
+	uint32_t old = atomic_fetch_and_explicit(word, ~(1U << bit), memory_order_release);
+
+	if (old & (1U << waiters_bit))
+		uhmm__bit_unlock_slow(m, word, bit, waiters_bit);
+	uhmm__sched_point(UHMM__PT_WAKE, word);
 }
 
 /* True if the caller must sleep on @w, which is queued then. */
@@ -110,7 +123,7 @@ static bool queue_look(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned 
 	locked = atomic_fetch_or_explicit(word, 1U << waiters_bit, memory_order_acquire) &
 		 (1U << bit);
 	if (!locked)
-		dequeue(q, w, word, waiters_bit);
+		dequeue(m, q, w, word, waiters_bit);
 	uhmm__raw_spin_unlock(&q->lock);
 	return locked;
 }

@@ -9,7 +9,8 @@
  * with the bit clear, it is clear as well, and the object may be freed.
  *
  * Who unlocks must keep the word valid until uhmm__bit_unlock() returns (with a reference of its
- * own, or because the memory never goes away, as that of frame descriptors).
+ * own, or because the memory never goes away, as that of frame descriptors). With waiters-bit=hint the
+ * second bit is as loose as in Linux, and nothing may be concluded from it.
  */
 #ifndef UHMM_SYNC_WAIT_H
 #define UHMM_SYNC_WAIT_H
@@ -75,6 +76,13 @@ void uhmm__bit_unlock_slow(struct uhmm_machine *m, _Atomic uint32_t *word, unsig
 #define uhmm__bit_lock_new(word, bit) uhmm__bit_lock_new_at(word, bit, UHMM__HERE)
 /* The word has been written with the lock taken: nothing but to be known by the lock checker. */
 #define uhmm__bit_lock_written(word) uhmm__bit_lock_written_at(word, UHMM__HERE)
+
+/*
+ * Clear a bit that is no lock, and wake who waits for it by uhmm__bit_wait_unlocked(). The caller keeps
+ * the word valid.
+ */
+void uhmm__bit_clear_and_wake(struct uhmm_machine *m, _Atomic uint32_t *word, unsigned int bit,
+			      unsigned int waiters_bit);
 
 /*
  * Sleep until the lock has been released once. @drop, a spin lock or NULL, is held by the caller

@@ -131,6 +131,48 @@ START_TEST(remap_and_insert_errors)
 }
 END_TEST
 
+static uhmm_pfn_t frame_at(uhmm_vaddr_t addr)
+{
+	uint64_t entry;
+
+	expect_eq(uhmm_pagemap(f.mm, addr, 1, &entry), 0);
+	expect(entry & UHMM_PM_PRESENT);
+	return entry & UHMM_PM_PFN_MASK;
+}
+
+START_TEST(insert_page_errors)
+{
+	const uhmm_vaddr_t shared = 2 * NOWHERE;
+	struct uhmm_file *file;
+	uhmm_pfn_t pfn;
+
+	expect_eq(mmap_special(NOWHERE, 3 * PAGE, MAP_SHARED | MAP_FIXED, UHMM_VM_DONTEXPAND), 0);
+	expect_eq(mmap_special(NOWHERE + 3 * PAGE, PAGE, MAP_SHARED | MAP_FIXED, UHMM_VM_PFNMAP),
+		  0);
+	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE + 8, pfn), -EINVAL);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE + 4 * PAGE, pfn), -EFAULT);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE + 3 * PAGE, pfn), -EINVAL);
+	expect_eq(uhmm_vm_insert_page(f.mm, AT, pfn), -EINVAL);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, 1UL << 39), -EINVAL);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn + 1), -EINVAL); /* nobody's */
+	put_word(f.mm, AT, 1);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, frame_at(AT)), -EINVAL);
+	expect_eq(uhmm_cpu_read(f.mm, AT + 4 * PAGE, NULL, 1, NULL), 0);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, frame_at(AT + 4 * PAGE)), -EINVAL);
+	expect_eq(uhmm_file_create(f.m, UHMM_FILE_MEMORY, PAGE, &file), 0);
+	expect_eq(uhmm_mmap(f.mm, shared, PAGE, RW, MAP_SHARED | MAP_FIXED, file, 0, NULL), 0);
+	uhmm_file_put(file);
+	put_word(f.mm, shared, 1);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, frame_at(shared)), -EOPNOTSUPP);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_META, 1, 1), 0);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn), -ENOMEM); /* for a table */
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn), 0);
+	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn), -EBUSY);
+	uhmm_unlock_put_page(f.m, pfn);
+}
+END_TEST
+
 START_TEST(uffd_errors)
 {
 	static const uint64_t page[PAGE / 8];
@@ -192,6 +234,7 @@ int main(void)
 	tcase_add_test(tc, make_device_exclusive_errors);
 	tcase_add_test(tc, mmap_special_errors);
 	tcase_add_test(tc, remap_and_insert_errors);
+	tcase_add_test(tc, insert_page_errors);
 	tcase_add_test(tc, uffd_errors);
 	tcase_add_test(tc, uffd_writeprotect_enomem);
 	tcase_add_test(tc, change_prot_numa_einval);

@@ -69,8 +69,16 @@ START_TEST(machine_create_einval)
 	BAD(combined_wait = (enum uhmm_combined_wait)9);
 	BAD(device_private_write = (enum uhmm_device_private_write)9);
 	BAD(fault_folio = (enum uhmm_fault_folio)9);
+	BAD(device_private_wait = (enum uhmm_device_private_wait)5);
+	BAD(migration_blocked_by = (enum uhmm_migration_blocked_by)2);
+	BAD(lru_drain = (enum uhmm_lru_drain)2);
+	BAD(range_fault_resched = (enum uhmm_range_fault_resched)2);
 	BAD(large_hole = (enum uhmm_large_hole)9);
 	BAD(device_huge_pfn = (enum uhmm_device_huge_pfn)9);
+	BAD(huge_device_wait = (enum uhmm_huge_device_wait)9);
+	BAD(split_lock = (enum uhmm_split_lock)9);
+	BAD(split_flush = (enum uhmm_split_flush)9);
+	BAD(waiters_bit = (enum uhmm_waiters_bit)9);
 	BAD(lock_order = (enum uhmm_lock_order)9);
 	BAD(ram_bytes = PAGE);
 	BAD(ram_bytes = 1UL << 60);

@@ -73,6 +73,120 @@ START_TEST(shared_device_pages_and_a_write)
 }
 END_TEST
 
+/* ---- a device that one process has opened twice ---- */
+
+static struct uhmm_mirror *twice[2];
+
+static void access_by(unsigned int who, uint64_t page, bool write, uint64_t *word,
+		      enum uhmm_strategy s)
+{
+	expect_eq(uhmm_mirror_access(twice[who], AT + page * PAGE, write, word, s, 4 * PAGE, NULL),
+		  0);
+}
+
+static void op_by(unsigned int who, enum uhmm_mirror_op op)
+{
+	uint64_t buf[PAGES * PAGE / 8];
+	int ret = mirror_op(twice[who], op, AT, PAGES, buf, NULL);
+
+	/* What is not on the device and was never faulted is not read back. */
+	expect(!ret || ret == -ENOENT);
+}
+
+static void step_of_two(struct rng *rng, uint64_t words[PAGES])
+{
+	/* The first two let pages stay where they are. */
+	static const enum uhmm_mirror_op ops[] = {
+		UHMM_MIRROR_READ,
+		UHMM_MIRROR_READ_UNLOCKED,
+		UHMM_MIRROR_MIGRATE_TO_SYS,
+		UHMM_MIRROR_MIGRATE_TO_DEV,
+		UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV,
+	};
+	unsigned int who = rng_below(rng, 2), s = rng_below(rng, UHMM_NR_STRATEGIES);
+	uint64_t page = rng_below(rng, PAGES), read = 0;
+
+	switch (rng_below(rng, 9)) {
+	case 0:
+		expect_eq(get_word(f.mm, AT + page * PAGE), words[page]);
+		break;
+	case 1:
+		put_word(f.mm, AT + page * PAGE, words[page] = rng_next(rng));
+		break;
+	case 2:
+	case 3:
+		words[page] = rng_next(rng);
+		access_by(who, page, true, &words[page], (enum uhmm_strategy)s);
+		break;
+	case 4:
+	case 5:
+		access_by(who, page, false, &read, (enum uhmm_strategy)s);
+		expect_eq(read, words[page]);
+		break;
+	case 6:
+		expect_eq(uhmm_madvise(f.mm, AT + page * PAGE, PAGE, MADV_DONTNEED), 0);
+		words[page] = 0;
+		break;
+	default:
+		op_by(who, ops[rng_below(rng, 5)]);
+	}
+}
+
+/*
+ * The device's notifiers ignore its own migrations, and only the mirror that migrated was told: the other
+ * one read and wrote a page that was free.
+ */
+START_TEST(second_mirror_of_a_process)
+{
+	struct rng rng = { (uint64_t)_i };
+	uint64_t words[PAGES] = { 0 };
+
+	map_fixed(f.mm, AT, PAGES, RW);
+	twice[0] = f.mirror[0];
+	expect_eq(uhmm_mirror_open(f.dev[0], f.mm, &twice[1]), 0);
+	for (unsigned int i = 0; i < 400; i++)
+		step_of_two(&rng, words);
+	uhmm_mirror_close(twice[1]);
+	for (uint64_t page = 0; page < PAGES; page++)
+		expect_eq(get_word(f.mm, AT + page * PAGE), words[page]);
+}
+END_TEST
+
+/* The same for huge pages, one way and back. */
+START_TEST(second_mirror_and_a_huge_page)
+{
+	const uhmm_vaddr_t at = 0x40400000UL;
+	uint64_t word = 5, *buf = malloc(UHMM_PMD_SIZE);
+
+	twice[0] = f.mirror[0];
+	expect_eq(uhmm_mirror_open(f.dev[0], f.mm, &twice[1]), 0);
+	map_fixed(f.mm, at, 512, RW);
+	expect_eq(uhmm_madvise(f.mm, at, UHMM_PMD_SIZE, MADV_HUGEPAGE), 0);
+	put_word(f.mm, at, 4);
+	for (unsigned int i = 0; i < 4; i++) {
+		/* What one reads where it is now, the other one moves away. */
+		unsigned int moves = i / 2;
+
+		expect_eq(mirror_op(twice[!moves], UHMM_MIRROR_READ, at, 512, buf, NULL), 0);
+		expect_eq(mirror_op(twice[moves],
+				    i % 2 ? UHMM_MIRROR_MIGRATE_TO_SYS : UHMM_MIRROR_MIGRATE_TO_DEV,
+				    at, 512, buf, NULL),
+			  0);
+		word += i;
+		expect_eq(uhmm_mirror_access(twice[moves], at + 100 * PAGE, true, &word,
+					     UHMM_COMBINED, PAGE, NULL),
+			  0);
+		expect_eq(uhmm_mirror_access(twice[!moves], at + 100 * PAGE, false, buf,
+					     UHMM_COMBINED, PAGE, NULL),
+			  0);
+		expect_eq(buf[0], word);
+	}
+	uhmm_mirror_close(twice[1]);
+	expect_eq(get_word(f.mm, at), 4);
+	free(buf);
+}
+END_TEST
+
 /*
  * A page of a file cannot move; what that costs the device depends on whose mappings are removed for
  * the attempt. The walk over them ends as soon as none is left, and comes to a child right after its
@@ -134,6 +248,8 @@ int main(void)
 	tcase_add_loop_test(tc, new_page_in_a_readonly_mapping, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, shared_device_pages_and_a_write, 0, UHMM_NR_STRATEGIES);
 	tcase_add_test(tc, rmap_order_of_children);
+	tcase_add_loop_test(tc, second_mirror_of_a_process, 0, 20);
+	tcase_add_test(tc, second_mirror_and_a_huge_page);
 	tcase_add_test(tc, no_buffer);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);

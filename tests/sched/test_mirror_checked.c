@@ -13,7 +13,8 @@
  *
  * A window that the device moves can bring an old entry back in the same way. And what an invalidation
  * takes away between the walk and the entering, of a migration or of an atomic access, must not be
- * entered either, for the page is free then.
+ * entered either, for the page is free then. All of that holds also if the other task has opened the
+ * device a second time.
  */
 #define _GNU_SOURCE
 #include "fixture.h"
@@ -31,12 +32,14 @@ enum other {
 	TAKES_EXCLUSIVE,
 	IS_SERVED, /* by each strategy */
 	NR_OTHERS = IS_SERVED + UHMM_NR_STRATEGIES,
+	NR_LOOPS = 2 * NR_OTHERS, /* by the same mirror, and by another */
 };
 
 static struct fixture f;
 static enum other other;
+static struct uhmm_mirror *meddles; /* f.mirror[0], or one more of the same device and process */
 
-static void setup(void)
+static void setup(bool second)
 {
 	struct uhmm_machine_config config = { .nr_cpus = 2, .content = UHMM_CONTENT_TAG };
 	uint64_t buf[PAGES * PAGE / 8];
@@ -45,6 +48,9 @@ static void setup(void)
 	fixture_add_devices(&f, 0);
 	map_fixed(f.mm, AT, PAGES, RW);
 	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, buf, NULL), 0);
+	meddles = f.mirror[0];
+	if (second)
+		expect_eq(uhmm_mirror_open(f.dev[0], f.mm, &meddles), 0);
 	uhmm_task_leave();
 }
 
@@ -116,9 +122,8 @@ static int meddle(void)
 	uint64_t buf[PAGES * PAGE / 8];
 
 	if (other < IS_SERVED)
-		return mirror_op(f.mirror[0], ops[other], AT, PAGES, buf, NULL);
-	return uhmm_mirror_access(f.mirror[0], AT, false, buf, other - IS_SERVED, PAGES * PAGE,
-				  NULL);
+		return mirror_op(meddles, ops[other], AT, PAGES, buf, NULL);
+	return uhmm_mirror_access(meddles, AT, false, buf, other - IS_SERVED, PAGES * PAGE, NULL);
 }
 
 static void meddler(void *arg)
@@ -132,32 +137,43 @@ static void meddler(void *arg)
 	}
 }
 
-/* The device sees what a CPU writes, whatever went before. */
-static void check_device(void)
+static uint64_t device_read(struct uhmm_mirror *mirror, unsigned int page)
+{
+	uint64_t read = 0;
+
+	expect_eq(uhmm_mirror_access(mirror, AT + page * PAGE, false, &read, UHMM_COMBINED, PAGE,
+				     NULL),
+		  0);
+	return read;
+}
+
+/* Both see what a CPU does, as it was left and as it is written now. */
+static void check_devices(void)
 {
 	for (unsigned int page = 0; page < PAGES; page++) {
-		uint64_t word = 0x1000 + page, read = 0;
+		uint64_t word = device_read(meddles, page);
 
-		expect_eq(uhmm_cpu_write(f.mm, AT + page * PAGE, &word, sizeof(word), NULL), 0);
-		expect_eq(uhmm_mirror_access(f.mirror[0], AT + page * PAGE, false, &read,
-					     UHMM_COMBINED, PAGE, NULL),
-			  0);
-		expect_eq(read, word);
+		expect_eq(device_read(f.mirror[0], page), word);
+		expect_eq(get_word(f.mm, AT + page * PAGE), word);
+		put_word(f.mm, AT + page * PAGE, 0x1000 + page);
+		expect_eq(device_read(f.mirror[0], page), 0x1000 + page);
+		expect_eq(device_read(meddles, page), 0x1000 + page);
 	}
 }
 
-static void explore(const char *name, void (*first)(void *))
+static void explore(const char *name, int loop, void (*first)(void *))
 {
 	struct uhmm_sched_config config = { .size = sizeof(config), .policy = UHMM_SCHED_RANDOM };
 	uint64_t seed = test_seed(name), runs = 0;
-	double until = now_seconds() + test_seconds() / NR_OTHERS;
+	double until = now_seconds() + test_seconds() / NR_LOOPS;
 
-	for (; runs < 100 || now_seconds() < until; runs++) {
+	other = (enum other)(loop % NR_OTHERS);
+	for (; runs < 50 || now_seconds() < until; runs++) {
 		struct uhmm_sched *s;
 		int ret;
 
 		config.seed = seed + runs;
-		setup();
+		setup(loop >= NR_OTHERS);
 		expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
 		expect_eq(uhmm_sched_spawn(s, name, 0, f.mm, first, NULL), 0);
 		expect_eq(uhmm_sched_spawn(s, "meddler", 1, f.mm, meddler, NULL), 0);
@@ -167,7 +183,9 @@ static void explore(const char *name, void (*first)(void *))
 			ck_abort_msg("seed %llu: %d, %s", (unsigned long long)config.seed, ret,
 				     f.text);
 		uhmm_task_enter(f.task);
-		check_device();
+		check_devices();
+		if (meddles != f.mirror[0])
+			uhmm_mirror_close(meddles);
 		fixture_destroy(&f);
 	}
 	printf("%llu schedules\n", (unsigned long long)runs);
@@ -175,22 +193,19 @@ static void explore(const char *name, void (*first)(void *))
 
 START_TEST(no_write_is_lost)
 {
-	other = (enum other)_i;
-	explore("writer", writer);
+	explore("writer", _i, writer);
 }
 END_TEST
 
 START_TEST(no_freed_page_is_entered)
 {
-	other = (enum other)_i;
-	explore("discarder", discarder);
+	explore("discarder", _i, discarder);
 }
 END_TEST
 
 START_TEST(no_zero_page_is_entered_over_a_new_one)
 {
-	other = (enum other)_i;
-	explore("filler", filler);
+	explore("filler", _i, filler);
 }
 END_TEST
 
@@ -200,9 +215,9 @@ int main(void)
 	TCase *tc = tcase_create("a device's own migrations");
 
 	tcase_set_timeout(tc, test_seconds() + 120);
-	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_OTHERS);
-	tcase_add_loop_test(tc, no_freed_page_is_entered, 0, NR_OTHERS);
-	tcase_add_loop_test(tc, no_zero_page_is_entered_over_a_new_one, 0, NR_OTHERS);
+	tcase_add_loop_test(tc, no_write_is_lost, 0, NR_LOOPS);
+	tcase_add_loop_test(tc, no_freed_page_is_entered, 0, NR_LOOPS);
+	tcase_add_loop_test(tc, no_zero_page_is_entered_over_a_new_one, 0, NR_LOOPS);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* What a device sees without faulting, and two devices at once: snapshot, double_map. */
+/* What a device sees without faulting, and two devices at once: snapshot, mixedmap, double_map. */
 #include "selftest/selftest.h"
 
 static void protect(const struct buffer *b, uint64_t page, uint64_t npages, int prot)
@@ -54,6 +54,39 @@ START_TEST(snapshot)
 }
 END_TEST
 
+/* What the kernel's test driver does in mmap(). */
+static void driver_mmap(struct buffer *b, uint64_t bytes)
+{
+	uhmm_pfn_t pfn;
+
+	*b = (struct buffer){ .map_bytes = bytes,
+			      .bytes = bytes,
+			      .npages = bytes / PAGE,
+			      .mirror = calloc(1, bytes) };
+	expect(b->mirror);
+	expect_eq(uhmm_mmap_special(w.f.mm, 0, bytes, RW, MAP_PRIVATE, UHMM_VM_MIXEDMAP, &b->map),
+		  0);
+	b->addr = b->map;
+	for (uint64_t i = 0; i < b->npages; i++) {
+		expect_eq(uhmm_alloc_locked_page(w.f.m, &pfn), 0);
+		uhmm_clear_highpage(w.f.m, pfn);
+		expect_eq(uhmm_vm_insert_page(w.f.mm, b->addr + i * PAGE, pfn), 0);
+		uhmm_unlock_put_page(w.f.m, pfn);
+	}
+}
+
+/* A private mapping of pages that are a driver's. */
+START_TEST(mixedmap)
+{
+	struct buffer b;
+
+	driver_mmap(&b, PAGE);
+	op_all(w.one, UHMM_MIRROR_SNAPSHOT, &b);
+	expect_eq(*(const uint8_t *)b.mirror, UHMM_PROT_READ);
+	buffer_free(&b);
+}
+END_TEST
+
 /* Both read the same memory; then the one has it and the other reads. */
 START_TEST(double_map)
 {
@@ -75,6 +108,11 @@ START_TEST(double_map)
 }
 END_TEST
 
+static void add(TCase *tc)
+{
+	tcase_add_test(tc, mixedmap);
+}
+
 static void add_two(TCase *tc)
 {
 	tcase_add_test(tc, snapshot);
@@ -83,5 +121,5 @@ static void add_two(TCase *tc)
 
 int main(void)
 {
-	return run_scenarios("snapshot", NULL, add_two);
+	return run_scenarios("snapshot", add, add_two);
 }

@@ -53,6 +53,7 @@ said "maybe" "lazy"
 run 2 migrate-vs-fault --strategy best
 run 2 migrate-vs-fault --switches-bound many
 run 2 migrate-vs-fault --runs 0
+run 2 migrate-vs-fault --max-steps 0
 run 2 migrate-vs-fault --schedule no-such-file
 said "no-such-file"
 run 2 migrate-vs-fault --load no-such-file.so
@@ -108,6 +109,10 @@ last_line "no violation in 200 schedules"
 # None where there is none
 run 0 migrate-vs-fault --switches-bound 1
 grep -q '^no violation in [0-9]* schedules, complete up to 1$' out || fail "not complete up to 1"
+for scenario in walk-vs-zap move-vs-fault exclusive-vs-zap notifier-vs-zap unplug-vs-use; do
+	run 0 $scenario --switches-bound 1
+	grep -q ', complete up to 1$' out || fail "$scenario is not complete up to 1"
+done
 run 0 migrate-vs-fault --strategy pct --runs 100 --json -
 said '"undecided": 0'
 

@@ -455,6 +455,23 @@ START_TEST(foreign_device_page_backs_off)
 }
 END_TEST
 
+/* More of them are brought in while nothing is held: the walk begins again only once. */
+START_TEST(foreign_device_pages_back_off_once)
+{
+	map_written(AT, N);
+	to_device(1, AT + PAGE, N - 3);
+	to_device(1, AT + (N - 1) * PAGE, 1);
+	expect_eq(walk(AT, N, REQ_FAULT), 0);
+	expect_eq(counted(f.m, UHMM_CNT_BACK_OFF), 1);
+	expect_eq(counted(f.m, UHMM_CNT_FAULT_DEVICE), N - 2);
+	for (int i = 0; i < N; i++)
+		expect(pfns[i] & M && pfns[i] & V);
+	undo();
+	for (int i = 0; i < N; i++)
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+}
+END_TEST
+
 /* ---- walks of the three strategies ---- */
 
 static uint64_t walks_of(enum uhmm_strategy strategy, unsigned int npages, bool write)
@@ -536,6 +553,7 @@ int main(void)
 	tcase_add_test(tc, setup_without_fault_does_not_fault);
 	tcase_add_test(tc, driver_without_owner_filter_gets_ebusy_in_time);
 	tcase_add_test(tc, foreign_device_page_backs_off);
+	tcase_add_test(tc, foreign_device_pages_back_off_once);
 	tcase_add_loop_test(tc, walks_of_present_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_empty_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_pages_to_be_copied, 0, UHMM_NR_STRATEGIES);

@@ -555,6 +555,30 @@ START_TEST(ram_to_device_and_back)
 }
 END_TEST
 
+/*
+ * The driver says which page it was called for: that one is locked and referenced by the fault. And all
+ * that map it lose it, not only the process that faults.
+ */
+START_TEST(one_fault_brings_it_home)
+{
+	bool shared = _i;
+	struct uhmm_mm *child = NULL;
+
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	if (shared)
+		expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	uhmm_mmap_read_lock(f.mm);
+	expect_eq(uhmm__handle_mm_fault(uhmm__vma_lookup(f.mm, AT), AT, 0), 0);
+	uhmm_mmap_read_unlock(f.mm);
+	expect(in_ram(f.mm, AT));
+	if (shared) {
+		expect(in_ram(child, AT));
+		uhmm_mmput(child);
+	}
+}
+END_TEST
+
 START_TEST(device_to_device)
 {
 	map_written(AT, 1);
@@ -604,6 +628,19 @@ START_TEST(insert_where_nothing_was)
 END_TEST
 
 /* Nothing was there when it was collected; a fault was faster. */
+/* A page of the device that had another's contents comes as zeroes where nothing was. */
+START_TEST(used_device_page_is_cleared)
+{
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	expect_eq(uhmm_munmap(f.mm, AT, PAGE), 0);
+	map_fixed(f.mm, AT, 1, RW);
+	to_device(0, AT, 1);
+	expect(on_device(f.mm, AT));
+	expect_eq(get_word(f.mm, AT), 0);
+}
+END_TEST
+
 START_TEST(insert_race_with_a_fault)
 {
 	static const unsigned int flags[] = { 0, FAULT_FLAG_WRITE };
@@ -780,11 +817,16 @@ int main(void)
 	tcase_add_test(tc, ram_to_device_and_back);
 	tcase_add_test(tc, device_to_device);
 	tcase_add_test(tc, insert_where_nothing_was);
+	tcase_add_test(tc, used_device_page_is_cleared);
 	tcase_add_test(tc, insert_race_with_a_fault);
 	tcase_add_test(tc, insert_without_memory_for_a_table);
 	tcase_add_test(tc, free_device_pages_are_not_collected);
 	tcase_add_test(tc, device_pfns_locked_or_free);
 	tcase_add_test(tc, fault_page_belongs_to_the_fault);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("one fault");
+	tcase_add_checked_fixture(tc, setup_fixture, teardown_fixture);
+	tcase_add_loop_test(tc, one_fault_brings_it_home, 0, 2);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

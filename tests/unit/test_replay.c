@@ -11,6 +11,9 @@
 #include <string.h>
 #include <sys/mman.h>
 
+#include "mm/inspect.h"
+#include "replay/player.h"
+
 #include "unit/replay_support.h"
 
 #ifndef MADV_SOFT_OFFLINE
@@ -547,6 +550,60 @@ START_TEST(test_same_contents)
 }
 END_TEST
 
+/* ---- courses ---- */
+
+static bool apart(void *data, uhmm_vaddr_t addr)
+{
+	struct play *y = data;
+
+	return uhmm__player_apart(y[0].p, y[1].p, addr);
+}
+
+static int64_t state_differs(struct play y[2], uint64_t *nr_apart)
+{
+	*nr_apart = 0;
+	return uhmm__machine_compare(uhmm_player_machine(y[0].p), uhmm_player_machine(y[1].p),
+				     UHMM_COMPARE_STATE, apart, y, nr_apart, NULL, NULL);
+}
+
+/*
+ * A device fault that only one player serves moves the pages around its own: there contents alone must
+ * be the same, but they must, and elsewhere all.
+ */
+START_TEST(test_courses)
+{
+	struct uhmm_player_config config = {
+		.offload = { .kind = UHMM_OFFLOAD_RANGE, .start = AT, .end = AT + PAGE },
+		.granularity = 4 * PAGE
+	};
+	struct play y[2];
+	uint64_t n;
+
+	for (int i = 0; i < 2; i++) {
+		begin_with(&y[i], &config);
+		mm_new(&y[i], 1, 0);
+		map(&y[i], AT, 8, RW, 0, 0);
+		for (unsigned int page = 1; page < 8; page++)
+			fault(&y[i], AT + page * PAGE, WRITE);
+	}
+	ck_assert_int_eq(state_differs(y, &n), 0);
+	ck_assert_uint_eq(n, 0);
+	fault(&y[1], AT, READ);
+	ck_assert_uint_eq(count(&y[1], UHMM_REPLAY_DEVICE_SERVED), 1);
+	ck_assert_int_eq(state_differs(y, &n), 0);
+	ck_assert_uint_eq(n, 4);
+	fault(&y[1], AT + 5 * PAGE, READ); /* by the CPU, again */
+	fault(&y[1], AT + 3 * PAGE, WRITE);
+	ck_assert_int_eq(state_differs(y, &n), 1); /* other contents */
+	fault(&y[1], AT + 5 * PAGE, WRITE);
+	ck_assert_int_eq(state_differs(y, &n), 2);
+	unmap(&y[1], AT + 7 * PAGE, 1);
+	ck_assert_int_eq(state_differs(y, &n), 2 + 2); /* the page, and the VMA's end */
+	end(&y[0]);
+	end(&y[1]);
+}
+END_TEST
+
 /* ---- arguments ---- */
 
 START_TEST(test_bad_config)
@@ -629,6 +686,7 @@ int main(void)
 	tcase_add_test(tc, test_offload);
 	tcase_add_test(tc, test_memory_of_the_gone);
 	tcase_add_loop_test(tc, test_same_contents, 0, UHMM_NR_STRATEGIES);
+	tcase_add_test(tc, test_courses);
 	tcase_add_test(tc, test_bad_config);
 	tcase_add_test(tc, test_no_memory);
 	suite_add_tcase(s, tc);

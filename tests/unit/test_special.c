@@ -200,6 +200,122 @@ START_TEST(fork_without_anon_vma)
 }
 END_TEST
 
+/* A page that a driver allocated, filled with @word; it is locked and has a reference. */
+static uhmm_pfn_t drivers_page(uint64_t word)
+{
+	uhmm_pfn_t pfn;
+
+	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+	uhmm_clear_highpage(f.m, pfn);
+	uhmm_page_write(f.m, pfn, 0, &word, sizeof(word));
+	return pfn;
+}
+
+/* And put into the mapping, which alone has it then. */
+static uhmm_pfn_t insert_page(uhmm_vaddr_t addr, uint64_t word)
+{
+	uhmm_pfn_t pfn = drivers_page(word);
+
+	expect_eq(uhmm_vm_insert_page(f.mm, addr, pfn), 0);
+	uhmm_unlock_put_page(f.m, pfn);
+	expect_eq(pfn_at(f.mm, addr), pfn);
+	return pfn;
+}
+
+static uint32_t refs_of(uhmm_pfn_t pfn)
+{
+	return folio_ref_count(pfn_to_frame(f.m, pfn));
+}
+
+/* Shared: a page like any, to the CPU, to a device and to who pins it; but it does not move. */
+START_TEST(inserted_page_shared)
+{
+	struct uhmm_mm *child;
+	uhmm_pfn_t pfn;
+
+	map_special(MAP_SHARED, UHMM_VM_DONTEXPAND, RW);
+	pfn = insert_page(AT, 100);
+	fixture_verify(&f);
+	expect_eq(get_word(f.mm, AT), 100);
+	expect_eq(cpu_read(AT + PAGE), SIGBUS);
+	expect_eq(walk(AT, 1, WRITE), 0);
+	expect(flags_of(pfns[0]) == (V | W) && uhmm_hmm_pfn_to_pfn(pfns[0]) == pfn);
+	expect_eq(snapshot(0, AT), UHMM_PROT_WRITE);
+	dev_write(0, AT, 7);
+	expect_eq(get_word(f.mm, AT), 7);
+	expect(pagemap_of(f.mm, AT) & UHMM_PM_FILE);
+	expect_eq(setup_errno(AT), -EINVAL);
+	expect_eq(uhmm_pin_user_pages(f.mm, AT, 1, UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM, pfns), 1);
+	expect_eq(pfns[0], pfn);
+	expect_eq(refs_of(pfn), 1 + UHMM_PIN_BIAS);
+	uhmm_unpin_user_pages(f.m, pfns, 1);
+	expect_eq(uhmm_memory_failure(f.m, pfn), -EBUSY);
+	/* The child has it, too, and both write to it; read-only for a while, a write makes it so again. */
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(refs_of(pfn), 2);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), 0);
+	put_word(child, AT, 8);
+	expect_eq(get_word(f.mm, AT), 8);
+	put_word(f.mm, AT, 9);
+	expect_eq(get_word(child, AT), 9);
+	fixture_verify(&f);
+	uhmm_mmput(child);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), 0);
+	expect_eq(refs_of(pfn), 0);
+	expect_eq(cpu_read(AT), SIGBUS);
+}
+END_TEST
+
+/* Private: read-only until a write copies it, whoever writes; the copy is anonymous. */
+START_TEST(inserted_page_private)
+{
+	struct uhmm_mm *child;
+	uhmm_pfn_t pfn;
+
+	map_special(MAP_PRIVATE, UHMM_VM_MIXEDMAP, RW);
+	pfn = insert_page(AT, 100);
+	expect_eq(uhmm_vm_insert_page(f.mm, AT + PAGE, f.m->zero_pfn), 0);
+	expect_eq(snapshot(0, AT), UHMM_PROT_READ);
+	expect_eq(snapshot(0, AT + PAGE), UHMM_PROT_ZERO | UHMM_PROT_READ);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	fixture_verify(&f);
+	uhmm_mmap_read_lock(f.mm);
+	expect_eq(uhmm_make_device_exclusive(f.mm, AT, NULL, &pfns[0]), 0);
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm_unlock_put_page(f.m, pfns[0]);
+	expect(pfns[0] != pfn);
+	dev_write(0, AT + PAGE, 6);
+	expect_eq(get_word(f.mm, AT), 100);
+	expect_eq(get_word(f.mm, AT + PAGE), 6);
+	expect_eq(refs_of(pfn), 1);
+	put_word(child, AT, 5);
+	expect_eq(refs_of(pfn), 0);
+	expect_eq(get_word(f.mm, AT), 100);
+	fixture_verify(&f);
+	uhmm_mmput(child);
+}
+END_TEST
+
+/* Part of a large folio, and a page that the driver keeps. */
+START_TEST(inserted_tail)
+{
+	uhmm_pfn_t pfn;
+
+	map_special(MAP_SHARED, UHMM_VM_MIXEDMAP, RW);
+	expect_eq(uhmm_alloc_locked_folio(f.m, 3, &pfn), 0);
+	uhmm_clear_highpage(f.m, pfn + 5);
+	expect_eq(uhmm_vm_insert_page(f.mm, AT, pfn + 5), 0);
+	put_word(f.mm, AT, 3);
+	expect_eq(folio_mapcount(pfn_to_frame(f.m, pfn)), 1);
+	expect_eq(uhmm_munmap(f.mm, AT, 2 * PAGE), 0);
+	expect_eq(refs_of(pfn), 1);
+	uhmm_page_read(f.m, pfn + 5, 0, words, sizeof(words[0]));
+	expect_eq(words[0], 3);
+	uhmm_unlock_put_page(f.m, pfn);
+}
+END_TEST
+
 START_TEST(pfnmap_rules)
 {
 	map_special(MAP_PRIVATE, UHMM_VM_PFNMAP, RW);
@@ -460,6 +576,26 @@ START_TEST(uffd_wp_travels)
 }
 END_TEST
 
+/*
+ * An entry that is not present has its bits elsewhere; what it has in place of a present one's must not
+ * be taken for them.
+ */
+START_TEST(bits_that_are_not_set_do_not_appear)
+{
+	const uint64_t bits = PTE_UFFD_WP | PTE_SOFT_DIRTY;
+
+	map_written(AT, 2);
+	expect_eq(uhmm_mprotect(f.mm, AT + PAGE, PAGE, PROT_READ), 0);
+	for (unsigned int i = 0; i < 2; i++) {
+		expect_eq(pte_at(f.mm, AT + i * PAGE).val & bits, 0);
+		to_device(0, AT + i * PAGE, 1);
+		expect_eq(pte_at(f.mm, AT + i * PAGE).val & (LEAF_UFFD_WP | LEAF_SOFT_DIRTY), 0);
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+		expect_eq(pte_at(f.mm, AT + i * PAGE).val & bits, 0);
+	}
+}
+END_TEST
+
 START_TEST(uffd_wp_marker)
 {
 	map_fixed(f.mm, AT, 3, RW);
@@ -649,6 +785,9 @@ int main(void)
 	tcase_add_test(tc, mixedmap_write);
 	tcase_add_test(tc, private_copies);
 	tcase_add_test(tc, fork_without_anon_vma);
+	tcase_add_test(tc, inserted_page_shared);
+	tcase_add_test(tc, inserted_page_private);
+	tcase_add_test(tc, inserted_tail);
 	tcase_add_test(tc, pfnmap_rules);
 	tc = new_case(suite, "poison", setup_fixture, teardown_fixture);
 	tcase_add_test(tc, poisoned_page);
@@ -664,6 +803,7 @@ int main(void)
 	tcase_add_test(tc, uffd_unresolved);
 	tcase_add_test(tc, uffd_wp_and_mprotect);
 	tcase_add_test(tc, uffd_wp_travels);
+	tcase_add_test(tc, bits_that_are_not_set_do_not_appear);
 	tcase_add_test(tc, uffd_wp_marker);
 	tcase_add_test(tc, uffd_missing);
 	tcase_add_test(tc, poison_marker);

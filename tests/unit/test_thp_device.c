@@ -366,6 +366,22 @@ START_TEST(holes)
 }
 END_TEST
 
+/* What was a hole when it was collected, and is none any more, stays as it is. */
+START_TEST(insert_huge_race_with_a_fault)
+{
+	map_huge(AT, 1);
+	collect(AT, NR, SYSTEM | COMPOUND);
+	expect_eq(src[0], M | C);
+	expect_eq(uhmm__handle_mm_fault(args.vma, AT + PAGE, FAULT_FLAG_WRITE), 0);
+	dst[0] = uhmm_migrate_pfn(device_huge()) | C;
+	uhmm_migrate_vma_pages(&args);
+	expect(!(src[0] & M));
+	finish();
+	expect(pmd_trans_huge(pmd_at(f.mm, AT)));
+	put_word(f.mm, AT + PAGE, 1);
+}
+END_TEST
+
 /* Destinations of another size than the source. */
 START_TEST(split_when_the_destination_is_small)
 {
@@ -723,6 +739,19 @@ START_TEST(combined_walk_leaves_what_it_cannot_have)
 }
 END_TEST
 
+/* Pages of it that are mapped nowhere, the first too, are free as soon as the walk has split it. */
+START_TEST(combined_walk_splits_what_is_mapped_in_part)
+{
+	struct uhmm__frame *folio = map_huge_written(AT);
+
+	expect_eq(uhmm_munmap(f.mm, AT, 3 * PAGE), 0);
+	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, AT + 3 * PAGE, 9, NULL), 0);
+	expect(folio_test(folio, PG_FREE));
+	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 9);
+	expect_written(f.mm, AT, 3, NR - 3);
+}
+END_TEST
+
 /*
  * A folio that is split has its device-exclusive pages mapped again, but only for reading. What the
  * walk is to fault in, it faults before it splits, so that the device may write what the process may.
@@ -773,6 +802,7 @@ int main(void)
 	tcase_add_test(tc, collected_from_ptes);
 	tcase_add_test(tc, not_collected);
 	tcase_add_test(tc, holes);
+	tcase_add_test(tc, insert_huge_race_with_a_fault);
 	tcase_add_test(tc, split_when_the_destination_is_small);
 	tcase_add_test(tc, no_large_destination_for_a_page);
 	tcase_add_test(tc, by_pfn);
@@ -786,6 +816,7 @@ int main(void)
 	tcase_add_test(tc, eviction);
 	tcase_add_test(tc, combined_walk);
 	tcase_add_test(tc, combined_walk_leaves_what_it_cannot_have);
+	tcase_add_test(tc, combined_walk_splits_what_is_mapped_in_part);
 	tcase_add_test(tc, combined_walk_restores_exclusive_pages_first);
 	tcase_add_test(tc, combined_walk_in_two_windows);
 	suite_add_tcase(suite, tc);

@@ -14,6 +14,13 @@ static int open_devices(struct pair *p)
 	return err;
 }
 
+int pair_fork(struct pair *p)
+{
+	int err = uhmm_mm_fork(p->mm, &p->child);
+
+	return err ? err : uhmm_mirror_open(p->dev[1], p->child, &p->child_mirror);
+}
+
 int pair_setup(struct uhmm_machine *m, unsigned int npages, bool fork, struct pair **out)
 {
 	struct pair *p = uhmm_scenario_alloc(sizeof(*p));
@@ -35,9 +42,7 @@ int pair_setup(struct uhmm_machine *m, unsigned int npages, bool fork, struct pa
 		err = uhmm_cpu_write(p->mm, pair_addr(i), &value, sizeof(value), NULL);
 	}
 	if (!err && fork)
-		err = uhmm_mm_fork(p->mm, &p->child);
-	if (!err && fork)
-		err = uhmm_mirror_open(p->dev[1], p->child, &p->child_mirror);
+		err = pair_fork(p);
 	*out = p;
 	return err;
 }

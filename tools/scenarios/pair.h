@@ -15,8 +15,9 @@ struct pair {
 	struct uhmm_machine *m;
 	struct uhmm_mm *mm, *child; /* child: NULL unless forked */
 	struct uhmm_device *dev[PAIR_DEVICES];
-	struct uhmm_mirror *mirror[PAIR_DEVICES]; /* of mm */
-	struct uhmm_mirror *child_mirror;	  /* of the second device */
+	struct uhmm_mirror *mirror[PAIR_DEVICES];    /* of mm */
+	struct uhmm_mirror *child_mirror;	     /* of the second device */
+	struct uhmm_mmu_interval_notifier *notifier; /* the scenario's own, if it has one */
 	unsigned int npages;
 };
 
@@ -37,6 +38,9 @@ static inline uhmm_vaddr_t pair_addr(unsigned int i)
  * them and has the second device open. Returns: 0 or a negative errno.
  */
 int pair_setup(struct uhmm_machine *m, unsigned int npages, bool fork, struct pair **out);
+
+/* The child, of what there is by now. Returns: 0 or a negative errno. */
+int pair_fork(struct pair *p);
 
 /* An operation of the test driver on @npages from the first on; no buffer. */
 int pair_op(struct uhmm_mirror *mirror, enum uhmm_mirror_op op, unsigned int npages);

@@ -1,0 +1,92 @@
+#!/bin/sh
+# SPDX-License-Identifier: LGPL-2.1-or-later
+# What docs/livelock.md says: each claim with the command that shows it.
+#   livelock.sh UHMM [DATA] [bound]     the command; bound of the explorations that find nothing (1)
+set -eu
+uhmm=$(realpath "$1")
+bound=${3:-1}
+tmp=$(mktemp -d)
+trap 'rm -rf "$tmp"' EXIT
+cd "$tmp"
+: >runs
+: >wrong
+
+# last LINE ARGUMENT...: the last line of the exploration is as the pattern says.
+last() {
+	want=$1
+	shift
+	echo "$*" >>runs
+	timeout 600 "$uhmm" explore "$@" >out 2>err || true
+	if ! tail -n 1 out | grep -qx "$want"; then
+		echo "FAILED: the last line is not '$want', of: explore $*"
+		tail -n 20 out err | sed 's/^/  | /'
+		echo "$*" >>wrong
+	fi
+	took=$(sed -n 's/.* \([0-9.]* s\)$/\1/p' out | tail -n 1)
+	printf '%-9s %-52s %s\n' "$took" "$(tail -n 1 out)" "$*"
+}
+
+finds() { # VERDICT ARGUMENT...
+	verdict=$1
+	shift
+	last "VERDICT: $verdict" "$@"
+}
+
+# Complete, nothing found.
+clean() { # BOUND ARGUMENT...
+	k=$1
+	shift
+	last "no violation in [0-9]* schedules, complete up to $k" "$@" --switches-bound "$k"
+}
+
+# As many schedules as are asked for, nothing found.
+none() { # RUNS ARGUMENT...
+	n=$1
+	shift
+	last "no violation in $n schedules" "$@" --runs "$n"
+}
+
+wait=--switch=device-private-wait
+
+# The livelock, by each strategy, and the fix
+for strategy in dfs random pct; do
+	finds livelock hmm-livelock $wait=trylock-spin --strategy $strategy
+done
+clean "$bound" hmm-livelock
+clean "$bound" hmm-livelock-one-mapping
+
+# With a reference
+finds wrong-result hmm-livelock $wait=lock-with-ref
+clean "$bound" hmm-livelock $wait=lock-with-ref --switch migration-blocked-by=pin
+
+# One mapping and two
+clean "$bound" hmm-livelock-one-mapping $wait=install-migration-entry
+finds livelock hmm-livelock $wait=install-migration-entry
+finds livelock hmm-livelock-one-mapping $wait=trylock-spin
+
+# A bit of its own: good for a migration, and for nobody else who holds the lock
+clean "$bound" hmm-livelock $wait=wait-on-migration-flag
+finds livelock hmm-livelock-other-holder $wait=wait-on-migration-flag
+clean "$bound" hmm-livelock-other-holder
+
+# Somebody who takes the lock again and again
+finds starvation hmm-starvation --strategy pct --max-steps 400
+none 300 hmm-starvation --strategy random
+none 300 hmm-starvation $wait=wait-on-migration-flag --strategy pct --max-steps 400
+none 300 hmm-starvation $wait=lock-with-ref --strategy pct --max-steps 400
+finds wrong-result hmm-starvation --switch migration-blocked-by=reference --strategy random
+
+# What else helps against the spinning: found with no switch at all, so looked for up to there
+finds livelock hmm-livelock $wait=trylock-spin --switches-bound 0
+clean 0 hmm-livelock $wait=trylock-spin --switch preemption=lazy
+clean 0 hmm-livelock $wait=trylock-spin --switch preemption=full
+clean 0 hmm-livelock $wait=trylock-spin --switch range-fault-resched=yes
+clean 0 hmm-livelock $wait=trylock-spin --switch lru-drain=after-unmap
+finds livelock hmm-livelock-other-holder $wait=trylock-spin --switch lru-drain=after-unmap
+
+# mmap_lock, twice for reading
+finds lock-report mmap-lock-recursion
+finds deadlock mmap-lock-recursion --switch lock-order=ignored
+
+echo "$(wc -l <runs) runs, $(wc -l <wrong) failures"
+[ ! -s wrong ]

@@ -1,0 +1,132 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * A driver keeps a page on its device for a while after it went there, as drm_pagemap does: till then
+ * migrate_to_ram() does nothing. Another device's range fault asks for the page again and again.
+ */
+#include "pair.h"
+
+enum { TIMESLICE_NS = 5000000, MANY = 50 };
+
+struct timeslice {
+	struct pair *p;
+	struct uhmm_devmem *pool;
+	unsigned int calls; /* of migrate_to_ram() since the device's read began */
+	bool over, ran;
+};
+
+static void move(struct timeslice *s, struct uhmm_vma *vma, uhmm_pfn_t fault_page, bool device)
+{
+	uint64_t src, dst;
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.vma = vma,
+		.src = &src,
+		.dst = &dst,
+		.start = pair_addr(0),
+		.end = pair_addr(1),
+		.pgmap_owner = s,
+		.flags = device ? UHMM_MIGRATE_VMA_SELECT_SYSTEM
+				: UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.fault_page = fault_page,
+	};
+	struct uhmm_machine *m = s->p->m;
+	uhmm_pfn_t to;
+
+	if (uhmm_migrate_vma_setup(&args))
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
+	if (args.cpages) {
+		if (device ? uhmm_devmem_alloc(s->pool, NULL, &to) : uhmm_alloc_locked_page(m, &to))
+			uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "no memory");
+		uhmm_copy_highpage(m, to, uhmm_migrate_pfn_to_pfn(src));
+		dst = uhmm_migrate_pfn(to);
+	}
+	uhmm_migrate_vma_pages(&args);
+	uhmm_migrate_vma_finalize(&args);
+}
+
+static int migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
+{
+	struct timeslice *s = data;
+
+	if (s->over) {
+		move(s, vmf->vma, vmf->page, false);
+		return 0;
+	}
+	if (++s->calls > MANY && !s->ran)
+		uhmm_scenario_fail(UHMM_VERDICT_STARVATION,
+				   "a range fault has asked for the page %u times without a pause, "
+				   "and another task has waited for the CPU all the time",
+				   s->calls);
+	return 0;
+}
+
+static const struct uhmm_dev_pagemap_ops ops = { .migrate_to_ram = migrate_to_ram };
+
+static void end_of_timeslice(void *arg)
+{
+	struct timeslice *s = arg;
+
+	uhmm_sched_sleep(TIMESLICE_NS);
+	s->over = true;
+}
+
+static void device_read(void *arg)
+{
+	struct timeslice *s = arg;
+	int err = pair_op(s->p->mirror[0], UHMM_MIRROR_READ, 1);
+
+	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, !err);
+}
+
+static void other_work(void *arg)
+{
+	struct timeslice *s = arg;
+
+	s->ran = true;
+}
+
+static int setup(struct uhmm_machine *m, const void *data, void **state)
+{
+	struct uhmm_devmem_config config = { .size = sizeof(config), .chunk_bytes = 2UL << 20 };
+	struct timeslice *s = uhmm_scenario_alloc(sizeof(*s));
+	int err;
+
+	(void)data;
+	if (!s)
+		return -ENOMEM;
+	*state = s;
+	err = pair_setup(m, 1, false, &s->p);
+	if (!err)
+		err = uhmm_devmem_create(m, &config, s, &ops, s, &s->pool);
+	if (err)
+		return err;
+	uhmm_mmap_read_lock(s->p->mm);
+	move(s, uhmm_vma_lookup(s->p->mm, pair_addr(0)), 0, true);
+	uhmm_mmap_read_unlock(s->p->mm);
+	err = uhmm_scenario_spawn("time", 0, NULL, end_of_timeslice, s);
+	if (!err)
+		err = uhmm_scenario_spawn("device", 1, s->p->mm, device_read, s);
+	return err ? err : uhmm_scenario_spawn("other", 1, NULL, other_work, s);
+}
+
+static void check(void *state)
+{
+	struct timeslice *s = state;
+
+	uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, pair_read(s->p->mm, 0) == pair_value(0));
+}
+
+/* Room for a third device. */
+static void configure(struct uhmm_machine_config *config)
+{
+	config->device_bytes = 8UL << 20;
+}
+
+UHMM_SCENARIO(timeslice) = {
+	.size = sizeof(struct uhmm_scenario),
+	.name = "timeslice",
+	.summary = "a range fault on a page that its driver does not give up for 5 ms",
+	.configure = configure,
+	.setup = setup,
+	.check = check,
+};
