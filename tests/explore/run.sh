@@ -31,4 +31,17 @@ grep -v '^#' "$table" | while read -r when expected scenario options; do
 	size=$(grep '^[0-9,]* schedules, ' out | awk '{ printf "%10s %11s %8s", $1, $3, $(NF - 1) }')
 	printf '%-32s %-24s %s\n' "$scenario" "$outcome" "$size${options:+  $options}"
 done
+
+# Whoever does the work, the counts are the same.
+if [ "$kind" = test ]; then
+	for workers in 1 3; do
+		timeout 600 "$uhmm" explore combined-vs-fault-two-mms --workers $workers >out
+		sed 's/, [0-9.]* s$//' out | tail -n 2 >"by-$workers"
+	done
+	if ! cmp -s by-1 by-3; then
+		echo "FAILED: 1 and 3 workers find something else"
+		cat by-1 by-3
+		: >wrong
+	fi
+fi
 [ ! -e wrong ]
