@@ -74,34 +74,36 @@ static void print_tables(struct tool_table *t, const struct uhmm_memory_use *bef
 	tool_table_end_row(t);
 }
 
-/* Pages in RAM, and on a device. Returns: TOOL_DIFF if they are over the budget. */
+static bool over_budget(const struct state *before, const struct state *now, uint64_t n,
+			bool device)
+{
+	double bytes = (double)(total(&now->use) - total(&before->use));
+
+	return (!device && bytes > page_budget * (double)n) || error_of(before, now) > error_budget;
+}
+
+/* Pages in RAM, or on a device. Returns: TOOL_DIFF if they are over the budget. */
 static int page_kinds(const struct bench *b, struct tool_table *t, bool device)
 {
 	uint64_t n = b->quick ? 1 << 18 : 1 << 20;
-	struct state before, now;
+	struct state before = { .resident = 0 }, now = before;
 	struct bench_world w;
-	int err, status = bench_world_open(&w, n, device);
+	int err = 0, status = bench_world_open(&w, n, device);
 
 	if (status == TOOL_OK) {
 		before = state_of(w.m);
 		err = device ? bench_to_device(&w, true) : bench_touch(&w, 0, n);
 		now = state_of(w.m);
-		if (err) {
-			status = bench_failed("pages", err);
-		} else {
-			print_kind(t, device ? "4 KiB page on a device" : "4 KiB page in RAM", n,
-				   &before, &now);
-			if (!device)
-				print_tables(t, &before.use, &now.use);
-		}
-		if (status == TOOL_OK && !device &&
-		    (double)(total(&now.use) - total(&before.use)) > page_budget * (double)n)
-			status = TOOL_DIFF;
-		if (status == TOOL_OK && error_of(&before, &now) > error_budget)
-			status = TOOL_DIFF;
 	}
+	if (err)
+		status = bench_failed("pages", err);
 	bench_world_close(&w);
-	return status;
+	if (status != TOOL_OK)
+		return status;
+	print_kind(t, device ? "4 KiB page on a device" : "4 KiB page in RAM", n, &before, &now);
+	if (!device)
+		print_tables(t, &before.use, &now.use);
+	return over_budget(&before, &now, n, device) ? TOOL_DIFF : TOOL_OK;
 }
 
 /* VMAs without pages, and what the first page of each adds to it. */

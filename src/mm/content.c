@@ -49,13 +49,8 @@ void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, ui
 		uhmm__copy_page(m, dst + i, src + i);
 }
 
-void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);
-	if (m->tags) {
-		store_relaxed(frame_tag(m, pfn), 0);
-		return;
-	}
 	for (int i = 0; i < WORDS; i++)
 		__atomic_store_n(&frame_words(m, pfn)[i], 0, __ATOMIC_RELAXED);
 }

@@ -25,14 +25,12 @@ int uhmm__vm_fault_to_errno(int fault)
  * An anon_vma for the VMA. Under the per-VMA lock mmap_lock is only tried: whoever waits for the VMA
  * may hold it. Models: vmf_anon_prepare().
  */
-int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
+int uhmm__vmf_anon_prepare_slow(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_mm *mm = vma->mm;
 	int err;
 
-	if (likely(load_acquire(&vma->anon_vma)))
-		return 0;
 	if (!(vmf->flags & FAULT_FLAG_VMA_LOCK))
 		return uhmm__anon_vma_prepare(vma) ? VM_FAULT_OOM : 0;
 	if (!mmap_read_trylock(mm)) {

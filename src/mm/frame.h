@@ -418,7 +418,17 @@ bool uhmm__folio_isolate_lru(struct uhmm__frame *f);
 void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
 /* The same for @n frames that lie side by side. */
 void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
-void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
+uhmm_always_inline void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);
+	if (likely(m->tags))
+		store_relaxed(&m->tags[pfn_to_index(m, pfn)], 0);
+	else
+		uhmm__clear_page_bytes(m, pfn);
+}
+
 void uhmm__read_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf,
 			   size_t len);
 void uhmm__write_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const void *buf,

@@ -566,7 +566,12 @@ int uhmm__do_file_fault(struct uhmm__fault *vmf);
 /* A write to a read-only entry of a shared mapping; entered with the entry mapped and locked. */
 int uhmm__wp_page_shared(struct uhmm__fault *vmf, struct uhmm__frame *f);
 /* An anon_vma for the VMA: 0 or VM_FAULT_*. Models: vmf_anon_prepare(). */
-int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf);
+int uhmm__vmf_anon_prepare_slow(struct uhmm__fault *vmf);
+
+static inline int uhmm__vmf_anon_prepare(struct uhmm__fault *vmf)
+{
+	return likely(load_acquire(&vmf->vma->anon_vma)) ? 0 : uhmm__vmf_anon_prepare_slow(vmf);
+}
 /*
  * A write to a page that is mapped read-only. Entered with the entry mapped and locked, and the same
  * as orig_pte; ends with it unmapped and unlocked.

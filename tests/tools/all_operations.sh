@@ -14,7 +14,7 @@ cd "$tmp"
 explore() {
 	seed=$1
 	shift
-	"$uhmm" explore all-operations --strategy random --runs "$runs" --seed "$seed" "$@" >out 2>&1 && return
+	timeout 600 "$uhmm" explore all-operations --strategy random --runs "$runs" --seed "$seed" "$@" >out 2>&1 && return
 	tail -n 60 out
 	[ ! -f all-operations.schedule ] || cat all-operations.schedule
 	exit 1

@@ -48,6 +48,11 @@ last 'no violation in [0-9]* schedules, complete up to 1' split-flush --switches
 
 # F17
 last 'VERDICT: starvation' timeslice --switches-bound 0
+last 'no violation in [0-9]* schedules, complete up to 0' timeslice --switches-bound 0 \
+	--switch range-fault-resched=yes
+
+# F18 shows nothing in the model.
+last 'no violation in [0-9]* schedules, complete up to 1' evict-vs-unmap --switches-bound 1
 
 # Nothing is found: who waits for a folio without a reference leaves no mark on a free one.
 last 'no violation in [0-9]* schedules, complete up to 0' waiters --switches-bound 0 \

@@ -762,6 +762,28 @@ static int own_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 	return 0;
 }
 
+/* The pool's 16 bytes for each page that was ever used are in the account of memory, and go with it. */
+START_TEST(pool_pages_count_as_memory)
+{
+	static const struct uhmm_dev_pagemap_ops ops = { .migrate_to_ram = own_migrate_to_ram };
+	enum { NR_PAGES = 1024 };
+	static uhmm_pfn_t pfn[NR_PAGES];
+	struct uhmm_memory_use before, used, after;
+
+	uhmm_machine_memory(f.m, &before);
+	expect_eq(uhmm_devmem_create(f.m, NULL, &pool, &ops, &pool, &pool), 0);
+	for (int i = 0; i < NR_PAGES; i++)
+		expect_eq(uhmm_devmem_alloc(pool, NULL, &pfn[i]), 0);
+	uhmm_machine_memory(f.m, &used);
+	expect(used.metadata - before.metadata >= NR_PAGES * 16);
+	for (int i = 0; i < NR_PAGES; i++)
+		uhmm_unlock_put_page(f.m, pfn[i]);
+	uhmm_devmem_destroy(pool);
+	uhmm_machine_memory(f.m, &after);
+	expect(after.metadata < before.metadata + NR_PAGES * 16);
+}
+END_TEST
+
 /* The page of the fault is locked by the fault, not by the migration, and stays so. */
 START_TEST(fault_page_belongs_to_the_fault)
 {
@@ -822,6 +844,7 @@ int main(void)
 	tcase_add_test(tc, insert_without_memory_for_a_table);
 	tcase_add_test(tc, free_device_pages_are_not_collected);
 	tcase_add_test(tc, device_pfns_locked_or_free);
+	tcase_add_test(tc, pool_pages_count_as_memory);
 	tcase_add_test(tc, fault_page_belongs_to_the_fault);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("one fault");

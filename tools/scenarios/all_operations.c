@@ -262,7 +262,32 @@ static void evict(struct actor *a)
 	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, n >= 0);
 }
 
-static void pin(struct actor *a)
+/* Keep pins while others go on: for up to some hundred of their steps. */
+static void hold(void)
+{
+	uhmm_sched_sleep(1000UL * (1 + pick(300)));
+}
+
+/* One page, written by its number as a device does that has pinned it. */
+static void pin_and_write(struct actor *a)
+{
+	unsigned int place = pick_own(a), changed;
+	uint64_t value = write_begin(a, place, &changed);
+	uhmm_pfn_t page;
+	int64_t got =
+		uhmm_pin_user_pages(a->process->mm, addr_of(place), 1, UHMM_FOLL_WRITE, &page);
+
+	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, got != -ENOMEM);
+	if (got != 1)
+		return;
+	hold();
+	uhmm_page_write(a->all->m, page, 0, &value, sizeof(value));
+	uhmm_set_page_dirty_lock(a->all->m, page);
+	uhmm_unpin_user_pages(a->all->m, &page, 1);
+	write_end(a, place, value, changed, true);
+}
+
+static void pin_and_read(struct actor *a)
 {
 	static const unsigned int flags[] = { 0, UHMM_FOLL_WRITE, UHMM_FOLL_NOFAULT,
 					      UHMM_FOLL_LONGTERM };
@@ -274,14 +299,15 @@ static void pin(struct actor *a)
 			   : uhmm_pin_user_pages(mm, addr_of(first), n, f, pages);
 
 	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, got != -ENOMEM && got <= (int64_t)n);
-	uhmm_sched_user_step();
+	hold();
 	for (int64_t i = 0; i < got; i++) {
+		unsigned int place = first + (unsigned int)i;
 		uint64_t value;
 
 		uhmm_page_read(a->all->m, pages[i], 0, &value, sizeof(value));
-		if (!of_page(value, first + (unsigned int)i))
+		if (!of_page(value, place))
 			uhmm_scenario_fail(UHMM_VERDICT_LOST_DATA, "pinned page of %#lx: %#lx",
-					   addr_of(first + (unsigned int)i), value);
+					   addr_of(place), value);
 	}
 	if (got > 0)
 		uhmm_unpin_user_pages(a->all->m, pages, (uint64_t)got);
@@ -295,10 +321,11 @@ static void map(struct actor *a)
 				     MAP_PRIVATE };
 	unsigned int n, first = pick_range(&n), i = pick(3);
 	int prot = pick(4) ? PROT_READ | PROT_WRITE : PROT_READ;
+	int more = pick(4) ? MAP_FIXED : MAP_FIXED | MAP_LOCKED;
 
 	change_begin(a->process, first, n);
-	(void)uhmm_mmap(a->process->mm, addr_of(first), n * UHMM_PAGE_SIZE, prot,
-			flags[i] | MAP_FIXED, i == 2 ? a->all->file : NULL, page_of(first), NULL);
+	(void)uhmm_mmap(a->process->mm, addr_of(first), n * UHMM_PAGE_SIZE, prot, flags[i] | more,
+			i == 2 ? a->all->file : NULL, page_of(first), NULL);
 	change_end(a->process, first, n);
 }
 
@@ -406,9 +433,12 @@ static void fork_and_exit(struct actor *a)
 	unsigned int place = pick(PLACES);
 	struct uhmm_mm *child;
 	uint64_t value;
+	int err = uhmm_mm_fork(a->process->mm, &child);
 
-	if (uhmm_mm_fork(a->process->mm, &child))
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "fork failed");
+	/* As in Linux, if the folio of a device-exclusive entry is locked: F6. */
+	if (err == -ENOMEM)
+		return;
+	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, !err);
 	if (pick(2) && !uhmm_cpu_read(child, addr_of(place), &value, sizeof(value), NULL) &&
 	    !of_page(value, place))
 		uhmm_scenario_fail(UHMM_VERDICT_LOST_DATA, "child at %#lx: %#lx", addr_of(place),
@@ -430,12 +460,11 @@ static void act(void *arg)
 {
 	/* Accesses come more often, so that there is something to operate on. */
 	static void (*const ops[])(struct actor * a) = {
-		cpu_write,	cpu_write,     cpu_write, cpu_read,  cpu_read,
-		device_access,	device_access, device_op, device_op, device_op,
-		device_op,	device_write,  evict,	  pin,	     map,
-		unmap,		protect,       move,	  advise,    advise,
-		advise,		hint,	       look,	  file_op,   fork_and_exit,
-		open_and_close,
+		cpu_write,     cpu_write,     cpu_write,      cpu_read,	 cpu_read,  device_access,
+		device_access, device_op,     device_op,      device_op, device_op, device_write,
+		evict,	       pin_and_read,  pin_and_write,  map,	 unmap,	    protect,
+		move,	       advise,	      advise,	      advise,	 hint,	    look,
+		file_op,       fork_and_exit, open_and_close,
 	};
 	struct actor *a = arg;
 
