@@ -111,7 +111,7 @@ static void hold(void *arg)
 static void range_fault(void *arg)
 {
 	struct livelock *l = arg;
-	uint64_t buf[UHMM_PAGE_SIZE / 8];
+	uint64_t buf[UHMM_PAGE_SIZE / 8] = { 0 };
 	struct uhmm_mirror_cmd cmd = { .addr = pair_addr(DEVICE_PAGE), .npages = 1, .ptr = buf };
 	int err = uhmm_mirror_ioctl(l->faulting, UHMM_MIRROR_READ, &cmd);
 
@@ -187,7 +187,7 @@ static int device_pfn(struct livelock *l)
 static int prepare(struct uhmm_machine *m, const struct shape *shape, struct livelock **out)
 {
 	struct livelock *l = uhmm_scenario_alloc(sizeof(*l));
-	uint64_t buf[UHMM_PAGE_SIZE / 8];
+	uint64_t buf[UHMM_PAGE_SIZE / 8] = { 0 };
 	struct uhmm_mirror_cmd cmd = { .addr = pair_addr(DEVICE_PAGE), .npages = 1, .ptr = buf };
 	int err;
 
