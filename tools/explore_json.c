@@ -60,11 +60,12 @@ static json_t *switches(const struct explore_options *o)
 
 static json_t *result(const struct explore_options *o, const struct uhmm_explore_result *r)
 {
-	json_t *j = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:b}", "scenario",
+	json_t *j = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "scenario",
 			      o->config.scenario->name, "switches", switches(o), "verdict",
 			      uhmm_verdict_name(r->verdict), "schedules", (json_int_t)r->schedules,
 			      "steps", (json_int_t)r->steps, "states", (json_int_t)r->states,
-			      "undecided", (json_int_t)r->undecided, "complete", r->complete);
+			      "undecided", (json_int_t)r->undecided, "endless",
+			      (json_int_t)r->endless, "complete", r->complete);
 
 	if (j && o->config.strategy == UHMM_EXPLORE_DFS)
 		json_object_set_new(j, "switches_bound", json_integer(o->config.switches_bound));

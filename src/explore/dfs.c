@@ -30,7 +30,10 @@
 
 #define BATCH 256
 #define MAX_GROUP 64
-/* Tasks that spin in turn, others, and the same again, are in each other's way for ever. */
+/*
+ * Tasks that spin in turn, others, and the same again, may be in each other's way for ever: a run is cut
+ * then, as one that is too long is.
+ */
 #define MAX_SPINS 16
 #define MAX_ITEMS (1UL << 28)
 #define MAX_BYTES (MAX_ITEMS * 16)
@@ -61,7 +64,7 @@ struct node {
 /* Of one item. */
 struct result {
 	enum uhmm_verdict verdict;
-	bool ended, undecided;
+	bool ended, undecided, endless;
 	struct uhmm__hash end;
 	uint32_t nr_nodes, nr_turns;
 	uint64_t nodes, turns; /* where they are in the arenas */
@@ -105,8 +108,8 @@ struct place {
 	struct uhmm__fiber *last;
 	uint32_t step;
 	uint32_t turned;    /* turns that were taken */
-	bool must_leave;    /* the last task spins: another CPU is next, */
-	unsigned int spins; /* for so many times since the last turn */
+	bool must_leave;    /* the last task spins: another CPU is next */
+	unsigned int spins; /* times that one did since the last turn */
 	unsigned int usual;
 	struct uhmm__spin spin;
 };
@@ -140,7 +143,7 @@ struct run {
 	struct turn *found;
 	uint32_t nr_found, size_found;
 	struct uhmm__tail tail;
-	bool cut;    /* too long: there may be more ways to go on */
+	bool cut;    /* too long, or too much spinning: there may be more ways to go on */
 	bool failed; /* there was no memory */
 };
 
@@ -319,10 +322,8 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	r->cut = at->step >= r->d->max_steps;
-	if (r->cut || at->spins > MAX_SPINS)
-		return true;
-	return uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r));
+	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS;
+	return r->cut || (uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r)));
 }
 
 /* A state behind the last turn. Returns: false if there is no going on from it. */
@@ -486,7 +487,8 @@ static void do_item(struct run *r, uint32_t index)
 	run_item(r, sh->batch[index], &r->chooser);
 	result->verdict = d->w->verdict;
 	result->ended = d->w->ended && !r->tail.on;
-	result->undecided = r->tail.undecided || r->cut;
+	result->endless = r->tail.endless;
+	result->undecided = r->tail.undecided || (r->cut && !r->tail.endless);
 	result->end = d->w->end;
 	result->steps = r->at.step + r->tail.steps - r->turn.at;
 	if (r->failed || !publish(r, result))
@@ -555,6 +557,7 @@ static int take(struct dfs *d, unsigned int level, uint32_t item, const struct r
 	if (result->ended && uhmm__table_add(&d->ends, result->end) == 1)
 		found->ends_hash += result->end.lo;
 	found->undecided += result->undecided;
+	found->endless += result->endless;
 	found->nr_steps += result->steps;
 	return 0;
 }
@@ -643,7 +646,7 @@ static int explore(struct dfs *d, struct uhmm__pool *pool, struct uhmm__found *f
 		free(q->v);
 		*q = (struct queue){ 0 };
 	}
-	found->complete = !found->undecided;
+	found->complete = !found->undecided && !found->endless;
 	return 0;
 }
 

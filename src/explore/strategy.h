@@ -12,7 +12,7 @@ struct uhmm__found {
 	enum uhmm_verdict verdict;
 	struct uhmm__steps steps; /* leads there */
 	uint64_t seed;		  /* of that run */
-	uint64_t schedules, nr_steps, states, ends, ends_hash, undecided;
+	uint64_t schedules, nr_steps, states, ends, ends_hash, undecided, endless;
 	bool complete;
 };
 

@@ -14,7 +14,6 @@
 
 #include "core/machine.h"
 #include "core/switches.h"
-#include "sync/lock_graph.h"
 #include "sync/sync.h"
 
 #define RAM_BYTES (8UL << 20)
@@ -350,10 +349,6 @@ static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *confi
 		return ret;
 	/* Sums of event counts, which follow from how a state was reached, not from what it is. */
 	ret = uhmm__region_ignore(w->region, w->m->sync->retired, sizeof(w->m->sync->retired));
-	/* What was seen on the way here; with another way it may be more or less. */
-	if (!ret)
-		ret = uhmm__region_ignore(w->region, w->m->sync->lock_graph,
-					  sizeof(*w->m->sync->lock_graph));
 	/* It does not change, and names what lies elsewhere. */
 	if (!ret)
 		ret = uhmm__region_ignore(w->region, &w->m->config, sizeof(w->m->config));
