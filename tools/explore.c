@@ -197,7 +197,7 @@ static int take_option(struct explore_options *o, int opt)
 		return tool_parse_u64("--runs", optarg, 1, UINT64_MAX, &c->runs) ? TOOL_OK
 										 : TOOL_USAGE;
 	case OPT_MAX_STEPS:
-		return tool_parse_u64("--max-steps", optarg, 1, UINT64_MAX, &c->max_steps)
+		return tool_parse_u64("--max-steps", optarg, 1, UINT32_MAX, &c->max_steps)
 			       ? TOOL_OK
 			       : TOOL_USAGE;
 	case OPT_SEED:
@@ -278,8 +278,11 @@ static int save_schedule(const struct explore_options *o, const struct uhmm_expl
 
 	snprintf(name, sizeof(name), "%s.schedule", o->config.scenario->name);
 	f = fopen(name, "we");
-	if (!f)
-		return tool_error("%s: %s", name, strerror(errno));
+	if (!f) {
+		tool_warn("%s: %s", name, strerror(errno));
+		printf("the schedule, which could not be saved: %s\n", r->schedule);
+		return TOOL_OK;
+	}
 	fprintf(f, "# ");
 	print_command(f, o, r);
 	fprintf(f, "\n# VERDICT: %s\n%s\n", uhmm_verdict_name(r->verdict), r->schedule);
@@ -296,7 +299,7 @@ static int save_schedule(const struct explore_options *o, const struct uhmm_expl
 
 static int failed(int err, const struct uhmm_explore_result *r)
 {
-	if (err == -ESTALE)
+	if (err == -ESTALE && r && r->report)
 		return tool_error("%s", r->report);
 	if (err == -EINVAL)
 		return tool_error("this schedule, or these switches, cannot be used");
@@ -318,7 +321,7 @@ static int explore(struct explore_options *o)
 		uhmm_explore_free(r);
 		return status;
 	}
-	if (r->trace)
+	if (r->nr_steps)
 		explore_print_columns(r);
 	if (r->verdict) {
 		printf("%s\n\n", r->report);
@@ -374,6 +377,9 @@ int uhmm_cmd_explore(int argc, char **argv)
 	o.config.machine = &o.machine;
 	if (o.config.strategy != UHMM_EXPLORE_DFS && !o.runs_given)
 		o.config.runs = DEFAULT_RUNS;
+	if (o.json_path && strcmp(o.json_path, "-") != 0 &&
+	    tool_check_writable(o.json_path) != TOOL_OK)
+		return TOOL_USAGE;
 	if (o.schedule_path) {
 		o.schedule = read_file(o.schedule_path);
 		if (!o.schedule)

@@ -110,9 +110,10 @@ struct uhmm_explore_result {
  * @out: (out) what was found; free with uhmm_explore_free()
  * Returns: 0, also with a verdict; -EOPNOTSUPP this is the plain library; -EINVAL @config, or a
  * schedule that cannot be read; -ESTALE a schedule that does not fit the scenario: the report says
- * where; -ENOMEM; -ECHILD a worker died; or what setup() returned.
+ * where; -ENOMEM; -ECHILD a worker died; or what setup() returned, -EINVAL if
+ * that is positive.
  * Context: outside any task; the process has no other threads that it needs in its children, for the
- * workers are forked. Signals SIGSEGV, SIGBUS, SIGFPE and SIGABRT are handled meanwhile.
+ * workers are forked. Signals SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP and SIGABRT are handled meanwhile.
  */
 UHMM_API int uhmm_explore(const struct uhmm_explore_config *config,
 			  struct uhmm_explore_result **out) UHMM_MUST_CHECK;

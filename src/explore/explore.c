@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The explorer from the outside: a strategy, then the schedule that it found, in full. */
+#define _GNU_SOURCE
 #include <uhmm/explore.h>
 
 #include "explore/strategy.h"
@@ -183,6 +184,31 @@ static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__ste
 	return ret;
 }
 
+/*
+ * A run has shown a fault, and the same schedule does not: the fault is told all the same, without a
+ * trace of what is another run.
+ */
+static int not_again(struct result *r, const struct uhmm__found *f)
+{
+	const char *now = uhmm_verdict_name(r->pub.verdict);
+
+	r->pub.verdict = f->verdict;
+	r->nr_steps = 0;
+	r->pub.nr_switches = 0;
+	r->pub.cycle_at = 0;
+	free(r->schedule);
+	free(r->report);
+	r->schedule = NULL;
+	if (asprintf(
+		    &r->report,
+		    "%s was seen in a run, but its schedule does not show it again (%s): the scenario "
+		    "depends on something that is not put back between runs, a static variable perhaps",
+		    uhmm_verdict_name(f->verdict), now) >= 0)
+		return 0;
+	r->report = NULL;
+	return -ENOMEM;
+}
+
 static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhmm_explore_config *c)
 {
 	unsigned int workers = c->workers ? c->workers
@@ -205,6 +231,8 @@ static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhm
 		ret = uhmm__shrink(w, f.verdict, f.seed, c->max_steps, &f.steps);
 		if (!ret)
 			ret = trace(r, w, &f.steps, f.seed, c->max_steps);
+		if (ret == -ESTALE || (!ret && r->pub.verdict != f.verdict))
+			ret = not_again(r, &f);
 	}
 	r->pub.undecided = f.undecided;
 	r->pub.endless = f.endless;
@@ -245,7 +273,7 @@ int uhmm_explore(const struct uhmm_explore_config *config, struct uhmm_explore_r
 	if (!r)
 		return -ENOMEM;
 	ret = uhmm__world_create(config->scenario, config->machine, config->switches_set, &w);
-	if (ret == -EIO && w) {
+	if (ret && w) {
 		r->pub.verdict = w->verdict;
 		r->report = strdup(w->report);
 		ret = 0;

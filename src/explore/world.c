@@ -151,7 +151,7 @@ static void watch(struct uhmm__world *w)
 	setitimer(ITIMER_PROF, &every, NULL);
 }
 
-static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGPROF };
+static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP, SIGABRT, SIGPROF };
 static struct sigaction old_actions[ARRAY_SIZE(signals)];
 static char signal_stack[64 * 1024];
 
@@ -334,7 +334,9 @@ static int as_task(struct uhmm__world *w, int (*fn)(struct uhmm__world *w))
 
 static int run_setup(struct uhmm__world *w)
 {
-	return w->scenario->setup(w->m, w->scenario->data, &w->state);
+	int ret = w->scenario->setup(w->m, w->scenario->data, &w->state);
+
+	return ret > 0 ? -EINVAL : ret;
 }
 
 static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *config)
@@ -358,10 +360,10 @@ static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *confi
 	if (!w->random)
 		return -ENOMEM;
 	ret = as_task(w, run_setup);
-	if (ret)
-		return ret;
 	if (w->verdict)
 		return -EIO;
+	if (ret)
+		return ret;
 	return uhmm__region_save(w->region);
 }
 
@@ -388,7 +390,7 @@ int uhmm__world_create(const struct uhmm_scenario *scenario,
 	take_signals();
 	ret = set_up(w, &config);
 	uhmm__region_here = NULL;
-	if (ret && ret != -EIO) {
+	if (ret && !w->verdict) {
 		uhmm__world_destroy(w);
 		return ret;
 	}

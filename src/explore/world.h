@@ -42,7 +42,7 @@ struct uhmm__world {
 
 /*
  * @switches_set: bits of the switches to take from @machine. Returns: 0, -EINVAL, -ENOMEM, or what
- * setup() says; -EIO if it caused a report, which is then in *@out all the same.
+ * setup() says; -EIO if it caused a report, and only then *@out is made all the same.
  */
 int uhmm__world_create(const struct uhmm_scenario *scenario,
 		       const struct uhmm_machine_config *machine, uint64_t switches_set,

@@ -54,6 +54,9 @@ run 2 migrate-vs-fault --strategy best
 run 2 migrate-vs-fault --switches-bound many
 run 2 migrate-vs-fault --runs 0
 run 2 migrate-vs-fault --max-steps 0
+run 2 migrate-vs-fault --max-steps 4294967296
+run 2 migrate-vs-fault --json no-such-folder/found.json
+said "no-such-folder/found.json: cannot write"
 run 2 migrate-vs-fault --schedule no-such-file
 said "no-such-file"
 run 2 migrate-vs-fault --load no-such-file.so
@@ -87,6 +90,11 @@ run 1 lost-update --load "$example" --schedule one.schedule
 said "2 added one, and the sum is 1"
 last_line "VERDICT: lost-data"
 [ ! -e lost-update.schedule ] || fail "a schedule that was given is saved again"
+mkdir lost-update.schedule
+run 1 lost-update --load "$example"
+said "could not be saved: T"
+last_line "VERDICT: lost-data"
+rmdir lost-update.schedule
 for strategy in random pct; do
 	run 1 lost-update --load "$example" --strategy $strategy --runs 1000
 	last_line "VERDICT: lost-data"
