@@ -244,9 +244,9 @@ static inline void uhmm__ptl_lock_at(struct uhmm__spinlock *ptl, unsigned int su
  * Returns: the PTE entry, NULL if there is no table any more: read the PMD entry again.
  * Context: end with uhmm__pte_unmap_unlock(). Models: pte_offset_map_lock().
  */
-static inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vaddr_t addr,
-						    struct uhmm__spinlock **ptlp,
-						    const struct uhmm_site *where)
+uhmm_always_inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vaddr_t addr,
+							 struct uhmm__spinlock **ptlp,
+							 const struct uhmm_site *where)
 {
 	for (;;) {
 		pte_t pmd;
