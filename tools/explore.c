@@ -237,7 +237,7 @@ static void print_found(const struct explore_options *o, const struct uhmm_explo
 		printf("%s states, ", tool_fmt_count(n, r->states));
 	printf("%.2f s\n", seconds);
 	if (r->undecided)
-		printf("%s of them were given up: no end, and no state that came again\n",
+		printf("%s of them were given up: too long, or no end and no state that came again\n",
 		       tool_fmt_count(n, r->undecided));
 }
 
@@ -304,6 +304,7 @@ static int explore(struct explore_options *o)
 {
 	struct uhmm_explore_result *r = NULL;
 	struct timespec begin, end;
+	char n[TOOL_NUMBER], m[TOOL_NUMBER];
 	int err, status = TOOL_OK;
 
 	clock_gettime(CLOCK_MONOTONIC, &begin);
@@ -318,6 +319,9 @@ static int explore(struct explore_options *o)
 		explore_print_columns(r);
 	if (r->verdict) {
 		printf("%s\n\n", r->report);
+		if (r->schedule)
+			printf("%s switches, %s steps\n", tool_fmt_count(n, r->nr_switches),
+			       tool_fmt_count(m, r->nr_steps));
 		if (r->schedule && !o->schedule_path)
 			status = save_schedule(o, r);
 	}

@@ -48,7 +48,11 @@ struct uhmm_explore_config {
 	unsigned int workers; /* processes; 0 = one for each CPU of the host */
 	/* DFS: also go on from states that were reached before with no more switches. */
 	bool no_reduction;
-	uint64_t max_steps; /* choices after which a run must be fair; 0 = 100,000 */
+	/*
+	 * Choices after which a run must be fair; 0 = 100,000, of DFS and PCT also not many times more
+	 * than there are without switches.
+	 */
+	uint64_t max_steps;
 	/* Told now and then: schedules so far. NULL allowed. Context: the calling thread. */
 	void (*progress)(void *data, uint64_t schedules);
 	void *progress_data;
@@ -77,7 +81,7 @@ struct uhmm_explore_result {
 	uint64_t states;    /* DFS with reduction: different ones that were reached */
 	uint64_t ends;	    /* DFS: different states in which all tasks had ended */
 	uint64_t ends_hash; /* DFS: of that set */
-	uint64_t undecided; /* runs that were given up: no end, and no state came again */
+	uint64_t undecided; /* runs given up: no end and no state came again; DFS: or too long */
 	bool complete;	    /* DFS: there are no more schedules within the bound */
 
 	/* With a verdict: what the library or the scenario said, and the shrunk schedule. */

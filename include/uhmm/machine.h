@@ -131,7 +131,8 @@ enum uhmm_waiters_bit {
 /*
  * What a CPU fault does on a device-private page whose folio somebody else has locked. 0 is what Linux
  * does since 7.0. Decides what mm/memory.c:do_swap_page() does after trylock_page() has failed, and
- * what mm/migrate_device.c:migrate_vma_collect_pmd() leaves for it to find. See docs/livelock.md.
+ * what mm/migrate_device.c:migrate_vma_collect_pmd() leaves for it to find. Huge pages are not
+ * concerned. See docs/livelock.md.
  */
 enum uhmm_device_private_wait {
 	/* sleeps until the folio is unlocked, without a reference to it */

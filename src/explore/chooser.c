@@ -65,7 +65,8 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	if (++sp->steps <= UHMM__SPIN_GRACE)
+	/* Full, it is as good as in circles. */
+	if (++sp->steps <= UHMM__SPIN_GRACE || sp->nr >= UHMM__SPIN_STATES * 3 / 4)
 		return;
 	h = uhmm__local_hash(last).lo;
 	for (size_t i = h;; i++) {
@@ -79,7 +80,6 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 		return;
 	}
 	*seen = (struct uhmm__seen){ h, sp->stretch, 0 };
-	/* As good as in circles. */
 	if (++sp->nr >= UHMM__SPIN_STATES * 3 / 4)
 		sp->rounds = UHMM__SPIN_ROUNDS;
 }
@@ -303,6 +303,18 @@ void uhmm__replay_free(struct uhmm__replay *r)
 {
 	uhmm__tail_free(&r->tail);
 	uhmm__steps_free(&r->done);
+}
+
+uint64_t uhmm__length_of(struct uhmm__world *w)
+{
+	static const struct uhmm__steps none;
+	struct uhmm__replay r = { .w = w, .steps = &none };
+	uint64_t n;
+
+	uhmm__replay_run(&r, 0);
+	n = r.nr_steps;
+	uhmm__replay_free(&r);
+	return MAX(n, 1);
 }
 
 /* ---- writing down ---- */

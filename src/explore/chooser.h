@@ -105,6 +105,9 @@ struct uhmm__replay {
 int uhmm__replay_run(struct uhmm__replay *r, uint64_t seed);
 void uhmm__replay_free(struct uhmm__replay *r);
 
+/* Steps of a run without switches. */
+uint64_t uhmm__length_of(struct uhmm__world *w);
+
 /* ---- writing down what another chooser does ---- */
 
 struct uhmm__recorder {

@@ -30,9 +30,13 @@
 
 #define BATCH 256
 #define MAX_GROUP 64
+/* Tasks that spin in turn, others, and the same again, are in each other's way for ever. */
+#define MAX_SPINS 16
 #define MAX_ITEMS (1UL << 28)
 #define MAX_BYTES (MAX_ITEMS * 16)
 #define DEFAULT_MAX_STEPS 100000
+
+bool uhmm__dfs_from_start;
 
 struct turn {
 	uint32_t at; /* the step, from the start of the schedule */
@@ -100,8 +104,9 @@ struct dfs {
 struct place {
 	struct uhmm__fiber *last;
 	uint32_t step;
-	uint32_t turned; /* turns that were taken */
-	bool must_leave; /* the last task spins: another CPU is next */
+	uint32_t turned;    /* turns that were taken */
+	bool must_leave;    /* the last task spins: another CPU is next, */
+	unsigned int spins; /* for so many times since the last turn */
 	unsigned int usual;
 	struct uhmm__spin spin;
 };
@@ -135,6 +140,7 @@ struct run {
 	struct turn *found;
 	uint32_t nr_found, size_found;
 	struct uhmm__tail tail;
+	bool cut;    /* too long: there may be more ways to go on */
 	bool failed; /* there was no memory */
 };
 
@@ -313,7 +319,8 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	if (at->step >= r->d->max_steps)
+	r->cut = at->step >= r->d->max_steps;
+	if (r->cut || at->spins > MAX_SPINS)
 		return true;
 	return uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r));
 }
@@ -350,7 +357,8 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 /* What was kept is where the item turns off, or before. */
 static bool keep(struct run *r)
 {
-	if (!UHMM__STACKS_COPY || (r->is_kept && r->kept.step == r->at.step))
+	if (!UHMM__STACKS_COPY || uhmm__dfs_from_start ||
+	    (r->is_kept && r->kept.step == r->at.step))
 		return true;
 	r->kept = r->at;
 	r->is_kept = !uhmm__world_copy(r->d->w, &r->copy);
@@ -384,18 +392,22 @@ static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched
 
 	if (!uhmm__sched_nr_choices(s))
 		return NULL;
+	if (r->tail.on)
+		return uhmm__tail_choose(&r->tail, r->d->w);
 	if (!r->again) {
 		uhmm__spin_look(&at->spin, at->last);
 		at->usual = usual_choice(at, s);
 	}
 	r->again = false;
 	i = at->usual;
-	if (!r->exploring ? !choose_known(r, &i) : !r->tail.on && !visit(r, s))
+	if (r->exploring ? !visit(r, s) : !choose_known(r, &i))
 		return NULL;
 	if (r->tail.on)
 		return uhmm__tail_choose(&r->tail, r->d->w);
-	if (at->must_leave)
+	if (at->must_leave) {
 		uhmm__spin_reset(&at->spin);
+		at->spins += r->exploring;
+	}
 	at->step++;
 	at->last = uhmm__sched_nth(s, i);
 	return at->last;
@@ -418,6 +430,7 @@ static void run_item(struct run *r, uint32_t item, struct uhmm__chooser *c)
 	r->turn = d->items[item].turn;
 	r->exploring = d->items[item].parent == NO_PARENT;
 	r->nr_nodes = r->nr_found = 0;
+	r->cut = false;
 	uhmm__tail_free(&r->tail);
 	if (r->failed)
 		return;
@@ -473,7 +486,7 @@ static void do_item(struct run *r, uint32_t index)
 	run_item(r, sh->batch[index], &r->chooser);
 	result->verdict = d->w->verdict;
 	result->ended = d->w->ended && !r->tail.on;
-	result->undecided = r->tail.undecided;
+	result->undecided = r->tail.undecided || r->cut;
 	result->end = d->w->end;
 	result->steps = r->at.step + r->tail.steps - r->turn.at;
 	if (r->failed || !publish(r, result))
@@ -638,7 +651,9 @@ static int dfs_init(struct dfs *d)
 {
 	struct item root = { .parent = NO_PARENT };
 
-	d->max_steps = d->c->max_steps ? d->c->max_steps : DEFAULT_MAX_STEPS;
+	/* Much more than there are without switches is more than enough. */
+	d->max_steps = d->c->max_steps ? d->c->max_steps
+				       : MIN(20 * uhmm__length_of(d->w) + 10000, DEFAULT_MAX_STEPS);
 	d->shared = uhmm__shared_alloc(sizeof(*d->shared));
 	d->items = uhmm__shared_alloc(MAX_BYTES);
 	d->nodes = uhmm__shared_alloc(MAX_BYTES);

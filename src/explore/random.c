@@ -201,19 +201,6 @@ static int learn(struct random *x, uint64_t seed, struct uhmm__found *found)
 	return rec.steps.lost ? -ENOMEM : ret;
 }
 
-/* Steps of a run without switches. */
-static uint64_t length_of(struct uhmm__world *w)
-{
-	static const struct uhmm__steps none;
-	struct uhmm__replay r = { .w = w, .steps = &none };
-	uint64_t n;
-
-	uhmm__replay_run(&r, 0);
-	n = r.nr_steps;
-	uhmm__replay_free(&r);
-	return MAX(n, 1);
-}
-
 static int batch(struct random *x, struct uhmm__pool *pool, uint64_t first, uint64_t n,
 		 struct uhmm__found *found)
 {
@@ -237,7 +224,7 @@ static int batch(struct random *x, struct uhmm__pool *pool, uint64_t first, uint
 int uhmm__explore_random(struct uhmm__world *w, const struct uhmm_explore_config *c,
 			 unsigned int workers, struct uhmm__found *found)
 {
-	struct random x = { .w = w, .c = c, .length = length_of(w) };
+	struct random x = { .w = w, .c = c, .length = uhmm__length_of(w) };
 	struct uhmm__pool *pool = NULL;
 	int ret = -ENOMEM;
 

@@ -42,6 +42,9 @@ static bool try(struct shrink *sh, struct uhmm__steps *candidate)
 	bool better;
 
 	uhmm__replay_run(&r, sh->seed);
+	/* Each try would take as long. */
+	if (sh->w->stuck)
+		sh->tries = MAX_TRIES;
 	better = sh->w->verdict == sh->verdict && !r.done.lost &&
 		 (r.nr_switches < sh->nr_switches ||
 		  (r.nr_switches == sh->nr_switches && r.nr_steps < sh->nr_steps));

@@ -19,6 +19,8 @@ struct uhmm__found {
 /* RANDOM and PCT. */
 int uhmm__explore_random(struct uhmm__world *w, const struct uhmm_explore_config *c,
 			 unsigned int workers, struct uhmm__found *found);
+/* For tests: run each schedule from the first state on, as where UHMM__STACKS_COPY is false. */
+extern bool uhmm__dfs_from_start;
 int uhmm__explore_dfs(struct uhmm__world *w, const struct uhmm_explore_config *c,
 		      unsigned int workers, struct uhmm__found *found);
 

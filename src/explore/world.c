@@ -6,7 +6,9 @@
 #include <signal.h>
 #include <stdarg.h>
 #include <stdio.h>
+#include <sys/time.h>
 #include <ucontext.h>
+#include <unistd.h>
 
 #include <uhmm/mm.h>
 
@@ -109,7 +111,48 @@ static void on_signal(int sig, siginfo_t *info, void *context)
 	siglongjmp(w->escape, 1);
 }
 
-static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGABRT };
+/*
+ * The watchdog: a step that takes for ever. It counts time that the process has had the CPU, so that a
+ * busy host does not matter.
+ */
+#define TICK_US 250000
+#define STUCK_TICKS 4
+
+static void on_tick(int sig uhmm_unused)
+{
+	struct uhmm__world *w = here;
+	const struct uhmm__fiber *f;
+
+	if (!w || !w->active || !uhmm__current() || !uhmm__current()->fiber)
+		return;
+	if (w->s->steps != w->ticked_steps) {
+		w->ticked_steps = w->s->steps;
+		w->ticks = 0;
+	}
+	if (++w->ticks < STUCK_TICKS)
+		return;
+	f = uhmm__current()->fiber;
+	uhmm__world_fault(
+		w, UHMM_VERDICT_ASSERTION,
+		"stuck: for a second %c%u (%s) on CPU %u has come to no switch point; a step "
+		"that has no end cannot be explored",
+		f->worker ? 'W' : 'T', f->index, f->task.name, f->task.cpu);
+	w->stuck = true;
+	siglongjmp(w->escape, 1);
+}
+
+/* A timer is not inherited: each process has its own. */
+static void watch(struct uhmm__world *w)
+{
+	const struct itimerval every = { { 0, TICK_US }, { 0, TICK_US } };
+
+	if (w->watched == getpid())
+		return;
+	w->watched = getpid();
+	setitimer(ITIMER_PROF, &every, NULL);
+}
+
+static const int signals[] = { SIGSEGV, SIGBUS, SIGFPE, SIGABRT, SIGPROF };
 static struct sigaction old_actions[ARRAY_SIZE(signals)];
 static char signal_stack[64 * 1024];
 
@@ -122,10 +165,16 @@ static void take_signals(void)
 	sa.sa_sigaction = on_signal;
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaction(signals[i], &sa, &old_actions[i]);
+	sa.sa_flags = SA_ONSTACK | SA_NODEFER | SA_RESTART;
+	sa.sa_handler = on_tick;
+	sigaction(SIGPROF, &sa, NULL);
 }
 
 static void give_signals_back(void)
 {
+	static const struct itimerval never;
+
+	setitimer(ITIMER_PROF, &never, NULL);
 	for (size_t i = 0; i < ARRAY_SIZE(signals); i++)
 		sigaction(signals[i], &old_actions[i], NULL);
 }
@@ -145,7 +194,11 @@ typedef uint64_t raw_word_t;
 #endif
 
 #define WIPE_WORDS 128
-#define CLEAN_PIECES 4 /* so many that are zero: there is nothing below */
+/*
+ * So many that are zero: there is nothing below. Frames may leave much of themselves untouched, so it
+ * takes many to be sure; few after each step, which seldom misses anything and costs little.
+ */
+enum { SURELY_CLEAN = 32, PROBABLY_CLEAN = 4 };
 
 RAW static bool is_zero(const raw_word_t *w)
 {
@@ -162,13 +215,12 @@ RAW static void wipe(raw_word_t *w)
 		w[i] = 0;
 }
 
-static void wipe_below(const struct uhmm__context *c, const char *sp)
+static void wipe_below(const struct uhmm__context *c, const char *sp, unsigned int enough)
 {
 	raw_word_t *w = (raw_word_t *)ALIGN_DOWN((uintptr_t)sp, sizeof(*w)) - WIPE_WORDS;
 	unsigned int clean = 0;
 
-	for (; (const char *)w >= (const char *)c->bottom && clean < CLEAN_PIECES;
-	     w -= WIPE_WORDS) {
+	for (; (const char *)w >= (const char *)c->bottom && clean < enough; w -= WIPE_WORDS) {
 		if (is_zero(w)) {
 			clean++;
 			continue;
@@ -199,16 +251,18 @@ static struct uhmm__hash hash_stack(const char *sp, const char *end, struct uhmm
 void uhmm__wipe_stack(const struct uhmm__fiber *f)
 {
 	if (f->state != UHMM__ENDED)
-		wipe_below(&f->context, f->context.sp);
+		wipe_below(&f->context, f->context.sp,
+			   f->point == UHMM__PT_USER ? SURELY_CLEAN : PROBABLY_CLEAN);
 }
 
 /* Every stack as if no run had ever used it. */
 static void wipe_all(const struct uhmm_sched *s)
 {
 	for (unsigned int i = 0; i < s->nr_tasks; i++)
-		wipe_below(&s->tasks[i]->context, s->tasks[i]->context.sp);
+		wipe_below(&s->tasks[i]->context, s->tasks[i]->context.sp, SURELY_CLEAN);
 	for (unsigned int i = 0; i < s->nr_cpus; i++)
-		wipe_below(&s->cpus[i].worker->context, s->cpus[i].worker->context.sp);
+		wipe_below(&s->cpus[i].worker->context, s->cpus[i].worker->context.sp,
+			   SURELY_CLEAN);
 }
 
 /* ---- setting up ---- */
@@ -222,7 +276,7 @@ int uhmm_scenario_spawn(const char *name, unsigned int cpu, struct uhmm_mm *mm,
 
 	if (!ret) {
 		c = &s->tasks[s->nr_tasks - 1]->context;
-		wipe_below(c, c->sp);
+		wipe_below(c, c->sp, SURELY_CLEAN);
 	}
 	return ret;
 }
@@ -389,8 +443,10 @@ static int run(struct uhmm__world *w, struct uhmm__chooser *c)
 
 	w->verdict = UHMM_VERDICT_NONE;
 	w->report[0] = '\0';
-	w->ended = w->checking = false;
+	w->ended = w->checking = w->stuck = false;
+	w->ticks = 0;
 	w->s->chooser = c;
+	watch(w);
 	w->active = true;
 	if (!sigsetjmp(w->escape, 0)) {
 		ret = uhmm_sched_run(w->s);

@@ -29,10 +29,14 @@ struct uhmm__world {
 	/* Of the last run. */
 	enum uhmm_verdict verdict;
 	bool ended;	       /* all tasks came to their end */
+	bool stuck;	       /* one did not come to a switch point: it took a second to see */
 	struct uhmm__hash end; /* the state then */
 	char report[6000];
 	/* While it goes on. */
 	bool active, checking;
+	unsigned int ticks;    /* of the watchdog, at which there was no new step */
+	uint64_t ticked_steps; /* at the last one */
+	int watched;	       /* the process that has one */
 	sigjmp_buf escape;
 };
 

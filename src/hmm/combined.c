@@ -429,7 +429,9 @@ static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_
 	}
 	flags = hmm_pmd_flags(pmd);
 	need = uhmm__hmm_range_need_fault(c->w.range, addr, end, flags);
-	if (!need && !is_huge_zero_pmd(m, pmd) && selected(c, pmd, pmd_folio(m, pmd)))
+	/* (q) A present leaf is taken for RAM, if it is device-coherent memory, too; as by setup. */
+	if (!need && !is_huge_zero_pmd(m, pmd) &&
+	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
 		return collect_huge(c, pmdp, ptl, pmd_folio(m, pmd), addr, end, flags);
 	uhmm__spin_unlock(ptl);
 	return need ? fault(c, addr, need) : report_huge(c, pte_pfn(pmd), addr, end, flags);

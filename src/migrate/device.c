@@ -54,7 +54,7 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 		}
 	}
 	if (folio_mapped(f))
-		uhmm__try_to_migrate(m, f);
+		uhmm__try_to_migrate(f);
 	if (likely(!folio_mapped(f) && check_page(m, f, is_fault_page)))
 		return true;
 	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
@@ -102,7 +102,7 @@ static void uhmm_cold unmap_all(struct uhmm_machine *m, const uint64_t *src, uin
 		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
 
 		if (f && folio_mapped(f))
-			uhmm__try_to_migrate(m, f);
+			uhmm__try_to_migrate(f);
 	}
 }
 

@@ -476,9 +476,9 @@ static int check_advice(int advice)
 	static const int known[] = {
 		MADV_DONTNEED, MADV_DONTNEED_LOCKED, MADV_FREE,		  MADV_WILLNEED,
 		MADV_REMOVE,   MADV_POPULATE_READ,   MADV_POPULATE_WRITE, MADV_COLD,
-		MADV_PAGEOUT,  MADV_GUARD_INSTALL,   MADV_GUARD_REMOVE,	  MADV_COLLAPSE
+		MADV_PAGEOUT,  MADV_GUARD_INSTALL,   MADV_GUARD_REMOVE,	  MADV_COLLAPSE,
+		MADV_HWPOISON
 	};
-	static const int not_modelled[] = { MADV_HWPOISON, MADV_SOFT_OFFLINE };
 	uint64_t set, clear;
 
 	if (advice_flags(advice, &set, &clear))
@@ -486,10 +486,7 @@ static int check_advice(int advice)
 	for (size_t i = 0; i < ARRAY_SIZE(known); i++)
 		if (known[i] == advice)
 			return 0;
-	for (size_t i = 0; i < ARRAY_SIZE(not_modelled); i++)
-		if (not_modelled[i] == advice)
-			return -EOPNOTSUPP;
-	return -EINVAL;
+	return advice == MADV_SOFT_OFFLINE ? -EOPNOTSUPP : -EINVAL;
 }
 
 int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice)
@@ -507,6 +504,8 @@ int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice
 		err = populate(mm, addr, addr + n, advice == MADV_POPULATE_WRITE);
 	else if (advice == MADV_COLLAPSE)
 		err = uhmm__madvise_collapse(mm, addr, addr + n);
+	else if (advice == MADV_HWPOISON)
+		err = uhmm__madvise_hwpoison(mm, addr, addr + n);
 	else
 		err = advise_range(mm, addr, addr + n, advice);
 	uhmm__exit_to_user();

@@ -328,6 +328,11 @@ int64_t uhmm__change_protection(struct uhmm__gather *g, struct uhmm_vma *vma, uh
 int uhmm__guard_install(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 int uhmm__guard_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end);
 
+/* ---- hardware poison (poison.c) ---- */
+
+/* 0, or the error of the first page that cannot be had or broken. Models: madvise_inject_error(). */
+int uhmm__madvise_hwpoison(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
+
 /* ---- zapping (zap.c) ---- */
 
 struct uhmm__gather_batch;
@@ -455,17 +460,16 @@ static inline bool folio_try_share_anon_rmap(struct uhmm__frame *page)
  * Replace every mapping of a locked folio by a migration entry. A mapping that cannot be replaced
  * stays. Context: folio locked, no PTL. Models: try_to_migrate().
  */
-void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f);
+void uhmm__try_to_migrate(struct uhmm__frame *f);
 /* The same before a split of the folio: huge leaves become tables. @held: as below. */
-void uhmm__try_to_migrate_split(struct uhmm_machine *m, struct uhmm__frame *f,
-				struct uhmm__anon_vma **held);
+void uhmm__try_to_migrate_split(struct uhmm__frame *f, struct uhmm__anon_vma **held);
 /* After a split: map a page again where the folio was; @zero_page: if it has zeroes by the zero page. */
 void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
 			    struct uhmm__anon_vma **held);
 /* Tables of migration entries for each PMD entry that stands for a folio. Context: folio locked. */
 void uhmm__split_pmd_migration_entries(struct uhmm__frame *f);
 /* Replace every mapping of a locked, broken folio by a hardware-poison entry. Models: try_to_unmap(). */
-void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f);
+void uhmm__unmap_poisoned(struct uhmm__frame *f);
 /*
  * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
  * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
@@ -509,6 +513,25 @@ uhmm_always_inline ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t
 		uhmm__count(UHMM_CNT_READ_PTE);
 	return ptep;
 }
+
+/* Whether an entry maps a page: present, device-private or device-exclusive. */
+static inline bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
+{
+	if (pte_present(pte))
+		return pte_pfn(pte) == pfn;
+	return (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) &&
+	       leaf_pfn(pte) == pfn;
+}
+
+/* Replaces an entry that maps @f, whose mapping is gone with it. False: it is as it was. Context: PTL. */
+typedef bool uhmm__take_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+			   struct uhmm__frame *f);
+/*
+ * One step of an rmap walk that takes the mappings of a folio of one page away, with an invalidation.
+ * Returns: whether to go on: @take succeeded, and some are left. Context: as the walk.
+ */
+bool uhmm__rmap_take(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+		     uhmm__take_fn *take);
 
 /* ---- faults (fault.c) ---- */
 

@@ -2,25 +2,26 @@
 /* A page of RAM is broken. Models: mm/memory-failure.c:memory_failure() for anonymous pages. */
 #include <uhmm/special.h>
 
+#include "mm/gup.h"
 #include "mm/huge.h"
 
-int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
+/* Whether there is a page of RAM at all: 0, -ENXIO, -EBUSY. */
+static int check_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	struct uhmm__frame *page, *f;
 	uhmm_pfn_t first, end;
 
-	if (!uhmm__current())
-		return -EINVAL;
 	/* Device pages need a say of the device. */
 	if (pfn >= m->ram_frames)
 		return -ENXIO;
 	uhmm__frames_range(m, &first, &end);
-	if (pfn < first || pfn >= end)
-		return -EBUSY;
-	page = pfn_to_frame(m, pfn);
-	f = page_folio(page);
-	if (!folio_try_get(f))
-		return -EBUSY;
+	return pfn < first || pfn >= end ? -EBUSY : 0;
+}
+
+/* The caller's reference stays with the page if all goes well, else it is dropped. */
+static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
+{
+	struct uhmm__frame *f = page_folio(page);
+
 	if (!folio_test_anon(f)) {
 		bool file = folio_mapping(f);
 
@@ -40,14 +41,58 @@ int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	if (folio_test_large(f) && uhmm__split_folio_at(m, f, page)) {
 		folio_unlock(m, f);
 		folio_put(m, f);
-		uhmm__exit_to_user();
 		return -EBUSY;
 	}
 	f = page;
-	uhmm__unmap_poisoned(m, f);
+	uhmm__unmap_poisoned(f);
 	uhmm__folio_isolate_lru(f);
 	folio_unlock(m, f);
 	/* The reference stays, so that the page never comes back. */
+	return 0;
+}
+
+int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	struct uhmm__frame *page;
+	int err;
+
+	if (!uhmm__current())
+		return -EINVAL;
+	err = check_pfn(m, pfn);
+	if (err)
+		return err;
+	page = pfn_to_frame(m, pfn);
+	if (!folio_try_get(page_folio(page)))
+		return -EBUSY;
+	err = memory_failure(m, page);
 	uhmm__exit_to_user();
+	return err;
+}
+
+int uhmm__madvise_hwpoison(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	struct uhmm_machine *m = mm->machine;
+	uint64_t size;
+
+	for (; start < end; start += size) {
+		struct uhmm__frame *page;
+		uhmm_pfn_t pfn;
+		int64_t n = uhmm__get_user_pages_unlocked(mm, start, 1, FOLL_GET, &pfn);
+		int err;
+
+		if (n != 1)
+			return (int)n;
+		page = pfn_to_frame(m, pfn);
+		/* (q) Of a large folio one page is broken, and the next one is sought behind it. */
+		size = folio_nr_pages(page_folio(page)) << UHMM_PAGE_SHIFT;
+		err = check_pfn(m, pfn);
+		if (err || pfn == m->zero_pfn) {
+			folio_put(m, page_folio(page));
+			return err ? err : -EBUSY;
+		}
+		err = memory_failure(m, page);
+		if (err)
+			return err;
+	}
 	return 0;
 }

@@ -94,7 +94,7 @@ static enum verdict reclaim_anon(struct uhmm_machine *m, struct uhmm__frame *f)
 		folio_set(f, PG_DIRTY);
 	}
 	if (folio_mapped(f)) {
-		uhmm__try_to_unmap(m, f);
+		uhmm__try_to_unmap(f);
 		if (folio_mapped(f))
 			return ACTIVATE;
 	}

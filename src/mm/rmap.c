@@ -135,19 +135,10 @@ bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, pten
 	return true;
 }
 
-/* Whether an entry maps the folio: present, device-private or device-exclusive. */
-static bool entry_maps(pte_t pte, uhmm_pfn_t pfn)
+bool uhmm__rmap_take(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+		     uhmm__take_fn *take)
 {
-	if (pte_present(pte))
-		return pte_pfn(pte) == pfn;
-	return (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) &&
-	       leaf_pfn(pte) == pfn;
-}
-
-/* Models: try_to_migrate_one() for a folio of one page. */
-static bool try_to_migrate_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
-				struct uhmm_machine *m)
-{
+	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
 		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
 	struct uhmm__spinlock *ptl;
@@ -159,14 +150,8 @@ static bool try_to_migrate_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct 
 	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
 	if (ptep) {
 		pte = ptep_get(ptep);
-		if (entry_maps(pte, frame_pfn(m, f))) {
-			bool flush = false;
-
-			ok = uhmm__install_migration_entry(vma, addr, ptep, pte, f, &flush);
-			if (flush)
-				uhmm__flush_tlb_page(&vma->mm->pgt, addr);
-			put = ok;
-		}
+		if (entry_maps(pte, frame_pfn(m, f)))
+			put = ok = take(vma, addr, ptep, pte, f);
 		uhmm__pte_unmap_unlock(ptep, ptl);
 	}
 	uhmm__invalidate_end(&range);
@@ -174,6 +159,18 @@ static bool try_to_migrate_page(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct 
 	if (put)
 		folio_put(m, f);
 	return ok && folio_mapped(f);
+}
+
+/* Models: try_to_migrate_one() for a folio of one page. */
+static bool take_for_migration(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+			       struct uhmm__frame *f)
+{
+	bool flush = false;
+	bool ok = uhmm__install_migration_entry(vma, addr, ptep, pte, f, &flush);
+
+	if (flush)
+		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
+	return ok;
 }
 
 /* Where the part of a folio ends that a VMA covers. */
@@ -262,34 +259,28 @@ static uhmm_noinline bool try_to_migrate_large(struct uhmm_vma *vma, uhmm_vaddr_
 	return ok && folio_mapped(f);
 }
 
-struct migrate_arg {
-	struct uhmm_machine *m;
-	bool split;
-};
-
 static bool try_to_migrate_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 			       void *arg)
 {
-	struct migrate_arg *a = arg;
+	const bool *split = arg;
 
 	if (unlikely(folio_test_large(f)))
-		return try_to_migrate_large(vma, addr, f, a->split);
-	return try_to_migrate_page(vma, addr, f, a->m);
+		return try_to_migrate_large(vma, addr, f, *split);
+	return uhmm__rmap_take(vma, addr, f, take_for_migration);
 }
 
-void uhmm__try_to_migrate(struct uhmm_machine *m, struct uhmm__frame *f)
+void uhmm__try_to_migrate(struct uhmm__frame *f)
 {
-	struct migrate_arg a = { m, false };
+	bool split = false;
 
-	rmap_walk(f, try_to_migrate_one, &a, NULL);
+	rmap_walk(f, try_to_migrate_one, &split, NULL);
 }
 
-void uhmm__try_to_migrate_split(struct uhmm_machine *m, struct uhmm__frame *f,
-				struct uhmm__anon_vma **held)
+void uhmm__try_to_migrate_split(struct uhmm__frame *f, struct uhmm__anon_vma **held)
 {
-	struct migrate_arg a = { m, true };
+	bool split = true;
 
-	rmap_walk(f, try_to_migrate_one, &a, held);
+	rmap_walk(f, try_to_migrate_one, &split, held);
 }
 
 /* A PMD migration entry of the folio becomes a table of migration entries. */
@@ -315,37 +306,24 @@ void uhmm__split_pmd_migration_entries(struct uhmm__frame *f)
 	rmap_walk(f, split_migration_one, NULL, NULL);
 }
 
-static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
-			       void *arg)
+static bool take_for_poison(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
+			    pte_t pte uhmm_unused, struct uhmm__frame *f)
 {
-	struct uhmm_machine *m = arg;
-	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
-		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
-	struct uhmm__spinlock *ptl;
-	bool put = false;
-	ptent_t *ptep;
-
-	uhmm__invalidate_start(&range);
-	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
-	if (ptep) {
-		put = entry_maps(ptep_get(ptep), frame_pfn(m, f));
-		if (put) {
-			uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
-			set_pte(ptep, leaf_make(LEAF_HWPOISON, frame_pfn(m, f)));
-			folio_remove_rmap(f, vma->mm);
-		}
-		uhmm__pte_unmap_unlock(ptep, ptl);
-	}
-	uhmm__invalidate_end(&range);
-	/* Not the last: the caller has one. */
-	if (put)
-		folio_put(m, f);
-	return folio_mapped(f);
+	uhmm__ptep_clear_flush(&vma->mm->pgt, addr, ptep);
+	set_pte(ptep, leaf_make(LEAF_HWPOISON, frame_pfn(vma->mm->machine, f)));
+	folio_remove_rmap(f, vma->mm);
+	return true;
 }
 
-void uhmm__unmap_poisoned(struct uhmm_machine *m, struct uhmm__frame *f)
+static bool unmap_poisoned_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			       void *arg uhmm_unused)
 {
-	rmap_walk(f, unmap_poisoned_one, m, NULL);
+	return uhmm__rmap_take(vma, addr, f, take_for_poison);
+}
+
+void uhmm__unmap_poisoned(struct uhmm__frame *f)
+{
+	rmap_walk(f, unmap_poisoned_one, NULL, NULL);
 }
 
 struct remove_arg {

@@ -99,7 +99,7 @@ static int split_folio(struct uhmm_machine *m, struct uhmm__frame *f, struct uhm
 	/* For writing: two splits, or a split and a collapse, must not meet. */
 	root = lock_write(av);
 	if ((uint32_t)folio_mapcount(f) == folio_ref_count(f) - 1) {
-		uhmm__try_to_migrate_split(m, f, &root);
+		uhmm__try_to_migrate_split(f, &root);
 		err = freeze_and_split(m, f);
 		if (err)
 			uhmm__remove_migration_ptes(m, f, f, &root);

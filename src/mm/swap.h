@@ -142,7 +142,7 @@ void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned 
  * Replace every mapping of a locked folio by a swap entry, or by none if it is lazily freed. A
  * mapping that must stay ends it. Context: folio locked, no PTL. Models: try_to_unmap().
  */
-void uhmm__try_to_unmap(struct uhmm_machine *m, struct uhmm__frame *f);
+void uhmm__try_to_unmap(struct uhmm__frame *f);
 /*
  * Entries by which a locked folio was used since somebody last asked; they are made old.
  * @locked: (out) whether a VMA that maps it is locked in memory. Models: folio_referenced().

@@ -5,16 +5,6 @@
  */
 #include "mm/swap.h"
 
-/* Whether an entry maps a page of the folio. */
-static bool entry_maps(struct uhmm_machine *m, pte_t pte, struct uhmm__frame *f)
-{
-	if (pte_present(pte))
-		return pte_pfn(pte) != m->zero_pfn &&
-		       page_folio(pfn_to_frame(m, pte_pfn(pte))) == f;
-	return pte_is_leaf_entry(pte) && leaf_type(pte) == LEAF_DEVICE_EXCLUSIVE &&
-	       page_folio(pfn_to_frame(m, leaf_pfn(pte))) == f;
-}
-
 /* ---- used lately? ---- */
 
 struct referenced {
@@ -35,7 +25,7 @@ static bool referenced_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_
 	if (!ptep)
 		return true;
 	pte = ptep_get(ptep);
-	if (entry_maps(r->m, pte, f)) {
+	if (entry_maps(pte, ram_pfn(r->m, f))) {
 		if (READ_ONCE(vma->flags) & UHMM_VM_LOCKED)
 			r->locked = true;
 		else if (pte_present(pte) && pte_young(pte)) {
@@ -78,13 +68,12 @@ static bool may_discard(struct uhmm__frame *f)
 }
 
 /* The entry that takes the place of a mapping. Models: ttu_anon_swapbacked_folio(). */
-static bool make_swap_entry(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page,
-			    pte_t pte, pte_t *out)
+static bool make_swap_entry(struct uhmm_machine *m, struct uhmm__frame *f, pte_t pte, pte_t *out)
 {
-	bool exclusive = folio_test(page, PG_ANON_EXCLUSIVE), present = pte_present(pte);
+	bool exclusive = folio_test(f, PG_ANON_EXCLUSIVE), present = pte_present(pte);
 
 	uhmm__folio_dup_swap(m, f);
-	if (exclusive && !folio_try_share_anon_rmap(page)) {
+	if (exclusive && !folio_try_share_anon_rmap(f)) {
 		uhmm__folio_put_swap(m, f);
 		return false;
 	}
@@ -98,26 +87,26 @@ static bool make_swap_entry(struct uhmm_machine *m, struct uhmm__frame *f, struc
 	return true;
 }
 
-/* Context: PTL. False: the entry is as it was. */
-static bool unmap_entry(struct uhmm_machine *m, struct uhmm_vma *vma, uhmm_vaddr_t addr,
-			ptent_t *ptep, struct uhmm__frame *f)
+/* Models: try_to_unmap_one(). */
+static bool take_for_swap(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+			  struct uhmm__frame *f)
 {
-	pte_t pte = ptep_xchg_clear(ptep), swp = pte_make(0);
-	struct uhmm__frame *page;
+	struct uhmm_machine *m = vma->mm->machine;
+	pte_t swp = pte_make(0);
 	bool ok;
 
+	if (READ_ONCE(vma->flags) & UHMM_VM_LOCKED)
+		return false;
+	pte = ptep_xchg_clear(ptep);
 	if (pte_present(pte)) {
-		page = pfn_to_frame(m, pte_pfn(pte));
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
 		if (pte_dirty(pte))
 			folio_set(f, PG_DIRTY);
-	} else {
-		page = pfn_to_frame(m, leaf_pfn(pte));
 	}
 	if (folio_test(f, PG_SWAPBACKED) != folio_test(f, PG_SWAPCACHE))
 		ok = false; /* it became one or the other since it was looked at */
 	else if (folio_test(f, PG_SWAPBACKED))
-		ok = make_swap_entry(m, f, page, pte, &swp);
+		ok = make_swap_entry(m, f, pte, &swp);
 	else
 		ok = may_discard(f);
 	if (!ok) {
@@ -126,38 +115,17 @@ static bool unmap_entry(struct uhmm_machine *m, struct uhmm_vma *vma, uhmm_vaddr
 	}
 	if (!pte_none(swp))
 		set_pte(ptep, swp);
-	folio_remove_rmap(page, vma->mm);
+	folio_remove_rmap(f, vma->mm);
 	return true;
 }
 
-/* Models: try_to_unmap_one(). */
-static bool unmap_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f, void *arg)
+static bool unmap_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+		      void *arg uhmm_unused)
 {
-	struct uhmm_machine *m = arg;
-	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
-		vma->mm, UHMM_MMU_NOTIFY_CLEAR, addr, addr + UHMM_PAGE_SIZE, NULL);
-	struct uhmm__spinlock *ptl;
-	bool ok = true, put = false;
-	ptent_t *ptep;
-
-	uhmm__invalidate_start(&range);
-	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
-	if (ptep) {
-		if (entry_maps(m, ptep_get(ptep), f)) {
-			ok = !(READ_ONCE(vma->flags) & UHMM_VM_LOCKED) &&
-			     unmap_entry(m, vma, addr, ptep, f);
-			put = ok;
-		}
-		uhmm__pte_unmap_unlock(ptep, ptl);
-	}
-	uhmm__invalidate_end(&range);
-	/* Not the last: the caller has one. */
-	if (put)
-		folio_put(m, f);
-	return ok && folio_mapped(f);
+	return uhmm__rmap_take(vma, addr, f, take_for_swap);
 }
 
-void uhmm__try_to_unmap(struct uhmm_machine *m, struct uhmm__frame *f)
+void uhmm__try_to_unmap(struct uhmm__frame *f)
 {
-	uhmm__rmap_walk(f, unmap_one, m);
+	uhmm__rmap_walk(f, unmap_one, NULL);
 }

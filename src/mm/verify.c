@@ -301,18 +301,24 @@ static void check_zero_page(struct uhmm__verify *v)
 	struct uhmm_machine *m = v->m;
 	struct uhmm__frame *f = pfn_to_frame(m, m->zero_pfn);
 	const uint32_t flags = (uint32_t)(BIT(PG_RESERVED) | BIT(PG_UPTODATE));
-	uint64_t word;
+	const size_t size = m->tags ? sizeof(uint64_t) : UHMM_PAGE_SIZE;
+	uint64_t words[64];
 
 	/* Mappings of it are not counted. */
 	if (folio_ref_count(f) != 1 || folio_mapcount(f) || load_relaxed(&f->flags) != flags ||
 	    load_relaxed(&f->mapping))
 		bad_frame(v, m->zero_pfn, "the zero page is not as it was made");
-	for (size_t off = 0; off < (m->tags ? sizeof(word) : UHMM_PAGE_SIZE); off += sizeof(word)) {
-		uhmm__read_frame(m, m->zero_pfn, off, &word, sizeof(word));
-		if (!word)
-			continue;
-		bad(v, "the zero page holds %#lx at offset %zu", (unsigned long)word, off);
-		return;
+	for (size_t off = 0; off < size; off += sizeof(words)) {
+		const size_t n = MIN(size - off, sizeof(words)) / sizeof(*words);
+
+		uhmm__read_frame(m, m->zero_pfn, off, words, n * sizeof(*words));
+		for (size_t i = 0; i < n; i++) {
+			if (!words[i])
+				continue;
+			bad(v, "the zero page holds %#lx at offset %zu", (unsigned long)words[i],
+			    off + i * sizeof(*words));
+			return;
+		}
 	}
 }
 

@@ -26,4 +26,30 @@ static void teardown(void)
 	fixture_destroy(&f);
 }
 
+/* An output that must stay as it is. */
+#define UNTOUCHED ((void *)0x5a5a)
+
+static inline void no_memory(void)
+{
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_META, 1, 1000), 0);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 1000), 0);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_DEVICE, 1, 1000), 0);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_SWAP, 1, 1000), 0);
+}
+
+static inline void memory_again(void)
+{
+	for (int site = 0; site < UHMM_NR_INJECT; site++)
+		expect_eq(uhmm_machine_inject(f.m, (enum uhmm_inject)site, 0, 0), 0);
+}
+
+#define WITHOUT_MEMORY(call)                                                                       \
+	do {                                                                                       \
+		int64_t without_ret;                                                               \
+		no_memory();                                                                       \
+		without_ret = (call);                                                              \
+		memory_again();                                                                    \
+		expect_eq(without_ret, -ENOMEM);                                                   \
+	} while (0)
+
 #endif /* TESTS_ERRORS_ERRORS_H */

@@ -66,7 +66,7 @@ struct run_config {
 	uint64_t device_bytes; /* 0: unlimited, and the three must end in the same state */
 	/*
 	 * Faults map huge pages wherever they fit. How wide a range was faulted then shows in what is
-	 * mapped around it, so the three agree only in what can be read.
+	 * mapped around it; machines that differ in that agree only in what can be read from then on.
 	 */
 	bool huge;
 	/*

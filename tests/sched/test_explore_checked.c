@@ -8,6 +8,7 @@
 #include <uhmm/sched.h>
 
 #include "core/alloc.h"
+#include "explore/strategy.h"
 #include "sync/sync.h"
 
 /* What the scenarios below change while they run. */
@@ -274,7 +275,6 @@ START_TEST(livelock)
 }
 END_TEST
 
-/* Spinning for somebody who will come is none, however long he may be kept away. */
 static void wait_for_flag(void *arg)
 {
 	(void)arg;
@@ -282,6 +282,16 @@ static void wait_for_flag(void *arg)
 		point();
 }
 
+/* Each lets the other go first, for ever. */
+START_TEST(livelock_of_two)
+{
+	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, wait_for_flag } } };
+
+	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_LIVELOCK);
+}
+END_TEST
+
+/* Spinning for somebody who will come is none, however long he may be kept away. */
 static void set_flag(void *arg)
 {
 	(void)arg;
@@ -332,8 +342,11 @@ static void wait_for_deadline(void *arg)
 START_TEST(deadlines_pass)
 {
 	static const struct program p = { .tasks = { { 0, wait_for_deadline } } };
+	static const struct program two = { .tasks = { { 0, wait_for_deadline },
+						       { 1, wait_for_deadline } } };
 
 	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
+	expect_verdict(dfs(&two, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
 }
 END_TEST
 
@@ -391,11 +404,20 @@ static void leaks(void *arg)
 	uhmm__report(sh->m, UHMM_REPORT_TLB, "%s", "made up");
 }
 
+static void never_stops(void *arg)
+{
+	volatile bool stop = arg;
+
+	while (!stop)
+		;
+}
+
 static const struct {
 	void (*fn)(void *arg);
 	enum uhmm_verdict verdict;
 	const char *report;
 } faults[] = {
+	{ never_stops, UHMM_VERDICT_ASSERTION, "T0 (task) on CPU 0 has come to no switch point" },
 	{ reads_freed, UHMM_VERDICT_USE_AFTER_FREE, "pointer in freed memory" },
 	{ writes_freed, UHMM_VERDICT_USE_AFTER_FREE, "written to after it had been freed" },
 	{ writes_nowhere, UHMM_VERDICT_ASSERTION, "at address (nil)" },
@@ -577,6 +599,32 @@ START_TEST(reduction_is_sound)
 }
 END_TEST
 
+/* Going on from where an item turns off finds what a run from the start does. */
+START_TEST(items_go_on)
+{
+	static const struct program locked = { .tasks = { { 0, both_locks }, { 1, both_locks } } };
+	static const struct program allocs = { .tasks = { { 0, alloc_free }, { 1, alloc_free } } };
+	static const struct program *const programs[] = { &three_ordered, &locked, &allocs,
+							  &lost_update,	  &abba,   &spins };
+
+	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
+		struct uhmm_explore_result *on = dfs(programs[i], 2, UHMM_PREEMPT_LAZY), *from;
+
+		uhmm__dfs_from_start = true;
+		from = dfs(programs[i], 2, UHMM_PREEMPT_LAZY);
+		uhmm__dfs_from_start = false;
+		ck_assert_int_eq(on->verdict, from->verdict);
+		ck_assert_uint_eq(on->schedules, from->schedules);
+		ck_assert_uint_eq(on->steps, from->steps);
+		ck_assert_uint_eq(on->states, from->states);
+		ck_assert_uint_eq(on->ends, from->ends);
+		ck_assert_uint_eq(on->ends_hash, from->ends_hash);
+		uhmm_explore_free(on);
+		uhmm_explore_free(from);
+	}
+}
+END_TEST
+
 /* ---- errors ---- */
 
 static int failing_setup(struct uhmm_machine *m, const void *data, void **state)
@@ -652,12 +700,14 @@ int main(void)
 	SRunner *sr;
 	int failed;
 
+	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, lost_update_needs_one_switch);
 	tcase_add_test(tc, lost_update_on_one_cpu);
 	tcase_add_test(tc, two_switches);
 	tcase_add_test(tc, deadlock);
 	tcase_add_test(tc, lock_order);
 	tcase_add_test(tc, livelock);
+	tcase_add_test(tc, livelock_of_two);
 	tcase_add_test(tc, spinning_ends);
 	tcase_add_test(tc, starvation);
 	tcase_add_test(tc, deadlines_pass);
@@ -665,6 +715,7 @@ int main(void)
 	tcase_add_loop_test(tc, workers_do_not_matter, 0, 3);
 	tcase_add_test(tc, schedules_replay);
 	tcase_add_loop_test(tc, reduction_is_sound, 0, 3);
+	tcase_add_test(tc, items_go_on);
 	tcase_add_test(tc, errors);
 	tcase_add_test(tc, registry);
 	suite_add_tcase(suite, tc);

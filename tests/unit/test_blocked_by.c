@@ -14,7 +14,7 @@ static void start(enum uhmm_memory_type type, enum uhmm_migration_blocked_by blo
 	map_written(AT, 1);
 }
 
-/* A reference from nowhere. */
+/* References from nowhere: two, since a device folio is granted one at first. */
 START_TEST(reference)
 {
 	uhmm_pfn_t pfn;
@@ -22,14 +22,17 @@ START_TEST(reference)
 	start(UHMM_MEMORY_DEVICE_PRIVATE, (enum uhmm_migration_blocked_by)_i);
 	to_device(0, AT, 1);
 	pfn = pfn_at(f.mm, AT);
-	expect(uhmm_try_get_page(f.m, pfn));
+	for (int i = 0; i < 2; i++)
+		expect(uhmm_try_get_page(f.m, pfn));
 	expect_eq(uhmm_devmem_evict(uhmm_device_memory(f.dev[0]), 1),
 		  _i == UHMM_BLOCKED_BY_PIN ? 1 : 0);
 	expect_eq(in_ram(f.mm, AT), _i == UHMM_BLOCKED_BY_PIN);
-	/* It lives until that is given back, and is free then. */
-	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 1);
-	uhmm_lock_page(f.m, pfn);
-	uhmm_unlock_put_page(f.m, pfn);
+	/* It lives until they are given back, and is free then. */
+	for (int i = 0; i < 2; i++) {
+		expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 1);
+		uhmm_lock_page(f.m, pfn);
+		uhmm_unlock_put_page(f.m, pfn);
+	}
 	expect_eq(get_word(f.mm, AT), 1);
 	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 0);
 	expect(!uhmm_try_get_page(f.m, pfn));

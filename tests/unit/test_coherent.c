@@ -317,6 +317,33 @@ static void add_case(Suite *suite, const char *name, void (*setup_fn)(void), con
 	suite_add_tcase(suite, tc);
 }
 
+/*
+ * (q) A huge leaf of coherent memory: a setup that selects RAM takes it, whoever's it is, or splits it if
+ * only a part is meant; one that selects coherent memory does not. The strategies agree on that.
+ */
+START_TEST(huge_leaf_counts_as_ram)
+{
+	const enum uhmm_strategy s = (enum uhmm_strategy)(_i / 2);
+	const bool whole = _i % 2;
+	uint64_t word = 0, *buf = malloc(UHMM_PMD_SIZE);
+
+	map_fixed(f.mm, AT, 512, RW);
+	expect_eq(uhmm_madvise(f.mm, AT, UHMM_PMD_SIZE, MADV_HUGEPAGE), 0);
+	put_word(f.mm, AT, 5);
+	expect_eq(mirror_op(f.mirror[1], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 512, buf, NULL), 0);
+	expect_eq(used(1), 512);
+	expect_eq(collected(AT, 16, COHERENT, f.dev[1]), 0);
+	expect_eq(uhmm_mirror_access(f.mirror[0], AT, false, &word, s, whole ? UHMM_PMD_SIZE : PAGE,
+				     NULL),
+		  0);
+	expect_eq(word, 5);
+	expect_eq(used(0), whole ? 512 : 0);
+	/* Pages of zeroes are not kept by a split. */
+	expect_eq(used(1), whole ? 0 : 1);
+	free(buf);
+}
+END_TEST
+
 int main(void)
 {
 	static const TTest *alone[20], *limited[2], *mixed[4];
@@ -344,6 +371,7 @@ int main(void)
 	add_case(suite, "mixed", setup_mixed, mixed);
 	tcase_add_checked_fixture(tc, setup_mixed, teardown_fixture);
 	tcase_add_loop_test(tc, strategies_on_coherent_memory, 0, UHMM_NR_STRATEGIES);
+	tcase_add_loop_test(tc, huge_leaf_counts_as_ram, 0, 2 * UHMM_NR_STRATEGIES);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

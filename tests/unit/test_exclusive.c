@@ -294,7 +294,7 @@ START_TEST(try_to_migrate_replaces_it)
 	frame = frame_at(f.mm, AT);
 	folio_get(frame);
 	folio_lock(f.m, frame);
-	uhmm__try_to_migrate(f.m, frame);
+	uhmm__try_to_migrate(frame);
 	expect_eq(folio_mapcount(frame), 0);
 	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_MIGRATION_READ_EXCLUSIVE);
 	uhmm__remove_migration_ptes(f.m, frame, frame, NULL);

@@ -1,7 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Large folios: frames together, heads and tails, counts, who maps them. */
-#include "inside.h"
-#include "mm/large.h"
+#include "unit/large_folio.h"
 
 static struct uhmm_machine *m;
 
@@ -9,39 +8,6 @@ static void setup(void)
 {
 	setup_fixture();
 	m = f.m;
-}
-
-/* A large folio at @addr, a PTE for each page. The i-th page holds i + 1. */
-static struct uhmm__frame *map_large(uhmm_vaddr_t addr, unsigned int order)
-{
-	struct uhmm_vma *vma;
-	struct uhmm__spinlock *ptl;
-	struct uhmm__frame *folio;
-	unsigned int n = 1U << order;
-	ptent_t *pmdp, *ptep;
-
-	map_fixed(f.mm, addr, n, RW);
-	mmap_read_lock(f.mm);
-	vma = uhmm__vma_lookup(f.mm, addr);
-	expect_eq(uhmm__anon_vma_prepare(vma), 0);
-	pmdp = uhmm__pmd_alloc(&f.mm->pgt, addr);
-	expect_eq(uhmm__pte_alloc(&f.mm->pgt, pmdp), 0);
-	folio = uhmm__folio_alloc_order(m, order, true);
-	expect(folio);
-	folio_set(folio, PG_UPTODATE);
-	uhmm__folio_add_lru(m, folio);
-	ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
-	expect(ptep);
-	uhmm__folio_add_new_anon_rmap_ptes(folio, vma, addr);
-	folio_ref_add(folio, n - 1);
-	for (unsigned int i = 0; i < n; i++)
-		set_pte(ptep + i, pte_set(pte_mk(frame_pfn(m, folio) + i, vma->page_prot),
-					  PTE_RW | PTE_DIRTY));
-	uhmm__pte_unmap_unlock(ptep, ptl);
-	mmap_read_unlock(f.mm);
-	for (unsigned int i = 0; i < n; i++)
-		put_word(f.mm, addr + i * PAGE, i + 1);
-	return folio;
 }
 
 START_TEST(every_order)

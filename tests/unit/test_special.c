@@ -1,6 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Entries and mappings out of the ordinary: a driver's frames, hardware poison, guard regions,
+ * Entries and mappings out of the ordinary: a driver's frames and pages, guard regions,
  * userfaultfd's markers and bits, NUMA hints. What each is to a CPU, to a device and to a migration.
  */
 #define _GNU_SOURCE
@@ -330,66 +330,6 @@ START_TEST(pfnmap_rules)
 	put_word(f.mm, AT + 8 * PAGE, 4);
 	expect_eq(get_word(f.mm, AT + 8 * PAGE), 4);
 	fixture_verify(&f);
-}
-END_TEST
-
-/* ---- hardware poison ---- */
-
-START_TEST(poisoned_page)
-{
-	struct uhmm_mm *child;
-	uhmm_pfn_t pfn;
-
-	map_written(AT, 3);
-	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
-	pfn = pfn_at(f.mm, AT);
-	expect_eq(uhmm_memory_failure(f.m, pfn), 0);
-	expect_eq(uhmm_memory_failure(f.m, pfn), -EHWPOISON);
-	fixture_verify(&f);
-	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_HWPOISON);
-	expect_eq(leaf_type(pte_at(child, AT)), LEAF_HWPOISON);
-	expect_eq(cpu_read(AT), SIGBUS);
-	expect_eq(cpu_write(AT), SIGBUS);
-	expect_eq(get_word(f.mm, AT + PAGE), 2);
-	/* To a device it is nothing, unless it asks; then there is no fault to try. */
-	expect_eq(walk(AT, 1, 0), 0);
-	expect_eq(pfns[0], 0);
-	expect_eq(walk(AT, 1, FAULT), -EFAULT);
-	expect_eq(walk(AT, 1, WRITE), -EFAULT);
-	expect_eq(snapshot(0, AT), UHMM_PROT_NONE);
-	expect_eq(uhmm_pin_user_pages(f.mm, AT, 1, 0, pfns), -EFAULT);
-	expect_eq(collected(AT, 2, SYSTEM, f.dev[0]), 1);
-	expect_eq(mpfns[0], 0);
-	/* fork takes the entry along, dropping it makes room for another page. */
-	uhmm_mmput(child);
-	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
-	expect_eq(uhmm_cpu_read(child, AT, NULL, 1, NULL), SIGBUS);
-	uhmm_mmput(child);
-	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), 0);
-	put_word(f.mm, AT, 9);
-	expect(pfn_at(f.mm, AT) != pfn);
-	expect_eq(folio_ref_count(pfn_to_frame(f.m, pfn)), 1);
-}
-END_TEST
-
-START_TEST(poison_what_cannot_be)
-{
-	map_written(AT, 2);
-	to_device(0, AT, 1);
-	expect_eq(uhmm_memory_failure(f.m, pfn_at(f.mm, AT)), -ENXIO);
-	expect_eq(uhmm_memory_failure(f.m, f.m->zero_pfn), -EBUSY);
-	expect_eq(uhmm_memory_failure(f.m, f.m->ram_frames - 1), -EBUSY);
-	expect_eq(uhmm_memory_failure(f.m, f.m->end_pfn), -ENXIO);
-}
-END_TEST
-
-START_TEST(poison_an_exclusive_page)
-{
-	map_written(AT, 1);
-	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_EXCLUSIVE, AT, 1, words, NULL), 0);
-	expect_eq(uhmm_memory_failure(f.m, pfn_at(f.mm, AT)), 0);
-	expect_eq(cpu_read(AT), SIGBUS);
-	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_CHECK_EXCLUSIVE, AT, 1, NULL, NULL), 0);
 }
 END_TEST
 
@@ -789,10 +729,6 @@ int main(void)
 	tcase_add_test(tc, inserted_page_private);
 	tcase_add_test(tc, inserted_tail);
 	tcase_add_test(tc, pfnmap_rules);
-	tc = new_case(suite, "poison", setup_fixture, teardown_fixture);
-	tcase_add_test(tc, poisoned_page);
-	tcase_add_test(tc, poison_what_cannot_be);
-	tcase_add_test(tc, poison_an_exclusive_page);
 	tc = new_case(suite, "guard", setup_fixture, teardown_fixture);
 	tcase_add_test(tc, guard_region);
 	tcase_add_test(tc, guard_for_a_device);

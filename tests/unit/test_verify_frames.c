@@ -6,6 +6,7 @@
 
 DAMAGE(d_locked, flip_flag(frame_of(MAIN), PG_LOCKED))
 DAMAGE(d_waiters, flip_flag(frame_of(MAIN), PG_WAITERS))
+DAMAGE(d_migrating, flip_flag(frame_of(MAIN), PG_MIGRATING))
 DAMAGE(d_marked_free, flip_flag(frame_of(MAIN), PG_FREE))
 DAMAGE(d_reserved, flip_flag(frame_of(MAIN), PG_RESERVED))
 DAMAGE(d_marked_device, flip_flag(frame_of(MAIN), PG_DEVICE_PRIVATE))
@@ -87,6 +88,7 @@ DAMAGE(d_cpu_lock, put_lock(&uhmm__cpu(w.m, 1)->local, d))
 static const struct damage frame_damages[] = {
 	{ "locked", d_locked, 1, { "folio is locked" } },
 	{ "waiters", d_waiters, 1, { "folio has waiters" } },
+	{ "migrating", d_migrating, 1, { "folio is marked as migrating" } },
 	{ "marked free", d_marked_free, 1, { "in use is marked free" } },
 	{ "reserved", d_reserved, 1, { "folio is reserved" } },
 	{ "marked device", d_marked_device, 1, { "RAM frame is marked as device memory" } },

@@ -41,7 +41,7 @@ static void write_page(void *arg)
 static void device_read(void *arg)
 {
 	struct huge *h = arg;
-	uint64_t buf[UHMM_PAGE_SIZE / 8];
+	uint64_t buf[UHMM_PAGE_SIZE / 8] = { 0 };
 	struct uhmm_mirror_cmd cmd = { .addr = HUGE_AT, .npages = 1, .ptr = buf };
 	int err = uhmm_mirror_ioctl(h->other, UHMM_MIRROR_READ, &cmd);
 

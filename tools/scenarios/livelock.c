@@ -13,6 +13,7 @@
 struct shape {
 	bool forked; /* the range fault is the child's: page 1 is mapped twice */
 	bool third;  /* a task takes the folio's lock, again and again, without migrating it */
+	bool access; /* no range fault: the CPU's own */
 	bool holder; /* page 1 is not migrated: its lock is held while page 0 is */
 };
 
@@ -110,7 +111,7 @@ static void hold(void *arg)
 static void range_fault(void *arg)
 {
 	struct livelock *l = arg;
-	uint64_t buf[UHMM_PAGE_SIZE / 8];
+	uint64_t buf[UHMM_PAGE_SIZE / 8] = { 0 };
 	struct uhmm_mirror_cmd cmd = { .addr = pair_addr(DEVICE_PAGE), .npages = 1, .ptr = buf };
 	int err = uhmm_mirror_ioctl(l->faulting, UHMM_MIRROR_READ, &cmd);
 
@@ -118,6 +119,15 @@ static void range_fault(void *arg)
 	if (err)
 		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "range fault: %d", err);
 	uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, buf[0] == pair_value(DEVICE_PAGE));
+}
+
+/* The CPU's fault on the same page. */
+static void cpu_fault(void *arg)
+{
+	struct livelock *l = arg;
+
+	uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA,
+			     pair_read(l->p->child, DEVICE_PAGE) == pair_value(DEVICE_PAGE));
 }
 
 /* ---- the third ---- */
@@ -177,7 +187,7 @@ static int device_pfn(struct livelock *l)
 static int prepare(struct uhmm_machine *m, const struct shape *shape, struct livelock **out)
 {
 	struct livelock *l = uhmm_scenario_alloc(sizeof(*l));
-	uint64_t buf[UHMM_PAGE_SIZE / 8];
+	uint64_t buf[UHMM_PAGE_SIZE / 8] = { 0 };
 	struct uhmm_mirror_cmd cmd = { .addr = pair_addr(DEVICE_PAGE), .npages = 1, .ptr = buf };
 	int err;
 
@@ -208,8 +218,9 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 	int err = prepare(m, shape, &l);
 
 	if (!err)
-		err = uhmm_scenario_spawn("range fault", 0, uhmm_mirror_mm(l->faulting),
-					  range_fault, l);
+		err = uhmm_scenario_spawn(shape->access ? "CPU fault" : "range fault", 0,
+					  uhmm_mirror_mm(l->faulting),
+					  shape->access ? cpu_fault : range_fault, l);
 	if (!err)
 		err = uhmm_scenario_spawn(shape->holder ? "hold" : "migrate", 1, l->p->mm,
 					  shape->holder ? hold : migrate, l);
@@ -251,6 +262,17 @@ UHMM_SCENARIO(hmm_livelock_one_mapping) = {
 	.setup = setup,
 	.check = check,
 	.data = &mapped_once,
+};
+
+static const struct shape cpu_access = { .forked = true, .access = true };
+
+UHMM_SCENARIO(hmm_livelock_cpu_fault) = {
+	.size = sizeof(struct uhmm_scenario),
+	.name = "hmm-livelock-cpu-fault",
+	.summary = "the same with a CPU's fault, which returns to user mode before it comes again",
+	.setup = setup,
+	.check = check,
+	.data = &cpu_access,
 };
 
 static const struct shape other_holder = { .forked = true, .holder = true };

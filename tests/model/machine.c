@@ -1,0 +1,364 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* One machine of the lockstep: its processes, and operations on it. */
+#define _GNU_SOURCE
+#include "model/world.h"
+
+static void report(void *data, enum uhmm_report_kind kind, const char *text)
+{
+	struct machine *m = data;
+
+	if (kind == UHMM_REPORT_WARN && m->warn_allowed)
+		return;
+	lockstep_broken(m->l, "%s: %s", uhmm_strategy_name(m->strategy), text);
+}
+
+/* ---- processes ---- */
+
+static void proc_start(struct lockstep *l, struct machine *m, unsigned int i, struct uhmm_mm *mm)
+{
+	struct proc *p = &m->proc[i];
+
+	p->mm = mm;
+	for (unsigned int c = 0; c < FIXTURE_CPUS; c++)
+		must(l, uhmm_task_create(m->m, mm, c, "proc", &p->task[c]));
+	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
+		must(l, uhmm_mirror_open(m->dev[d], mm, &p->mirror[d]));
+}
+
+/* Device files are closed before or after the memory goes, as the order of descriptors has it. */
+static void proc_exit(struct machine *m, unsigned int i, bool close_first)
+{
+	struct proc *p = &m->proc[i];
+
+	for (int step = 0; step < 2; step++) {
+		if (close_first == !step) {
+			for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
+				uhmm_mirror_close(p->mirror[d]);
+			continue;
+		}
+		for (unsigned int c = 0; c < FIXTURE_CPUS; c++)
+			uhmm_task_destroy(p->task[c]);
+		uhmm_mmput(p->mm);
+	}
+	memset(p, 0, sizeof(*p));
+}
+
+void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy strategy)
+{
+	struct uhmm_machine_config config = {
+		.size = sizeof(config),
+		.nr_cpus = FIXTURE_CPUS,
+		.content = l->config.content,
+		.thp = l->config.huge ? UHMM_THP_ALWAYS : UHMM_THP_NEVER,
+		.swap_bytes = l->config.swap_bytes,
+		.swap = l->config.swap,
+		.ram_bytes = l->config.ram_bytes,
+		.device_pfn_space = l->config.pfn_space,
+		.report = report,
+		.report_data = m,
+	};
+	struct uhmm_device_config dev = {
+		.size = sizeof(dev),
+		.memory_bytes = l->config.device_bytes,
+	};
+	struct uhmm_mm *mm;
+
+	m->l = l;
+	m->strategy = strategy;
+	must(l, uhmm_machine_create(&config, &m->m));
+	must(l, uhmm_task_create(m->m, NULL, 0, "boot", &m->boot));
+	uhmm_task_enter(m->boot);
+	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
+		dev.type = d && l->config.coherent ? UHMM_MEMORY_DEVICE_COHERENT
+						   : UHMM_MEMORY_DEVICE_PRIVATE;
+		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
+	}
+	/* One of the kinds each, which depends on the contents, that is on the seed. */
+	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
+		must(l, uhmm_file_create(m->m,
+					 (i & 1) == (l->config.content == UHMM_CONTENT_TAG)
+						 ? UHMM_FILE_REGULAR
+						 : UHMM_FILE_MEMORY,
+					 FLAT_PAGES * PAGE, &m->file[i]));
+	for (uint64_t i = 0; i < FLAT_PAGES; i++) {
+		uint64_t word = i + 1;
+
+		must(l, uhmm_file_write(m->file[FLAT_PRIVATE_FILE], i * PAGE, &word,
+					sizeof(word)) != sizeof(word));
+	}
+	must(l, uhmm_file_populate(m->file[FLAT_SHARED_FILE], 0, FLAT_PAGES));
+	must(l, uhmm_mm_create(m->m, &mm));
+	proc_start(l, m, 0, mm);
+	uhmm_task_leave();
+}
+
+/* Coherent memory that is pinned cannot be given back, so pins end before devices do. */
+static void unpin_all(struct machine *m)
+{
+	uhmm_unpin_user_pages(m->m, m->pinned, m->nr_pinned);
+	m->nr_pinned = 0;
+}
+
+void machine_stop(struct lockstep *l, struct machine *m)
+{
+	uhmm_task_enter(m->boot);
+	unpin_all(m);
+	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
+		if (m->proc[i].mm)
+			proc_exit(m, i, i & 1);
+	}
+	must(l, uhmm_machine_verify(m->m));
+	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
+		uint64_t used = uhmm_devmem_used(uhmm_device_memory(m->dev[d]));
+
+		if (used)
+			lockstep_broken(l, "%s: device %u still has %llu pages",
+					uhmm_strategy_name(m->strategy), d,
+					(unsigned long long)used);
+		uhmm_device_destroy(m->dev[d]);
+	}
+	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
+		uhmm_file_put(m->file[i]);
+	must(l, uhmm_machine_verify(m->m));
+	uhmm_task_leave();
+	uhmm_task_destroy(m->boot);
+	uhmm_machine_destroy(m->m);
+}
+
+/* ---- operations on a machine ---- */
+
+static int do_mremap(struct proc *p, const struct op *op, uint64_t *where)
+{
+	unsigned int new_n = op->npages;
+	uhmm_vaddr_t out = 0;
+	int flags = MREMAP_MAYMOVE | MREMAP_FIXED, ret;
+
+	if (op->variant == 1)
+		new_n = op->npages2;
+	if (op->variant == 2)
+		flags |= MREMAP_DONTUNMAP;
+	if (op->variant == 3) {
+		/* in place */
+		flags = 0;
+		new_n = (op->npages + 1) / 2;
+	}
+	ret = uhmm_mremap(p->mm, address(op->page), op->npages * PAGE, new_n * PAGE, flags,
+			  address(op->page2), &out);
+	*where = out;
+	return ret;
+}
+
+static int do_ioctl(struct lockstep *l, struct machine *m, const struct op *op,
+		    enum uhmm_mirror_op what, struct result *r)
+{
+	struct uhmm_mirror_cmd cmd = {
+		.addr = address(op->page),
+		.npages = op->npages,
+		.ptr = l->buf,
+	};
+	int ret;
+
+	m->warn_allowed = what == UHMM_MIRROR_WRITE ||
+			  what == UHMM_MIRROR_MIGRATE_ON_WRITE_FAULT_TO_DEV;
+	ret = uhmm_mirror_ioctl(m->proc[op->proc].mirror[op->dev], what, &cmd);
+	m->warn_allowed = false;
+	r->out[0] = cmd.cpages;
+	r->out[1] = cmd.faults;
+	return ret;
+}
+
+static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
+{
+	struct proc *p = &m->proc[op->proc];
+	uhmm_vaddr_t start = address(op->page);
+	struct uhmm_vma_info info;
+	struct uhmm_vma *vma;
+
+	*end = start + (op->npages < 512 ? op->npages : 512) * PAGE;
+	uhmm_mmap_read_lock(p->mm);
+	vma = uhmm_vma_lookup(p->mm, start);
+	if (vma) {
+		uhmm_vma_info(vma, &info);
+		if (*end > info.end)
+			*end = info.end;
+	}
+	uhmm_mmap_read_unlock(p->mm);
+	return uhmm_mirror_serve(p->mirror[op->dev], start, *end, op->write, m->strategy, NULL);
+}
+
+static int do_advise(struct proc *p, const struct op *op)
+{
+	static const int huge[] = { MADV_NOHUGEPAGE, MADV_HUGEPAGE, MADV_COLLAPSE, MADV_HUGEPAGE };
+	int what = op->kind == OP_ADVISE_HUGE ? huge[op->variant]
+		   : op->kind == OP_DONTNEED  ? MADV_DONTNEED
+		   : op->kind == OP_REMOVE    ? MADV_REMOVE
+		   : op->kind == OP_PAGEOUT   ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
+		   : op->kind == OP_POPULATE
+			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
+			   : fork_advice[op->variant];
+
+	return uhmm_madvise(p->mm, address(op->page), op->npages * PAGE, what);
+}
+
+static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op)
+{
+	struct proc *p = &m->proc[op->proc];
+
+	uhmm_mirror_close(p->mirror[op->dev]);
+	must(l, uhmm_mirror_open(m->dev[op->dev], p->mm, &p->mirror[op->dev]));
+}
+
+static int do_mmap(struct machine *m, const struct op *op)
+{
+	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE);
+	struct uhmm_file *file = NULL;
+	uint64_t pgoff = 0;
+
+	flags |= op->obj >= FLAT_SHARED_FILE ? MAP_SHARED : MAP_PRIVATE;
+	if (op->obj == FLAT_PRIVATE_FILE || op->obj == FLAT_SHARED_FILE) {
+		file = m->file[op->obj];
+		pgoff = file_index(op);
+	} else {
+		flags |= MAP_ANONYMOUS;
+	}
+	return uhmm_mmap(m->proc[op->proc].mm, address(op->page), op->npages * PAGE, op->prot,
+			 flags, file, pgoff, NULL);
+}
+
+static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
+{
+	static const unsigned int flags[] = { 0, UHMM_FOLL_WRITE, UHMM_FOLL_LONGTERM,
+					      UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM };
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	uhmm_pfn_t *pages = &m->pinned[m->nr_pinned];
+	int64_t n;
+
+	if (op->write)
+		n = uhmm_pin_user_pages_fast(mm, address(op->page), op->npages, flags[op->variant],
+					     pages);
+	else
+		n = uhmm_pin_user_pages(mm, address(op->page), op->npages, flags[op->variant],
+					pages);
+	*count = n > 0 ? (uint64_t)n : 0;
+	m->nr_pinned += (unsigned int)*count;
+	return n < 0 ? (int)n : 0;
+}
+
+void machine_execute(struct lockstep *l, struct machine *m, const struct op *op, unsigned int child,
+		     struct result *r)
+{
+	struct proc *p = &m->proc[op->proc];
+	struct uhmm_devmem *pool = uhmm_device_memory(m->dev[op->dev]);
+	uhmm_vaddr_t addr = address(op->page);
+	uint64_t len = op->npages * PAGE, word;
+	struct uhmm_access acc = { 0 };
+	struct uhmm_mm *mm;
+
+	switch (op->kind) {
+	case OP_CPU_READ:
+		r->ret = uhmm_cpu_read(p->mm, addr + op->off, l->buf, op->len, &acc);
+		r->out[0] = acc.done;
+		r->out[1] = r->ret ? acc.fault_addr : 0;
+		break;
+	case OP_CPU_WRITE:
+		r->ret = uhmm_cpu_write(p->mm, addr + op->off, l->buf, op->len, &acc);
+		r->out[0] = acc.done;
+		r->out[1] = r->ret ? acc.fault_addr : 0;
+		break;
+	case OP_DEV_ACCESS:
+		memcpy(&word, l->buf, 8);
+		r->ret = uhmm_mirror_access(p->mirror[op->dev], addr + op->off, op->write, &word,
+					    m->strategy, op->granularity, NULL);
+		memcpy(l->buf, &word, 8);
+		break;
+	case OP_DEV_SERVE:
+		r->ret = do_serve(m, op, &r->out[0]);
+		break;
+	case OP_DEV_READ:
+		r->ret = do_ioctl(l, m, op,
+				  op->variant ? UHMM_MIRROR_READ : UHMM_MIRROR_READ_UNLOCKED, r);
+		break;
+	case OP_DEV_WRITE:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_WRITE, r);
+		break;
+	case OP_TO_DEV:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_MIGRATE_TO_DEV, r);
+		break;
+	case OP_TO_SYS:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_MIGRATE_TO_SYS, r);
+		break;
+	case OP_ON_FAULT:
+		r->ret = do_ioctl(l, m, op,
+				  op->write ? UHMM_MIRROR_MIGRATE_ON_WRITE_FAULT_TO_DEV
+					    : UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV,
+				  r);
+		break;
+	case OP_SNAPSHOT:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_SNAPSHOT, r);
+		break;
+	case OP_EXCLUSIVE:
+		r->ret = do_ioctl(l, m, op, UHMM_MIRROR_EXCLUSIVE, r);
+		break;
+	case OP_PIN:
+		r->ret = do_pin(m, op, &r->out[0]);
+		break;
+	case OP_UNPIN:
+		unpin_all(m);
+		break;
+	case OP_EVICT:
+		r->ret = uhmm_devmem_evict(pool, op->npages) < 0;
+		break;
+	case OP_EVICT_ALL:
+		unpin_all(m);
+		if (op->variant)
+			r->ret = (int)uhmm_devmem_evict_all(pool, false);
+		else
+			r->ret = do_ioctl(l, m, op, UHMM_MIRROR_RELEASE, r);
+		break;
+	case OP_FAIL_ALLOC: {
+		struct uhmm_mirror_cmd cmd = { .addr = PAGE,
+					       .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC };
+
+		r->ret = uhmm_mirror_ioctl(p->mirror[op->dev], UHMM_MIRROR_FLAGS, &cmd);
+		break;
+	}
+	case OP_REOPEN:
+		do_reopen(l, m, op);
+		break;
+	case OP_MMAP:
+		r->ret = do_mmap(m, op);
+		break;
+	case OP_MUNMAP:
+		r->ret = uhmm_munmap(p->mm, addr, len);
+		break;
+	case OP_MPROTECT:
+		r->ret = uhmm_mprotect(p->mm, addr, len, op->prot);
+		break;
+	case OP_DONTNEED:
+	case OP_PAGEOUT:
+	case OP_ADVISE_FORK:
+	case OP_POPULATE:
+	case OP_ADVISE_HUGE:
+	case OP_REMOVE:
+		r->ret = do_advise(p, op);
+		break;
+	case OP_MSYNC:
+		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);
+		break;
+	case OP_MREMAP:
+		r->ret = do_mremap(p, op, &r->out[0]);
+		break;
+	case OP_FORK:
+		r->ret = uhmm_mm_fork(p->mm, &mm);
+		if (!r->ret)
+			proc_start(l, m, child, mm);
+		break;
+	case OP_EXIT:
+		uhmm_task_leave();
+		uhmm_task_enter(m->boot);
+		proc_exit(m, op->proc, op->variant & 1);
+		break;
+	case NR_OPS:
+		break;
+	}
+}

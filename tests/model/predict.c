@@ -1,0 +1,218 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* What must come of an operation, by the flat model. */
+#define _GNU_SOURCE
+#include "model/world.h"
+
+/* Whether a page of the range is one that processes share. */
+static bool any_shared(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (flat_is_shared(&mm->page[i]))
+			return true;
+	}
+	return false;
+}
+
+int model_predict(const struct lockstep *l, const struct op *op, struct result *r)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
+	const uint64_t at = op->page * PAGE + op->off;
+	const struct flat_page *page = &mm->page[op->page];
+	bool unlimited = !l->config.device_bytes;
+	bool read_bad = flat_first_without(mm, op->page, op->npages, PROT_READ) >= 0;
+	bool write_bad = flat_first_without(mm, op->page, op->npages, PROT_WRITE) >= 0;
+
+	switch (op->kind) {
+	case OP_CPU_READ:
+	case OP_CPU_WRITE:
+		for (uint64_t i = 0; i < op->len; i++) {
+			const struct flat_page *p = &mm->page[(at + i) / PAGE];
+
+			if (p->mapped &&
+			    (op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot))
+				continue;
+			r->out[0] = i;
+			r->out[1] = FLAT_BASE + at + i;
+			return SIGSEGV;
+		}
+		r->out[0] = op->len;
+		r->out[1] = 0;
+		return 0;
+	case OP_DEV_ACCESS:
+	case OP_DEV_SERVE:
+		if (!page->mapped || !(page->prot & PROT_READ))
+			return -EFAULT;
+		if (op->write && !(page->prot & PROT_WRITE))
+			return -EPERM;
+		return 0;
+	case OP_DEV_READ:
+		return read_bad ? -EFAULT : 0;
+	case OP_DEV_WRITE:
+		if (read_bad)
+			return -EFAULT;
+		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
+		return write_bad ? SOME_ERROR : NOT_PREDICTED;
+	case OP_EXCLUSIVE:
+		/* Not for pages of files, if they come before what is not mapped. */
+		if (l->fail_alloc || any_shared(mm, op))
+			return NOT_PREDICTED;
+		return write_bad ? -EFAULT : 0;
+	case OP_PIN:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
+			return -EFAULT;
+		return op->variant & 2 ? NOT_PREDICTED : 0;
+	case OP_TO_DEV:
+		return read_bad ? -EINVAL : NOT_PREDICTED;
+	case OP_TO_SYS:
+		if (l->fail_alloc)
+			return NOT_PREDICTED;
+		return read_bad ? -EINVAL : 0;
+	case OP_ON_FAULT:
+		if (!read_bad && !op->write && unlimited)
+			return 0;
+		return NOT_PREDICTED;
+	case OP_MPROTECT:
+		return read_bad && flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0
+			       ? -ENOMEM
+			       : 0;
+	case OP_DONTNEED:
+	case OP_PAGEOUT:
+	case OP_MSYNC:
+		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+	case OP_ADVISE_HUGE:
+		if (op->variant == 2)
+			return NOT_PREDICTED;
+		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+	case OP_ADVISE_FORK:
+		return flat_advise_answer(mm, op->page, op->npages, fork_advice[op->variant]);
+	case OP_REMOVE:
+		return flat_remove(NULL, &l->flat.mm[op->proc], op->page, op->npages);
+	case OP_POPULATE:
+		return flat_populate(mm, op->page, op->npages, op->write);
+	case OP_MREMAP:
+		return NOT_PREDICTED;
+	default:
+		return 0;
+	}
+}
+
+/* Bytes that came back, against the model as it was before. */
+static void check_bytes(struct lockstep *l, const struct machine *m, const struct op *op,
+			uint64_t at, uint64_t n)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
+
+	for (uint64_t i = 0; i < n; i++) {
+		uint8_t right = flat_byte(&l->flat, mm, at + i);
+
+		if (l->buf[i] != right)
+			lockstep_broken(l, "%s: page %llu offset %#llx: read %#x, should be %#x",
+					uhmm_strategy_name(m->strategy),
+					(unsigned long long)((at + i) / PAGE),
+					(unsigned long long)((at + i) % PAGE), l->buf[i], right);
+	}
+}
+
+static void check_snapshot(struct lockstep *l, const struct machine *m, const struct op *op)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
+
+	for (unsigned int i = 0; i < op->npages; i++) {
+		const struct flat_page *p = &mm->page[op->page + i];
+		bool error = !p->mapped || !(p->prot & PROT_READ);
+
+		if ((l->buf[i] == UHMM_PROT_ERROR) != error ||
+		    (!error && l->buf[i] & UHMM_PROT_WRITE && !(p->prot & PROT_WRITE)))
+			lockstep_broken(l, "%s: snapshot of page %u: %#x",
+					uhmm_strategy_name(m->strategy), op->page + i, l->buf[i]);
+	}
+}
+
+void model_check(struct lockstep *l, const struct machine *m, const struct op *op,
+		 const struct result *r)
+{
+	uint64_t at = op->page * PAGE;
+
+	if (op->kind == OP_CPU_READ) {
+		check_bytes(l, m, op, at + op->off, r->out[0]);
+		return;
+	}
+	if (r->ret)
+		return;
+	if (op->kind == OP_DEV_ACCESS && !op->write)
+		check_bytes(l, m, op, (at + op->off) & ~7UL, 8);
+	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT ||
+		 op->kind == OP_EXCLUSIVE)
+		check_bytes(l, m, op, at, op->npages * PAGE);
+	else if (op->kind == OP_SNAPSHOT)
+		check_snapshot(l, m, op);
+}
+
+static void write_model(struct lockstep *l, struct flat_mm *mm, uint64_t at, uint64_t n)
+{
+	for (uint64_t i = 0; i < n; i++)
+		flat_set_byte(&l->flat, mm, at + i, l->buf[i]);
+}
+
+static void move_model(struct lockstep *l, struct flat_mm *mm, const struct op *op)
+{
+	if (op->variant == 3)
+		flat_munmap(mm, op->page + (op->npages + 1) / 2, op->npages / 2);
+	else
+		flat_move(&l->flat, mm, op->page, op->npages, op->page2,
+			  op->variant == 1 ? op->npages2 : op->npages, op->variant == 2);
+}
+
+void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
+		 const struct result *r)
+{
+	struct flat_mm *mm = &l->flat.mm[op->proc];
+	uint64_t at = op->page * PAGE;
+
+	switch (op->kind) {
+	case OP_CPU_WRITE:
+		write_model(l, mm, at + op->off, r->out[0]);
+		break;
+	case OP_DEV_ACCESS:
+		if (op->write && !r->ret)
+			write_model(l, mm, (at + op->off) & ~7UL, 8);
+		break;
+	case OP_DEV_WRITE:
+		if (!r->ret)
+			write_model(l, mm, at, PAGE);
+		break;
+	case OP_MMAP:
+		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,
+			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
+		break;
+	case OP_REMOVE:
+		flat_remove(&l->flat, mm, op->page, op->npages);
+		break;
+	case OP_MUNMAP:
+		flat_munmap(mm, op->page, op->npages);
+		break;
+	case OP_MPROTECT:
+		flat_mprotect(mm, op->page, op->npages, op->prot);
+		break;
+	case OP_DONTNEED:
+		flat_dontneed(&l->flat, mm, op->page, op->npages);
+		break;
+	case OP_ADVISE_FORK:
+		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);
+		break;
+	case OP_MREMAP:
+		if (!r->ret)
+			move_model(l, mm, op);
+		break;
+	case OP_FORK:
+		flat_fork(&l->flat, op->proc, child);
+		break;
+	case OP_EXIT:
+		flat_kill(&l->flat, op->proc);
+		break;
+	default:
+		break;
+	}
+}

@@ -1,0 +1,120 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * world.h - what lockstep.c (comparing, and the course of a run), machine.c (operations on a machine) and
+ * predict.c (what must come of them) share.
+ */
+#ifndef TESTS_MODEL_WORLD_H
+#define TESTS_MODEL_WORLD_H
+
+#include "model/lockstep.h"
+
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#define MADV_KEEPONFORK 19
+#endif
+#ifndef MADV_COLD
+#define MADV_COLD 20
+#define MADV_PAGEOUT 21
+#endif
+#ifndef MADV_POPULATE_READ
+#define MADV_POPULATE_READ 22
+#define MADV_POPULATE_WRITE 23
+#endif
+#ifndef MADV_COLLAPSE
+#define MADV_COLLAPSE 25
+#endif
+#ifndef MREMAP_DONTUNMAP
+#define MREMAP_DONTUNMAP 4
+#endif
+
+enum {
+	BUF_SIZE = FLAT_PAGES * FLAT_PAGE_SIZE,
+	MAX_PINNED = 64,
+	MAX_PIN = 8, /* pages at a time */
+	NOT_PREDICTED = 0x7fffffff,
+	SOME_ERROR = 0x7ffffffe,
+};
+
+static const int fork_advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK };
+
+struct proc {
+	struct uhmm_mm *mm;
+	struct uhmm_task *task[FIXTURE_CPUS];
+	struct uhmm_mirror *mirror[FIXTURE_DEVICES];
+};
+
+struct machine {
+	struct uhmm_machine *m;
+	enum uhmm_strategy strategy;
+	struct uhmm_task *boot;
+	struct uhmm_device *dev[FIXTURE_DEVICES];
+	struct proc proc[FLAT_PROCS];
+	struct uhmm_file *file[FLAT_SHARED_ANON]; /* FLAT_PRIVATE_FILE and FLAT_SHARED_FILE */
+	uhmm_pfn_t pinned[MAX_PINNED];
+	unsigned int nr_pinned;
+	bool warn_allowed;
+	struct lockstep *l;
+};
+
+struct lockstep {
+	struct run_config config;
+	struct machine machine[NR_MACHINES];
+	struct flat flat;
+	void (*complain)(const char *message);
+	char text[4096]; /* of differences between machines */
+	uint8_t *buf;
+	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
+	bool fail_alloc;	 /* an allocation was told to fail, some time before */
+	bool apart[NR_MACHINES][NR_MACHINES]; /* of two, the first less: they took another course */
+};
+
+/* What an operation gave on one machine. */
+struct result {
+	int ret;
+	uint64_t out[3];
+};
+
+/* Complain, and do not return. */
+void lockstep_broken(struct lockstep *l, const char *fmt, ...)
+	__attribute__((format(printf, 2, 3), noreturn));
+
+#define must(l, call)                                                                              \
+	do {                                                                                       \
+		int must_ret = (call);                                                             \
+		if (must_ret)                                                                      \
+			lockstep_broken(l, "%s: %d", #call, must_ret);                             \
+	} while (0)
+
+static inline uhmm_vaddr_t address(unsigned int page)
+{
+	return FLAT_BASE + page * PAGE;
+}
+
+/* Where in its file a mapping begins: within the file to its end. */
+static inline unsigned int file_index(const struct op *op)
+{
+	if (op->obj != FLAT_PRIVATE_FILE && op->obj != FLAT_SHARED_FILE)
+		return 0;
+	return op->page2 + op->npages > FLAT_PAGES ? FLAT_PAGES - op->npages : op->page2;
+}
+
+/* ---- machine.c ---- */
+
+void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy strategy);
+void machine_stop(struct lockstep *l, struct machine *m);
+/* Data to be written is in l->buf, data that was read comes back there. @child: of a fork. */
+void machine_execute(struct lockstep *l, struct machine *m, const struct op *op, unsigned int child,
+		     struct result *r);
+
+/* ---- predict.c ---- */
+
+/* The answer that needs no knowledge of where pages are; NOT_PREDICTED if there is none. */
+int model_predict(const struct lockstep *l, const struct op *op, struct result *r);
+/* Data that came back, against the model as it was before. */
+void model_check(struct lockstep *l, const struct machine *m, const struct op *op,
+		 const struct result *r);
+/* The same on the model. l->buf holds what was written, if something was. */
+void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
+		 const struct result *r);
+
+#endif /* TESTS_MODEL_WORLD_H */

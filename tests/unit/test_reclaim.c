@@ -1,0 +1,229 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/* Reclaim: advice about pages that are not needed, and memory that gets short. */
+#define _GNU_SOURCE
+#include "unit/swap_world.h"
+
+/* ---- MADV_COLD, MADV_FREE ---- */
+
+START_TEST(cold)
+{
+	map_written(AT, 2);
+	uhmm__lru_add_drain(f.m);
+	folio_set(frame_at(f.mm, AT), PG_ACTIVE);
+	folio_set(frame_at(f.mm, AT), PG_REFERENCED);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_COLD), 0);
+	expect(!pte_young(pte_at(f.mm, AT)) && pte_dirty(pte_at(f.mm, AT)));
+	expect(!folio_test(frame_at(f.mm, AT), PG_ACTIVE));
+	expect(!folio_test(frame_at(f.mm, AT), PG_REFERENCED));
+	expect(pte_young(pte_at(f.mm, AT + PAGE)));
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+START_TEST(lazyfree)
+{
+	map_written(AT, 3);
+	expect_eq(uhmm_madvise(f.mm, AT, 3 * PAGE, MADV_FREE), 0);
+	fixture_verify(&f);
+	/* Until somebody needs the memory it is as if nothing had been said. */
+	expect_eq(get_word(f.mm, AT), 1);
+	put_word(f.mm, AT + PAGE, 22);
+	pageout(f.mm, AT, 3);
+	expect_eq(counted(f.m, UHMM_CNT_LAZYFREED), 2);
+	expect(pte_none(pte_at(f.mm, AT)));
+	expect_eq(get_word(f.mm, AT), 0);
+	/* What was written since is kept: it must be swapped out from now on. */
+	expect_eq(get_word(f.mm, AT + PAGE), 22);
+	expect(folio_test(frame_at(f.mm, AT + PAGE), PG_SWAPBACKED));
+}
+END_TEST
+
+/* Given up pages stay given up where they go. */
+START_TEST(lazyfree_migrates)
+{
+	map_written(AT, 2);
+	expect_eq(uhmm_madvise(f.mm, AT, 2 * PAGE, MADV_FREE), 0);
+	to_device(0, AT, 1);
+	expect_eq(get_word(f.mm, AT), 1);
+	expect(!folio_test(frame_at(f.mm, AT), PG_SWAPBACKED));
+	fixture_verify(&f);
+}
+END_TEST
+
+/*
+ * A page that was given up goes to a device, which writes to it, and comes home by a read: neither
+ * its entry nor its folio are dirty, and it still is given up. Reclaim discards what was written, if
+ * the driver does not say so.
+ */
+static uint64_t device_writes_lazyfree(bool tell)
+{
+	const uint64_t word = 66;
+	uhmm_pfn_t pfn;
+
+	map_written(AT, 1);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_FREE), 0);
+	to_device(0, AT, 1);
+	pfn = pfn_at(f.mm, AT);
+	uhmm_page_write(f.m, pfn, 0, &word, sizeof(word));
+	if (tell)
+		uhmm_set_page_dirty(f.m, pfn);
+	expect_eq(get_word(f.mm, AT), 66);
+	expect(in_ram(f.mm, AT));
+	pageout(f.mm, AT, 1);
+	/* The first time it is only found out that the page is wanted again. */
+	pageout(f.mm, AT, 1);
+	return get_word(f.mm, AT);
+}
+
+START_TEST(lazyfree_device_write_that_is_told)
+{
+	expect_eq(device_writes_lazyfree(true), 66);
+	expect_eq(counted(f.m, UHMM_CNT_SWAP_OUT), 1);
+}
+END_TEST
+
+START_TEST(lazyfree_device_write_that_is_not_told)
+{
+	expect_eq(device_writes_lazyfree(false), 0);
+	expect_eq(counted(f.m, UHMM_CNT_LAZYFREED), 1);
+}
+END_TEST
+
+/* ---- memory gets short ---- */
+
+START_TEST(more_than_ram)
+{
+	const unsigned int n = 2000;
+
+	map_written(AT, n);
+	expect(counted(f.m, UHMM_CNT_SWAP_OUT) >= n - 512);
+	fixture_verify(&f);
+	for (unsigned int round = 0; round < 2; round++) {
+		for (unsigned int i = 0; i < n; i++)
+			expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+	}
+	fixture_verify(&f);
+}
+END_TEST
+
+/* What is used again and again stays, what is not goes. */
+START_TEST(second_chance)
+{
+	uint64_t in = 0;
+
+	map_written(AT, 100);
+	for (unsigned int i = 0; i < 2000; i++) {
+		/* At first nobody has been seen twice, and anybody may go. */
+		if (i == 1000)
+			in = counted(f.m, UHMM_CNT_SWAP_IN);
+		map_fixed(f.mm, ELSEWHERE + i * PAGE, 1, RW);
+		put_word(f.mm, ELSEWHERE + i * PAGE, i);
+		for (unsigned int k = 0; k < 100; k++)
+			expect_eq(get_word(f.mm, AT + k * PAGE), k + 1);
+	}
+	in = counted(f.m, UHMM_CNT_SWAP_IN) - in;
+	ck_assert_msg(in < 20, "%u", (unsigned int)in);
+}
+END_TEST
+
+/* The device's way home needs RAM, too. */
+START_TEST(device_pages_need_ram)
+{
+	map_written(AT, 256);
+	to_device(0, AT, 256);
+	map_written(ELSEWHERE, 480);
+	for (unsigned int i = 0; i < 256; i++)
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+	for (unsigned int i = 0; i < 480; i++)
+		expect_eq(get_word(f.mm, ELSEWHERE + i * PAGE), i + 1);
+	fixture_verify(&f);
+}
+END_TEST
+
+static unsigned int fill_all(unsigned int n)
+{
+	uint64_t word = 1;
+
+	map_fixed(f.mm, AT, n, RW);
+	for (unsigned int i = 0; i < n; i++) {
+		int err = uhmm_cpu_write(f.mm, AT + i * PAGE, &word, sizeof(word), NULL);
+
+		if (!err)
+			continue;
+		expect_eq(err, -ENOMEM);
+		return i;
+	}
+	return n;
+}
+
+START_TEST(out_of_memory)
+{
+	unsigned int n = fill_all(4000), ram = 512 - 2; /* 512 frames, 2048 slots */
+
+	ck_assert_msg(n >= ram + 2048 && n <= 512 + 2048, "%u", n);
+	expect(counted(f.m, UHMM_CNT_FAULT_OOM) > 0);
+	fixture_verify(&f);
+	/* Neither a page that is in swap has room. */
+	expect_eq(uhmm_munmap(f.mm, AT + (n - 4) * PAGE, 4 * PAGE), 0);
+	expect_eq(get_word(f.mm, AT), 1);
+	fixture_verify(&f);
+}
+END_TEST
+
+START_TEST(no_swap)
+{
+	unsigned int n = fill_all(600);
+
+	ck_assert_msg(n == 512, "%u", n);
+	expect_eq(counted(f.m, UHMM_CNT_RECLAIM), 0);
+	/* Without swap only what was given up can be reclaimed. */
+	expect_eq(uhmm_madvise(f.mm, AT, 100 * PAGE, MADV_PAGEOUT), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, 100 * PAGE, MADV_FREE), 0);
+	put_word(f.mm, AT, 5);
+	put_word(f.mm, AT + 550 * PAGE, 6);
+	expect(counted(f.m, UHMM_CNT_LAZYFREED) > 0);
+	expect_eq(get_word(f.mm, AT), 5);
+	expect_eq(get_word(f.mm, AT + 550 * PAGE), 6);
+	fixture_verify(&f);
+}
+END_TEST
+
+static void add_common(TCase *tc)
+{
+	tcase_add_test(tc, cold);
+	tcase_add_test(tc, lazyfree);
+	tcase_add_test(tc, lazyfree_migrates);
+	tcase_add_test(tc, lazyfree_device_write_that_is_told);
+	tcase_add_test(tc, lazyfree_device_write_that_is_not_told);
+}
+
+static Suite *suite(void)
+{
+	Suite *s = suite_create("reclaim");
+	TCase *tc = tcase_create("RAM disk");
+
+	tcase_add_checked_fixture(tc, setup_ram_disk, teardown);
+	add_common(tc);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("disk");
+	tcase_add_checked_fixture(tc, setup_disk, teardown);
+	add_common(tc);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("little RAM");
+	tcase_add_checked_fixture(tc, setup_small, teardown);
+	tcase_add_test(tc, more_than_ram);
+	tcase_add_test(tc, second_chance);
+	tcase_add_test(tc, device_pages_need_ram);
+	tcase_add_test(tc, out_of_memory);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("no swap");
+	tcase_add_checked_fixture(tc, setup_none, teardown);
+	tcase_add_test(tc, no_swap);
+	suite_add_tcase(s, tc);
+	return s;
+}
+
+int main(void)
+{
+	return run_suite(suite());
+}
