@@ -130,6 +130,7 @@ static const struct {
 	{ "populate_write", MADV_POPULATE_WRITE },
 	{ "collapse", 25 /* MADV_COLLAPSE, which the C library may not know */ },
 	{ "hwpoison", MADV_HWPOISON },
+	{ "soft_offline", 101 /* MADV_SOFT_OFFLINE, the same */ },
 };
 
 static bool advice(const struct parser *p, const char *word, int *out)

@@ -164,6 +164,9 @@ UHMM_API bool uhmm_try_get_page(struct uhmm_machine *m, uhmm_pfn_t pfn) UHMM_MUS
  */
 UHMM_API void uhmm_lock_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
+/** uhmm_unlock_page() - the same lock, given up. Models: unlock_page(). */
+UHMM_API void uhmm_unlock_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
+
 /** uhmm_unlock_put_page() - give a destination back that was not used. */
 UHMM_API void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn);
 

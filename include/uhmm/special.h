@@ -58,8 +58,8 @@ UHMM_API int uhmm_insert_mixed(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_pfn_t
 /**
  * uhmm_vm_insert_page() - put a page that the driver allocated into its mapping
  * @addr: page-aligned
- * @pfn: a page of RAM that the caller has a reference of, as uhmm_alloc_locked_page() gives one, filled;
- * or the zero page, in a private mapping
+ * @pfn: a page of RAM that the caller has a reference of, as uhmm_alloc_locked_page() gives one, filled
+ * and unlocked; or the zero page, in a private mapping
  * Returns: 0; -EFAULT nothing is mapped at @addr; -EINVAL no mapping of uhmm_mmap_special(), or a
  * VM_PFNMAP one, @addr not aligned, a pfn beyond RAM or of a free page, an anonymous page, the zero
  * page in a shared mapping; -EOPNOTSUPP a page of a file: not modelled; -EBUSY an entry is in use;

@@ -31,6 +31,11 @@ void uhmm_lock_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	folio_lock(m, page_folio(pfn_to_frame(m, pfn)));
 }
 
+void uhmm_unlock_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	folio_unlock(m, page_folio(pfn_to_frame(m, pfn)));
+}
+
 void uhmm_unlock_put_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = page_folio(pfn_to_frame(m, pfn));

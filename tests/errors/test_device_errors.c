@@ -150,6 +150,7 @@ START_TEST(insert_page_errors)
 	expect_eq(mmap_special(NOWHERE + 3 * PAGE, PAGE, MAP_SHARED | MAP_FIXED, UHMM_VM_PFNMAP),
 		  0);
 	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
+	uhmm_unlock_page(f.m, pfn);
 	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE + 8, pfn), -EINVAL);
 	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE + 4 * PAGE, pfn), -EFAULT);
 	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE + 3 * PAGE, pfn), -EINVAL);
@@ -169,7 +170,7 @@ START_TEST(insert_page_errors)
 	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn), -ENOMEM); /* for a table */
 	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn), 0);
 	expect_eq(uhmm_vm_insert_page(f.mm, NOWHERE, pfn), -EBUSY);
-	uhmm_unlock_put_page(f.m, pfn);
+	uhmm_put_user_pages(f.m, &pfn, 1);
 }
 END_TEST
 

@@ -70,8 +70,9 @@ static void driver_mmap(struct buffer *b, uint64_t bytes)
 	for (uint64_t i = 0; i < b->npages; i++) {
 		expect_eq(uhmm_alloc_locked_page(w.f.m, &pfn), 0);
 		uhmm_clear_highpage(w.f.m, pfn);
+		uhmm_unlock_page(w.f.m, pfn);
 		expect_eq(uhmm_vm_insert_page(w.f.mm, b->addr + i * PAGE, pfn), 0);
-		uhmm_unlock_put_page(w.f.m, pfn);
+		uhmm_put_user_pages(w.f.m, &pfn, 1);
 	}
 }
 

@@ -208,6 +208,7 @@ static uhmm_pfn_t drivers_page(uint64_t word)
 	expect_eq(uhmm_alloc_locked_page(f.m, &pfn), 0);
 	uhmm_clear_highpage(f.m, pfn);
 	uhmm_page_write(f.m, pfn, 0, &word, sizeof(word));
+	uhmm_unlock_page(f.m, pfn);
 	return pfn;
 }
 
@@ -217,7 +218,7 @@ static uhmm_pfn_t insert_page(uhmm_vaddr_t addr, uint64_t word)
 	uhmm_pfn_t pfn = drivers_page(word);
 
 	expect_eq(uhmm_vm_insert_page(f.mm, addr, pfn), 0);
-	uhmm_unlock_put_page(f.m, pfn);
+	uhmm_put_user_pages(f.m, &pfn, 1);
 	expect_eq(pfn_at(f.mm, addr), pfn);
 	return pfn;
 }
@@ -305,6 +306,7 @@ START_TEST(inserted_tail)
 	map_special(MAP_SHARED, UHMM_VM_MIXEDMAP, RW);
 	expect_eq(uhmm_alloc_locked_folio(f.m, 3, &pfn), 0);
 	uhmm_clear_highpage(f.m, pfn + 5);
+	uhmm_unlock_page(f.m, pfn);
 	expect_eq(uhmm_vm_insert_page(f.mm, AT, pfn + 5), 0);
 	put_word(f.mm, AT, 3);
 	expect_eq(folio_mapcount(pfn_to_frame(f.m, pfn)), 1);
@@ -312,7 +314,7 @@ START_TEST(inserted_tail)
 	expect_eq(refs_of(pfn), 1);
 	uhmm_page_read(f.m, pfn + 5, 0, words, sizeof(words[0]));
 	expect_eq(words[0], 3);
-	uhmm_unlock_put_page(f.m, pfn);
+	uhmm_put_user_pages(f.m, &pfn, 1);
 }
 END_TEST
 
