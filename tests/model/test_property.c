@@ -11,7 +11,7 @@
 
 enum {
 	OPS_A_RUN = 300,
-	RUNS = 9, /* at least; every kind of huge pages and of swap is among as many seeds */
+	RUNS = 9,     /* at least; every kind of huge pages and of swap is among as many seeds */
 	LITTLE = 1536 /* pages of RAM, of which machines leave 512 out */
 };
 
