@@ -472,26 +472,7 @@ START_TEST(foreign_device_pages_back_off_once)
 }
 END_TEST
 
-/* What a page asks for itself holds for the walk that begins again, too. */
-START_TEST(requests_of_pages_survive_a_restart)
-{
-	map_written(AT, 3);
-	/* Readable now, and collected so, if the request is forgotten. */
-	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
-	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), 0);
-	to_device(1, AT + 2 * PAGE, 1);
-	prepare(AT, 3, 0);
-	range.pfn_flags_mask = REQ_FAULT | REQ_WRITE;
-	pfns[0] = REQ_FAULT | REQ_WRITE;
-	pfns[2] = REQ_FAULT;
-	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
-	expect_eq(counted(f.m, UHMM_CNT_BACK_OFF), 1);
-	expect(pfns[0] & M && pfns[0] & V && pfns[0] & W);
-	undo();
-}
-END_TEST
-
-/* ... and for the caller, who is told to begin again. */
+/* What a page asks for itself is there again for the walk that begins again. */
 START_TEST(requests_of_pages_after_an_error)
 {
 	map_written(AT, 2);
@@ -591,7 +572,6 @@ int main(void)
 	tcase_add_test(tc, driver_without_owner_filter_gets_ebusy_in_time);
 	tcase_add_test(tc, foreign_device_page_backs_off);
 	tcase_add_test(tc, foreign_device_pages_back_off_once);
-	tcase_add_test(tc, requests_of_pages_survive_a_restart);
 	tcase_add_test(tc, requests_of_pages_after_an_error);
 	tcase_add_loop_test(tc, walks_of_present_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_empty_pages, 0, UHMM_NR_STRATEGIES);

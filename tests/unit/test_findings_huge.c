@@ -114,7 +114,7 @@ static pte_t pmd_at(uhmm_vaddr_t addr)
 	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
 }
 
-/* ---- F10: the folio of a fault, after it was split ---- */
+/* ---- F10: the folio of a fault, after it was split (suspect S2) ---- */
 
 /* A driver that moves what its folio maps, as drm_pagemap does, and not the page of the fault alone. */
 struct wide_driver {
@@ -226,7 +226,7 @@ START_TEST(f10_all_pages_move_locked)
 }
 END_TEST
 
-/* ---- F11: a hole of several huge pages ---- */
+/* ---- F11: a hole of several huge pages (suspect S10) ---- */
 
 /* Two, below a PMD table that is not there. Returns: cpages. */
 static uint64_t populate_large_hole(uhmm_vaddr_t at)
@@ -308,7 +308,7 @@ START_TEST(f12_device_reads_its_page)
 }
 END_TEST
 
-/* ---- F8: the order of a large folio in the test driver's way home ---- */
+/* ---- F8: the order of a large folio in the test driver's way home (suspect S9, S12, S13) ---- */
 
 /* A window that no operation has: longer than a huge page. */
 static void home(uint64_t npages)
