@@ -92,6 +92,12 @@ static inline double test_seconds(void)
 	return (double)env_number("UHMM_TEST_SECONDS", 2);
 }
 
+/* Asked to go on for longer than tests do of themselves, as by ./dev long. */
+static inline bool test_is_long(void)
+{
+	return test_seconds() > 2;
+}
+
 static inline double now_seconds(void)
 {
 	struct timespec now;

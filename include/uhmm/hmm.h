@@ -72,8 +72,9 @@ struct uhmm_hmm_range {
  *	-ENOMEM a fault found no memory;
  *	-EINVAL bad arguments: range, array, notifier, flags; with REQ_MIGRATE also no
  *	range->migrate, or a range that is not within one VMA.
- * On error entries before the page that failed hold outputs, the others inputs; with REQ_MIGRATE
- * nothing stays collected.
+ * On error, -EBUSY too, entries before the page that failed hold outputs, the others inputs: who uses
+ * pfn_flags_mask writes the inputs again. With REQ_MIGRATE nothing stays collected, and all entries have
+ * again what pfn_flags_mask counts of the inputs; then migrate->dst is written, on errors too.
  * Context: mmap_lock held for reading, and stays held; no other lock; sleeps; faults call
  * notifiers and drivers.
  * With REQ_MIGRATE the folios of all entries with MIGRATE and VALID are locked, referenced and

@@ -79,7 +79,8 @@ UHMM_API int uhmm_vm_insert_page(struct uhmm_mm *mm, uhmm_vaddr_t addr,
  * @m: machine
  * @pfn: the page
  * Returns: 0 its mappings are hardware-poison entries now, and accesses are SIGBUS; -EHWPOISON it was
- * broken before; -ENXIO not RAM: device memory, too; -EBUSY nobody's page, a driver's, or the zero page
+ * broken before; -ENXIO not RAM: device memory, too; -EBUSY nobody's page, a driver's, the zero page,
+ * or of a large folio that cannot be split, as one that is pinned: nothing has changed then
  * (Linux takes a free page off its list and says 0); -EOPNOTSUPP a page of a file: not modelled yet.
  * The page is never used again. Pins on it stay valid. Models: mm/memory-failure.c:memory_failure().
  */

@@ -516,6 +516,36 @@ static enum uhmm__walk_result walk(struct combined *c)
 	return ret;
 }
 
+/*
+ * What the pages ask for themselves is kept in migrate->dst, where nothing else is until the walk is
+ * done: outputs take its place in hmm_pfns, and whoever walks there again needs it.
+ */
+static void save_requests(struct combined *c)
+{
+	struct uhmm_hmm_range *range = c->w.range;
+	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+
+	for (uint64_t i = 0; range->pfn_flags_mask && i < n; i++)
+		c->migrate->dst[i] = range->hmm_pfns[i] & range->pfn_flags_mask;
+}
+
+/* Of everything that is not collected. */
+static void restore_requests(struct combined *c)
+{
+	struct uhmm_hmm_range *range = c->w.range;
+	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+
+	for (uint64_t i = 0; range->pfn_flags_mask && i < n; i++) {
+		uint64_t v = range->hmm_pfns[i];
+
+		/* What was collected as a whole is one entry. */
+		if (is_collected(v))
+			i += (1UL << uhmm_hmm_pfn_to_map_order(v)) - 1;
+		else
+			put_out(&range->hmm_pfns[i], c->migrate->dst[i]);
+	}
+}
+
 /* Put back everything that was collected. */
 static void undo(struct combined *c)
 {
@@ -538,6 +568,7 @@ static void undo(struct combined *c)
 		}
 		range->hmm_pfns[i] = v & HMM_PFN_INOUT_FLAGS;
 	}
+	restore_requests(c);
 }
 
 /* One fault where the walk stopped. Returns VM_FAULT_*. */
@@ -663,6 +694,7 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	/* The bit means something only on output. */
 	for (uint64_t i = 0; i < n; i++)
 		range->hmm_pfns[i] &= ~UHMM_HMM_PFN_MIGRATE;
+	save_requests(c);
 	return 0;
 }
 
@@ -701,6 +733,7 @@ again:
 				resample = false;
 				c.w.last = range->start;
 				c.incomplete = false;
+				restore_requests(&c);
 				uhmm__count(UHMM_CNT_WALK_RESTARTS);
 				goto again;
 			}

@@ -340,8 +340,12 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 
 	w.fault_folio = fault_folio_of(mig);
 	for (;;) {
+		/*
+		 * The table may have gone during a split: then the rest, not all once more. (q) In 7.3 from
+		 * @start on, which overruns src[]. What was replaced before is still not flushed there.
+		 */
 		if (!entry_is_table(pmdp_get(pmdp)) &&
-		    collect_huge(mig, pmdp, start, end, w.fault_folio) == HUGE_DONE)
+		    collect_huge(mig, pmdp, w.addr, end, w.fault_folio) == HUGE_DONE)
 			return;
 		if (!collect_ptes(mig, pmdp, &w))
 			continue;

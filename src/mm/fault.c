@@ -89,7 +89,7 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	int ret;
 
 	/* What its driver did not put into a mapping is not there. */
-	if (unlikely(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)))
+	if (unlikely(vma->flags & UHMM__VM_SPECIAL))
 		return VM_FAULT_SIGBUS;
 	if (uhmm__pte_alloc(&vma->mm->pgt, vmf->pmd))
 		return VM_FAULT_OOM;

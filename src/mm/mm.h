@@ -212,9 +212,13 @@ static inline void vma_end_read_at(struct uhmm_vma *vma, const struct uhmm_site 
 
 /* ---- VMAs (vma.c) ---- */
 
+/* VMAs that cannot migrate: a driver's, all of uhmm_mmap_special(). Models: VM_SPECIAL. */
+#define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
+
+/* Linux goes by vm_ops, which the mapping of a driver has. */
 static inline bool vma_is_anonymous(const struct uhmm_vma *vma)
 {
-	return !vma->file && !(vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP));
+	return !vma->file && !(vma->flags & UHMM__VM_SPECIAL);
 }
 
 /* Private and possibly writable: pages are copied on write. Models: vma_is_cow_mapping(). */
@@ -298,9 +302,6 @@ void uhmm__populate(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end);
 #define STACK_GUARD_GAP (256 * UHMM_PAGE_SIZE)
 /* Nothing is put below, unless somebody insists. Models: vm.mmap_min_addr. */
 #define MMAP_MIN_ADDR 0x10000UL
-
-/* VMAs that cannot migrate. Models: VM_SPECIAL. */
-#define UHMM__VM_SPECIAL (UHMM_VM_IO | UHMM_VM_DONTEXPAND | UHMM_VM_PFNMAP | UHMM_VM_MIXEDMAP)
 
 #define UHMM__VM_UFFD (UHMM_VM_UFFD_MISSING | UHMM_VM_UFFD_WP | UHMM_VM_UFFD_WP_UNPOPULATED)
 

@@ -39,6 +39,8 @@ static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 	folio_lock(m, f);
 	/* Lock and reference are the page's from then on. */
 	if (folio_test_large(f) && uhmm__split_folio_at(m, f, page)) {
+		/* (q) In Linux the bit stays, and with it the large folio. */
+		folio_clear(page, PG_HWPOISON);
 		folio_unlock(m, f);
 		folio_put(m, f);
 		return -EBUSY;
@@ -49,6 +51,21 @@ static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 	folio_unlock(m, f);
 	/* The reference stays, so that the page never comes back. */
 	return 0;
+}
+
+/* A reference to the folio that the page belongs to, unless it is free. */
+static bool get_folio_of(struct uhmm_machine *m, struct uhmm__frame *page)
+{
+	for (;;) {
+		struct uhmm__frame *f = page_folio(page);
+
+		if (!folio_try_get(f))
+			return false;
+		/* A split meanwhile made it another's. */
+		if (page_folio(page) == f)
+			return true;
+		folio_put(m, f);
+	}
 }
 
 int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -62,7 +79,7 @@ int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	if (err)
 		return err;
 	page = pfn_to_frame(m, pfn);
-	if (!folio_try_get(page_folio(page)))
+	if (!get_folio_of(m, page))
 		return -EBUSY;
 	err = memory_failure(m, page);
 	uhmm__exit_to_user();

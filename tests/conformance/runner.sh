@@ -283,14 +283,14 @@ last "1 passed, 0 failed"
 
 # Not modelled yet: the case fails, says so, and stops; another goes on.
 {
-	printf 'case hwpoison\np0 madvise 200000000000 1 hwpoison\n= ok\n'
+	printf 'case soft_offline\np0 madvise 200000000000 1 soft_offline\n= ok\n'
 	printf 'p0 cpu_read 200000000000 1\n= ok data=0\n'
-	printf 'case error\np0 madvise 200000000000 1 hwpoison\n= err=EOPNOTSUPP\n'
-	printf 'case any\np0 madvise 200000000000 1 hwpoison\n= ?\n'
+	printf 'case error\np0 madvise 200000000000 1 soft_offline\n= err=EOPNOTSUPP\n'
+	printf 'case any\np0 madvise 200000000000 1 soft_offline\n= ?\n'
 	cat "$tmp/good.vec"
 } | vector lacking.vec
 conform 1 lacking.vec
-said "lacking.vec:2: case hwpoison: " "not modelled yet" "lacking.vec:7: case error" \
+said "lacking.vec:2: case soft_offline: " "not modelled yet" "lacking.vec:7: case error" \
 	"lacking.vec:10: case any"
 unsaid "lacking.vec:4"
 last "2 passed, 3 failed"

@@ -164,6 +164,9 @@ void op_print(const struct op *op, char *buf, size_t size)
 	case OP_MREMAP:
 		snprintf(buf, size, " to %u+%u variant %d", op->page2, op->npages2, op->variant);
 		break;
+	case OP_PIN:
+		snprintf(buf, size, " %s variant %d", op->write ? "fast" : "slow", op->variant);
+		break;
 	case OP_POPULATE:
 	case OP_ON_FAULT:
 	case OP_DEV_SERVE:

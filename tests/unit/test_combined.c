@@ -472,6 +472,24 @@ START_TEST(foreign_device_pages_back_off_once)
 }
 END_TEST
 
+/* What a page asks for itself is there again for the walk that begins again. */
+START_TEST(requests_of_pages_after_an_error)
+{
+	map_written(AT, 2);
+	prepare(AT, 2, 0);
+	range.pfn_flags_mask = REQ_FAULT | REQ_WRITE;
+	pfns[0] = REQ_FAULT;
+	range.notifier_seq = uhmm_mmu_interval_read_begin(w.mni);
+	w.ignore = NULL;
+	uhmm_mmap_read_lock(f.mm);
+	expect_eq(uhmm_range_fault(&range), -EBUSY);
+	uhmm_mmap_read_unlock(f.mm);
+	expect_eq(pfns[0], REQ_FAULT);
+	expect_eq(pfns[1], 0);
+	fixture_verify(&f);
+}
+END_TEST
+
 /* ---- walks of the three strategies ---- */
 
 static uint64_t walks_of(enum uhmm_strategy strategy, unsigned int npages, bool write)
@@ -554,6 +572,7 @@ int main(void)
 	tcase_add_test(tc, driver_without_owner_filter_gets_ebusy_in_time);
 	tcase_add_test(tc, foreign_device_page_backs_off);
 	tcase_add_test(tc, foreign_device_pages_back_off_once);
+	tcase_add_test(tc, requests_of_pages_after_an_error);
 	tcase_add_loop_test(tc, walks_of_present_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_empty_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_pages_to_be_copied, 0, UHMM_NR_STRATEGIES);

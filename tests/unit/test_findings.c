@@ -44,7 +44,7 @@ static void teardown(void)
 	fixture_destroy(&f);
 }
 
-/* ---- F1: a write to a device-private page of the caller's own that is mapped read-only ---- */
+/* ---- F1: a write to a device-private page of the caller's own that is mapped read-only (suspect S5) ---- */
 
 static void by_mprotect(void)
 {
@@ -352,7 +352,7 @@ START_TEST(f7_both_mirrors_forget_it)
 }
 END_TEST
 
-/* ---- F8: the test driver ---- */
+/* ---- F8: the test driver (suspect S9, S12, S13) ---- */
 
 static uint64_t faults_beside_an_invalidation(void)
 {

@@ -6,6 +6,7 @@
 #define _GNU_SOURCE
 #include "mirror/mirror.h"
 #include "mm/huge.h"
+#include "unit/another.h"
 #include "unit/inside.h"
 
 enum { NR = UHMM_PTRS_PER_TABLE };
@@ -113,7 +114,7 @@ static pte_t pmd_at(uhmm_vaddr_t addr)
 	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
 }
 
-/* ---- F10: the folio of a fault, after it was split ---- */
+/* ---- F10: the folio of a fault, after it was split (suspect S2) ---- */
 
 /* A driver that moves what its folio maps, as drm_pagemap does, and not the page of the fault alone. */
 struct wide_driver {
@@ -225,7 +226,7 @@ START_TEST(f10_all_pages_move_locked)
 }
 END_TEST
 
-/* ---- F11: a hole of several huge pages ---- */
+/* ---- F11: a hole of several huge pages (suspect S10) ---- */
 
 /* Two, below a PMD table that is not there. Returns: cpages. */
 static uint64_t populate_large_hole(uhmm_vaddr_t at)
@@ -307,7 +308,7 @@ START_TEST(f12_device_reads_its_page)
 }
 END_TEST
 
-/* ---- F8: the order of a large folio in the test driver's way home ---- */
+/* ---- F8: the order of a large folio in the test driver's way home (suspect S9, S12, S13) ---- */
 
 /* A window that no operation has: longer than a huge page. */
 static void home(uint64_t npages)
@@ -485,6 +486,77 @@ START_TEST(m25_goes_on_after_the_split)
 }
 END_TEST
 
+/* ---- F19: the page table goes while a large folio is split ---- */
+
+enum gone { GONE, GONE_AND_HUGE_PAGE, GONE_KINDS };
+
+struct zapper {
+	struct uhmm_mm *child;
+	struct uhmm_task *task;
+	enum gone kind;
+	unsigned int zaps;
+	bool huge; /* there is a huge page in place of the table */
+};
+
+/* The child gives everything up while the folio is being unmapped in the parent, to be split. */
+static bool zap_child(struct uhmm_mmu_interval_notifier *mni,
+		      const struct uhmm_mmu_notifier_range *range, unsigned long seq)
+{
+	struct zapper *z = uhmm_mmu_interval_data(mni);
+	struct uhmm_task *before;
+
+	uhmm_mmu_interval_set_seq(mni, seq);
+	if (range->event != UHMM_MMU_NOTIFY_CLEAR || z->zaps++)
+		return true;
+	before = become(z->task);
+	expect_eq(uhmm_madvise(z->child, AT, HUGE, MADV_DONTNEED), 0);
+	for (unsigned int i = 0; z->kind == GONE_AND_HUGE_PAGE && i < NR; i++)
+		put_word(z->child, AT + i * PAGE, 9);
+	z->huge = pmd_is_leaf(pmd_at(AT));
+	become(before);
+	return true;
+}
+
+/* The child has a first page of its own, and behind it PTEs of a huge page that it shares. */
+START_TEST(f19_table_goes_during_a_split)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = zap_child };
+	struct uhmm_mmu_interval_notifier *mni;
+	struct zapper z = { .task = another_task(f.m), .kind = (enum gone)_i };
+	struct uhmm_mm *parent = f.mm;
+	struct uhmm_migrate_vma args;
+
+	map_huge(AT, 1);
+	write_pages(AT, NR);
+	expect_eq(uhmm_mm_fork(parent, &z.child), 0);
+	expect_eq(uhmm_madvise(z.child, AT, PAGE, MADV_DONTNEED), 0);
+	put_word(z.child, AT, 7);
+	expect_eq(uhmm_mmu_interval_notifier_insert(parent, AT, HUGE, &ops, &z, &mni), 0);
+	memset(src, 0xff, sizeof(src));
+	memset(dst, 0xff, sizeof(dst));
+	uhmm_mmap_read_lock(z.child);
+	f.mm = z.child;
+	args = collect(AT, NR, SYSTEM | COMPOUND, NULL, 0);
+	f.mm = parent;
+	expect(z.zaps);
+	expect_eq(z.huge, z.kind == GONE_AND_HUGE_PAGE);
+	expect_eq(args.npages, NR);
+	expect_eq(args.end, AT + HUGE);
+	expect_eq(src[NR], ~0UL);
+	expect_eq(dst[NR], ~0UL);
+	for (unsigned int i = 1; i < NR; i++)
+		expect_eq(src[i] & (V | M | C), z.kind == GONE ? M : V | M);
+	uhmm_migrate_vma_pages(&args);
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(z.child);
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect_eq(get_word(z.child, AT), z.kind == GONE ? 0 : 9);
+	expect_written(AT, 0, NR);
+	fixture_verify(&f);
+	uhmm_mmput(z.child);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("findings_huge");
@@ -502,6 +574,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, f8_order_stays);
 	tcase_add_test(tc, f8_order_stays_and_mirror_goes_stale);
 	tcase_add_test(tc, m25_goes_on_after_the_split);
+	tcase_add_loop_test(tc, f19_table_goes_during_a_split, 0, GONE_KINDS);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("mended");
 	tcase_add_checked_fixture(tc, setup_mended, teardown_fixture);

@@ -100,6 +100,30 @@ START_TEST(poison_an_exclusive_page)
 }
 END_TEST
 
+/* It cannot be split for the page's sake, and is as before afterwards. */
+START_TEST(poison_in_a_pinned_huge_page)
+{
+	uhmm_pfn_t pfn;
+
+	map_fixed(f.mm, AT, UHMM_PTRS_PER_TABLE, RW);
+	expect_eq(uhmm_madvise(f.mm, AT, UHMM_PMD_SIZE, MADV_HUGEPAGE), 0);
+	put_word(f.mm, AT + 7 * PAGE, 8);
+	expect_eq(uhmm_pin_user_pages(f.mm, AT + PAGE, 1, 0, pfns), 1);
+	pfn = pfns[0] + 6;
+	expect_eq(uhmm_memory_failure(f.m, pfn), -EBUSY);
+	expect_eq(uhmm_memory_failure(f.m, pfn), -EBUSY);
+	expect_eq(uhmm_madvise(f.mm, AT + 7 * PAGE, PAGE, MADV_HWPOISON), -EBUSY);
+	expect(!folio_test(pfn_to_frame(f.m, pfn), PG_HWPOISON));
+	fixture_verify(&f);
+	expect_eq(get_word(f.mm, AT + 7 * PAGE), 8);
+	uhmm_unpin_user_pages(f.m, pfns, 1);
+	expect_eq(uhmm_memory_failure(f.m, pfn), 0);
+	expect_eq(cpu_read(AT + 7 * PAGE), SIGBUS);
+	expect_eq(cpu_read(AT + 6 * PAGE), 0);
+	fixture_verify(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("poison");
@@ -110,6 +134,7 @@ int main(void)
 	tcase_add_test(tc, poison_by_madvise);
 	tcase_add_test(tc, poison_what_cannot_be);
 	tcase_add_test(tc, poison_an_exclusive_page);
+	tcase_add_test(tc, poison_in_a_pinned_huge_page);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

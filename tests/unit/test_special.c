@@ -95,6 +95,23 @@ START_TEST(pfnmap_shared)
 }
 END_TEST
 
+/* Whatever kind it is of, and before anything was put there: a hole is the driver's to fill. */
+START_TEST(a_hole_is_not_anonymous_memory)
+{
+	static const uint64_t kinds[] = { UHMM_VM_IO, UHMM_VM_PFNMAP, UHMM_VM_MIXEDMAP,
+					  UHMM_VM_DONTEXPAND };
+	struct uhmm_mm *child;
+
+	map_special(_i & 1 ? MAP_SHARED : MAP_PRIVATE, kinds[_i / 2], RW);
+	expect_eq(cpu_read(AT), SIGBUS);
+	expect_eq(uhmm_cpu_write(f.mm, AT + PAGE, NULL, 1, NULL), SIGBUS);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_cpu_write(child, AT, NULL, 1, NULL), SIGBUS);
+	uhmm_mmput(child);
+	fixture_verify(&f);
+}
+END_TEST
+
 /* To a device the whole VMA is an error, whatever is in it. */
 START_TEST(io_and_pfnmap_for_a_device)
 {
@@ -721,6 +738,7 @@ int main(void)
 	TCase *tc = new_case(suite, "driver", setup_frames, teardown_frames);
 
 	tcase_add_test(tc, pfnmap_shared);
+	tcase_add_loop_test(tc, a_hole_is_not_anonymous_memory, 0, 8);
 	tcase_add_loop_test(tc, io_and_pfnmap_for_a_device, 0, 2);
 	tcase_add_loop_test(tc, special_vmas_do_not_migrate, 0, 4);
 	tcase_add_test(tc, mixedmap_for_a_device);
