@@ -61,6 +61,20 @@ static void bounds(struct panel *p)
 	p->max_y = fmax(ceil(p->max_y), p->min_y + 1);
 }
 
+/* Of a size: a power of ten from 1,000 on by its exponent, so that neighbours do not overlap. */
+static const char *size_label(char buf[TOOL_NUMBER], uint64_t size)
+{
+	unsigned int exponent = 0;
+	uint64_t rest = size;
+
+	for (; rest && rest % 10 == 0; rest /= 10)
+		exponent++;
+	if (rest != 1 || exponent < 3)
+		return tool_fmt_count(buf, size);
+	snprintf(buf, TOOL_NUMBER, "1e%u", exponent);
+	return buf;
+}
+
 static void draw_axes(const struct panel *p)
 {
 	double right = at_x(p, p->max_x), bottom = at_y(p, p->min_y);
@@ -81,7 +95,7 @@ static void draw_axes(const struct panel *p)
 		fprintf(p->f, "<path class=\"grid\" d=\"M%.1f %.1fV%.1f\"/>\n", x,
 			at_y(p, p->max_y), bottom);
 		fprintf(p->f, "<text x=\"%.1f\" y=\"%.1f\" text-anchor=\"middle\">%s</text>\n", x,
-			bottom + 18, tool_fmt_count(buf, p->k->size[i]));
+			bottom + 18, size_label(buf, p->k->size[i]));
 	}
 }
 

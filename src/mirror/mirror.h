@@ -206,7 +206,8 @@ int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vad
 			    uhmm_vaddr_t end, bool write);
 
 /*
- * migrate_vma_setup() for a window, as a walk that the device knows of; w->args are filled in. Ended by uhmm__window_to_device() or uhmm__window_cancel(); on an error it is already.
+ * migrate_vma_setup() for a window, as a walk that the device knows of; w->args are filled in. Ended by
+ * uhmm__window_to_device() or uhmm__window_cancel(); on an error it is already.
  * Context: mmap_lock for reading. Returns: as migrate_vma_setup().
  */
 int uhmm__window_setup(struct uhmm_mirror *mirror, struct uhmm__window *w);

@@ -143,39 +143,48 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 
 /* ---- translation ---- */
 
-static bool pte_permits(pte_t pte, unsigned int flags)
+/*
+ * Every access here is passed by value: its kind is a constant in each of the three entry points, and
+ * must not be read again from memory after each atomic access.
+ */
+uhmm_always_inline bool pte_permits(pte_t pte, unsigned int flags)
 {
-	if (!(pte.val & PTE_PRESENT))
-		return false;
-	if (flags & FAULT_FLAG_WRITE && !pte_write(pte))
-		return false;
-	return !(flags & FAULT_FLAG_INSTRUCTION && pte.val & PTE_NX);
+	uint64_t need = PTE_PRESENT | (flags & FAULT_FLAG_WRITE ? PTE_RW : 0);
+	uint64_t never = flags & FAULT_FLAG_INSTRUCTION ? PTE_NX : 0;
+
+	return (pte.val & (need | never)) == need;
+}
+
+/* The bits that the CPU sets in an entry that it uses. */
+uhmm_always_inline uint64_t used_bits(bool write)
+{
+	return PTE_ACCESSED | (write ? PTE_DIRTY : 0);
 }
 
 /* Read or write the part of a frame that an access covers. */
-uhmm_always_inline void touch_frame(const struct access *a, uhmm_pfn_t pfn, size_t off, uint64_t at,
+uhmm_always_inline void touch_frame(struct access a, uhmm_pfn_t pfn, size_t off, uint64_t at,
 				    size_t len)
 {
-	if (!a->buf)
+	if (!a.buf)
 		return;
-	if (a->write)
-		uhmm__write_frame(a->mm->machine, pfn, off, a->buf + at, len);
+	if (a.write)
+		uhmm__write_frame(a.mm->machine, pfn, off, a.buf + at, len);
 	else
-		uhmm__read_frame(a->mm->machine, pfn, off, a->buf + at, len);
+		uhmm__read_frame(a.mm->machine, pfn, off, a.buf + at, len);
 }
 
 /* The same by a huge leaf, whose lock is that of the PMD table. Context: RCU. */
-static uhmm_noinline bool access_huge(const struct access *a, ptent_t *pmdp, uhmm_vaddr_t addr,
+static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr_t addr,
 				      uint64_t at, size_t len)
 {
-	uint64_t bits = PTE_ACCESSED | (a->write ? PTE_DIRTY : 0);
+	uint64_t bits = used_bits(a.write);
 	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
 	pte_t pmd, pte;
 	bool ok;
 
 	uhmm__spin_lock(ptl);
 	pmd = pte_make(load_relaxed(pmdp));
-	ok = pmd_trans_huge(pmd) && pte_permits(pmd, a->flags);
+	ok = pmd_trans_huge(pmd) && pte_permits(pmd, a.flags);
 	if (ok) {
 		if ((pmd.val & bits) != bits) {
 			pmd = pte_set(pmd, bits);
@@ -183,7 +192,7 @@ static uhmm_noinline bool access_huge(const struct access *a, ptent_t *pmdp, uhm
 		}
 		pte = pmd_page_entry(pmd, table_index(addr, 1));
 		touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, at, len);
-		uhmm__tlb_insert(&a->mm->pgt, addr, pte);
+		uhmm__tlb_insert(&a.mm->pgt, addr, pte);
 	}
 	uhmm__spin_unlock(ptl);
 	return ok;
@@ -193,11 +202,10 @@ static uhmm_noinline bool access_huge(const struct access *a, ptent_t *pmdp, uhm
  * One access within one page. False: it faults. Inline, and the loop around it, so that reading,
  * writing and fetching have each code of their own.
  */
-uhmm_always_inline bool access_page(const struct access *a, uhmm_vaddr_t addr, uint64_t at,
-				    size_t len)
+uhmm_always_inline bool access_page(struct access a, uhmm_vaddr_t addr, uint64_t at, size_t len)
 {
-	struct uhmm__pgtable *pgt = &a->mm->pgt;
-	uint64_t bits = PTE_ACCESSED | (a->write ? PTE_DIRTY : 0);
+	struct uhmm__pgtable *pgt = &a.mm->pgt;
+	uint64_t bits = used_bits(a.write);
 	size_t off = addr & ~UHMM_PAGE_MASK;
 	struct uhmm__spinlock *ptl;
 	unsigned int level;
@@ -209,7 +217,7 @@ uhmm_always_inline bool access_page(const struct access *a, uhmm_vaddr_t addr, u
 		return false;
 	pte = uhmm__tlb_lookup(pgt, addr);
 	/* A first write through an entry that a read cached goes to the table: the dirty bit. */
-	ok = UHMM_CHECKED && pte_permits(pte, a->flags) && (pte.val & bits) == bits;
+	ok = UHMM_CHECKED && pte_permits(pte, a.flags) && (pte.val & bits) == bits;
 	if (ok)
 		touch_frame(a, pte_pfn(pte), off, at, len);
 	uhmm__tlb_done(pgt);
@@ -225,12 +233,12 @@ uhmm_always_inline bool access_page(const struct access *a, uhmm_vaddr_t addr, u
 	}
 	ptep = &entry_table(pmd)->e[table_index(addr, 1)];
 	/* What does not permit the access needs no lock to fault: the fault looks again. */
-	if (!pte_permits(ptep_get(ptep), a->flags))
+	if (!pte_permits(ptep_get(ptep), a.flags))
 		goto out;
 	ptl = uhmm__ptlp(ptep);
 	uhmm__spin_lock(ptl);
 	pte = pte_make(load_relaxed(ptep));
-	ok = pte_permits(pte, a->flags);
+	ok = pte_permits(pte, a.flags);
 	if (likely(ok)) {
 		if (unlikely((pte.val & bits) != bits)) {
 			pte = pte_set(pte, bits);
@@ -265,7 +273,7 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	return ret;
 }
 
-uhmm_always_inline int access_range(const struct access *a, uhmm_vaddr_t addr, uint64_t len,
+uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t len,
 				    struct uhmm_access *acc)
 {
 	uhmm_vaddr_t oom_at = UINT64_MAX;
@@ -280,7 +288,7 @@ uhmm_always_inline int access_range(const struct access *a, uhmm_vaddr_t addr, u
 		return -EINVAL;
 	while (at < len) {
 		size_t n = MIN(len - at, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
-		unsigned int flags = a->flags | FAULT_FLAG_USER;
+		unsigned int flags = a.flags | FAULT_FLAG_USER;
 
 		if (likely(access_page(a, addr, at, n))) {
 			uhmm__count(UHMM_CNT_CPU_ACCESSES);
@@ -295,8 +303,8 @@ uhmm_always_inline int access_range(const struct access *a, uhmm_vaddr_t addr, u
 		acc->faults++;
 		acc->fault_addr = addr;
 		if (flags & FAULT_FLAG_INSTRUCTION)
-			flags |= fault_prot(a->mm, addr);
-		ret = uhmm__user_fault(a->mm, addr, flags);
+			flags |= fault_prot(a.mm, addr);
+		ret = uhmm__user_fault(a.mm, addr, flags);
 		/*
 		 * Linux lets the process run into the fault again, for as long as it takes or until
 		 * somebody is killed. Here once: a driver that was told to fail does so once.
@@ -317,7 +325,7 @@ int uhmm_cpu_read(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *buf, uint64_t len
 {
 	struct access a = { mm, buf, false, FAULT_FLAG_ALLOW_RETRY };
 
-	return access_range(&a, addr, len, acc);
+	return access_range(a, addr, len, acc);
 }
 
 int uhmm_cpu_write(struct uhmm_mm *mm, uhmm_vaddr_t addr, const void *buf, uint64_t len,
@@ -326,12 +334,12 @@ int uhmm_cpu_write(struct uhmm_mm *mm, uhmm_vaddr_t addr, const void *buf, uint6
 	struct access a = { mm, (uint8_t *)(uintptr_t)buf, true,
 			    FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY };
 
-	return access_range(&a, addr, len, acc);
+	return access_range(a, addr, len, acc);
 }
 
 int uhmm_cpu_exec(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm_access *acc)
 {
 	struct access a = { mm, NULL, false, FAULT_FLAG_INSTRUCTION | FAULT_FLAG_ALLOW_RETRY };
 
-	return access_range(&a, addr, 1, acc);
+	return access_range(a, addr, 1, acc);
 }

@@ -176,6 +176,9 @@ static int collapse_table(struct collapse *c)
 	int err;
 
 	vma_start_write(c->vma);
+	/* Until now faults and madvise() worked on under the VMA's own lock. */
+	if (!entry_is_table(pmdp_get(c->pmdp)))
+		return -EINVAL;
 	uhmm__down_write(&root->rwsem);
 	uhmm__invalidate_start(&range);
 	pmd_ptl = uhmm__pmd_lock(c->pmdp);

@@ -285,7 +285,7 @@ static void pcp_drain_all(struct uhmm_machine *m)
  * and a few times without, for what others work on cannot be reclaimed for the moment.
  * Models: __alloc_pages_slowpath().
  */
-static struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
+static uhmm_noinline struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
 {
 	unsigned int futile = 0;
 
@@ -327,7 +327,7 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	store_relaxed(&f->refcount, 1);
 	if (zero)
-		uhmm__clear_page(m, frame_pfn(m, f));
+		uhmm__clear_page(m, ram_pfn(m, f));
 	return f;
 }
 

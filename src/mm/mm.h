@@ -501,8 +501,8 @@ typedef bool uhmm__rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct u
 /* Context: folio locked, no PTL. Models: rmap_walk(). */
 void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg);
 /* The entry at @addr, mapped and locked, or NULL if there is no table. Context: in an rmap walk. */
-static inline ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
-					   struct uhmm__spinlock **ptl)
+uhmm_always_inline ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+						struct uhmm__spinlock **ptl)
 {
 	unsigned int level;
 	/* The rmap lock keeps the VMA linked, and a linked VMA keeps its tables. */

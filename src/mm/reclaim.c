@@ -4,8 +4,8 @@
  *
  * The LRU has no lists: PG_LRU says that a folio is on it, and a clock goes over the frames by
  * number. A folio that was used since the clock came by gets a second chance; one that was used
- * twice becomes active, and is looked at only if the others are not enough. So new folios cost the fault path nothing, and who isolates a
- * folio needs no lock but the flag.
+ * twice becomes active, and is looked at only if the others are not enough. So new folios cost the
+ * fault path nothing, and who isolates a folio needs no lock but the flag.
  */
 #include "mm/swap.h"
 

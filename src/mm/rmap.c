@@ -334,8 +334,8 @@ struct remove_arg {
 };
 
 /* The entry that maps the destination in place of a migration entry. */
-static pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
-			struct uhmm__frame *page)
+uhmm_always_inline pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
+				    struct uhmm__frame *page)
 {
 	bool write = leaf_type(swp) == LEAF_MIGRATION_WRITE;
 	uhmm_pfn_t pfn = frame_pfn(m, page);
@@ -433,8 +433,8 @@ static uhmm_noinline void remove_large(struct remove_arg *a, struct uhmm_vma *vm
 }
 
 /* Models: remove_migration_pte(). */
-static bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-				 struct uhmm__frame *f uhmm_unused, void *arg)
+uhmm_always_inline bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					     struct uhmm__frame *f uhmm_unused, void *arg)
 {
 	struct remove_arg *a = arg;
 	struct uhmm__spinlock *ptl;

@@ -240,21 +240,23 @@ static inline void uhmm__ptl_lock_at(struct uhmm__spinlock *ptl, unsigned int su
  * uhmm__pte_offset_map_lock() - map a PTE table and take its lock
  * @pmdp: PMD entry
  * @addr: address
- * @ptlp: (out) the lock that is held
+ * @ptlp: (out) the lock that is held, NULL if none is
  * Returns: the PTE entry, NULL if there is no table any more: read the PMD entry again.
  * Context: end with uhmm__pte_unmap_unlock(). Models: pte_offset_map_lock().
  */
-static inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vaddr_t addr,
-						    struct uhmm__spinlock **ptlp,
-						    const struct uhmm_site *where)
+uhmm_always_inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vaddr_t addr,
+							 struct uhmm__spinlock **ptlp,
+							 const struct uhmm_site *where)
 {
 	for (;;) {
 		pte_t pmd;
 		ptent_t *ptep = uhmm__pte_offset_map_at(pmdp, addr, &pmd, where);
 		struct uhmm__spinlock *ptl;
 
-		if (unlikely(!ptep))
+		if (unlikely(!ptep)) {
+			*ptlp = NULL;
 			return NULL;
+		}
 		ptl = uhmm__ptlp(ptep);
 		uhmm__ptl_lock_at(ptl, 0, where);
 		/* The table may have been unlinked between the read and the lock. */

@@ -154,8 +154,9 @@ static bool apart(void *data, uhmm_vaddr_t addr)
 
 /*
  * With limited device memory it depends on the strategy which pages are on the device, and where huge
- * pages may be, what a fault maps around its page; what the processes read does not. Nor with granules of several pages, where a device fault that
- * only one strategy takes moves the neighbours of its page.
+ * pages may be, what a fault maps around its page; what the processes read does not. Nor does it with
+ * granules of several pages, where a device fault that only one strategy takes moves the neighbours of
+ * its page.
  */
 static int compare(struct uhmm_replay *r)
 {

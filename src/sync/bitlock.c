@@ -2,10 +2,10 @@
 /*
  * The slow paths of bit locks, as mm/filemap.c has them for PG_locked and PG_waiters.
  *
- * Under the queue's lock, always: the waiters bit of a word is set exactly if a waiter for the
- * word is queued; with waiters-bit=hint it may be set at other times, too. Whoever clears the lock bit
- * and sees the waiters bit comes to uhmm__bit_unlock_slow(); so a waiter may sleep once it is queued, the waiters bit is set, and
- * the lock bit was set in the very value that got the waiters bit.
+ * Under the queue's lock, always: the waiters bit of a word is set exactly if a waiter for the word is
+ * queued; with waiters-bit=hint it may be set at other times, too. Whoever clears the lock bit and sees
+ * the waiters bit comes to uhmm__bit_unlock_slow(); so a waiter may sleep once it is queued, the waiters
+ * bit is set, and the lock bit was set in the very value that got the waiters bit.
  */
 #include "sync/lock_check.h"
 #include "sync/sync.h"

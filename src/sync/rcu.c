@@ -54,6 +54,10 @@ struct reader {
 	bool listed;
 };
 
+#if UHMM__RCU_INLINE
+bool uhmm__rcu_fences;
+#endif
+
 static pthread_mutex_t readers_lock = PTHREAD_MUTEX_INITIALIZER;
 static struct list_head readers = { &readers, &readers };
 static _Thread_local struct reader this_reader;
@@ -96,6 +100,9 @@ static void reader_exit(void *arg)
 
 static void readers_init(void)
 {
+#if UHMM__RCU_INLINE
+	uhmm__rcu_fences = !urcu_memb_has_sys_membarrier;
+#endif
 	pthread_key_create(&readers_key, reader_exit);
 	pthread_atfork(fork_prepare, fork_parent, fork_child);
 }
@@ -119,7 +126,19 @@ void uhmm__rcu_register_thread(void)
 	pthread_setspecific(readers_key, r);
 }
 
-#if UHMM_CHECKED || defined(UHMM__TSAN)
+#if UHMM__RCU_INLINE
+
+void uhmm__rcu_read_lock_slow(void)
+{
+	reader_begin();
+}
+
+void uhmm__rcu_read_unlock_slow(void)
+{
+	reader_end();
+}
+
+#else
 
 void uhmm__rcu_read_lock_at(const struct uhmm_site *where uhmm_unused)
 {

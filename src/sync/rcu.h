@@ -24,7 +24,14 @@
 #endif
 #endif
 
-#if !UHMM_CHECKED && !defined(UHMM__TSAN)
+/* Read sections are inlined. */
+#if UHMM_CHECKED || defined(UHMM__TSAN)
+#define UHMM__RCU_INLINE 0
+#else
+#define UHMM__RCU_INLINE 1
+#endif
+
+#if UHMM__RCU_INLINE
 #ifndef _LGPL_SOURCE
 #define _LGPL_SOURCE
 #endif
@@ -49,19 +56,46 @@ struct uhmm__rcu_head {
  * sync/ and pgtable/ only: the section that was entered last keeps a page table that is now @mapped;
  * the same is to be given when it ends, else NULL.
  */
-#if UHMM_CHECKED || defined(UHMM__TSAN)
+#if !UHMM__RCU_INLINE
 void uhmm__rcu_read_lock_at(const struct uhmm_site *where);
 void uhmm__rcu_read_unlock_at(const void *mapped, const struct uhmm_site *where);
 #else
-static inline void uhmm__rcu_read_lock_at(const struct uhmm_site *where uhmm_unused)
+/* There is no membarrier(), so sections need fences. Set before the first one. */
+extern bool uhmm__rcu_fences __attribute__((visibility("hidden")));
+
+/*
+ * liburcu's own, for nested sections and with fences. Otherwise what it does, but for asking it
+ * three times in each section whether there is membarrier().
+ */
+void uhmm__rcu_read_lock_slow(void);
+void uhmm__rcu_read_unlock_slow(void);
+
+uhmm_always_inline void uhmm__rcu_read_lock_at(const struct uhmm_site *where uhmm_unused)
 {
-	_urcu_memb_read_lock();
+	unsigned long *ctr = &URCU_TLS(urcu_memb_reader).ctr;
+
+	cmm_barrier();
+	if (unlikely(*ctr & URCU_GP_CTR_NEST_MASK || uhmm__rcu_fences)) {
+		uhmm__rcu_read_lock_slow();
+		return;
+	}
+	WRITE_ONCE(*ctr, READ_ONCE(urcu_memb_gp.ctr));
+	cmm_barrier();
 }
 
-static inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
-					    const struct uhmm_site *where uhmm_unused)
+uhmm_always_inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
+						 const struct uhmm_site *where uhmm_unused)
 {
-	_urcu_memb_read_unlock();
+	unsigned long *ctr = &URCU_TLS(urcu_memb_reader).ctr, was = *ctr;
+
+	if (unlikely((was & URCU_GP_CTR_NEST_MASK) != URCU_GP_COUNT || uhmm__rcu_fences)) {
+		uhmm__rcu_read_unlock_slow();
+		return;
+	}
+	cmm_barrier();
+	WRITE_ONCE(*ctr, was - URCU_GP_COUNT);
+	cmm_barrier();
+	urcu_common_wake_up_gp(&urcu_memb_gp);
 }
 #endif
 

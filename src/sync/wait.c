@@ -81,7 +81,8 @@ void uhmm__wake_up_all(struct uhmm__waitq *q)
 		list_add_tail(&w->link, &wake);
 	}
 	uhmm__raw_spin_unlock(&q->lock);
-	uhmm__waiter_wake_list(&wake);
+	if (unlikely(!list_empty(&wake)))
+		uhmm__waiter_wake_list(&wake);
 	/* Not before: a fiber that looks again may find all done, and free *q. */
 	uhmm__sched_point(UHMM__PT_WAKE, q);
 }

@@ -1,7 +1,7 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # Random schedules of the scenario all-operations.
-#   all_operations.sh UHMM [DATA]     the command; RUNS of them, or for SECONDS as many as there is time
+#   all_operations.sh UHMM [DATA]     the command; RUNS of them, or for SECONDS_FOR as many as there is time
 #                                     for, each with another seed
 set -eu
 uhmm=$(realpath "$1")
