@@ -82,8 +82,26 @@ static void print_block(const struct uhmm_explore_result *r, const struct block 
 	putchar('\n');
 }
 
+static bool same(const struct uhmm_explore_step *a, const struct uhmm_explore_step *b)
+{
+	return a->task == b->task && !strcmp(a->what, b->what) && a->depth == b->depth &&
+	       !memcmp(a->stack, b->stack, a->depth * sizeof(*a->stack));
+}
+
+/* Whole rounds of the cycle before the one that was found: they need not be read. */
+static size_t rounds_before(const struct uhmm_explore_result *r)
+{
+	size_t cycle = r->nr_steps - r->cycle_at, i = r->cycle_at;
+
+	while (i && same(&r->trace[i - 1], &r->trace[i - 1 + cycle]))
+		i--;
+	return (r->cycle_at - i) / cycle;
+}
+
 void explore_print_columns(const struct uhmm_explore_result *r)
 {
+	size_t rounds = r->cycle_at ? rounds_before(r) : 0;
+	size_t skip_from = r->cycle_at - rounds * (r->nr_steps - r->cycle_at);
 	unsigned int cpus = nr_cpus(r);
 	unsigned int *shown = tool_xalloc(cpus, sizeof(*shown)); /* the task last seen there, + 1 */
 	int width = (SCREEN - NUMBER_WIDTH) / (int)cpus - 2;
@@ -95,9 +113,17 @@ void explore_print_columns(const struct uhmm_explore_result *r)
 	for (size_t i = 0; i < r->nr_steps; i = b.end) {
 		const struct uhmm_explore_step *s = &r->trace[i];
 
+		if (rounds && i == skip_from) {
+			printf("%*s  -- %zu rounds left out --\n", NUMBER_WIDTH, "", rounds);
+			b.end = r->cycle_at;
+			rounds = 0;
+			continue;
+		}
 		if (r->cycle_at && i == r->cycle_at)
 			printf("%*s  -- from here on, again and again --\n", NUMBER_WIDTH, "");
 		b = next_block(r, i);
+		if (rounds && b.end > skip_from)
+			b.end = skip_from;
 		print_block(r, &b, width, shown[s->cpu] != s->task + 1);
 		shown[s->cpu] = s->task + 1;
 	}
