@@ -554,6 +554,7 @@ START_TEST(f19_table_goes_during_a_split)
 	expect_written(AT, 0, NR);
 	fixture_verify(&f);
 	uhmm_mmput(z.child);
+	uhmm_task_destroy(z.task);
 }
 END_TEST
 
