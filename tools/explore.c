@@ -73,18 +73,46 @@ static int list(void)
 
 /* ---- options ---- */
 
-static int load(const char *path)
+static unsigned int nr_scenarios(void)
 {
-	const void *object;
+	unsigned int n = 0;
+
+	while (uhmm_scenario_nth(n))
+		n++;
+	return n;
+}
+
+/* For good: its scenarios are in the list. */
+static bool open_object(const char *name)
+{
+	const void *object = dlopen(name, RTLD_NOW | RTLD_LOCAL);
+
+	/* cppcheck-suppress resourceLeak ; it is never unloaded */
+	return object;
+}
+
+static int load(struct explore_options *o, const char *path)
+{
+	unsigned int before = nr_scenarios();
+	bool opened;
 	char *name;
 
+	if (o->nr_loaded == EXPLORE_MAX_LOADED)
+		return tool_usage_error("--load: more than %d files", EXPLORE_MAX_LOADED);
 	/* Without a slash dlopen() would search for it. */
 	if (asprintf(&name, "%s%s", strchr(path, '/') ? "" : "./", path) < 0)
 		return tool_error("out of memory");
-	object = dlopen(name, RTLD_NOW | RTLD_LOCAL); /* for good: its scenarios are in the list */
+	opened = open_object(name);
 	free(name);
-	/* cppcheck-suppress resourceLeak ; it is never unloaded */
-	return object ? TOOL_OK : tool_error("--load: %s", dlerror());
+	if (!opened)
+		return tool_error("--load: %s", dlerror());
+	if (nr_scenarios() == before)
+		return tool_error(
+			"--load: %s: no scenario of it could be registered: is it built with this "
+			"version's headers, and are its names new ones?",
+			path);
+	o->loaded[o->nr_loaded++] = path;
+	return TOOL_OK;
 }
 
 static int set_switch(struct explore_options *o, char *arg)
@@ -210,7 +238,7 @@ static int take_option(struct explore_options *o, int opt)
 		o->json_path = optarg;
 		return TOOL_OK;
 	case OPT_LOAD:
-		return load(optarg);
+		return load(o, optarg);
 	case OPT_WORKERS:
 		if (!tool_parse_u64("--workers", optarg, 1, 1024, &n))
 			return TOOL_USAGE;
@@ -260,6 +288,8 @@ static void print_command(FILE *f, const struct explore_options *o,
 			  const struct uhmm_explore_result *r)
 {
 	fprintf(f, "uhmm explore %s", o->config.scenario->name);
+	for (unsigned int i = 0; i < o->nr_loaded; i++)
+		fprintf(f, " --load %s", o->loaded[i]);
 	for (unsigned int i = 0; uhmm_switch(i); i++)
 		if (o->config.switches_set & 1UL << i)
 			fprintf(f, " --switch %s=%s", uhmm_switch(i)->name,

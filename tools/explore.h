@@ -5,11 +5,15 @@
 
 #include <uhmm/uhmm.h>
 
+enum { EXPLORE_MAX_LOADED = 64 };
+
 struct explore_options {
 	struct uhmm_explore_config config;
 	struct uhmm_machine_config machine;
 	bool list, runs_given;
 	const char *schedule_path, *json_path;
+	const char *loaded[EXPLORE_MAX_LOADED];
+	unsigned int nr_loaded;
 	char *schedule;
 };
 

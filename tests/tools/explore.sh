@@ -61,6 +61,9 @@ run 2 migrate-vs-fault --schedule no-such-file
 said "no-such-file"
 run 2 migrate-vs-fault --load no-such-file.so
 said "no-such-file.so"
+cp "$example" again.so
+run 2 lost-update --load "$example" --load again.so
+said "again.so: no scenario of it could be registered"
 echo 'T0*3 nonsense' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 echo 'T0*3 T7' >bad.schedule
@@ -97,6 +100,7 @@ last_line "VERDICT: lost-data"
 rmdir lost-update.schedule
 for strategy in random pct; do
 	run 1 lost-update --load "$example" --strategy $strategy --runs 1000
+	said "uhmm explore lost-update --load $example"
 	last_line "VERDICT: lost-data"
 	run 1 lost-update --load "$example" --schedule lost-update.schedule
 	last_line "VERDICT: lost-data"
