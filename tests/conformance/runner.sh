@@ -6,44 +6,16 @@ set -eu
 uhmm=$(realpath "$1")
 vectors=$(realpath "$2")
 [ -x "$uhmm" ] || exit 2
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-# A line each: functions may run in a pipeline.
-: >"$tmp/runs"
-: >"$tmp/wrong"
-
+# shellcheck source=tests/tools/expect.sh
+. "$(dirname "$0")/../tools/expect.sh"
 # vector NAME: standard input as a file.
 vector() { cat >"$tmp/$1"; }
 
-# conform STATUS ARGUMENT...: runs; the output of both kinds is in $tmp/out.
-conform() {
-	want=$1
+conform() { # STATUS ARGUMENT..., in $tmp
+	status=$1
 	shift
-	echo "$*" >>"$tmp/runs"
-	got=0
-	(cd "$tmp" && "$uhmm" conform "$@") >"$tmp/out" 2>&1 || got=$?
-	[ "$got" = "$want" ] || fail "status $got, not $want, of: uhmm conform $*"
+	ends_with "$status" env -C "$tmp" "$uhmm" conform "$@"
 }
-
-fail() {
-	echo "FAILED: $1"
-	sed 's/^/  | /' "$tmp/out"
-	echo "$1" >>"$tmp/wrong"
-}
-
-# said TEXT...: each text is a part of a line of the output.
-said() {
-	for text in "$@"; do
-		grep -qF -e "$text" "$tmp/out" || fail "not said: $text"
-	done
-}
-
-unsaid() {
-	if grep -qF -e "$1" "$tmp/out"; then fail "said: $1"; fi
-}
-
-# The last line, whole.
-last() { [ "$(tail -n 1 "$tmp/out")" = "$1" ] || fail "the last line is not: $1"; }
 
 # A malformed vector is refused with file and line, before anything runs.
 malformed() { # LINE TEXT, the vector on standard input
@@ -87,23 +59,23 @@ p1 cpu_read 200000000000 1
 = ok data=0
 END
 conform 0 good.vec
-last "2 passed, 0 failed"
+last_line "2 passed, 0 failed"
 unsaid case
 conform 0 --content tag good.vec
-last "2 passed, 0 failed"
+last_line "2 passed, 0 failed"
 conform 0 --device-pfn own good.vec
-last "2 passed, 0 failed"
+last_line "2 passed, 0 failed"
 conform 0 --differential good.vec
-last "2 passed, 0 failed"
+last_line "2 passed, 0 failed"
 conform 0 good.vec good.vec
-last "4 passed, 0 failed"
+last_line "4 passed, 0 failed"
 conform 0 --case second good.vec
-last "1 passed, 0 failed"
+last_line "1 passed, 0 failed"
 conform 0 -v good.vec
 said "case first" "p0 munmap 200000001000 1" "= sigsegv@1" "= ok data=1000004..1000005,0x2"
-last "2 passed, 0 failed"
+last_line "2 passed, 0 failed"
 conform 0 - <"$tmp/good.vec"
-last "2 passed, 0 failed"
+last_line "2 passed, 0 failed"
 
 # There is a swap device: pages go there and come back, also by a fork and a device.
 vector swapped.vec <<'END'
@@ -142,11 +114,11 @@ p0 madvise 200000000000 4 cold
 = ok
 END
 conform 0 swapped.vec
-last "1 passed, 0 failed"
+last_line "1 passed, 0 failed"
 conform 0 --content tag swapped.vec
-last "1 passed, 0 failed"
+last_line "1 passed, 0 failed"
 conform 0 --differential swapped.vec
-last "1 passed, 0 failed"
+last_line "1 passed, 0 failed"
 
 # Every kind of answer, changed: each must be found, with its line.
 cp "$tmp/good.vec" "$tmp/answers"
@@ -165,7 +137,7 @@ while read -r first rest; do
 	sed "${line}s/.*/= $other/" "$tmp/good.vec" >"$tmp/changed.vec"
 	conform 1 changed.vec
 	said "changed.vec:$((line - 1)): case " "$previous" "expected: ${other%% *}" "got: "
-	last "1 passed, 1 failed"
+	last_line "1 passed, 1 failed"
 done <"$tmp/answers"
 
 # Differences are counted by case, and printed up to a limit.
@@ -177,7 +149,7 @@ done <"$tmp/answers"
 conform 1 many.vec
 said "many.vec:4: case many: p0 cpu_read 200000000000 1" "expected: ok data=5" "ok data=0" \
 	"2 more, see them with -v"
-last "0 passed, 1 failed"
+last_line "0 passed, 1 failed"
 conform 1 -v many.vec
 [ "$(grep -c expected: "$tmp/out")" = 10 ] || fail "-v does not print all differences"
 
@@ -200,14 +172,14 @@ p0 flags d0 0
 = err=EINVAL
 END
 conform 0 device.vec
-last "1 passed, 0 failed"
+last_line "1 passed, 0 failed"
 for edit in '5s/faults=1/faults=2/' '5s/cpages=4/cpages=3/' '7s/..3000013/..3000012,9/' \
 	'7s/ data=.*//' '9s/cpages=4/cpages=4 faults=1/' '11s/22x4/22x3,02/' '11s/perm/map/' \
 	'15s/EINVAL/EFAULT/'; do
 	sed "$edit" "$tmp/device.vec" >"$tmp/changed.vec"
 	conform 1 changed.vec
 	said "expected: " "got: "
-	last "0 passed, 1 failed"
+	last_line "0 passed, 1 failed"
 done
 
 # What the two ways to the device did differently once.
@@ -266,20 +238,20 @@ p0 dev_write d0 200000000000 1024 3
 = ?
 END
 conform 0 --differential twice.vec
-last "4 passed, 0 failed"
+last_line "4 passed, 0 failed"
 
 # The checked variant, if it was built.
 if [ -x "$(dirname "$uhmm")/uhmm-checked" ]; then
 	conform 0 --check good.vec device.vec
-	last "3 passed, 0 failed"
+	last_line "3 passed, 0 failed"
 	conform 0 --check --differential good.vec device.vec twice.vec
-	last "7 passed, 0 failed"
+	last_line "7 passed, 0 failed"
 fi
 
 # "?" takes any answer.
 sed 's/^= .*/= ?/' "$tmp/device.vec" >"$tmp/any.vec"
 conform 0 any.vec
-last "1 passed, 0 failed"
+last_line "1 passed, 0 failed"
 
 # Not modelled yet: the case fails, says so, and stops; another goes on.
 {
@@ -293,10 +265,10 @@ conform 1 lacking.vec
 said "lacking.vec:2: case soft_offline: " "not modelled yet" "lacking.vec:7: case error" \
 	"lacking.vec:10: case any"
 unsaid "lacking.vec:4"
-last "2 passed, 3 failed"
+last_line "2 passed, 3 failed"
 conform 1 --differential lacking.vec
 said "not modelled yet"
-last "2 passed, 3 failed"
+last_line "2 passed, 3 failed"
 
 # No cases.
 vector none.vec <<'END'
@@ -390,5 +362,4 @@ for file in "$vectors"/*.vec; do
 	said "no case is called 'no such case'"
 done
 
-echo "$(wc -l <"$tmp/runs") runs, $(wc -l <"$tmp/wrong") wrong"
-[ ! -s "$tmp/wrong" ]
+finish

@@ -4,35 +4,14 @@
 #   bench.sh UHMM DATA     the command; DATA is not used
 set -eu
 uhmm=$(realpath "$1")
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+# shellcheck source=tests/tools/expect.sh
+. "$(dirname "$0")/expect.sh"
 cd "$tmp"
-: >runs
-: >wrong
 
-# run STATUS ARGUMENT...: the output of both kinds is in ./out. STATUS 01: either, by how fast it is.
-run() {
-	want=$1
+run() { # STATUS ARGUMENT...; 01: either, by how fast it is
+	status=$1
 	shift
-	echo "$*" >>runs
-	got=0
-	timeout 300 "$uhmm" bench "$@" >out 2>&1 || got=$?
-	case $want in
-	*$got*) ;;
-	*) fail "status $got, not $want, of: bench $*" ;;
-	esac
-}
-
-fail() {
-	echo "FAILED: $1"
-	sed 's/^/  | /' out
-	echo "$1" >>wrong
-}
-
-said() {
-	for text in "$@"; do
-		grep -qF -e "$text" out || fail "not said: $text"
-	done
+	ends_with "$status" timeout 300 "$uhmm" bench "$@"
 }
 
 # Figures, and the same again compared with itself.
@@ -116,5 +95,4 @@ said "--svg goes with --growth"
 run 2 --compare old.json --json -
 said "--compare prints where"
 
-echo "$(wc -l <runs) runs, $(wc -l <wrong) wrong"
-[ ! -s wrong ]
+finish

@@ -6,36 +6,13 @@ set -eu
 uhmm=$(realpath "$1")
 data=$(realpath "$2")
 [ -x "$uhmm" ] || exit 2
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-# A line each: functions may run in a pipeline.
-: >"$tmp/runs"
-: >"$tmp/wrong"
+# shellcheck source=tests/tools/expect.sh
+. "$(dirname "$0")/expect.sh"
 
-# run STATUS ARGUMENT...: the output of both kinds is in $tmp/out.
-run() {
-	want=$1
+run() { # STATUS ARGUMENT...
+	status=$1
 	shift
-	echo "$*" >>"$tmp/runs"
-	got=0
-	"$uhmm" "$@" >"$tmp/out" 2>&1 || got=$?
-	[ "$got" = "$want" ] || fail "status $got, not $want, of: uhmm $*"
-}
-
-fail() {
-	echo "FAILED: $1"
-	sed 's/^/  | /' "$tmp/out"
-	echo "$1" >>"$tmp/wrong"
-}
-
-said() {
-	for text in "$@"; do
-		grep -qF -e "$text" "$tmp/out" || fail "not said: $text"
-	done
-}
-
-unsaid() {
-	if grep -qF -e "$1" "$tmp/out"; then fail "said: $1"; fi
+	ends_with "$status" "$uhmm" "$@"
 }
 
 run 2
@@ -145,5 +122,4 @@ run 2 dump "$trace" --case a
 said "is not a vector"
 run 2 dump "$data/data/broken/not-a-trace.txt"
 
-echo "$(wc -l <"$tmp/runs") runs, $(wc -l <"$tmp/wrong") wrong"
-[ ! -s "$tmp/wrong" ]
+finish

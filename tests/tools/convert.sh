@@ -6,31 +6,13 @@ set -eu
 uhmm=$(realpath "$1")
 data=$(realpath "$2")
 [ -x "$uhmm" ] || exit 2
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
-: >"$tmp/runs"
-: >"$tmp/wrong"
+# shellcheck source=tests/tools/expect.sh
+. "$(dirname "$0")/expect.sh"
 
-# run STATUS ARGUMENT...: the output of both kinds is in $tmp/out.
-run() {
-	want=$1
+run() { # STATUS ARGUMENT...
+	status=$1
 	shift
-	echo "$*" >>"$tmp/runs"
-	got=0
-	"$uhmm" "$@" >"$tmp/out" 2>&1 || got=$?
-	[ "$got" = "$want" ] || fail "status $got, not $want, of: uhmm $*"
-}
-
-fail() {
-	echo "FAILED: $1"
-	[ ! -f "$tmp/out" ] || sed 's/^/  | /' "$tmp/out"
-	echo "$1" >>"$tmp/wrong"
-}
-
-said() {
-	for text in "$@"; do
-		grep -qF -e "$text" "$tmp/out" || fail "not said: $text"
-	done
+	ends_with "$status" "$uhmm" "$@"
 }
 
 same() {
@@ -125,5 +107,4 @@ said "1 malformed lines skipped"
 
 run 0 convert --progress "$t1" "$tmp/x.uft"
 
-echo "$(wc -l <"$tmp/runs") runs, $(wc -l <"$tmp/wrong") wrong"
-[ ! -s "$tmp/wrong" ]
+finish

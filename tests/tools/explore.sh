@@ -5,36 +5,14 @@
 set -eu
 uhmm=$(realpath "$1")
 example=$(realpath "$2")
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+# shellcheck source=tests/tools/expect.sh
+. "$(dirname "$0")/expect.sh"
 cd "$tmp"
-: >runs
-: >wrong
 
-# run STATUS ARGUMENT...: the output of both kinds is in ./out.
-run() {
-	want=$1
+run() { # STATUS ARGUMENT...
+	status=$1
 	shift
-	echo "$*" >>runs
-	got=0
-	timeout 300 "$uhmm" explore "$@" >out 2>&1 || got=$?
-	[ "$got" = "$want" ] || fail "status $got, not $want, of: explore $*"
-}
-
-fail() {
-	echo "FAILED: $1"
-	sed 's/^/  | /' out
-	echo "$1" >>wrong
-}
-
-said() {
-	for text in "$@"; do
-		grep -qF -e "$text" out || fail "not said: $text"
-	done
-}
-
-last_line() {
-	[ "$(tail -n 1 out)" = "$1" ] || fail "the last line is not: $1"
+	ends_with "$status" timeout 300 "$uhmm" explore "$@"
 }
 
 # Usage
@@ -128,5 +106,4 @@ done
 run 0 migrate-vs-fault --strategy pct --runs 100 --json -
 said '"undecided": 0'
 
-echo "$(wc -l <runs) runs, $(wc -l <wrong) failures"
-[ ! -s wrong ]
+finish

@@ -5,23 +5,13 @@
 set -eu
 uhmm=$(realpath "$1")
 bound=${3:-1}
-tmp=$(mktemp -d)
-trap 'rm -rf "$tmp"' EXIT
+# shellcheck source=tests/tools/expect.sh
+. "$(dirname "$0")/expect.sh"
 cd "$tmp"
-: >runs
-: >wrong
 
-# last LINE ARGUMENT...: the last line of the exploration is as the pattern says.
-last() {
-	want=$1
+last() { # LINE ARGUMENT...
+	explored "$@"
 	shift
-	echo "$*" >>runs
-	timeout 600 "$uhmm" explore "$@" >out 2>err || true
-	if ! tail -n 1 out | grep -qx "$want"; then
-		echo "FAILED: the last line is not '$want', of: explore $*"
-		tail -n 20 out err | sed 's/^/  | /'
-		echo "$*" >>wrong
-	fi
 	took=$(sed -n 's/.* \([0-9.]* s\)$/\1/p' out | tail -n 1)
 	printf '%-9s %-52s %s\n' "$took" "$(tail -n 1 out)" "$*"
 }
@@ -44,10 +34,7 @@ none() { # RUNS ARGUMENT...
 	n=$1
 	shift
 	last "no violation in $n schedules" "$@" --runs "$n"
-	if grep 'given up' out err; then
-		echo "FAILED: a run has no end: explore $*"
-		echo "$*" >>wrong
-	fi
+	unsaid 'given up'
 }
 
 wait=--switch=device-private-wait
@@ -93,5 +80,4 @@ finds livelock hmm-livelock-other-holder $wait=trylock-spin --switch lru-drain=a
 finds lock-report mmap-lock-recursion
 finds deadlock mmap-lock-recursion --switch lock-order=ignored
 
-echo "$(wc -l <runs) runs, $(wc -l <wrong) failures"
-[ ! -s wrong ]
+finish
