@@ -6,59 +6,18 @@
 #include "pair.h"
 
 struct driver {
-	struct uhmm_machine *m;
+	struct pair_driver device;
 	struct uhmm_mm *mm;
-	struct uhmm_devmem *pool;
 };
-
-/*
- * Move the page at @addr to a new one in RAM, or on the device if @to_device.
- * Returns: whether there was one to be collected. Context: mmap_lock.
- */
-static bool move(struct driver *d, struct uhmm_vma *vma, bool to_device, uhmm_pfn_t fault_page)
-{
-	uint64_t src = 0, dst = 0;
-	uhmm_pfn_t pfn = 0;
-	struct uhmm_migrate_vma args = {
-		.size = sizeof(args),
-		.vma = vma,
-		.src = &src,
-		.dst = &dst,
-		.start = pair_addr(0),
-		.end = pair_addr(1),
-		.pgmap_owner = d,
-		.flags = to_device ? UHMM_MIGRATE_VMA_SELECT_SYSTEM
-				   : UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
-		.fault_page = fault_page,
-	};
-	bool collected;
-
-	if (uhmm_migrate_vma_setup(&args))
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
-	collected = src & UHMM_MIGRATE_PFN_MIGRATE && src & UHMM_MIGRATE_PFN_VALID;
-	if (collected) {
-		if (to_device ? uhmm_devmem_alloc(d->pool, d, &pfn)
-			      : uhmm_alloc_locked_page(d->m, &pfn))
-			uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "no memory");
-		uhmm_copy_highpage(d->m, pfn, uhmm_migrate_pfn_to_pfn(src));
-		dst = uhmm_migrate_pfn(pfn);
-		uhmm_migrate_vma_pages(&args);
-		if (!(src & UHMM_MIGRATE_PFN_MIGRATE))
-			uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT,
-					   "a page that was collected does not move");
-	}
-	uhmm_migrate_vma_finalize(&args);
-	return collected;
-}
 
 static int migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 {
 	struct driver *d = data;
 
-	if (uhmm_devmem_page_data(d->pool, vmf->page) != d)
+	if (uhmm_devmem_page_data(d->device.pool, vmf->page) != &d->device)
 		uhmm_scenario_fail(UHMM_VERDICT_USE_AFTER_FREE,
 				   "migrate_to_ram() of a page that is free");
-	move(d, vmf->vma, false, vmf->page);
+	pair_to_ram(&d->device, vmf);
 	return 0;
 }
 
@@ -80,16 +39,6 @@ static void zap(void *arg)
 		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "madvise() failed");
 }
 
-static int to_device(struct driver *d)
-{
-	bool moved;
-
-	uhmm_mmap_read_lock(d->mm);
-	moved = move(d, uhmm_vma_lookup(d->mm, pair_addr(0)), true, 0);
-	uhmm_mmap_read_unlock(d->mm);
-	return moved ? 0 : -EBUSY;
-}
-
 /* @data: NULL, or the second task throws the page away. */
 static int setup(struct uhmm_machine *m, const void *data, void **state)
 {
@@ -101,10 +50,10 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 
 	if (err)
 		return err;
-	*d = (struct driver){ .m = m, .mm = p->mm };
-	err = uhmm_devmem_create(m, &config, d, &ops, d, &d->pool);
-	if (!err)
-		err = to_device(d);
+	*d = (struct driver){ .device.m = m, .mm = p->mm };
+	err = uhmm_devmem_create(m, &config, &d->device, &ops, d, &d->device.pool);
+	if (!err && !pair_to_device(&d->device, d->mm))
+		err = -EBUSY;
 	if (!err)
 		err = uhmm_scenario_spawn("fault 0", 0, d->mm, read_page, d);
 	if (!err)

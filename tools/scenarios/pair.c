@@ -74,3 +74,55 @@ void pair_write(struct uhmm_mm *mm, unsigned int i, uint64_t value)
 		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "writing page %u gave signal %d", i,
 				   sig);
 }
+
+/* Context: mmap_lock. */
+static bool move(struct pair_driver *d, struct uhmm_vma *vma, bool to_device, uhmm_pfn_t fault_page)
+{
+	uint64_t src = 0, dst = 0;
+	uhmm_pfn_t pfn = 0;
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.vma = vma,
+		.src = &src,
+		.dst = &dst,
+		.start = pair_addr(0),
+		.end = pair_addr(1),
+		.pgmap_owner = d,
+		.flags = to_device ? UHMM_MIGRATE_VMA_SELECT_SYSTEM
+				   : UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
+		.fault_page = fault_page,
+	};
+	bool collected;
+
+	if (uhmm_migrate_vma_setup(&args))
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
+	collected = src & UHMM_MIGRATE_PFN_MIGRATE && src & UHMM_MIGRATE_PFN_VALID;
+	if (collected) {
+		if (to_device ? uhmm_devmem_alloc(d->pool, d, &pfn)
+			      : uhmm_alloc_locked_page(d->m, &pfn))
+			uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "no memory");
+		uhmm_copy_highpage(d->m, pfn, uhmm_migrate_pfn_to_pfn(src));
+		dst = uhmm_migrate_pfn(pfn);
+		uhmm_migrate_vma_pages(&args);
+		if (!(src & UHMM_MIGRATE_PFN_MIGRATE))
+			uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT,
+					   "a page that was collected does not move");
+	}
+	uhmm_migrate_vma_finalize(&args);
+	return collected;
+}
+
+bool pair_to_device(struct pair_driver *d, struct uhmm_mm *mm)
+{
+	bool moved;
+
+	uhmm_mmap_read_lock(mm);
+	moved = move(d, uhmm_vma_lookup(mm, pair_addr(0)), true, 0);
+	uhmm_mmap_read_unlock(mm);
+	return moved;
+}
+
+bool pair_to_ram(struct pair_driver *d, const struct uhmm_vm_fault *vmf)
+{
+	return move(d, vmf->vma, false, vmf->page);
+}

@@ -49,4 +49,18 @@ int pair_op(struct uhmm_mirror *mirror, enum uhmm_mirror_op op, unsigned int npa
 uint64_t pair_read(struct uhmm_mm *mm, unsigned int i);
 void pair_write(struct uhmm_mm *mm, unsigned int i, uint64_t value);
 
+/* A driver of the scenario's own; its address is the owner and the data of its pages. */
+struct pair_driver {
+	struct uhmm_machine *m;
+	struct uhmm_devmem *pool;
+};
+
+/*
+ * Page 0 into the driver's memory. Fails the scenario if it was collected and does not move.
+ * Returns: whether it could be collected.
+ */
+bool pair_to_device(struct pair_driver *d, struct uhmm_mm *mm);
+/* The same to RAM, in a migrate_to_ram(). */
+bool pair_to_ram(struct pair_driver *d, const struct uhmm_vm_fault *vmf);
+
 #endif /* UHMM_SCENARIOS_PAIR_H */

@@ -9,47 +9,17 @@ enum { TIMESLICE_NS = 5000000, MANY = 50 };
 
 struct timeslice {
 	struct pair *p;
-	struct uhmm_devmem *pool;
+	struct pair_driver device;
 	unsigned int calls; /* of migrate_to_ram() since the device's read began */
 	bool over, ran;
 };
-
-static void move(struct timeslice *s, struct uhmm_vma *vma, uhmm_pfn_t fault_page, bool device)
-{
-	uint64_t src, dst;
-	struct uhmm_migrate_vma args = {
-		.size = sizeof(args),
-		.vma = vma,
-		.src = &src,
-		.dst = &dst,
-		.start = pair_addr(0),
-		.end = pair_addr(1),
-		.pgmap_owner = s,
-		.flags = device ? UHMM_MIGRATE_VMA_SELECT_SYSTEM
-				: UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE,
-		.fault_page = fault_page,
-	};
-	struct uhmm_machine *m = s->p->m;
-	uhmm_pfn_t to;
-
-	if (uhmm_migrate_vma_setup(&args))
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
-	if (args.cpages) {
-		if (device ? uhmm_devmem_alloc(s->pool, NULL, &to) : uhmm_alloc_locked_page(m, &to))
-			uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "no memory");
-		uhmm_copy_highpage(m, to, uhmm_migrate_pfn_to_pfn(src));
-		dst = uhmm_migrate_pfn(to);
-	}
-	uhmm_migrate_vma_pages(&args);
-	uhmm_migrate_vma_finalize(&args);
-}
 
 static int migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 {
 	struct timeslice *s = data;
 
 	if (s->over) {
-		move(s, vmf->vma, vmf->page, false);
+		pair_to_ram(&s->device, vmf);
 		return 0;
 	}
 	if (++s->calls > MANY && !s->ran)
@@ -95,15 +65,14 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 	if (!s)
 		return -ENOMEM;
 	*state = s;
+	s->device.m = m;
 	err = pair_setup(m, 1, false, &s->p);
 	if (!err)
-		err = uhmm_devmem_create(m, &config, s, &ops, s, &s->pool);
-	if (err)
-		return err;
-	uhmm_mmap_read_lock(s->p->mm);
-	move(s, uhmm_vma_lookup(s->p->mm, pair_addr(0)), 0, true);
-	uhmm_mmap_read_unlock(s->p->mm);
-	err = uhmm_scenario_spawn("time", 0, NULL, end_of_timeslice, s);
+		err = uhmm_devmem_create(m, &config, &s->device, &ops, s, &s->device.pool);
+	if (!err && !pair_to_device(&s->device, s->p->mm))
+		err = -EBUSY;
+	if (!err)
+		err = uhmm_scenario_spawn("time", 0, NULL, end_of_timeslice, s);
 	if (!err)
 		err = uhmm_scenario_spawn("device", 1, s->p->mm, device_read, s);
 	return err ? err : uhmm_scenario_spawn("other", 1, NULL, other_work, s);
