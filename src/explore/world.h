@@ -25,7 +25,6 @@ struct uhmm__world {
 	void *state;	  /* the scenario's */
 	uint64_t *random; /* state of uhmm_scenario_random() */
 	bool hash_ends;	  /* fill in .end */
-	uint64_t reports; /* that setup() caused */
 	/* Of the last run. */
 	enum uhmm_verdict verdict;
 	bool ended;	       /* all tasks came to their end */

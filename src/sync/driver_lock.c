@@ -6,14 +6,14 @@
 #include "sync/lock_check.h"
 #include "sync/sync.h"
 
-struct uhmm_mutex {
-	struct uhmm_machine *m;
-	struct uhmm__mutex l;
-};
-
 struct uhmm_rwsem {
 	struct uhmm_machine *m;
 	struct uhmm__rwsem s;
+};
+
+/* As the library's own: a semaphore that is only taken for writing, of another kind. */
+struct uhmm_mutex {
+	struct uhmm_rwsem s;
 };
 
 struct uhmm_spinlock {
@@ -69,52 +69,12 @@ static unsigned int inner(unsigned int subclass)
 	return MIN(subclass, UHMM__SUBCLASSES - 1U);
 }
 
-/* ---- mutexes ---- */
-
-int uhmm_mutex_create(struct uhmm_machine *m, const char *class_name, struct uhmm_mutex **out)
-{
-	int class_id = class_get(m, class_name, UHMM__LK_MUTEX);
-	struct uhmm_mutex *l;
-
-	if (class_id < 0)
-		return class_id;
-	l = uhmm__alloc(m, sizeof(*l));
-	if (!l)
-		return -ENOMEM;
-	l->m = m;
-	uhmm__mutex_init(&l->l, (enum uhmm__lock_class)class_id);
-	*out = l;
-	return 0;
-}
-
-void uhmm_mutex_destroy(struct uhmm_mutex *l)
-{
-	if (!l)
-		return;
-	uhmm__lock_freed(l->m, &l->l.s, l->l.s.class_id, load_relaxed(&l->l.s.count));
-	uhmm__free(l->m, l, sizeof(*l));
-}
-
-void uhmm_mutex_lock_at(struct uhmm_mutex *l, unsigned int subclass, const struct uhmm_site *where)
-{
-	uhmm__down_write_at(&l->l.s, inner(subclass), where);
-}
-
-bool uhmm_mutex_trylock_at(struct uhmm_mutex *l, const struct uhmm_site *where)
-{
-	return uhmm__down_write_trylock_at(&l->l.s, where);
-}
-
-void uhmm_mutex_unlock_at(struct uhmm_mutex *l, const struct uhmm_site *where)
-{
-	uhmm__up_write_at(&l->l.s, where);
-}
-
 /* ---- read-write semaphores ---- */
 
-int uhmm_rwsem_create(struct uhmm_machine *m, const char *class_name, struct uhmm_rwsem **out)
+static int create(struct uhmm_machine *m, const char *class_name, enum uhmm__lock_kind kind,
+		  struct uhmm_rwsem **out)
 {
-	int class_id = class_get(m, class_name, UHMM__LK_RWSEM);
+	int class_id = class_get(m, class_name, kind);
 	struct uhmm_rwsem *s;
 
 	if (class_id < 0)
@@ -126,6 +86,11 @@ int uhmm_rwsem_create(struct uhmm_machine *m, const char *class_name, struct uhm
 	uhmm__rwsem_init(&s->s, (enum uhmm__lock_class)class_id);
 	*out = s;
 	return 0;
+}
+
+int uhmm_rwsem_create(struct uhmm_machine *m, const char *class_name, struct uhmm_rwsem **out)
+{
+	return create(m, class_name, UHMM__LK_RWSEM, out);
 }
 
 void uhmm_rwsem_destroy(struct uhmm_rwsem *s)
@@ -169,6 +134,38 @@ void uhmm_up_write_at(struct uhmm_rwsem *s, const struct uhmm_site *where)
 void uhmm_downgrade_write_at(struct uhmm_rwsem *s, const struct uhmm_site *where)
 {
 	uhmm__downgrade_write_at(&s->s, where);
+}
+
+/* ---- mutexes ---- */
+
+int uhmm_mutex_create(struct uhmm_machine *m, const char *class_name, struct uhmm_mutex **out)
+{
+	struct uhmm_rwsem *s;
+	int err = create(m, class_name, UHMM__LK_MUTEX, &s);
+
+	if (!err)
+		*out = container_of(s, struct uhmm_mutex, s);
+	return err;
+}
+
+void uhmm_mutex_destroy(struct uhmm_mutex *l)
+{
+	uhmm_rwsem_destroy(l ? &l->s : NULL);
+}
+
+void uhmm_mutex_lock_at(struct uhmm_mutex *l, unsigned int subclass, const struct uhmm_site *where)
+{
+	uhmm_down_write_at(&l->s, subclass, where);
+}
+
+bool uhmm_mutex_trylock_at(struct uhmm_mutex *l, const struct uhmm_site *where)
+{
+	return uhmm_down_write_trylock_at(&l->s, where);
+}
+
+void uhmm_mutex_unlock_at(struct uhmm_mutex *l, const struct uhmm_site *where)
+{
+	uhmm_up_write_at(&l->s, where);
 }
 
 /* ---- spin locks ---- */
