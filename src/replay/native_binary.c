@@ -65,10 +65,31 @@ uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64
 	if (unlikely(!last))
 		return NULL;
 	v &= (last ^ (last - 1)) & 0x7f7f7f7f7f7f7f7fULL;
-	v = (v & 0x007f007f007f007fULL) | (v & 0x7f007f007f007f00ULL) >> 1;
+	v -= (v & 0x7f007f007f007f00ULL) >> 1; /* what is there twice cancels but for the shift */
 	v = (v & 0x00003fff00003fffULL) | (v & 0x3fff00003fff0000ULL) >> 2;
 	*out = (v & 0x000000000fffffffULL) | (v & 0x0fffffff00000000ULL) >> 4;
 	return p + ((unsigned int)__builtin_ctzll(last) >> 3) + 1;
+}
+
+/* The same of at most 4 bytes. */
+uhmm_always_inline const unsigned char *small_number_at(const unsigned char *p, uint64_t *out)
+{
+	uint32_t v = native_le32(p), last = ~v & 0x80808080U;
+
+	if (unlikely(!last))
+		return NULL;
+	v &= (last ^ (last - 1)) & 0x7f7f7f7fU;
+	v -= (v & 0x7f007f00U) >> 1;
+	*out = (v & 0x00003fffU) | (v & 0x3fff0000U) >> 2;
+	return p + ((unsigned int)__builtin_ctz(last) >> 3) + 1;
+}
+
+/* Mostly near the one before. */
+uhmm_always_inline const unsigned char *address_at(const unsigned char *p, uint64_t *out)
+{
+	const unsigned char *next = small_number_at(p, out);
+
+	return likely(next) ? next : number_at(p, out);
 }
 
 static uint64_t get_long(struct fields *f)
@@ -263,7 +284,6 @@ static void get_body(struct binary *b, struct fields *f, struct uhmm_trace_event
 
 static void set_head(struct uhmm_trace_event *ev, uint64_t kind, const struct native_base *base)
 {
-	memset(ev, 0, sizeof(*ev));
 	ev->t_ns = base->t_ns;
 	ev->kind = (uint32_t)kind;
 	ev->cpu = base->cpu;
@@ -280,6 +300,7 @@ static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct 
 	const char *why;
 
 	b->base.t_ns += get(f);
+	memset(ev, 0, sizeof(*ev));
 	set_head(ev, kind, &b->base);
 	get_body(b, f, ev);
 	if (f->bad)
@@ -294,51 +315,90 @@ static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct 
 	return NULL;
 }
 
-/*
- * Most records are faults of one form: small numbers in one byte each, addresses in up to 8. False,
- * and nothing done, if it is another; next_record() takes all.
- */
-static bool quick_fault(struct uhmm_trace_reader *r, struct binary *b, struct uhmm_trace_event *ev)
+/* Two bits of @how, which has seven, into each of the first four bytes. */
+uhmm_always_inline void set_small_how(struct uhmm_trace_event *ev, uint32_t how)
 {
-	const unsigned char *p = b->p, *end = p + 1 + p[0];
+	_Static_assert(offsetof(struct uhmm_trace_event, fault.major) ==
+			       offsetof(struct uhmm_trace_event, fault.access) + 3,
+		       "access, mode, present and major are next to each other");
+	how = htole32((how | how << 6 | how << 12 | how << 18) & 0x03030303U);
+	memcpy(&ev->fault.access, &how, sizeof(how));
+	ev->fault.failed = 0;
+	ev->fault.order = 0;
+	ev->fault.source = 0;
+}
+
+/*
+ * Most records are faults of one form: small numbers in one byte each, the time in up to 4, addresses in
+ * up to 8. The one at @p; NULL, and nothing done but to *@ev, if it is another: next_record() takes all.
+ */
+uhmm_always_inline const unsigned char *quick_fault(const unsigned char *p,
+						    const unsigned char *block_end,
+						    struct native_base *base,
+						    struct uhmm_trace_event *ev)
+{
+	const unsigned char *end = p + 1 + p[0];
 	uint64_t dt = 0, addr = 0, ip = 0;
 	unsigned int how, code = 0;
 
-	if (unlikely(end > b->end || p[0] >= 0x80 || p[1] != UHMM_TRACE_FAULT))
-		return false;
-	p = number_at(p + 2, &dt);
+	if (unlikely(p[1] != UHMM_TRACE_FAULT || end > block_end))
+		return NULL;
+	p = small_number_at(p + 2, &dt);
 	if (unlikely(!p))
-		return false;
+		return NULL;
 	how = *p++;
-	p = number_at(p, &addr);
+	p = address_at(p, &addr);
 	if (unlikely(!p))
-		return false;
-	if (likely(p < end))
+		return NULL;
+	if (likely(p < end)) {
 		p = number_at(p, &ip);
-	if (unlikely(!p))
-		return false;
-	if (likely(p < end))
-		code = *p++;
+		if (unlikely(!p))
+			return NULL;
+		if (likely(p < end))
+			code = *p++;
+	}
+	/* No record of one byte each is as long as a length of two bytes says. */
 	if (unlikely(p != end || (how | code) >= 0x80 || (how & how >> 1 & 0x54) ||
-		     b->base.mm > b->state.last_mm || b->base.t_ns + dt < b->state.t_ns))
-		return false;
-	addr = b->base.addr + native_unzigzag(addr);
-	ip = b->base.ip + native_unzigzag(ip);
-	set_head(ev, UHMM_TRACE_FAULT, &b->base);
-	set_how(ev, how);
-	ev->t_ns += dt;
+		     base->t_ns + dt < base->t_ns))
+		return NULL;
+	base->t_ns += dt;
+	base->addr += native_unzigzag(addr);
+	base->ip += native_unzigzag(ip);
+	set_head(ev, UHMM_TRACE_FAULT, base);
+	set_small_how(ev, how);
 	ev->fault.error_code = code;
-	ev->fault.addr = addr;
-	ev->fault.ip = ip;
-	b->p = end;
-	b->base.t_ns += dt;
-	b->base.addr = addr;
-	b->base.ip = ip;
-	b->state.t_ns = b->base.t_ns;
-	b->state.nr_events++;
-	r->line++;
-	r->stats.lines++;
-	return true;
+	ev->fault.addr = base->addr;
+	ev->fault.ip = base->ip;
+	return end;
+}
+
+/* As many of these as there are in a row. */
+static size_t binary_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
+			    uint64_t *lines, size_t max)
+{
+	struct binary *b = binary(r);
+	const unsigned char *p = b->p, *end = b->end, *next;
+	struct native_base base = b->base;
+	uint64_t line = r->line;
+	size_t nr = 0;
+
+	if (base.mm > b->state.last_mm || base.t_ns < b->state.t_ns)
+		return 0;
+	for (; nr < max && p < end; nr++, p = next) {
+		next = quick_fault(p, end, &base, &events[nr]);
+		if (unlikely(!next))
+			break;
+		lines[nr] = ++line;
+	}
+	if (!nr)
+		return 0;
+	b->p = p;
+	b->base = base;
+	b->state.t_ns = base.t_ns;
+	b->state.nr_events += nr;
+	r->line = line;
+	r->stats.lines += nr;
+	return nr;
 }
 
 static void get_caps(struct uhmm_trace_reader *r, struct fields *f)
@@ -514,8 +574,6 @@ static int binary_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 	while (!r->finished) {
 		int ret;
 
-		if (likely(b->p < b->end && quick_fault(r, b, ev)))
-			return 1;
 		ret = b->p == b->end ? next_block(r) : next_record(r, ev);
 		if (ret)
 			return ret;
@@ -584,5 +642,6 @@ const struct trace_ops uhmm__native_binary_ops = {
 	.probe = binary_probe,
 	.start = binary_start,
 	.next = binary_next,
+	.faults = binary_faults,
 	.stop = binary_stop,
 };
