@@ -15,6 +15,7 @@ struct binary {
 	size_t block_bytes;			/* its size with its head, 0: none yet */
 	uint64_t offset;			/* of the block in the file */
 	bool ended;				/* END was read */
+	bool pext;				/* see join_sevens() */
 	struct native_base base;
 	struct native_state state;
 	char tool[NATIVE_STRING_MAX + 1];
@@ -51,51 +52,55 @@ static uhmm_noinline uint64_t get_longest(struct fields *f)
 	return 0;
 }
 
+#define SEVENS 0x7f7f7f7f7f7f7f7fULL
+
+/* The groups of 7 bits pushed together: by one instruction, or in pairs, fours, all. */
+uhmm_always_inline uint64_t join_sevens(uint64_t v, bool pext uhmm_unused)
+{
+#if defined(__x86_64__)
+	if (pext) {
+		__asm__("pextq %2, %1, %0" : "=r"(v) : "r"(v), "r"(SEVENS));
+		return v;
+	}
+#endif
+	v -= (v & 0x7f007f007f007f00ULL) >> 1; /* what is there twice cancels but for the shift */
+	v = (v & 0x00003fff00003fffULL) | (v & 0x3fff00003fff0000ULL) >> 2;
+	return (v & 0x000000000fffffffULL) | (v & 0x0fffffff00000000ULL) >> 4;
+}
+
+/* Whether this CPU has that instruction; the first that had it took hundreds of cycles. */
+static bool have_pext(void)
+{
+#if defined(__x86_64__)
+	__builtin_cpu_init();
+	return __builtin_cpu_supports("bmi2") && !__builtin_cpu_is("znver1") &&
+	       !__builtin_cpu_is("znver2");
+#else
+	return false;
+#endif
+}
+
 /*
- * A number of at most 8 bytes at once, without a branch on how many: the groups of 7 bits are pushed
- * together in pairs, fours, all. Returns the place behind it, NULL if it is longer.
+ * A number of at most 8 bytes at once, without a branch on how many. Returns the place behind it, NULL
+ * if it is longer.
  */
-uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64_t *out)
+uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64_t *out, bool pext)
 {
 	uint64_t v, last; /* lowest bit of it: the last byte's */
 
 	memcpy(&v, p, sizeof(v));
 	v = le64toh(v);
-	last = ~v & 0x8080808080808080ULL;
+	last = ~v & ~SEVENS;
 	if (unlikely(!last))
 		return NULL;
-	v &= (last ^ (last - 1)) & 0x7f7f7f7f7f7f7f7fULL;
-	v -= (v & 0x7f007f007f007f00ULL) >> 1; /* what is there twice cancels but for the shift */
-	v = (v & 0x00003fff00003fffULL) | (v & 0x3fff00003fff0000ULL) >> 2;
-	*out = (v & 0x000000000fffffffULL) | (v & 0x0fffffff00000000ULL) >> 4;
+	*out = join_sevens(v & (last ^ (last - 1)) & SEVENS, pext);
 	return p + ((unsigned int)__builtin_ctzll(last) >> 3) + 1;
-}
-
-/* The same of at most 4 bytes. */
-uhmm_always_inline const unsigned char *small_number_at(const unsigned char *p, uint64_t *out)
-{
-	uint32_t v = native_le32(p), last = ~v & 0x80808080U;
-
-	if (unlikely(!last))
-		return NULL;
-	v &= (last ^ (last - 1)) & 0x7f7f7f7fU;
-	v -= (v & 0x7f007f00U) >> 1;
-	*out = (v & 0x00003fffU) | (v & 0x3fff0000U) >> 2;
-	return p + ((unsigned int)__builtin_ctz(last) >> 3) + 1;
-}
-
-/* Mostly near the one before. */
-uhmm_always_inline const unsigned char *address_at(const unsigned char *p, uint64_t *out)
-{
-	const unsigned char *next = small_number_at(p, out);
-
-	return likely(next) ? next : number_at(p, out);
 }
 
 static uint64_t get_long(struct fields *f)
 {
 	uint64_t v = 0;
-	const unsigned char *p = number_at(f->p, &v);
+	const unsigned char *p = number_at(f->p, &v, false);
 
 	if (unlikely(!p))
 		return get_longest(f);
@@ -284,6 +289,7 @@ static void get_body(struct binary *b, struct fields *f, struct uhmm_trace_event
 
 static void set_head(struct uhmm_trace_event *ev, uint64_t kind, const struct native_base *base)
 {
+	memset(ev, 0, sizeof(*ev));
 	ev->t_ns = base->t_ns;
 	ev->kind = (uint32_t)kind;
 	ev->cpu = base->cpu;
@@ -300,7 +306,6 @@ static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct 
 	const char *why;
 
 	b->base.t_ns += get(f);
-	memset(ev, 0, sizeof(*ev));
 	set_head(ev, kind, &b->base);
 	get_body(b, f, ev);
 	if (f->bad)
@@ -323,19 +328,16 @@ uhmm_always_inline void set_small_how(struct uhmm_trace_event *ev, uint32_t how)
 		       "access, mode, present and major are next to each other");
 	how = htole32((how | how << 6 | how << 12 | how << 18) & 0x03030303U);
 	memcpy(&ev->fault.access, &how, sizeof(how));
-	ev->fault.failed = 0;
-	ev->fault.order = 0;
-	ev->fault.source = 0;
 }
 
 /*
- * Most records are faults of one form: small numbers in one byte each, the time in up to 4, addresses in
- * up to 8. The one at @p; NULL, and nothing done but to *@ev, if it is another: next_record() takes all.
+ * Most records are faults of one form: small numbers in one byte each, time and addresses in up to 8.
+ * The one at @p, of which @head tells the rest; NULL, and nothing done, if it is another: next_record()
+ * takes all.
  */
-uhmm_always_inline const unsigned char *quick_fault(const unsigned char *p,
-						    const unsigned char *block_end,
-						    struct native_base *base,
-						    struct uhmm_trace_event *ev)
+uhmm_always_inline const unsigned char *
+quick_fault(const unsigned char *p, const unsigned char *block_end, struct native_base *base,
+	    const struct uhmm_trace_event *head, struct uhmm_trace_event *ev, bool pext)
 {
 	const unsigned char *end = p + 1 + p[0];
 	uint64_t dt = 0, addr = 0, ip = 0;
@@ -343,15 +345,15 @@ uhmm_always_inline const unsigned char *quick_fault(const unsigned char *p,
 
 	if (unlikely(p[1] != UHMM_TRACE_FAULT || end > block_end))
 		return NULL;
-	p = small_number_at(p + 2, &dt);
+	p = number_at(p + 2, &dt, pext);
 	if (unlikely(!p))
 		return NULL;
 	how = *p++;
-	p = address_at(p, &addr);
+	p = number_at(p, &addr, pext);
 	if (unlikely(!p))
 		return NULL;
 	if (likely(p < end)) {
-		p = number_at(p, &ip);
+		p = number_at(p, &ip, pext);
 		if (unlikely(!p))
 			return NULL;
 		if (likely(p < end))
@@ -364,7 +366,8 @@ uhmm_always_inline const unsigned char *quick_fault(const unsigned char *p,
 	base->t_ns += dt;
 	base->addr += native_unzigzag(addr);
 	base->ip += native_unzigzag(ip);
-	set_head(ev, UHMM_TRACE_FAULT, base);
+	*ev = *head;
+	ev->t_ns = base->t_ns;
 	set_small_how(ev, how);
 	ev->fault.error_code = code;
 	ev->fault.addr = base->addr;
@@ -373,19 +376,21 @@ uhmm_always_inline const unsigned char *quick_fault(const unsigned char *p,
 }
 
 /* As many of these as there are in a row. */
-static size_t binary_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
-			    uint64_t *lines, size_t max)
+uhmm_always_inline size_t quick_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
+				       uint64_t *lines, size_t max, bool pext)
 {
 	struct binary *b = binary(r);
 	const unsigned char *p = b->p, *end = b->end, *next;
 	struct native_base base = b->base;
+	struct uhmm_trace_event head;
 	uint64_t line = r->line;
 	size_t nr = 0;
 
+	set_head(&head, UHMM_TRACE_FAULT, &base);
 	if (base.mm > b->state.last_mm || base.t_ns < b->state.t_ns)
 		return 0;
 	for (; nr < max && p < end; nr++, p = next) {
-		next = quick_fault(p, end, &base, &events[nr]);
+		next = quick_fault(p, end, &base, &head, &events[nr], pext);
 		if (unlikely(!next))
 			break;
 		lines[nr] = ++line;
@@ -399,6 +404,14 @@ static size_t binary_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event
 	r->line = line;
 	r->stats.lines += nr;
 	return nr;
+}
+
+static size_t binary_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
+			    uint64_t *lines, size_t max)
+{
+	if (binary(r)->pext)
+		return quick_faults(r, events, lines, max, true);
+	return quick_faults(r, events, lines, max, false);
 }
 
 static void get_caps(struct uhmm_trace_reader *r, struct fields *f)
@@ -628,6 +641,7 @@ static int binary_start(struct uhmm_trace_reader *r, const char *text, size_t le
 	}
 	uhmm__trace_input_skip(r->input, NATIVE_PREAMBLE_BYTES);
 	binary(r)->offset = NATIVE_PREAMBLE_BYTES;
+	binary(r)->pext = have_pext();
 	r->stats.bytes = NATIVE_PREAMBLE_BYTES;
 	return 0;
 }

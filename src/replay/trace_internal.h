@@ -29,7 +29,7 @@ struct trace_input;
 /* Longest line, with its end. Longer ones are malformed and skipped in pieces. */
 #define TRACE_LINE_MAX (128u << 10)
 #define TRACE_BUF_SIZE (2 * TRACE_LINE_MAX)
-#define TRACE_BUF_SLACK 16
+#define TRACE_BUF_SLACK 32
 /* How much is looked at to recognise the format. */
 #define TRACE_PEEK (64u << 10)
 #define TRACE_KEPT_MESSAGES 8
