@@ -583,10 +583,13 @@ static int next_block(struct uhmm_trace_reader *r)
 static int binary_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 {
 	struct binary *b = binary(r);
+	uint64_t line;
 
 	while (!r->finished) {
 		int ret;
 
+		if (binary_faults(r, ev, &line, 1))
+			return 1;
 		ret = b->p == b->end ? next_block(r) : next_record(r, ev);
 		if (ret)
 			return ret;
