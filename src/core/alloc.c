@@ -30,13 +30,15 @@ static void allocator_free(void *ctx, void *p, size_t size);
 static void spread_sizes(struct uhmm_machine *m)
 {
 	int flags = MALLOCX_ARENA(m->arena) | MALLOCX_TCACHE_NONE;
-	size_t lines = 3;
+	size_t line = 3;
 
-	for (size_t step = 64; step <= 512; step *= 2)
-		for (size_t size = 5 * step - (step == 64 ? step : 0); size <= 8 * step;
-		     size += step, lines += 4)
-			for (size_t at = 0; at < lines * 64; at += size)
+	/* The sizes that it has, four for each doubling. */
+	for (size_t step = 16; step <= 512; step *= 2)
+		for (size_t size = 5 * step; size <= 8 * step; size += step) {
+			for (size_t at = 0; at < line * 64; at += size)
 				(void)mallocx(size, flags);
+			line = (line + 5) % 48;
+		}
 }
 #endif
 
