@@ -475,15 +475,13 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	return 0;
 }
 
-/* A fault of which uhmm__player_fault() would make an access of this task, and nothing else. */
+/* A fault of this task, of which all is known. */
 uhmm_always_inline bool is_plain(const struct uhmm_trace_event *ev,
-				 const struct uhmm_trace_event *first,
-				 const struct player_area *area)
+				 const struct uhmm_trace_event *first)
 {
 	return ev->kind == UHMM_TRACE_FAULT && ev[1].kind != UHMM_TRACE_FAULT_MAJOR &&
 	       ev->mm == first->mm && ev->cpu == first->cpu && ev->tid == first->tid &&
-	       ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN && !ev->fault.source && area &&
-	       area->kind == AREA_ANON && !(area->flags & AREA_HUGETLB);
+	       ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN && !ev->fault.source;
 }
 
 size_t uhmm__player_faults(struct uhmm_player *p, struct player_mm *mm,
@@ -497,10 +495,11 @@ size_t uhmm__player_faults(struct uhmm_player *p, struct player_mm *mm,
 
 	if (p->config.offload.kind != UHMM_OFFLOAD_NONE)
 		return 0;
-	for (; ev < end && ret >= 0; ev++, number++) {
+	for (; ev < end && ret >= 0 && is_plain(ev, events); ev++, number++) {
 		const struct player_area *area = area_find(&mm->areas, ev->fault.addr);
 
-		if (!is_plain(ev, events, area))
+		/* uhmm__player_fault() would do more than the access. */
+		if (!area || area->kind != AREA_ANON || area->flags & AREA_HUGETLB)
 			break;
 		ret = access_memory(p, mm, ev->fault.addr, ev->fault.access, number, &acc);
 		before = wp;
