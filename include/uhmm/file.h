@@ -2,9 +2,10 @@
 /*
  * file.h - simulated files with a page cache: what MAP_SHARED and MAP_PRIVATE of a file map.
  *
- * There is no disk. A regular file has pages that are in the page cache and others that are not:
- * the first access to one of these is a major fault and finds zeroes. What is written stays in the
- * cache, dirty, until uhmm_file_writeback() calls it clean; nothing is ever thrown out to make room.
+ * A regular file has pages that are in the page cache and others that are not: the first access to
+ * one of these is a major fault and reads the disk, which has what was written back, and else zeroes.
+ * What is written stays in the cache, dirty, until uhmm_file_writeback(), or reclaim, writes it back;
+ * reclaim drops clean pages to make room. Reading and writing the disk takes no time.
  * A memory file (tmpfs, memfd_create(2), and what shared anonymous memory is made of) has no disk
  * behind it: a page that is not there is a hole, and a fault fills it.
  *
@@ -137,10 +138,11 @@ UHMM_API int64_t uhmm_file_write(struct uhmm_file *file, uint64_t offset, const 
 				 uint64_t len);
 
 /**
- * uhmm_file_writeback() - call dirty pages clean
+ * uhmm_file_writeback() - write dirty pages back
  * @file: file
  * @first, @npages: page offsets
- * Returns: number of pages that were dirty; 0 for a memory file, which has nowhere to write to.
+ * Returns: number of pages that were dirty and are clean now; 0 for a memory file, which has nowhere
+ * to write to. A page that the host has no memory for stays dirty and is not counted.
  * Every shared mapping of such a page is made read-only and clean, so that the next store faults.
  * Models: sync_file_range(2), folio_clear_dirty_for_io(), folio_mkclean(); no time passes.
  */

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Files: life, page cache, reading and writing. Models: the parts of mm/filemap.c and mm/shmem.c
- * that do not fault, without a disk.
+ * that do not fault.
  *
  * A page is added under mapping->lock only below the size, and the size is changed under the same
  * lock before pages are removed: so a page can never come back behind a truncation, which is what
@@ -51,6 +51,7 @@ static int file_create(struct uhmm_machine *m, enum uhmm_file_kind kind, uint64_
 	uhmm__rwsem_init(&file->mapping.i_mmap_rwsem, UHMM__LC_RMAP_FILE);
 	uhmm__spin_init(&file->mapping.lock, UHMM__LC_PAGE_CACHE);
 	uhmm__radix_init(&file->mapping.pages, &m->allocator);
+	uhmm__radix_init(&file->mapping.disk, &m->allocator);
 	uhmm__spin_lock(&m->files->lock);
 	file->id = ++m->files->next_id;
 	list_add_tail(&file->list, &m->files->list);
@@ -92,6 +93,7 @@ static void file_free(struct uhmm_file *file)
 	uhmm__spin_unlock(&m->files->lock);
 	uhmm__mapping_truncate(&file->mapping, 0, UINT64_MAX);
 	uhmm__radix_destroy(&file->mapping.pages);
+	uhmm__radix_destroy(&file->mapping.disk);
 	uhmm__free(m, file, sizeof(*file));
 }
 
@@ -133,6 +135,18 @@ uint64_t uhmm_file_nr_cached(struct uhmm_file *file)
 	uhmm__spin_lock(&file->mapping.lock);
 	nr = file->mapping.pages.nr;
 	uhmm__spin_unlock(&file->mapping.lock);
+	return nr;
+}
+
+uint64_t uhmm__files_nr_cached(struct uhmm_machine *m)
+{
+	struct uhmm_file *file;
+	uint64_t nr = 0;
+
+	uhmm__spin_lock(&m->files->lock);
+	uhmm__for_each_entry(file, &m->files->list, list)
+		nr += uhmm_file_nr_cached(file);
+	uhmm__spin_unlock(&m->files->lock);
 	return nr;
 }
 
@@ -226,6 +240,8 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 		err = -EFAULT;
 	} else {
 		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(file->machine, new));
+		if (!err)
+			uhmm__disk_read(mapping, new);
 	}
 	uhmm__spin_unlock(&mapping->lock);
 	if (f || err) {
@@ -297,9 +313,54 @@ void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
 {
 	uhmm__spin_lock(&mapping->lock);
 	uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
+	uhmm__disk_erase(mapping, load_relaxed(&f->index));
 	store_release(&f->mapping, 0);
 	uhmm__spin_unlock(&mapping->lock);
 	folio_clear(f, PG_DIRTY);
+}
+
+bool uhmm__mapping_evict(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	bool ok;
+
+	uhmm__spin_lock(&mapping->lock);
+	/* The count first: who wrote by a reference that is gone by now has set the bit before. */
+	ok = folio_ref_freeze(f, 2);
+	if (ok && unlikely(folio_test(f, PG_DIRTY))) {
+		store_release(&f->refcount, 2);
+		ok = false;
+	}
+	if (ok) {
+		uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
+		store_release(&f->mapping, 0);
+	}
+	/* The last page may have kept the file from going away: who takes it away has this lock next. */
+	uhmm__spin_unlock(&mapping->lock);
+	return ok;
+}
+
+bool uhmm__mapping_next(const struct uhmm__mapping *mapping, uint64_t *index)
+{
+	uint64_t in_cache = 0, on_disk = 0;
+	bool cached = uhmm__radix_next_present(&mapping->pages, *index, &in_cache, NULL);
+	bool disk = uhmm__radix_next_present(&mapping->disk, *index, &on_disk, NULL);
+
+	*index = cached && (!disk || in_cache <= on_disk) ? in_cache : on_disk;
+	return cached || disk;
+}
+
+void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf)
+{
+	struct uhmm_machine *m = file->machine;
+	uint64_t pfn;
+
+	uhmm__spin_lock(&file->mapping.lock);
+	pfn = uhmm__radix_load(&file->mapping.pages, index);
+	if (pfn)
+		uhmm__read_frame(m, pfn, 0, buf, UHMM_PAGE_SIZE);
+	else
+		uhmm__disk_peek(&file->mapping, index, buf);
+	uhmm__spin_unlock(&file->mapping.lock);
 }
 
 int uhmm_file_populate(struct uhmm_file *file, uint64_t first, uint64_t npages)
@@ -371,6 +432,7 @@ static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_
 		return (int64_t)len;
 	}
 	uhmm__read_frame(m, frame_pfn(m, f), off, buf, len);
+	folio_mark_accessed(f);
 	folio_put(m, f);
 	return (int64_t)len;
 }
@@ -439,6 +501,7 @@ static int64_t write_pages(struct uhmm_file *file, uint64_t offset, const uint8_
 		}
 		uhmm__write_frame(m, frame_pfn(m, f), off, buf + done, n);
 		folio_set(f, PG_DIRTY);
+		folio_mark_accessed(f);
 		folio_unlock(m, f);
 		folio_put(m, f);
 		done += n;

@@ -24,6 +24,7 @@ struct uhmm__mapping {
 	struct uhmm__itree i_mmap;  /* [i_mmap_rwsem] VMAs, by page offset */
 	struct uhmm__spinlock lock; /* the kernel's i_pages.xa_lock */
 	struct uhmm__radix pages;   /* [lock] page offset -> pfn */
+	struct uhmm__radix disk;    /* [lock] page offset -> contents, as disk.c has them */
 	_Atomic uint64_t size;	    /* [inode_lock:w + lock:w] bytes */
 };
 
@@ -84,10 +85,38 @@ int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64
  */
 bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *dst,
 			   struct uhmm__frame *src, uint32_t expected);
-/* Take a locked folio out; the cache's reference is the caller's. Models: filemap_remove_folio(). */
+/*
+ * Take a locked folio out, with what the disk has of it; the cache's reference is the caller's.
+ * Models: filemap_remove_folio() of truncation.
+ */
 void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/*
+ * Take a locked, unmapped folio out for good, with the cache's reference and the caller's, if there
+ * are no others. False: there are, or it is dirty. Models: __remove_mapping().
+ */
+bool uhmm__mapping_evict(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/* Pages of files in RAM, of the whole machine. */
+uint64_t uhmm__files_nr_cached(struct uhmm_machine *m);
+/*
+ * The first page offset from *index on that is in the cache or on the disk. Context: the lock, or no
+ * task inside the library.
+ */
+bool uhmm__mapping_next(const struct uhmm__mapping *mapping, uint64_t *index);
+/* What a page offset holds, wherever that is. @buf: a page. */
+void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf);
 
-/* ---- unmapping and cleaning (truncate.c) ---- */
+/* ---- the disk of a regular file (disk.c); context: mapping->lock ---- */
+
+/* 0, or -ENOMEM: the host's. */
+int uhmm__disk_write(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/* @f holds zeroes. */
+void uhmm__disk_read(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+void uhmm__disk_peek(struct uhmm__mapping *mapping, uint64_t index, void *buf);
+/* Part of a page. Context: contents are bytes. */
+void uhmm__disk_zero(struct uhmm__mapping *mapping, uint64_t index, size_t off, size_t len);
+void uhmm__disk_erase(struct uhmm__mapping *mapping, uint64_t index);
+
+/* ---- unmapping (truncate.c) ---- */
 
 /* A smaller size, and nothing beyond it is left. Context: inode_lock for writing. */
 void uhmm__file_shrink(struct uhmm_file *file, uint64_t bytes);
@@ -99,6 +128,15 @@ void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint6
  */
 void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t last,
 			 bool even_cows);
+
+/* ---- writeback (writeback.c) ---- */
+
+/*
+ * Write a locked folio of a regular file to its disk, if it is dirty. It is clean and write-protected
+ * afterwards, and one that reclaim waits for the next to go. Returns: whether it was written.
+ * Models: write_cache_pages() for one folio, folio_end_writeback().
+ */
+bool uhmm__folio_writeback(struct uhmm_machine *m, struct uhmm__frame *f);
 
 /* ---- VMAs of a file (file.c) ---- */
 

@@ -32,9 +32,6 @@ static struct uhmm__frame *folio_of(struct advice *a, pte_t pte)
 	page = vm_normal_page(a->vma->mm->machine, pte);
 	if (!page || folio_is_zone_device(page_folio(page)))
 		return NULL;
-	/* Pages of files are not reclaimed. */
-	if (a->pageout && !folio_test_anon(page_folio(page)))
-		return NULL;
 	return page_folio(page);
 }
 

@@ -131,7 +131,7 @@ void uhmm__reclaim_exit(struct uhmm_machine *m);
  */
 unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m);
 /*
- * Swap out folios that were isolated, with a reference each, whether they were used lately or not.
+ * Reclaim folios that were isolated, with a reference each, whether they were used lately or not.
  * What cannot go returns to the LRU by way of a batch. Models: reclaim_pages().
  */
 void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr);
@@ -139,15 +139,17 @@ void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned 
 /* ---- unmapping for reclaim (unmap.c) ---- */
 
 /*
- * Replace every mapping of a locked folio by a swap entry, or by none if it is lazily freed. A
- * mapping that must stay ends it. Context: folio locked, no PTL. Models: try_to_unmap().
+ * Replace every mapping of a locked folio by a swap entry, or by none if it is lazily freed or a
+ * file's. A mapping that must stay ends it. Context: folio locked, no PTL. Models: try_to_unmap().
  */
 void uhmm__try_to_unmap(struct uhmm__frame *f);
 /*
  * Entries by which a locked folio was used since somebody last asked; they are made old.
- * @locked: (out) whether a VMA that maps it is locked in memory. Models: folio_referenced().
+ * @vm_flags: (out) of the VMAs by which it was used; UHMM_VM_LOCKED: one is locked in memory, which
+ * ended it. Models: folio_referenced().
  */
-unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f, bool *locked);
+unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f,
+				    uint64_t *vm_flags);
 
 /* ---- madvise (madvise_lru.c); context: mmap_lock for reading ---- */
 

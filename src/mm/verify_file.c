@@ -39,6 +39,17 @@ static void check_cached(void *ctx, uint64_t index, uint64_t pfn)
 		bad_frame(v, pfn, "only pages of memory files are swap-backed");
 }
 
+static void check_on_disk(void *ctx, uint64_t index, uint64_t contents uhmm_unused)
+{
+	struct cache_walk *w = ctx;
+
+	if (w->file->kind != UHMM_FILE_REGULAR)
+		bad(w->v, "file %lu: has a disk, but is a memory file", id_of(w->file));
+	if (index >= mapping_npages(&w->file->mapping))
+		bad(w->v, "file %lu: page %lu is on the disk, but beyond the end", id_of(w->file),
+		    index);
+}
+
 static void check_cache(struct uhmm__verify *v, struct uhmm_file *file)
 {
 	struct cache_walk w = { v, file };
@@ -49,6 +60,11 @@ static void check_cache(struct uhmm__verify *v, struct uhmm_file *file)
 	}
 	uhmm__radix_for_each(&file->mapping.pages, 0, UINT64_MAX, check_cached, &w)
 		;
+	if (uhmm__radix_verify(&file->mapping.disk) < 0)
+		bad(v, "file %lu: what it has on its disk is broken", id_of(file));
+	else
+		uhmm__radix_for_each(&file->mapping.disk, 0, UINT64_MAX, check_on_disk, &w)
+			;
 }
 
 /* How many VMAs of all mms map a file. */
