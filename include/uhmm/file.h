@@ -7,7 +7,8 @@
  * What is written stays in the cache, dirty, until uhmm_file_writeback(), or reclaim, writes it back;
  * reclaim drops clean pages to make room. Reading and writing the disk takes no time.
  * A memory file (tmpfs, memfd_create(2), and what shared anonymous memory is made of) has no disk
- * behind it: a page that is not there is a hole, and a fault fills it.
+ * behind it: a page that is not there is a hole, and a fault fills it, or it is on the machine's swap
+ * device, and comes back as soon as it is needed.
  *
  * Calls need a current task of the file's machine, except those that say so. They take no mmap_lock
  * and must be made without one, without folio locks and outside notifier callbacks; they may sleep,
@@ -72,6 +73,11 @@ UHMM_API uint64_t uhmm_file_size(const struct uhmm_file *file);
 
 /** uhmm_file_nr_cached() - number of pages in the page cache now. Models: mapping->nrpages. */
 UHMM_API uint64_t uhmm_file_nr_cached(struct uhmm_file *file);
+
+/** uhmm_file_nr_swapped() - number of pages of a memory file that are on swap now. Models:
+ * shmem_inode_info.swapped.
+ */
+UHMM_API uint64_t uhmm_file_nr_swapped(struct uhmm_file *file);
 
 /**
  * uhmm_file_nr_dirty() - number of pages in the cache that are dirty

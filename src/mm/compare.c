@@ -207,10 +207,12 @@ static bool same_state(const struct page *a, const struct page *b, bool order)
 /* What a file has at a page offset: the zero page for a hole; 0: it is in no frame. */
 static uhmm_pfn_t file_pfn(const struct side *s, const struct uhmm_file *file, uint64_t index)
 {
-	uint64_t pfn = uhmm__radix_load(&file->mapping.pages, index);
+	uint64_t entry = uhmm__radix_load(&file->mapping.pages, index);
 
-	if (pfn || uhmm__radix_load(&file->mapping.disk, index))
-		return pfn;
+	if (entry_is_slot(entry))
+		return 0;
+	if (entry || uhmm__radix_load(&file->mapping.disk, index))
+		return entry;
 	return s->m->zero_pfn;
 }
 

@@ -13,6 +13,7 @@
 
 #include "core/alloc.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 /* ---- all files ---- */
 
@@ -133,7 +134,17 @@ uint64_t uhmm_file_nr_cached(struct uhmm_file *file)
 	uint64_t nr;
 
 	uhmm__spin_lock(&file->mapping.lock);
-	nr = file->mapping.pages.nr;
+	nr = file->mapping.pages.nr - file->mapping.nr_swapped;
+	uhmm__spin_unlock(&file->mapping.lock);
+	return nr;
+}
+
+uint64_t uhmm_file_nr_swapped(struct uhmm_file *file)
+{
+	uint64_t nr;
+
+	uhmm__spin_lock(&file->mapping.lock);
+	nr = file->mapping.nr_swapped;
 	uhmm__spin_unlock(&file->mapping.lock);
 	return nr;
 }
@@ -155,11 +166,12 @@ struct count_dirty {
 	uint64_t nr;
 };
 
-static void count_dirty(void *ctx, uint64_t index uhmm_unused, uint64_t pfn)
+static void count_dirty(void *ctx, uint64_t index uhmm_unused, uint64_t entry)
 {
 	struct count_dirty *c = ctx;
 
-	c->nr += folio_test(pfn_to_frame(c->m, pfn), PG_DIRTY);
+	if (!entry_is_slot(entry))
+		c->nr += folio_test(pfn_to_frame(c->m, entry), PG_DIRTY);
 }
 
 uint64_t uhmm_file_nr_dirty(struct uhmm_file *file)
@@ -175,21 +187,55 @@ uint64_t uhmm_file_nr_dirty(struct uhmm_file *file)
 
 /* ---- page cache ---- */
 
-struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index)
+/* The entry at a page offset; *@f: the folio that it names, with a reference, or NULL. */
+static uint64_t get_entry(struct uhmm__mapping *mapping, uint64_t index, struct uhmm__frame **f)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
-	struct uhmm__frame *f = NULL;
-	uint64_t pfn;
+	uint64_t entry;
 
+	*f = NULL;
 	uhmm__spin_lock(&mapping->lock);
-	pfn = uhmm__radix_load(&mapping->pages, index);
-	if (pfn) {
+	entry = uhmm__radix_load(&mapping->pages, index);
+	if (entry && likely(!entry_is_slot(entry))) {
 		/* The cache's reference keeps it. */
-		f = pfn_to_frame(m, pfn);
-		folio_get(f);
+		*f = pfn_to_frame(m, entry);
+		folio_get(*f);
 	}
 	uhmm__spin_unlock(&mapping->lock);
+	return entry;
+}
+
+struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index)
+{
+	struct uhmm__frame *f;
+
+	(void)get_entry(mapping, index, &f);
 	return f;
+}
+
+bool uhmm__mapping_confirm(struct uhmm__mapping *mapping, uint64_t index, uint64_t entry)
+{
+	bool same;
+
+	uhmm__spin_lock(&mapping->lock);
+	same = uhmm__radix_load(&mapping->pages, index) == entry;
+	uhmm__spin_unlock(&mapping->lock);
+	return same;
+}
+
+int uhmm__mapping_find(struct uhmm__mapping *mapping, uint64_t index, const struct uhmm__fault *vmf,
+		       struct uhmm__frame **out)
+{
+	for (;;) {
+		uint64_t entry = get_entry(mapping, index, out);
+		int err;
+
+		if (likely(!entry_is_slot(entry)))
+			return 0;
+		err = uhmm__shmem_swapin(mapping, index, entry_slot(entry), vmf, out);
+		if (err != -EEXIST)
+			return err;
+	}
 }
 
 /* A page for the cache that nobody knows yet; one reference is the cache's, one the caller's. */
@@ -216,40 +262,46 @@ static void cache_page_discard(struct uhmm_machine *m, struct uhmm__frame *f)
 	folio_put(m, f);
 }
 
-int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
-			     struct uhmm__frame **out)
+/* A page into its place. 0, -ENOMEM, -EFAULT beyond the end, or -EEXIST there is one. */
+static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, struct uhmm__frame *new)
 {
-	struct uhmm_file *file = mapping_file(mapping);
-	struct uhmm__frame *f = uhmm__mapping_get(mapping, index), *new;
-	uint64_t pfn;
-	int err = 0;
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	int err;
 
-	if (f) {
-		*out = f;
-		return 0;
-	}
-	new = cache_page_new(file, index);
-	if (!new)
-		return -ENOMEM;
 	uhmm__spin_lock(&mapping->lock);
-	pfn = uhmm__radix_load(&mapping->pages, index);
-	if (pfn) {
-		f = pfn_to_frame(file->machine, pfn);
-		folio_get(f);
+	if (uhmm__radix_load(&mapping->pages, index)) {
+		err = -EEXIST;
 	} else if (index >= mapping_npages(mapping)) {
 		err = -EFAULT;
 	} else {
-		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(file->machine, new));
+		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(m, new));
 		if (!err)
 			uhmm__disk_read(mapping, new);
 	}
 	uhmm__spin_unlock(&mapping->lock);
-	if (f || err) {
-		cache_page_discard(file->machine, new);
-		if (f)
-			*out = f;
+	return err;
+}
+
+int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
+			     const struct uhmm__fault *vmf, struct uhmm__frame **out)
+{
+	struct uhmm_file *file = mapping_file(mapping);
+	struct uhmm__frame *new;
+	int err;
+
+	do {
+		err = uhmm__mapping_find(mapping, index, vmf, out);
+		if (err || *out)
+			return err;
+		new = cache_page_new(file, index);
+		if (!new)
+			return -ENOMEM;
+		err = add_to_page_cache(mapping, index, new);
+		if (err)
+			cache_page_discard(file->machine, new);
+	} while (err == -EEXIST);
+	if (err)
 		return err;
-	}
 	uhmm__folio_add_lru(file->machine, new);
 	*out = new;
 	return 0;
@@ -259,8 +311,13 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 static uint64_t first_missing(struct uhmm__mapping *mapping, uint64_t at, uint64_t end)
 {
 	uhmm__spin_lock(&mapping->lock);
-	while (at < end && uhmm__radix_load(&mapping->pages, at))
+	while (at < end) {
+		uint64_t entry = uhmm__radix_load(&mapping->pages, at);
+
+		if (!entry || entry_is_slot(entry))
+			break;
 		at++;
+	}
 	uhmm__spin_unlock(&mapping->lock);
 	return at;
 }
@@ -275,7 +332,7 @@ int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64
 	end = MIN(end - first, npages) + first;
 	while ((first = first_missing(mapping, first, end)) < end) {
 		struct uhmm__frame *f;
-		int err = uhmm__mapping_get_create(mapping, first++, &f);
+		int err = uhmm__mapping_get_create(mapping, first++, NULL, &f);
 
 		if (err)
 			return err == -EFAULT ? 0 : err;
@@ -352,20 +409,44 @@ bool uhmm__mapping_next(const struct uhmm__mapping *mapping, uint64_t *index)
 void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf)
 {
 	struct uhmm_machine *m = file->machine;
-	uint64_t pfn;
+	uint64_t entry;
 
 	uhmm__spin_lock(&file->mapping.lock);
-	pfn = uhmm__radix_load(&file->mapping.pages, index);
-	if (pfn)
-		uhmm__read_frame(m, pfn, 0, buf, UHMM_PAGE_SIZE);
+	entry = uhmm__radix_load(&file->mapping.pages, index);
+	if (entry_is_slot(entry))
+		uhmm__swap_peek(m, entry_slot(entry), 0, buf, UHMM_PAGE_SIZE);
+	else if (entry)
+		uhmm__read_frame(m, entry, 0, buf, UHMM_PAGE_SIZE);
 	else
 		uhmm__disk_peek(&file->mapping, index, buf);
 	uhmm__spin_unlock(&file->mapping.lock);
 }
 
+/*
+ * Pages that exist, though nobody wrote to them: they are dirty, so that they go to swap and are not
+ * dropped. Models: shmem_fallocate().
+ */
+static int fallocate(struct uhmm_file *file, uint64_t first, uint64_t npages)
+{
+	uint64_t end = first + MIN(npages, UINT64_MAX - first);
+
+	for (; first < end; first++) {
+		struct uhmm__frame *f;
+		int err = uhmm__mapping_get_create(&file->mapping, first, NULL, &f);
+
+		if (err)
+			return err == -EFAULT ? 0 : err;
+		folio_set(f, PG_DIRTY);
+		folio_put(file->machine, f);
+	}
+	return 0;
+}
+
 int uhmm_file_populate(struct uhmm_file *file, uint64_t first, uint64_t npages)
 {
-	int err = uhmm__mapping_populate(&file->mapping, first, npages);
+	int err = file->kind == UHMM_FILE_MEMORY
+			  ? fallocate(file, first, npages)
+			  : uhmm__mapping_populate(&file->mapping, first, npages);
 
 	uhmm__exit_to_user();
 	return err;
@@ -420,13 +501,12 @@ static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_
 	if (at >= size)
 		return 0;
 	len = MIN(MIN(len, UHMM_PAGE_SIZE - off), size - at);
-	if (file->kind == UHMM_FILE_MEMORY) {
-		f = uhmm__mapping_get(&file->mapping, at >> UHMM_PAGE_SHIFT);
-	} else {
-		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT, &f);
-		if (err)
-			return err == -EFAULT ? 0 : err;
-	}
+	if (file->kind == UHMM_FILE_MEMORY)
+		err = uhmm__mapping_find(&file->mapping, at >> UHMM_PAGE_SHIFT, NULL, &f);
+	else
+		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT, NULL, &f);
+	if (err)
+		return err == -EFAULT ? 0 : err;
 	if (!f) {
 		memset(buf, 0, len);
 		return (int64_t)len;
@@ -466,7 +546,7 @@ static void grow(struct uhmm_file *file, uint64_t end)
 static int lock_page(struct uhmm_file *file, uint64_t index, struct uhmm__frame **out)
 {
 	for (;;) {
-		int err = uhmm__mapping_get_create(&file->mapping, index, out);
+		int err = uhmm__mapping_get_create(&file->mapping, index, NULL, out);
 
 		if (err)
 			return err;

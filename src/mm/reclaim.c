@@ -77,16 +77,24 @@ static enum verdict check_references(struct uhmm_machine *m, struct uhmm__frame 
 	return before || nr > 1 || is_exec_file(f, vm_flags) ? ACTIVATE : KEEP;
 }
 
-/* Write an unmapped, dirty folio of the swap cache. FREED: it is clean now. Models: pageout(). */
+/*
+ * Write an unmapped, dirty folio of the swap cache or a memory file to swap. FREED: it is clean now,
+ * and in the swap cache. Models: pageout().
+ */
 static enum verdict pageout(struct uhmm_machine *m, struct uhmm__frame *f)
 {
+	bool in_file = folio_mapping(f);
+
 	/* The cache's reference and the caller's: who else has one may write. */
-	if (folio_ref_count(f) != 2)
+	if (folio_ref_count(f) != 2 || (!in_file && !folio_test(f, PG_SWAPCACHE)))
 		return KEEP;
-	/* Memory files are not swapped. */
-	if (!folio_test(f, PG_SWAPCACHE))
-		return ACTIVATE;
 	folio_clear(f, PG_DIRTY);
+	if (in_file) {
+		if (uhmm__shmem_writeout(m, f))
+			return FREED;
+		folio_set(f, PG_DIRTY);
+		return ACTIVATE;
+	}
 	/* All entries went meanwhile: nobody will read it. */
 	if (uhmm__folio_free_swap(m, f))
 		return KEEP;

@@ -46,7 +46,10 @@ static inline bool swap_full(struct uhmm__swap *s)
 	return load_relaxed(&s->nr_free) * 2 < s->nr_slots - 1;
 }
 
-/* ---- entries; context: the PTL of an entry that names the slot ---- */
+/*
+ * ---- entries; context: the PTL of an entry that names the slot; one of a page cache was just taken
+ * from there ----
+ */
 
 /* One more entry. Models: swap_dup_entry_direct(). */
 void uhmm__swap_dup_entry(struct uhmm_machine *m, uint64_t slot);
@@ -58,7 +61,7 @@ void uhmm__swap_put_entry(struct uhmm_machine *m, uint64_t slot);
 
 /* ---- folios; context: the folio locked, and but for the first in the swap cache ---- */
 
-/* A slot for an anonymous folio. False: swap is full. Models: folio_alloc_swap(). */
+/* A slot for a folio. False: swap is full. Models: folio_alloc_swap(). */
 bool uhmm__folio_alloc_swap(struct uhmm_machine *m, struct uhmm__frame *f);
 /* An entry takes the place of a mapping, or the other way round. Models: folio_dup_swap(). */
 void uhmm__folio_dup_swap(struct uhmm_machine *m, struct uhmm__frame *f);

@@ -6,6 +6,7 @@
 
 #include "mm/file.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 /* ---- unmapping ---- */
 
@@ -30,26 +31,31 @@ void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t
 
 /*
  * The first page offset from *index to @last that has anything. *@out: the folio there, with a
- * reference; NULL: it was elsewhere, and is gone. False: there is nothing.
+ * reference; NULL: it was on swap or the disk, and is gone. False: there is nothing.
  */
 static bool next_to_go(struct uhmm__mapping *mapping, uint64_t *index, uint64_t last,
 		       struct uhmm__frame **out)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
-	uint64_t pfn;
+	uint64_t entry;
 	bool found;
 
 	*out = NULL;
 	uhmm__spin_lock(&mapping->lock);
 	found = uhmm__mapping_next(mapping, index) && *index <= last;
-	pfn = found ? uhmm__radix_load(&mapping->pages, *index) : 0;
-	if (pfn) {
-		*out = pfn_to_frame(m, pfn);
+	entry = found ? uhmm__radix_load(&mapping->pages, *index) : 0;
+	if (entry_is_slot(entry)) {
+		uhmm__radix_erase(&mapping->pages, *index);
+		mapping->nr_swapped--;
+	} else if (entry) {
+		*out = pfn_to_frame(m, entry);
 		folio_get(*out);
 	} else if (found) {
 		uhmm__disk_erase(mapping, *index);
 	}
 	uhmm__spin_unlock(&mapping->lock);
+	if (entry_is_slot(entry))
+		uhmm__swap_put_entry(m, entry_slot(entry));
 	return found;
 }
 
@@ -62,8 +68,10 @@ void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint6
 	while (next_to_go(mapping, &at, last, &f)) {
 		bool mine;
 
-		if (!f)
+		if (!f) {
+			uhmm__count(UHMM_CNT_FILE_TRUNCATED);
 			continue;
+		}
 		folio_lock(m, f);
 		mine = folio_mapping(f) == mapping;
 		if (mine) {
@@ -85,7 +93,8 @@ void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint6
 
 /*
  * The folio at a page offset, locked and still there; NULL: there is none, and of what the disk has
- * [off, off + len) is zeroed.
+ * [off, off + len) is zeroed. Where no RAM is left to bring it back from swap it stays as it is, as
+ * in Linux.
  */
 static struct uhmm__frame *lock_or_zero(struct uhmm__mapping *mapping, uint64_t index, size_t off,
 					size_t len)
@@ -93,9 +102,11 @@ static struct uhmm__frame *lock_or_zero(struct uhmm__mapping *mapping, uint64_t 
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
 
 	for (;;) {
-		struct uhmm__frame *f = uhmm__mapping_get(mapping, index);
+		struct uhmm__frame *f;
 		bool none;
 
+		if (uhmm__mapping_find(mapping, index, NULL, &f))
+			return NULL;
 		if (f) {
 			folio_lock(m, f);
 			if (folio_mapping(f) == mapping)
