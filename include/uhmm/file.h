@@ -60,6 +60,15 @@ UHMM_API void uhmm_file_get(struct uhmm_file *file);
  */
 UHMM_API void uhmm_file_put(struct uhmm_file *file);
 
+/**
+ * uhmm_file_set_foreign() - the file is another user's, and the processes may only read it
+ * Before it is mapped. A shared mapping that may be written is -EACCES from then on, to mmap and to
+ * mprotect, and MADV_PAGEOUT leaves the file's pages alone: else it would tell whether others use them.
+ * uhmm_file_write() and the like stand for the owner. Models: inode_permission(MAY_WRITE) and
+ * file_owner_or_capable() that say no.
+ */
+UHMM_API void uhmm_file_set_foreign(struct uhmm_file *file);
+
 /** uhmm_file_id() - number of the file in its machine: 1 for the first; shared anonymous memory
  * counts, too.
  */

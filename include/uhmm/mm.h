@@ -165,7 +165,8 @@ UHMM_API size_t uhmm_mm_nr_vmas(struct uhmm_mm *mm);
  * @out: (out) start of the mapping; NULL allowed
  * Returns: 0; -EINVAL bad length, alignment, flags; -ENOMEM no room or memory; -EEXIST with
  * MAP_FIXED_NOREPLACE over a mapping; -EBADF neither a file nor MAP_ANONYMOUS; -EOVERFLOW @pgoff
- * beyond the largest file; -EOPNOTSUPP a kind of mapping that is not modelled (MAP_HUGETLB).
+ * beyond the largest file; -EACCES shared and writable, of a foreign file; -EOPNOTSUPP a kind of
+ * mapping that is not modelled (MAP_HUGETLB).
  * MAP_SHARED with MAP_ANONYMOUS maps a memory file of its own, which stays shared across fork.
  * Context: sleeps; MAP_FIXED over mappings runs notifier callbacks. Models: mmap(2).
  */
@@ -191,7 +192,8 @@ UHMM_API int uhmm_munmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len);
 /**
  * uhmm_mprotect() - change protection
  * Returns: 0; -EINVAL @addr not aligned; -ENOMEM a hole in the range (the part before it is
- * changed) or no memory. Models: mprotect(2).
+ * changed) or no memory; -EACCES a shared mapping of a foreign file would be writable (likewise).
+ * Models: mprotect(2).
  */
 UHMM_API int uhmm_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot);
 

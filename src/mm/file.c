@@ -114,6 +114,11 @@ void uhmm_file_put(struct uhmm_file *file)
 	uhmm__boot_task_leave(m, NULL);
 }
 
+void uhmm_file_set_foreign(struct uhmm_file *file)
+{
+	file->foreign = true;
+}
+
 uint64_t uhmm_file_id(const struct uhmm_file *file)
 {
 	return file->id;

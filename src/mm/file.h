@@ -35,6 +35,7 @@ struct uhmm_file {
 	struct uhmm_machine *machine;  /* [const] */
 	enum uhmm_file_kind kind;      /* [const] */
 	uint64_t id;		       /* [const] */
+	bool foreign;		       /* [const] once it is mapped */
 	_Atomic uint32_t refs;	       /* [atomic] mappings, and users of the API */
 	struct uhmm__rwsem inode_lock; /* size and contents by system calls: i_rwsem */
 	struct list_head list;	       /* [files lock] by id */

@@ -225,6 +225,31 @@ START_TEST(copies_of_private_mappings_are_no_files)
 }
 END_TEST
 
+/* Whether others use a page is nobody's business. */
+START_TEST(files_of_others_are_let_alone)
+{
+	expect_eq(uhmm_file_create(f.m, UHMM_FILE_REGULAR, NPAGES * PAGE, &file), 0);
+	uhmm_file_set_foreign(file);
+	map_file(f.mm, AT, NPAGES, PROT_READ, MAP_SHARED);
+	expect_eq(get_word(f.mm, AT), 0);
+	pageout(f.mm, AT, NPAGES);
+	expect(!none(f.mm, AT));
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_COLD), 0);
+	expect(!pte_young(pte_at(f.mm, AT)));
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), -EACCES);
+	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
+	expect_eq(uhmm_mmap(f.mm, ELSEWHERE, PAGE, RW, MAP_SHARED | MAP_FIXED, file, 0, NULL),
+		  -EACCES);
+	expect_eq(uhmm_munmap(f.mm, AT, NPAGES * PAGE), 0);
+	map_file(f.mm, AT, NPAGES, RW, MAP_PRIVATE);
+	put_word(f.mm, AT, 3);
+	expect_eq(get_word(f.mm, AT + PAGE), 0);
+	pageout(f.mm, AT, NPAGES);
+	expect(!none(f.mm, AT + PAGE));
+	expect_eq(uhmm_file_nr_cached(file), NPAGES);
+}
+END_TEST
+
 /* ---- what the disk has ---- */
 
 START_TEST(what_was_cut_off_does_not_come_back)
@@ -364,6 +389,7 @@ int main(void)
 	tcase_add_test(tc, locked_pages_stay);
 	tcase_add_test(tc, a_device_that_maps_it_is_told);
 	tcase_add_test(tc, copies_of_private_mappings_are_no_files);
+	tcase_add_test(tc, files_of_others_are_let_alone);
 	tcase_add_test(tc, what_was_cut_off_does_not_come_back);
 	tcase_add_test(tc, a_page_that_cannot_be_written_stays_dirty);
 	suite_add_tcase(suite, tc);
