@@ -316,13 +316,8 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 static uint64_t first_missing(struct uhmm__mapping *mapping, uint64_t at, uint64_t end)
 {
 	uhmm__spin_lock(&mapping->lock);
-	while (at < end) {
-		uint64_t entry = uhmm__radix_load(&mapping->pages, at);
-
-		if (!entry || entry_is_slot(entry))
-			break;
+	while (at < end && uhmm__radix_load(&mapping->pages, at))
 		at++;
-	}
 	uhmm__spin_unlock(&mapping->lock);
 	return at;
 }

@@ -106,7 +106,7 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 			     const struct uhmm__fault *vmf, struct uhmm__frame **out);
 /* Whether a page offset still has this entry. Models: shmem_confirm_swap(). */
 bool uhmm__mapping_confirm(struct uhmm__mapping *mapping, uint64_t index, uint64_t entry);
-/* Bring [first, first + npages) into the cache as far as the file goes. 0 or -ENOMEM. */
+/* Bring [first, first + npages) of a regular file into the cache, as far as it goes. 0 or -ENOMEM. */
 int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64_t npages);
 /*
  * @dst takes @src's place, if nobody holds a reference to @src but its @expected ones.

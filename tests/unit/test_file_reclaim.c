@@ -254,6 +254,8 @@ END_TEST
 
 START_TEST(what_was_cut_off_does_not_come_back)
 {
+	uint64_t truncated;
+
 	map_clean(RW, MAP_SHARED);
 	pageout(f.mm, AT, NPAGES);
 	expect_eq(uhmm_file_truncate(file, 2 * PAGE), 0);
@@ -266,8 +268,10 @@ START_TEST(what_was_cut_off_does_not_come_back)
 	expect_eq(uhmm_file_punch_hole(file, PAGE, PAGE), 0);
 	expect_eq(get_word(f.mm, AT + PAGE), 0);
 	expect_eq(get_word(f.mm, AT), 1);
-	/* In the cache and on the disk. */
+	/* In the cache and on the disk: one page. */
+	truncated = counted(f.m, UHMM_CNT_FILE_TRUNCATED);
 	expect_eq(uhmm_file_punch_hole(file, 0, PAGE), 0);
+	expect_eq(counted(f.m, UHMM_CNT_FILE_TRUNCATED), truncated + 1);
 	expect_eq(get_word(f.mm, AT), 0);
 	pageout(f.mm, AT, NPAGES);
 	expect_eq(get_word(f.mm, AT), 0);

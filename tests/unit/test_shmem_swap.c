@@ -359,6 +359,28 @@ START_TEST(no_room_to_swap_in)
 }
 END_TEST
 
+/* Its file has given it up, but somebody reads and writes it still. */
+START_TEST(truncated_pages_do_not_go_to_swap)
+{
+	uhmm_pfn_t pfn;
+	uint32_t index;
+
+	map_written_file();
+	expect_eq(uhmm_get_user_pages(f.mm, AT, 1, UHMM_FOLL_WRITE, &pfn), 1);
+	expect_eq(uhmm_file_truncate(file, 0), 0);
+	uhmm__lru_add_drain_all(f.m);
+	uhmm_set_page_dirty(f.m, pfn);
+	index = frame_index(f.m, pfn_to_frame(f.m, pfn));
+	folio_get(pfn_to_frame(f.m, pfn));
+	expect(uhmm__folio_isolate_lru(pfn_to_frame(f.m, pfn)));
+	uhmm__reclaim_pages(f.m, &index, 1);
+	expect_eq(counted(f.m, UHMM_CNT_SWAP_OUT), 0);
+	expect_eq(uhmm__swap_used(f.m), 0);
+	uhmm_put_user_pages(f.m, &pfn, 1);
+	fixture_verify(&f);
+}
+END_TEST
+
 /* ---- memory gets short ---- */
 
 /* Two processes and two mappings of each write, and see what the others wrote. */
@@ -413,6 +435,54 @@ START_TEST(all_kinds_share_the_ram)
 }
 END_TEST
 
+/* ---- the verifier ---- */
+
+/* It complains of what was just damaged, and of nothing else. */
+static void expect_complaint(const char *what)
+{
+	expect(uhmm_machine_verify(f.m) != 0);
+	if (!strstr(f.text, what))
+		ck_abort_msg("expected \"%s\", got: %s", what, f.text);
+	fixture_forget_reports(&f);
+}
+
+START_TEST(damage_is_seen)
+{
+	struct uhmm__mapping *mapping;
+	struct uhmm__frame *frame;
+	uint64_t slot;
+
+	map_swapped_file();
+	mapping = &file->mapping;
+	mapping->nr_swapped++;
+	expect_complaint("counts 5 pages on swap, but has 4");
+	mapping->nr_swapped--;
+	slot = slot_of(1);
+	expect_eq(uhmm__radix_store(&mapping->pages, 1, slot_entry(slot_of(0))), 0);
+	expect_complaint("counts 1 entries, but 2 name it");
+	expect_eq(uhmm__radix_store(&mapping->pages, 1, slot_entry(slot)), 0);
+	store_relaxed(&mapping->size, 3 * PAGE);
+	expect_complaint("page 3 is cached, but beyond the end");
+	store_relaxed(&mapping->size, NPAGES * PAGE);
+	expect_eq(uhmm__radix_store(&mapping->disk, 0, 5), 0);
+	expect_complaint("has a disk, but is a memory file");
+	uhmm__radix_erase(&mapping->disk, 0);
+	file->kind = UHMM_FILE_REGULAR;
+	expect_complaint("page 0 is on swap, but the file has a disk");
+	expect_eq(uhmm__radix_store(&mapping->disk, NPAGES, 5), 0);
+	expect_complaint("page 4 is on the disk, but beyond the end");
+	uhmm__radix_erase(&mapping->disk, NPAGES);
+	file->kind = UHMM_FILE_MEMORY;
+	fixture_verify(&f);
+	expect_eq(get_word(f.mm, AT), 1);
+	frame = frame_at(f.mm, AT);
+	folio_set(frame, PG_SWAPCACHE);
+	expect_complaint("folio is in a page cache and in the swap cache");
+	folio_clear(frame, PG_SWAPCACHE);
+	fixture_verify(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("shmem_swap");
@@ -439,6 +509,8 @@ int main(void)
 	tcase_add_test(tags, clean_pages_are_holes);
 	tcase_add_test(tags, swap_that_fails);
 	tcase_add_test(tags, no_room_to_swap_in);
+	tcase_add_test(tags, truncated_pages_do_not_go_to_swap);
+	tcase_add_test(tags, damage_is_seen);
 	tcase_add_test(bytes, part_of_a_page_on_swap_is_zeroed);
 
 	tcase_add_checked_fixture(none, setup_no_swap, teardown_file);
