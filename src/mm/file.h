@@ -4,8 +4,8 @@
  *
  * A page in the cache has the mapping's pointer in frame->mapping and its page offset in
  * frame->index; the cache holds one reference. Who has looked a folio up takes its lock and then
- * sees whether it is still there: truncation and migration change both under the folio lock and
- * mapping->lock.
+ * sees whether it is still there: truncation, migration and reclaim change both under the folio lock
+ * and mapping->lock.
  */
 #ifndef UHMM_MM_FILE_H
 #define UHMM_MM_FILE_H

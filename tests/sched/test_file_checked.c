@@ -25,7 +25,26 @@ static uint64_t value_at(unsigned int i)
 	return 0x1111111111111111UL * (i + 1);
 }
 
-static void setup(enum uhmm_file_kind kind)
+/* The pages of the file, one by one, whoever uses them. */
+static void reclaim_file(void)
+{
+	expect(uhmm_file_writeback(file, 0, PAGES) >= 0);
+	for (unsigned int i = 0; i < PAGES; i++) {
+		struct uhmm__frame *frame = uhmm__mapping_get(&file->mapping, i);
+		uint32_t index;
+
+		if (!frame)
+			continue;
+		index = frame_index(f.m, frame);
+		if (uhmm__folio_isolate_lru(frame))
+			uhmm__reclaim_pages(f.m, &index, 1);
+		else
+			folio_put(f.m, frame);
+	}
+}
+
+/* @away: nothing is in RAM at first. */
+static void setup(enum uhmm_file_kind kind, bool away)
 {
 	struct uhmm_machine_config config = { .nr_cpus = 5,
 					      .content = UHMM_CONTENT_TAG,
@@ -44,6 +63,11 @@ static void setup(enum uhmm_file_kind kind)
 	put_word(f.mm, PRIVATE + 2 * PAGE, value_at(2));
 	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
 	expect_eq(uhmm_mirror_open(f.dev[0], child, &child_mirror), 0);
+	if (away) {
+		uhmm__lru_add_drain_all(f.m);
+		reclaim_file();
+		expect_eq(uhmm_file_nr_cached(file), 0);
+	}
 	/* Fibers bring their own tasks. */
 	uhmm_task_leave();
 }
@@ -138,25 +162,12 @@ static void walker(void *arg)
 		expect(!buf[i * PAGE / 8] || buf[i * PAGE / 8] == value_at(i));
 }
 
-/* The pages of the file, one by one, whoever uses them. */
 static void reclaimer(void *arg)
 {
 	(void)arg;
 	for (unsigned int round = 0; round < 2; round++) {
 		uhmm__lru_add_drain_all(f.m);
-		expect(uhmm_file_writeback(file, 0, PAGES) >= 0);
-		for (unsigned int i = 0; i < PAGES; i++) {
-			struct uhmm__frame *frame = uhmm__mapping_get(&file->mapping, i);
-			uint32_t index;
-
-			if (!frame)
-				continue;
-			index = frame_index(f.m, frame);
-			if (uhmm__folio_isolate_lru(frame))
-				uhmm__reclaim_pages(f.m, &index, 1);
-			else
-				folio_put(f.m, frame);
-		}
+		reclaim_file();
 	}
 	out += uhmm_file_nr_swapped(file);
 }
@@ -172,7 +183,7 @@ static void run(enum uhmm_file_kind kind, uint64_t seed)
 	int ret;
 
 	hole = seed & 2;
-	setup(kind);
+	setup(kind, seed & 4);
 	expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
 	expect_eq(uhmm_sched_spawn(s, "fault", 0, f.mm, faulter, NULL), 0);
 	expect_eq(uhmm_sched_spawn(s, "truncate", 1, NULL, truncator, NULL), 0);
