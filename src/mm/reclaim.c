@@ -175,6 +175,14 @@ static enum verdict reclaim_folio(struct scan *s, struct uhmm__frame *f)
 	return write_and_remove(s, f);
 }
 
+/* It broke after it was isolated: it must not return to the LRU. Context: folio locked; dropped. */
+static void drop_poisoned(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uhmm__unmap_poisoned(f);
+	folio_unlock(m, f);
+	folio_put(m, f);
+}
+
 /*
  * An isolated folio with a reference, which is gone if it is freed. False: it is the caller's still,
  * and not on the LRU.
@@ -186,9 +194,13 @@ static bool shrink_folio(struct scan *s, struct uhmm__frame *f)
 
 	if (!folio_trylock(f))
 		return false;
-	/* Folios of several pages are not reclaimed, nor broken ones. */
-	if (folio_order(f) || folio_test(f, PG_HWPOISON))
+	/* Folios of several pages are not reclaimed. */
+	if (folio_order(f))
 		v = KEEP;
+	if (v == FREED && unlikely(folio_test(f, PG_HWPOISON))) {
+		drop_poisoned(m, f);
+		return true;
+	}
 	if (v == FREED && !s->ignore_references)
 		v = check_references(m, f);
 	if (v == FREED)

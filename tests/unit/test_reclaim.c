@@ -89,6 +89,28 @@ START_TEST(lazyfree_device_write_that_is_not_told)
 }
 END_TEST
 
+/* A page that reclaim has isolated breaks. */
+START_TEST(broken_pages_leave_the_lru)
+{
+	struct uhmm__frame *frame;
+	uint32_t index;
+
+	map_written(AT, 1);
+	frame = frame_at(f.mm, AT);
+	index = frame_index(f.m, frame);
+	uhmm__lru_add_drain_all(f.m);
+	folio_get(frame);
+	expect(uhmm__folio_isolate_lru(frame));
+	expect_eq(uhmm_memory_failure(f.m, pfn_at(f.mm, AT)), 0);
+	uhmm__reclaim_pages(f.m, &index, 1);
+	uhmm__lru_add_drain_all(f.m);
+	expect(!folio_test(frame, PG_LRU));
+	expect_eq(uhmm__swap_used(f.m), 0);
+	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_HWPOISON);
+	fixture_verify(&f);
+}
+END_TEST
+
 /* ---- memory gets short ---- */
 
 START_TEST(more_than_ram)
@@ -195,6 +217,7 @@ static void add_common(TCase *tc)
 	tcase_add_test(tc, lazyfree_migrates);
 	tcase_add_test(tc, lazyfree_device_write_that_is_told);
 	tcase_add_test(tc, lazyfree_device_write_that_is_not_told);
+	tcase_add_test(tc, broken_pages_leave_the_lru);
 }
 
 static Suite *suite(void)
