@@ -252,10 +252,12 @@ static bool zap_huge_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *
 		g->start = MIN(g->start, addr);
 		g->end = MAX(g->end, next);
 	}
-	if (f) {
+	if (f)
 		uhmm__folio_remove_rmap_pmd(f, g->mm);
+	if (f && pte_present(pmd))
 		gather_page(g, frame_index(m, f));
-	}
+	else if (f)
+		folio_put(m, f); /* a device's, which no CPU has a translation of */
 	tb = uhmm__pgtable_withdraw(pmdp);
 	uhmm__spin_unlock(ptl);
 	uhmm__pte_free(tb);
