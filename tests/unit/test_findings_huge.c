@@ -558,6 +558,39 @@ START_TEST(f19_table_goes_during_a_split)
 }
 END_TEST
 
+/* The same of a huge page that is split to be collected in pages: what is left is a hole (7.3, too). */
+START_TEST(leaf_goes_during_a_split)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = zap_child };
+	struct uhmm_mmu_interval_notifier *mni;
+	struct zapper z = { .task = another_task(f.m), .kind = GONE };
+	struct uhmm_mm *parent = f.mm;
+	struct uhmm_migrate_vma args;
+
+	map_huge(AT, 1);
+	write_pages(AT, NR);
+	expect_eq(uhmm_mm_fork(parent, &z.child), 0);
+	expect_eq(uhmm_mmu_interval_notifier_insert(parent, AT, HUGE, &ops, &z, &mni), 0);
+	memset(src, 0xff, sizeof(src));
+	uhmm_mmap_read_lock(z.child);
+	f.mm = z.child;
+	args = collect(AT, NR, SYSTEM, NULL, 0);
+	expect(z.zaps);
+	expect(pte_none(pmd_at(AT)));
+	f.mm = parent;
+	expect_eq(args.cpages, NR);
+	for (unsigned int i = 0; i < NR; i++)
+		expect_eq(src[i], M);
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(z.child);
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect_written(AT, 0, NR);
+	fixture_verify(&f);
+	uhmm_mmput(z.child);
+	uhmm_task_destroy(z.task);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("findings_huge");
@@ -576,6 +609,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, f8_order_stays_and_mirror_goes_stale);
 	tcase_add_test(tc, m25_goes_on_after_the_split);
 	tcase_add_loop_test(tc, f19_table_goes_during_a_split, 0, GONE_KINDS);
+	tcase_add_test(tc, leaf_goes_during_a_split);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("mended");
 	tcase_add_checked_fixture(tc, setup_mended, teardown_fixture);

@@ -571,6 +571,43 @@ START_TEST(unlocked_form_takes_outputs_for_requests)
 }
 END_TEST
 
+static bool put_page(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int reason)
+{
+	static const uint64_t page[PAGE / 8];
+
+	(void)data;
+	(void)reason;
+	expect_eq(uhmm_uffd_copy(mm, addr, page, false), 0);
+	return true;
+}
+
+/*
+ * The shortest of times. A fault that gives the lock up is progress, after which it begins anew; two pages
+ * to be copied, each in its own table, are two times -EBUSY without.
+ */
+START_TEST(time_begins_anew_where_the_lock_was_dropped)
+{
+	uhmm_vaddr_t at = AT + UHMM_PMD_SIZE - PAGE;
+	struct uhmm_hmm_range range =
+		range_of(at, 2, UHMM_HMM_PFN_REQ_FAULT | UHMM_HMM_PFN_REQ_WRITE);
+	struct uhmm_mm *child;
+
+	if (_i) {
+		map_fixed(f.mm, at, 2, RW);
+		uhmm_uffd_set_handler(f.mm, put_page, NULL);
+		expect_eq(uhmm_uffd_register(f.mm, at, 2 * PAGE, UHMM_UFFD_MISSING), 0);
+		expect_eq(uhmm_range_fault_unlocked_timeout(&range, 1), 0);
+		expect_eq(faults(), 2);
+		return;
+	}
+	map_written(at, 2);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 1), -EBUSY);
+	expect_eq(faults(), 2);
+	uhmm_mmput(child);
+}
+END_TEST
+
 START_TEST(unlocked_form_of_a_killed_task)
 {
 	struct uhmm_hmm_range range = range_of(AT, 1, UHMM_HMM_PFN_REQ_FAULT);
@@ -644,6 +681,7 @@ int main(void)
 	tcase_add_test(tc, unlocked_form_samples_for_itself);
 	tcase_add_loop_test(tc, vma_goes_while_a_fault_has_no_lock, 0, 2);
 	tcase_add_loop_test(tc, unlocked_form_takes_outputs_for_requests, 0, 2);
+	tcase_add_loop_test(tc, time_begins_anew_where_the_lock_was_dropped, 0, 2);
 	tcase_add_test(tc, unlocked_form_of_a_killed_task);
 	tcase_add_test(tc, bad_arguments);
 	suite_add_tcase(suite, tc);

@@ -334,6 +334,35 @@ END_TEST
 
 /* ---- unmap ---- */
 
+/* Of pages that are the process's alone each at once, and of all once for the table. */
+START_TEST(flushes)
+{
+	uint64_t pages, ranges;
+	struct uhmm_mm *child = NULL;
+
+	map_written(AT, 3);
+	if (_i)
+		expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	pages = counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE);
+	ranges = counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE);
+	uhmm_mmap_read_lock(f.mm);
+	prepare(AT, 3, SYSTEM);
+	expect_eq(uhmm_migrate_vma_setup(&args), 0);
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE) - ranges, 1);
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE) - pages, 3); /* shared: the child's, by rmap */
+	finish();
+	/* Nothing was taken out: nothing to flush. */
+	pages = counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE);
+	ranges = counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE);
+	collect(AT, 3, PRIVATE);
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE), ranges);
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE), pages);
+	finish();
+	if (child)
+		uhmm_mmput(child);
+}
+END_TEST
+
 START_TEST(fresh_pages_are_drained_onto_the_lru_once)
 {
 	map_written(AT, 4);
@@ -827,6 +856,7 @@ int main(void)
 	tcase_add_test(tc, folio_locked_by_another);
 	tcase_add_test(tc, pinned_page);
 	tcase_add_test(tc, one_migrate_event_with_owner);
+	tcase_add_loop_test(tc, flushes, 0, 2);
 	tcase_add_test(tc, fresh_pages_are_drained_onto_the_lru_once);
 	tcase_add_test(tc, batch_of_another_cpu);
 	tcase_add_test(tc, fork_copies_migration_entries);
