@@ -349,7 +349,8 @@ START_TEST(flushes)
 	prepare(AT, 3, SYSTEM);
 	expect_eq(uhmm_migrate_vma_setup(&args), 0);
 	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_RANGE) - ranges, 1);
-	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE) - pages, 3); /* shared: the child's, by rmap */
+	expect_eq(counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE) - pages,
+		  3); /* shared: the child's, by rmap */
 	finish();
 	/* Nothing was taken out: nothing to flush. */
 	pages = counted(f.m, UHMM_CNT_TLB_FLUSH_PAGE);
