@@ -244,6 +244,46 @@ START_TEST(pinned_page)
 }
 END_TEST
 
+enum kind { WRITABLE, READONLY_EXCLUSIVE, SHARED, NR_KINDS };
+
+/* The entry that takes a page's place says what the page's said, whether that was in RAM or on a device. */
+START_TEST(kinds_of_migration_entries)
+{
+	static const unsigned int types[NR_KINDS] = {
+		[WRITABLE] = LEAF_MIGRATION_WRITE,
+		[READONLY_EXCLUSIVE] = LEAF_MIGRATION_READ_EXCLUSIVE,
+		[SHARED] = LEAF_MIGRATION_READ,
+	};
+	enum kind kind = (enum kind)(_i % NR_KINDS);
+	bool device = _i >= NR_KINDS;
+	struct uhmm_mm *child = NULL;
+	pte_t was, now;
+
+	map_written(AT, 1);
+	if (device)
+		to_device(0, AT, 1);
+	if (kind == READONLY_EXCLUSIVE)
+		expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_READ), 0);
+	else if (kind == SHARED)
+		expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	if (child) /* or the page would be put back before the entry is looked at */
+		expect_eq(uhmm_munmap(child, AT, PAGE), 0);
+	was = pte_at(f.mm, AT);
+	collect(AT, 1, device ? PRIVATE : SYSTEM);
+	now = pte_at(f.mm, AT);
+	expect_eq(leaf_type(now), types[kind]);
+	expect(!(src[0] & W) == (kind != WRITABLE));
+	if (!device) {
+		expect(leaf_offset(now) & LEAF_YOUNG && leaf_offset(now) & LEAF_DIRTY);
+		expect(folio_test(pfn_to_frame(f.m, leaf_pfn(now)), PG_DIRTY));
+	}
+	finish();
+	expect_eq(pte_at(f.mm, AT).val, was.val);
+	if (child)
+		uhmm_mmput(child);
+}
+END_TEST
+
 START_TEST(one_migrate_event_with_owner)
 {
 	struct watcher w;
@@ -311,6 +351,7 @@ int main(void)
 	tcase_add_test(tc, other_entries_are_not_collected);
 	tcase_add_test(tc, folio_locked_by_another);
 	tcase_add_test(tc, pinned_page);
+	tcase_add_loop_test(tc, kinds_of_migration_entries, 0, 2 * NR_KINDS);
 	tcase_add_test(tc, one_migrate_event_with_owner);
 	tcase_add_loop_test(tc, flushes, 0, 2);
 	suite_add_tcase(suite, tc);
