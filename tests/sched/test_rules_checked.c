@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Rules of docs/fidelity.md that take a second task to see, at one point of time, or the lock checker: who
- * holds what. All tasks are on one CPU, which does not preempt, so that they change where this says.
+ * holds what. Most tasks are on one CPU, which does not preempt, so that they change where this says.
  */
 #define _GNU_SOURCE
 #include <uhmm/exclusive.h>
@@ -112,6 +112,65 @@ START_TEST(exclusive_fault_gives_its_lock_up_once)
 }
 END_TEST
 
+/* ---- two CPUs that write to the same page: either may find that its entry has changed ---- */
+
+enum before { NOTHING, ZERO_PAGE, COPY_ON_WRITE, NR_BEFORE };
+
+static void writes_a_word(void *arg)
+{
+	const unsigned int *i = arg;
+
+	put_word(f.mm, AT + *i * 8, *i + 1);
+}
+
+/* The first has a start of @steps, then they take turns; @nr 1: it is alone. Returns: steps in all. */
+static uint64_t write_words(enum before before, unsigned int nr, uint64_t steps)
+{
+	static unsigned int numbers[2] = { 0, 1 };
+	struct uhmm_mm *child = NULL;
+	struct uhmm_sched *s;
+	char schedule[32];
+
+	fixture_create(&f,
+		       (struct uhmm_machine_config){ .nr_cpus = 2, .content = UHMM_CONTENT_BYTES });
+	map_fixed(f.mm, AT, 1, RW);
+	if (before == ZERO_PAGE)
+		touch(f.mm, AT);
+	if (before == COPY_ON_WRITE) {
+		put_word(f.mm, AT + 16, 3);
+		expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	}
+	uhmm_task_leave();
+	expect_eq(uhmm_sched_create(f.m, NULL, &s), 0);
+	for (unsigned int i = 0; i < nr; i++)
+		expect_eq(uhmm_sched_spawn(s, "writer", i, f.mm, writes_a_word, &numbers[i]), 0);
+	snprintf(schedule, sizeof(schedule), "T0*%u", (unsigned int)steps);
+	expect_eq(uhmm_sched_set_schedule(s, schedule), 0);
+	expect_eq(uhmm_sched_run(s), 0);
+	steps = uhmm_sched_steps(s);
+	uhmm_sched_destroy(s);
+	uhmm_task_enter(f.task);
+	for (unsigned int i = 0; i < nr; i++)
+		expect_eq(get_word(f.mm, AT + i * 8), i + 1);
+	if (child) {
+		expect_eq(get_word(f.mm, AT + 16), 3);
+		expect_eq(get_word(child, AT), 0);
+		uhmm_mmput(child);
+	}
+	fixture_destroy(&f);
+	return steps;
+}
+
+START_TEST(entry_changed_meanwhile)
+{
+	uint64_t alone = write_words((enum before)_i, 1, 0);
+
+	expect(alone > 10);
+	for (uint64_t steps = 0; steps < alone; steps++)
+		write_words((enum before)_i, 2, steps);
+}
+END_TEST
+
 /* ---- a large folio, mapped by PTEs, that two want to split ---- */
 
 enum { ORDER = 2, PAGES = 1 << ORDER };
@@ -157,7 +216,7 @@ START_TEST(no_split_while_another_waits_to_split)
 }
 END_TEST
 
-/* ---- migration entries, of a page and of a huge page ---- */
+/* ---- migration entries, of a page and of a huge page, that a CPU or a device meets ---- */
 
 enum waiter { BY_CPU, BY_DEVICE, NR_WAITERS };
 
@@ -208,9 +267,9 @@ static void waits_for_it(void *arg)
 		uhmm_mmap_read_lock(f.mm);
 		expect_eq(uhmm_range_fault(&range), 0);
 		expect_eq(hmm_pfn, 0); /* nothing is asked, nothing waited for */
-		range.default_flags = UHMM_HMM_PFN_REQ_FAULT;
-		expect_eq(uhmm_range_fault(&range), 0);
 		uhmm_mmap_read_unlock(f.mm);
+		range.default_flags = UHMM_HMM_PFN_REQ_FAULT;
+		expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
 		expect(hmm_pfn & UHMM_HMM_PFN_VALID);
 		unwatch(&w);
 	}
@@ -231,6 +290,37 @@ START_TEST(migration_entries_are_waited_for)
 	put_word(f.mm, AT, 1);
 	run((void (*const[])(void *)){ migrates_slowly, waits_for_it }, 2, &order);
 	expect(came_back);
+	expect_eq(get_word(f.mm, AT), 1);
+}
+END_TEST
+
+/* ---- a device page that is locked ---- */
+
+static void locks_a_device_page(void *arg)
+{
+	struct uhmm__frame *folio = frame_at(f.mm, AT);
+	uint32_t refs = folio_ref_count(folio);
+
+	(void)arg;
+	expect(folio_trylock(folio));
+	entered = true;
+	let_others_run();
+	expect_eq(counted(f.m, UHMM_CNT_FAULT_DEVICE_WAIT), 1);
+	expect(!came_back && on_device(f.mm, AT));
+	/* Or whoever has the lock could not migrate it. */
+	expect_eq(folio_ref_count(folio), refs);
+	folio_unlock(f.m, folio);
+}
+
+START_TEST(locked_device_pages_are_waited_for)
+{
+	waiter = (enum waiter)_i;
+	entered = came_back = false;
+	hmm_pfn = 0;
+	map_written(AT, 1);
+	to_device(0, AT, 1);
+	run((void (*const[])(void *)){ locks_a_device_page, waits_for_it }, 2, NULL);
+	expect(came_back && in_ram(f.mm, AT));
 	expect_eq(get_word(f.mm, AT), 1);
 }
 END_TEST
@@ -336,8 +426,12 @@ int main(void)
 	tcase_add_test(tc, exclusive_fault_gives_its_lock_up_once);
 	tcase_add_test(tc, no_split_while_another_waits_to_split);
 	tcase_add_loop_test(tc, migration_entries_are_waited_for, 0, 2 * NR_WAITERS);
+	tcase_add_loop_test(tc, locked_device_pages_are_waited_for, 0, NR_WAITERS);
 	tcase_add_test(tc, setup_wants_mmap_lock);
 	tcase_add_loop_test(tc, zap_frees_under_the_ptl, 0, 4);
+	suite_add_tcase(suite, tc);
+	tc = tcase_create("two CPUs");
+	tcase_add_loop_test(tc, entry_changed_meanwhile, 0, NR_BEFORE);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
