@@ -106,6 +106,9 @@ double bench_median(const struct bench *b, enum bench_id id, double *low, double
 /** bench_shuffled() - the numbers below @n in an order of @seed; to be freed. */
 uint32_t *bench_shuffled(uint32_t n, uint64_t seed);
 
+/** bench_dependent_read() - ns of one in huge pages, as a kernel's tables are; once, of half a million. */
+int bench_dependent_read(double *ns);
+
 /** bench_wall_ns() - a clock. */
 uint64_t bench_wall_ns(void);
 

@@ -22,19 +22,6 @@ enum { ITERATIONS = 5, ENTRIES_IN_LINE = 8, WINDOW = 512 };
 
 /* ---- cycles of a walk ---- */
 
-/* A dependent read, measured: the kernel's tables are in huge pages, so the translation is at hand. */
-static int line_ns(double *ns)
-{
-	static struct bench own;
-	double low, high;
-	int status = TOOL_OK;
-
-	for (own.round = 0; own.round < 3 && status == TOOL_OK; own.round++)
-		status = bench_limits(&own);
-	*ns = bench_median(&own, BENCH_READ_HUGE, &low, &high);
-	return status;
-}
-
 struct walk_cost {
 	double warm, cold; /* cycles */
 };
@@ -259,7 +246,7 @@ int bench_claims(const struct bench *b)
 
 	if (err)
 		return bench_failed("cost table", err);
-	status = line_ns(&dram_ns);
+	status = bench_dependent_read(&dram_ns);
 	if (status == TOOL_OK)
 		status = claim_walks(costs, dram_ns);
 	if (status == TOOL_OK)
