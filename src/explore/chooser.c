@@ -50,13 +50,45 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 void uhmm__spin_reset(struct uhmm__spin *sp)
 {
 	sp->stretch++;
-	sp->steps = sp->nr = sp->rounds = 0;
+	sp->steps = sp->nr = sp->power = 0;
+	sp->again = sp->spins = false;
 }
 
-void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
+/* True if it was there before in this stretch. */
+static bool seen_before(struct uhmm__spin *sp, uint64_t state)
 {
 	struct uhmm__seen *seen;
-	uint64_t h;
+
+	for (size_t i = state;; i++) {
+		seen = &sp->seen[i % UHMM__SPIN_STATES];
+		if (seen->stretch != sp->stretch)
+			break;
+		if (seen->state == state)
+			return true;
+	}
+	*seen = (struct uhmm__seen){ state, sp->stretch };
+	sp->nr++;
+	return false;
+}
+
+/* All there is but for the time, and for when the next tick of this CPU is, which is the same. */
+static struct uhmm__hash hash_without_tick(const struct uhmm__spin *sp, const struct uhmm__world *w)
+{
+	struct uhmm__sched_cpu *cpu = &w->s->cpus[sp->cpu];
+	unsigned int tick = cpu->tick;
+	struct uhmm__hash h;
+
+	cpu->tick = 0;
+	h = uhmm__timeless_hash(w, 0);
+	cpu->tick = tick;
+	return h;
+}
+
+void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
+		     const struct uhmm__fiber *last)
+{
+	struct uhmm__hash whole;
+	uint64_t local;
 
 	if (!last || last->task.cpu != sp->cpu || !sp->stretch) {
 		uhmm__spin_reset(sp);
@@ -65,23 +97,18 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	/* Full, it is as good as in circles. */
-	if (++sp->steps <= UHMM__SPIN_GRACE || sp->nr >= UHMM__SPIN_STATES * 3 / 4)
+	if (++sp->steps <= UHMM__SPIN_GRACE || uhmm__spin_is_lost(sp))
 		return;
-	h = uhmm__local_hash(last).lo;
-	for (size_t i = h;; i++) {
-		seen = &sp->seen[i % UHMM__SPIN_STATES];
-		if (seen->stretch != sp->stretch)
-			break;
-		if (seen->state != h)
-			continue;
-		seen->times++;
-		sp->rounds = MAX(sp->rounds, seen->times);
+	local = uhmm__local_hash(last).lo;
+	if (!seen_before(sp, local) || (local != sp->local && sp->steps < sp->power))
 		return;
-	}
-	*seen = (struct uhmm__seen){ h, sp->stretch, 0 };
-	if (++sp->nr >= UHMM__SPIN_STATES * 3 / 4)
-		sp->rounds = UHMM__SPIN_ROUNDS;
+	whole = hash_without_tick(sp, w);
+	sp->spins |= sp->again && local == sp->local && whole.lo == sp->whole.lo &&
+		     whole.hi == sp->whole.hi;
+	sp->again = true;
+	sp->local = local;
+	sp->whole = whole;
+	sp->power = 2 * sp->steps;
 }
 
 /* ---- the fair rest ---- */
@@ -262,7 +289,7 @@ static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sc
 		return NULL;
 	f = scheduled(r, s);
 	if (!f && !r->stale) {
-		uhmm__spin_look(&r->spin, r->last);
+		uhmm__spin_look(&r->spin, r->w, r->last);
 		if (still_free(r))
 			f = uhmm__sched_nth(s, uhmm__choice_default(s, r->last));
 		else

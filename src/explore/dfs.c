@@ -10,7 +10,7 @@
  *
  * A task that spins - waits for another without sleeping - would make schedules without end. Where one
  * is found to (uhmm__spins()) another CPU goes first, and that is no switch. So what is left out are
- * schedules in which somebody is made to spin for longer.
+ * schedules in which somebody goes round once more, which lead nowhere else but to a later time.
  *
  * Reduction: a state that was there before need not be gone on from. What can follow it is a function
  * of the state, of the CPU that ran last, and of how many switches are left; levels go up, so whoever
@@ -322,7 +322,8 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS;
+	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS ||
+		 uhmm__spin_is_lost(&at->spin);
 	return r->cut || (uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r)));
 }
 
@@ -331,7 +332,7 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 {
 	const struct dfs *d = r->d;
 	const struct place *at = &r->at;
-	uint64_t extra = at->last ? at->last->task.cpu | (uint64_t)at->spin.rounds << 32
+	uint64_t extra = at->last ? at->last->task.cpu | (uint64_t)at->spin.spins << 32
 				  : UINT32_MAX;
 	struct uhmm__hash h = { 0, 0 };
 
@@ -396,7 +397,7 @@ static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched
 	if (r->tail.on)
 		return uhmm__tail_choose(&r->tail, r->d->w);
 	if (!r->again) {
-		uhmm__spin_look(&at->spin, at->last);
+		uhmm__spin_look(&at->spin, r->d->w, at->last);
 		at->usual = usual_choice(at, s);
 	}
 	r->again = false;

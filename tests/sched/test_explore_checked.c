@@ -20,7 +20,7 @@ struct shared {
 	_Atomic uint32_t bit;
 	bool flag, stop;
 	unsigned int n, order[4];
-	uint64_t *freed;
+	uint64_t *freed, serial;
 };
 
 static struct shared *sh; /* set once by each setup(), at the same place in every run */
@@ -51,6 +51,7 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 	if (!sh)
 		return -ENOMEM;
 	sh->m = m;
+	sh->serial = UHMM__SERIAL;
 	uhmm__mutex_init(&sh->locks[0], UHMM__LC_MIRROR);
 	uhmm__mutex_init(&sh->locks[1], UHMM__LC_MIRROR);
 	if (uhmm_mutex_create(m, "a", &sh->a) || uhmm_mutex_create(m, "b", &sh->b))
@@ -279,6 +280,14 @@ START_TEST(livelock)
 }
 END_TEST
 
+static void set_flag(void *arg)
+{
+	(void)arg;
+	point();
+	point();
+	sh->flag = true;
+}
+
 static void wait_for_flag(void *arg)
 {
 	(void)arg;
@@ -295,15 +304,82 @@ START_TEST(livelock_of_two)
 }
 END_TEST
 
-/* Spinning for somebody who will come is none, however long he may be kept away. */
-static void set_flag(void *arg)
+/* As a driver that faults until no invalidation has come between, and causes one each time. */
+static void wait_by_number(void *arg)
 {
+	volatile uint64_t number = sh->serial;
+
 	(void)arg;
-	point();
-	point();
-	sh->flag = true;
+	while (!sh->flag) {
+		sh->serial += 2;
+		number = sh->serial;
+		point();
+	}
+	sh->n += number & 1;
 }
 
+static void wait_and_count(void *arg)
+{
+	volatile uint64_t n = 0;
+
+	(void)arg;
+	while (!sh->flag) {
+		n++;
+		point();
+	}
+}
+
+/* A sequence number that goes up makes no other state, a count does. */
+START_TEST(livelock_with_numbers)
+{
+	static const struct program p = { .tasks = { { 0, wait_by_number },
+						     { 1, wait_for_flag } } };
+	static const struct program counts = { .tasks = { { 0, wait_and_count },
+							  { 1, wait_for_flag } } };
+	struct uhmm_explore_result *r;
+
+	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_LIVELOCK);
+	r = dfs(&counts, 0, UHMM_PREEMPT_NONE);
+	ck_assert_int_eq(r->verdict, UHMM_VERDICT_NONE);
+	ck_assert_uint_gt(r->undecided, 0);
+	uhmm_explore_free(r);
+}
+END_TEST
+
+/* At the same place each time, but no spinning: it gets on with it. */
+static void many_rounds(void *arg)
+{
+	(void)arg;
+	while (sh->n++ < 100)
+		point();
+	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, sh->flag);
+}
+
+/* So many steps in so many states: it may spin or not. */
+static void many_steps(void *arg)
+{
+	(void)arg;
+	for (volatile unsigned int i = 0; i < 4000; i++)
+		point();
+}
+
+START_TEST(not_spinning)
+{
+	static const struct program p = { .tasks = { { 0, many_rounds }, { 1, set_flag } } };
+	static const struct program many = { .tasks = { { 0, many_steps }, { 1, set_flag } } };
+	struct uhmm_explore_result *r;
+
+	/* By the first schedule, if the task may go on by itself. */
+	expect_verdict(dfs(&p, 0, UHMM_PREEMPT_NONE), UHMM_VERDICT_WRONG_RESULT);
+	r = dfs(&many, 0, UHMM_PREEMPT_NONE);
+	ck_assert_int_eq(r->verdict, UHMM_VERDICT_NONE);
+	ck_assert_uint_gt(r->undecided, 0);
+	ck_assert(!r->complete);
+	uhmm_explore_free(r);
+}
+END_TEST
+
+/* Spinning for somebody who will come is none, however long he may be kept away. */
 START_TEST(spinning_ends)
 {
 	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, set_flag } } };
@@ -805,6 +881,8 @@ int main(void)
 	tcase_add_test(tc, lock_order);
 	tcase_add_test(tc, livelock);
 	tcase_add_test(tc, livelock_of_two);
+	tcase_add_test(tc, livelock_with_numbers);
+	tcase_add_test(tc, not_spinning);
 	tcase_add_test(tc, spinning_ends);
 	tcase_add_test(tc, much_spinning_is_given_up);
 	tcase_add_test(tc, starvation);
