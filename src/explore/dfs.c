@@ -79,6 +79,7 @@ struct shared {
 	unsigned int level; /* switches of each of the batch */
 	uint32_t batch[BATCH];
 	struct result results[BATCH];
+	char reports[BATCH][UHMM__REPORT_SIZE];
 	struct group {
 		uint16_t first, nr;
 	} groups[BATCH]; /* of the batch, by parent */
@@ -124,6 +125,7 @@ struct run {
 	struct place at, kept;
 	struct uhmm__world_copy copy;
 	bool is_kept, again; /* the choice is one that was kept */
+	bool whole;	     /* go on from states that were there, too */
 	/* Turns of the parent, then of the item itself. */
 	struct turn *turns;
 	uint32_t nr_turns, size_turns;
@@ -340,6 +342,8 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 		r->tail.on = true;
 		return !r->failed;
 	}
+	if (r->whole)
+		return true;
 	if (!has_other_ways(r, s) && (d->c->no_reduction || !is_landmark(at->last)))
 		return true;
 	if (!d->c->no_reduction) {
@@ -487,6 +491,8 @@ static void do_item(struct run *r, uint32_t index)
 		return;
 	run_item(r, sh->batch[index], &r->chooser);
 	result->verdict = d->w->verdict;
+	if (result->verdict)
+		strcpy(sh->reports[index], d->w->report);
 	result->ended = d->w->ended && !r->tail.on;
 	result->endless = r->tail.endless;
 	result->undecided = r->tail.undecided || (r->cut && !r->tail.endless);
@@ -571,6 +577,7 @@ static int learn(struct dfs *d, uint32_t item, struct uhmm__found *found)
 	int ret;
 
 	run_begin(&r, d, item);
+	r.whole = true;
 	rec.inner = &r.chooser;
 	run_item(&r, item, &rec.chooser);
 	ret = r.failed || rec.steps.lost ? -ENOMEM : 0;
@@ -597,6 +604,17 @@ static unsigned int group(const struct dfs *d, unsigned int n)
 	return nr;
 }
 
+static void note_death(const struct dfs *d, const struct uhmm__pool *pool,
+		       struct uhmm__found *found)
+{
+	const struct group *g;
+
+	found->death = uhmm__pool_death(pool);
+	g = &d->shared->groups[found->death.job];
+	found->died_first = found->schedules + g->first + 1;
+	found->died_last = found->schedules + g->first + g->nr;
+}
+
 static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, unsigned int n,
 		 struct uhmm__found *found)
 {
@@ -610,6 +628,8 @@ static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, uns
 	atomic_store(&sh->nr_nodes, 0);
 	atomic_store(&sh->nr_turns, 0);
 	ret = uhmm__pool_run(pool, 0, group(d, n));
+	if (ret == -ECHILD)
+		note_death(d, pool, found);
 	if (!ret && atomic_load(&sh->full))
 		ret = -ENOMEM;
 	for (unsigned int i = 0; i < n && !ret; i++) {
@@ -618,7 +638,8 @@ static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, uns
 		if (ret || !sh->results[i].verdict)
 			continue;
 		found->verdict = sh->results[i].verdict;
-		return learn(d, sh->batch[i], found);
+		found->report = strdup(sh->reports[i]);
+		return found->report ? learn(d, sh->batch[i], found) : -ENOMEM;
 	}
 	return ret;
 }

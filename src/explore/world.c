@@ -324,6 +324,14 @@ static int configure(struct uhmm__world *w, const struct uhmm_machine_config *ma
 	return 0;
 }
 
+/* After a jump out of the midst of something. */
+static void come_back(void)
+{
+	uhmm__current_task = NULL;
+	uhmm__region_lane = 0;
+	uhmm__rcu_abandon();
+}
+
 /* Runs @fn as a task of CPU 0 without an address space. */
 static int as_task(struct uhmm__world *w, int (*fn)(struct uhmm__world *w))
 {
@@ -339,11 +347,41 @@ static int as_task(struct uhmm__world *w, int (*fn)(struct uhmm__world *w))
 	return ret;
 }
 
+/* There is no run. */
+static int not_set_up(struct uhmm__world *w, const char *what, int ret)
+{
+	if (!w->verdict)
+		snprintf(w->report, sizeof(w->report), "%s: %s: %s", w->scenario->name, what,
+			 strerror(-ret));
+	return ret;
+}
+
 static int run_setup(struct uhmm__world *w)
 {
 	int ret = w->scenario->setup(w->m, w->scenario->data, &w->state);
 
-	return ret > 0 ? -EINVAL : ret;
+	if (ret > 0) {
+		if (!w->verdict)
+			snprintf(w->report, sizeof(w->report),
+				 "%s: setup() returned %d, which is no negative errno",
+				 w->scenario->name, ret);
+		return -EINVAL;
+	}
+	return ret ? not_set_up(w, "setup()", ret) : 0;
+}
+
+/* It may crash, or say that it has found something. */
+static int guarded_setup(struct uhmm__world *w)
+{
+	volatile int ret = -EIO;
+
+	w->active = true;
+	if (!sigsetjmp(w->escape, 0))
+		ret = as_task(w, run_setup);
+	else
+		come_back();
+	w->active = false;
+	return ret;
 }
 
 static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *config)
@@ -352,7 +390,7 @@ static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *confi
 	int ret = uhmm_machine_create(config, &w->m);
 
 	if (ret)
-		return ret;
+		return not_set_up(w, "no machine with what configure() says", ret);
 	ret = uhmm_sched_create(w->m, &sched, &w->s);
 	if (ret)
 		return ret;
@@ -366,7 +404,7 @@ static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *confi
 	w->random = uhmm__region_alloc(w->region, 128, sizeof(*w->random));
 	if (!w->random)
 		return -ENOMEM;
-	ret = as_task(w, run_setup);
+	ret = guarded_setup(w);
 	if (w->verdict)
 		return -EIO;
 	if (ret)
@@ -397,7 +435,7 @@ int uhmm__world_create(const struct uhmm_scenario *scenario,
 	take_signals();
 	ret = set_up(w, &config);
 	uhmm__region_here = NULL;
-	if (ret && !w->verdict) {
+	if (ret && !w->report[0]) {
 		uhmm__world_destroy(w);
 		return ret;
 	}
@@ -459,9 +497,7 @@ static int run(struct uhmm__world *w, struct uhmm__chooser *c)
 	} else {
 		if (uhmm__current() && uhmm__current()->fiber)
 			uhmm__context_jumped_back(&w->s->host);
-		uhmm__current_task = NULL;
-		uhmm__region_lane = 0;
-		uhmm__rcu_abandon();
+		come_back();
 	}
 	w->active = false;
 	uhmm__region_here = NULL;

@@ -69,38 +69,45 @@ static const char *skip_blank(const char *p)
 	}
 }
 
-int uhmm__steps_parse(struct uhmm__steps *s, const char *text)
+static bool parse_word(const char **p, struct uhmm__step *step)
+{
+	uint32_t count = 1;
+
+	if (**p != 'T' && **p != 'W')
+		return false;
+	step->worker = *(*p)++ == 'W';
+	if (!number(p, UINT32_MAX, &step->index))
+		return false;
+	if (**p == '*' && ((*p)++, !number(p, MAX_COUNT, &count)))
+		return false;
+	step->count = count;
+	return !**p || **p == '#' || isspace((unsigned char)**p);
+}
+
+int uhmm__steps_parse(struct uhmm__steps *s, const char *text, const char **bad)
 {
 	struct uhmm__steps parsed = { 0 };
-	const char *p = skip_blank(text);
-	int ret = -EINVAL;
+	const char *p, *word;
+	int ret = 0;
 
-	while (*p) {
+	for (p = skip_blank(text); *p && !ret; p = skip_blank(p)) {
 		struct uhmm__step step = { 0 };
-		uint32_t count = 1;
 
-		if (*p != 'T' && *p != 'W')
-			goto fail;
-		step.worker = *p++ == 'W';
-		if (!number(&p, UINT32_MAX, &step.index))
-			goto fail;
-		if (*p == '*' && (p++, !number(&p, MAX_COUNT, &count)))
-			goto fail;
-		if (*p && *p != '#' && !isspace((unsigned char)*p))
-			goto fail;
-		step.count = count;
-		if (count && !append(&parsed, step)) {
+		word = p;
+		if (!parse_word(&p, &step))
+			ret = -EINVAL;
+		else if (step.count && !append(&parsed, step))
 			ret = -ENOMEM;
-			goto fail;
-		}
-		p = skip_blank(p);
+		if (ret == -EINVAL && bad)
+			*bad = word;
+	}
+	if (ret) {
+		uhmm__steps_free(&parsed);
+		return ret;
 	}
 	uhmm__steps_free(s);
 	*s = parsed;
 	return 0;
-fail:
-	uhmm__steps_free(&parsed);
-	return ret;
 }
 
 char *uhmm__steps_format(const struct uhmm__steps *s)

@@ -18,8 +18,11 @@ struct uhmm__steps {
 	bool lost; /* there was no memory for some */
 };
 
-/* Returns: 0, -EINVAL, -ENOMEM; @s is replaced. */
-int uhmm__steps_parse(struct uhmm__steps *s, const char *text);
+/*
+ * @bad: (out) with -EINVAL, the word that is none; NULL allowed. Returns: 0, -EINVAL, -ENOMEM; @s is
+ * replaced.
+ */
+int uhmm__steps_parse(struct uhmm__steps *s, const char *text, const char **bad);
 /* Appends a word, joined with the last if that is the same task's; sets lost without memory. */
 void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step);
 /* Appends one choice. */

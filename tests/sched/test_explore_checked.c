@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The explorer, on scenarios that are small enough to know what must come out. */
 #include <check.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <uhmm/explore.h>
 #include <uhmm/lock.h>
@@ -21,6 +23,7 @@ struct shared {
 	bool flag, stop;
 	unsigned int n, order[4];
 	uint64_t *freed, serial;
+	pid_t pid;
 };
 
 static struct shared *sh; /* set once by each setup(), at the same place in every run */
@@ -51,6 +54,7 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 	if (!sh)
 		return -ENOMEM;
 	sh->m = m;
+	sh->pid = getpid();
 	sh->serial = UHMM__SERIAL;
 	uhmm__mutex_init(&sh->locks[0], UHMM__LC_MIRROR);
 	uhmm__mutex_init(&sh->locks[1], UHMM__LC_MIRROR);
@@ -379,6 +383,20 @@ START_TEST(not_spinning)
 }
 END_TEST
 
+/* What is asked for is what is done. */
+START_TEST(steps_before_fairness)
+{
+	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, wait_for_flag } } };
+	struct uhmm_explore_config config = {
+		.strategy = UHMM_EXPLORE_PCT, .runs = 1, .workers = 1, .max_steps = 50000
+	};
+	struct uhmm_explore_result *r = explore(&p, config, UHMM_PREEMPT_NONE);
+
+	ck_assert_uint_ge(r->steps, config.max_steps);
+	expect_verdict(r, UHMM_VERDICT_LIVELOCK);
+}
+END_TEST
+
 /* Spinning for somebody who will come is none, however long he may be kept away. */
 START_TEST(spinning_ends)
 {
@@ -476,6 +494,9 @@ START_TEST(not_seen_again)
 	struct uhmm_explore_result *r = dfs(&p, 2, UHMM_PREEMPT_NONE);
 
 	ck_assert_ptr_nonnull(strstr(r->report, "does not show it again"));
+	/* What was found is not lost. */
+	ck_assert_ptr_nonnull(strstr(r->report, "the third run"));
+	ck_assert_ptr_nonnull(strchr(r->schedule, 'T'));
 	ck_assert_uint_eq(r->nr_steps, 0);
 	expect_verdict(r, UHMM_VERDICT_LOST_DATA);
 }
@@ -803,6 +824,44 @@ static int failing_setup(struct uhmm_machine *m, const void *data, void **state)
 	return data ? *(const int *)data : 0;
 }
 
+/* What is said of it has @text in it. */
+static void expect_error(const struct uhmm_explore_config *config, int err, const char *text)
+{
+	struct uhmm_explore_result *r = NULL;
+
+	ck_assert_int_eq(uhmm_explore(config, &r), err);
+	ck_assert_ptr_nonnull(r);
+	ck_assert_msg(strstr(r->report, text), "%s", r->report);
+	uhmm_explore_free(r);
+}
+
+static void dies(void *arg)
+{
+	(void)arg;
+	point();
+	if (getpid() != sh->pid)
+		kill(getpid(), SIGKILL);
+}
+
+START_TEST(worker_dies)
+{
+	static const struct program p = { .tasks = { { 0, dies } } };
+	struct uhmm_scenario scenario = {
+		.size = sizeof(scenario), .name = "dies", .summary = "", .setup = setup, .data = &p
+	};
+	struct uhmm_explore_config config = {
+		.size = sizeof(config), .scenario = &scenario, .runs = 1, .seed = 7, .workers = 2
+	};
+	const enum uhmm_explore_strategy strategies[] = { UHMM_EXPLORE_DFS, UHMM_EXPLORE_RANDOM };
+
+	for (size_t i = 0; i < ARRAY_SIZE(strategies); i++) {
+		config.strategy = strategies[i];
+		expect_error(&config, -ECHILD,
+			     " was killed by signal 9 (Killed) in schedule 1, of seed 7");
+	}
+}
+END_TEST
+
 START_TEST(errors)
 {
 	static const int says[] = { -ENODEV, -EIO, 5 };
@@ -824,16 +883,20 @@ START_TEST(errors)
 	ck_assert_int_eq(uhmm_explore(&config, &r), -EINVAL);
 	config.strategy = UHMM_EXPLORE_DFS;
 	config.schedule = "nonsense";
-	ck_assert_int_eq(uhmm_explore(&config, &r), -EINVAL);
+	expect_error(&config, -EINVAL, "line 1: 'nonsense'");
+	config.schedule = "# one\nT0*3 W1\n T0 \001\377";
+	expect_error(&config, -EINVAL,
+		     "line 3: '?"
+		     "?'");
+	config.schedule = "T0*900000 T1*900000";
+	expect_error(&config, -EINVAL, "1800000 choices");
 	config.schedule = "T0";
-	ck_assert_int_eq(uhmm_explore(&config, &r), -ESTALE);
-	ck_assert_ptr_nonnull(strstr(r->report, "word 1, T0*1"));
-	uhmm_explore_free(r);
+	expect_error(&config, -ESTALE, "word 1, T0*1");
 	config.schedule = NULL;
 	/* EIO may be setup()'s own. */
 	for (size_t i = 0; i < ARRAY_SIZE(says); i++) {
 		scenario.data = &says[i];
-		ck_assert_int_eq(uhmm_explore(&config, &r), says[i] < 0 ? says[i] : -EINVAL);
+		expect_error(&config, says[i] < 0 ? says[i] : -EINVAL, "fails: setup()");
 	}
 	uhmm_explore_free(NULL);
 }
@@ -883,6 +946,7 @@ int main(void)
 	tcase_add_test(tc, livelock_of_two);
 	tcase_add_test(tc, livelock_with_numbers);
 	tcase_add_test(tc, not_spinning);
+	tcase_add_test(tc, steps_before_fairness);
 	tcase_add_test(tc, spinning_ends);
 	tcase_add_test(tc, much_spinning_is_given_up);
 	tcase_add_test(tc, starvation);
@@ -893,6 +957,7 @@ int main(void)
 	tcase_add_test(tc, schedules_replay);
 	tcase_add_loop_test(tc, reduction_is_sound, 0, 3);
 	tcase_add_test(tc, items_go_on);
+	tcase_add_test(tc, worker_dies);
 	tcase_add_test(tc, errors);
 	tcase_add_test(tc, registry);
 	suite_add_tcase(suite, tc);
