@@ -292,9 +292,6 @@ static void print_counts(const struct explore_options *o, const struct uhmm_expl
 	if (r->undecided)
 		printf("%s of them were given up: too long, or no end and no state that came again\n",
 		       tool_fmt_count(n, r->undecided));
-	if (r->endless)
-		printf("%s of them have no end: every task returns to user mode again and again\n",
-		       tool_fmt_count(n, r->endless));
 }
 
 static void print_last_line(const struct explore_options *o, const struct uhmm_explore_result *r)

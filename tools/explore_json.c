@@ -138,7 +138,6 @@ static json_t *result(const struct explore_options *o, const struct uhmm_explore
 	json_object_set_new(j, "steps", number(r->steps));
 	json_object_set_new(j, "states", number(r->states));
 	json_object_set_new(j, "undecided", number(r->undecided));
-	json_object_set_new(j, "endless", number(r->endless));
 	json_object_set_new(j, "seconds", json_real(o->seconds));
 	if (r->verdict)
 		add_fault(j, o, r);

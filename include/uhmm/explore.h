@@ -82,12 +82,7 @@ struct uhmm_explore_result {
 	uint64_t ends;	    /* DFS: different states in which all tasks had ended */
 	uint64_t ends_hash; /* DFS: of that set */
 	uint64_t undecided; /* runs given up: no end and no state came again; DFS: or too long */
-	/*
-	 * Runs that come back to the same state for ever, with every task returning to user mode on the
-	 * way. That is no livelock of the kernel; what comes of the tasks is not known.
-	 */
-	uint64_t endless;
-	/* DFS: there are no more schedules within the bound, and none was undecided or endless */
+	/* DFS: there are no more schedules within the bound, and none was undecided */
 	bool complete;
 
 	/* -ECHILD: the schedule in which a worker died, from 1; DFS: the last of a few */

@@ -11,8 +11,7 @@
 #define MAX_FAIR_STEPS 200000
 /* Steps between two looks at the state. */
 #define LOOK_STEPS 16
-/* When a state comes again but the clock was looked at in between, it is put forward, at first by: */
-#define CLOCK_JUMP_NS 1000000000UL
+/* When a state comes again but the clock was looked at in between, it is put forward, each time by more. */
 #define MAX_CLOCK_JUMPS 24
 
 /* ---- what a choice costs ---- */
@@ -156,7 +155,11 @@ static void judge(struct uhmm__tail *t, struct uhmm__world *w)
 	}
 	t->cycle = t->steps - t->state_steps;
 	if (!none)
-		t->endless = true;
+		uhmm__world_fault(w, UHMM_VERDICT_LIVELOCK,
+				  "livelock: under a fair schedule the same state comes again "
+				  "after %llu steps; all tasks return to user mode on the way, but "
+				  "nothing that they do there or in the kernel makes a difference",
+				  (unsigned long long)t->cycle);
 	else if (some)
 		uhmm__world_fault(w, UHMM_VERDICT_STARVATION,
 				  "starvation: under a fair schedule the same state comes again "
@@ -185,7 +188,7 @@ static bool look(struct uhmm__tail *t, struct uhmm__world *w)
 		if (s->clock_reads != t->clock_reads || s->nr_timers) {
 			if (++t->jumps > MAX_CLOCK_JUMPS)
 				return false;
-			s->now += CLOCK_JUMP_NS << t->jumps;
+			uhmm__sched_clock_forward(s, t->jumps);
 			t->measuring = false;
 			return take_state(t, s, uhmm__timeless_hash(w, s->last_cpu));
 		}
@@ -209,7 +212,7 @@ struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *
 		return NULL;
 	t->on = true;
 	if (look_now(t) && !look(t, w)) {
-		t->undecided = !w->verdict && !t->endless;
+		t->undecided = !w->verdict;
 		return NULL;
 	}
 	t->steps++;
@@ -232,7 +235,7 @@ static struct uhmm__fiber *fitting(struct uhmm_sched *s, const struct uhmm__step
 	for (unsigned int i = 0; i < n; i++) {
 		struct uhmm__fiber *f = uhmm__sched_nth(s, i);
 
-		if (f->index == step->index && f->worker == step->worker)
+		if (f->index == step->index && f->worker == (step->kind == UHMM__STEP_WORKER))
 			return f;
 	}
 	return NULL;
@@ -244,16 +247,34 @@ static void misfit(struct uhmm__replay *r, const char *why)
 
 	snprintf(r->why, sizeof(r->why),
 		 "the schedule does not fit: word %zu, %c%u*%u, at its choice %u: %s", r->at + 1,
-		 step->worker ? 'W' : 'T', (unsigned int)step->index, (unsigned int)step->count,
+		 uhmm__step_letter(step), (unsigned int)step->index, (unsigned int)step->count,
 		 r->by + 1, why);
+}
+
+/* Write down that the clock was put forward, if it was. */
+static void note_clock(struct uhmm__steps *steps, struct uhmm_sched *s)
+{
+	if (s->clock_moved)
+		uhmm__steps_push(steps, s->clock_by, UHMM__STEP_CLOCK);
+	s->clock_moved = false;
 }
 
 static struct uhmm__fiber *scheduled(struct uhmm__replay *r, struct uhmm_sched *s)
 {
 	while (r->at < r->steps->nr) {
 		const struct uhmm__step *step = &r->steps->v[r->at];
-		struct uhmm__fiber *f = fitting(s, step);
+		struct uhmm__fiber *f;
 
+		if (step->kind == UHMM__STEP_CLOCK) {
+			for (; r->by < step->count; r->by++) {
+				uhmm__sched_clock_forward(s, step->index);
+				note_clock(&r->done, s);
+			}
+			r->by = 0;
+			r->at++;
+			continue;
+		}
+		f = fitting(s, step);
 		if (f) {
 			if (++r->by == step->count) {
 				r->by = 0;
@@ -295,6 +316,7 @@ static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sc
 		else
 			f = uhmm__tail_choose(&r->tail, r->w);
 	}
+	note_clock(&r->done, s);
 	if (!f)
 		return NULL;
 	r->nr_switches += uhmm__choice_cost(s, r->last, f);
@@ -351,6 +373,7 @@ struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_s
 	struct uhmm__recorder *r = container_of(c, struct uhmm__recorder, chooser);
 	struct uhmm__fiber *f = r->inner->choose(r->inner, s);
 
+	note_clock(&r->steps, s);
 	if (f)
 		uhmm__steps_push(&r->steps, f->index, f->worker);
 	return f;

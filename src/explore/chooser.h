@@ -73,8 +73,8 @@ struct uhmm__tail {
 	bool measuring;	      /* the state has come again: how long does that take? */
 	uint64_t *returns;    /* of each task, by then */
 	unsigned int nr_returns;
-	bool undecided, endless; /* given up; everybody gets on, without an end */
-	uint64_t cycle;		 /* steps of the cycle that was found */
+	bool undecided; /* given up */
+	uint64_t cycle; /* steps of the cycle that was found */
 };
 
 /* The next choice of a run that is to be fair from now on; NULL ends the run. */

@@ -64,7 +64,7 @@ struct node {
 /* Of one item. */
 struct result {
 	enum uhmm_verdict verdict;
-	bool ended, undecided, endless;
+	bool ended, undecided;
 	struct uhmm__hash end;
 	uint32_t nr_nodes, nr_turns;
 	uint64_t nodes, turns; /* where they are in the arenas */
@@ -494,8 +494,7 @@ static void do_item(struct run *r, uint32_t index)
 	if (result->verdict)
 		strcpy(sh->reports[index], d->w->report);
 	result->ended = d->w->ended && !r->tail.on;
-	result->endless = r->tail.endless;
-	result->undecided = r->tail.undecided || (r->cut && !r->tail.endless);
+	result->undecided = r->tail.undecided || r->cut;
 	result->end = d->w->end;
 	result->steps = r->at.step + r->tail.steps - r->turn.at;
 	if (r->failed || !publish(r, result))
@@ -564,7 +563,6 @@ static int take(struct dfs *d, unsigned int level, uint32_t item, const struct r
 	if (result->ended && uhmm__table_add(&d->ends, result->end) == 1)
 		found->ends_hash += result->end.lo;
 	found->undecided += result->undecided;
-	found->endless += result->endless;
 	found->nr_steps += result->steps;
 	return 0;
 }
@@ -668,7 +666,7 @@ static int explore(struct dfs *d, struct uhmm__pool *pool, struct uhmm__found *f
 		free(q->v);
 		*q = (struct queue){ 0 };
 	}
-	found->complete = !found->undecided && !found->endless;
+	found->complete = !found->undecided;
 	return 0;
 }
 

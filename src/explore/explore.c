@@ -180,7 +180,6 @@ static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__ste
 		r->schedule = uhmm__steps_format(&replay.done);
 		r->pub.nr_switches = replay.nr_switches;
 		r->pub.undecided = replay.tail.undecided;
-		r->pub.endless = replay.tail.endless;
 		r->pub.cycle_at = replay.tail.cycle ? replay.nr_steps - replay.tail.cycle : 0;
 	}
 	if (!r->report || (!ret && !r->schedule) || r->lost || !note_tasks(r, w->s))
@@ -279,7 +278,6 @@ static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhm
 			ret = not_again(r, &f);
 	}
 	r->pub.undecided = f.undecided;
-	r->pub.endless = f.endless;
 	if (ret == -ECHILD)
 		ret = worker_died(r, &f);
 	uhmm__steps_free(&f.steps);

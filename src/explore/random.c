@@ -28,7 +28,7 @@ struct random_run {
 struct random_result {
 	enum uhmm_verdict verdict;
 	uint64_t steps;
-	bool undecided, endless;
+	bool undecided;
 };
 
 struct random {
@@ -179,8 +179,7 @@ static void job(void *ctx, uint64_t index)
 	*result = (struct random_result){ .undecided = true };
 	if (!begin(&r, x, seed)) {
 		uhmm__world_run(x->w, &r.chooser, seed);
-		*result = (struct random_result){ x->w->verdict, x->w->s->steps, r.tail.undecided,
-						  r.tail.endless };
+		*result = (struct random_result){ x->w->verdict, x->w->s->steps, r.tail.undecided };
 	}
 	end(&r);
 	if (result->verdict)
@@ -217,7 +216,6 @@ static int batch(struct random *x, struct uhmm__pool *pool, uint64_t first, uint
 		found->schedules++;
 		found->nr_steps += result->steps;
 		found->undecided += result->undecided;
-		found->endless += result->endless;
 		if (!result->verdict)
 			continue;
 		found->verdict = result->verdict;

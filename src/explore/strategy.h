@@ -13,7 +13,7 @@ struct uhmm__found {
 	enum uhmm_verdict verdict;
 	struct uhmm__steps steps; /* leads there */
 	uint64_t seed;		  /* of that run */
-	uint64_t schedules, nr_steps, states, ends, ends_hash, undecided, endless;
+	uint64_t schedules, nr_steps, states, ends, ends_hash, undecided;
 	bool complete;
 	char *report; /* of that run, as it was told there */
 	/* -ECHILD: who died, and in which schedules, from 1, it may have been. */

@@ -413,6 +413,13 @@ static void busy_user(void *arg)
 		uhmm_sched_user_step();
 }
 
+static void wait_in_user(void *arg)
+{
+	(void)arg;
+	while (!sh->flag)
+		uhmm_sched_user_step();
+}
+
 /* They wait for each other so often that it could be for ever; but then there is a race. */
 static void wait_in_turn(void *arg)
 {
@@ -443,16 +450,21 @@ START_TEST(starvation)
 {
 	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, busy_user } } };
 	static const struct program only_user = { .tasks = { { 0, busy_user }, { 1, busy_user } } };
+	static const struct program retries = { .tasks = { { 0, wait_in_user },
+							   { 1, wait_in_user } } };
+	static const struct program one_retries = { .tasks = { { 0, wait_in_user },
+							       { 1, set_flag } } };
 	struct uhmm_explore_result *r;
 
 	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_STARVATION);
-	/* Without an end, but everybody gets on. */
+	/* All of them return to user mode, and come to nothing. */
 	r = dfs(&only_user, 1, UHMM_PREEMPT_NONE);
-	ck_assert_uint_eq(r->undecided, 0);
-	ck_assert_uint_gt(r->endless, 0);
-	ck_assert(!r->complete);
-	ck_assert_int_eq(r->verdict, UHMM_VERDICT_NONE);
-	uhmm_explore_free(r);
+	ck_assert_msg(strstr(r->report, "all tasks return to user mode"), "%s", r->report);
+	ck_assert(r->cycle_at && r->cycle_at < r->nr_steps);
+	expect_verdict(r, UHMM_VERDICT_LIVELOCK);
+	/* Waiting for each other there, and for somebody who comes. */
+	expect_verdict(dfs(&retries, 2, UHMM_PREEMPT_NONE), UHMM_VERDICT_LIVELOCK);
+	expect_verdict(dfs(&one_retries, 2, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
 }
 END_TEST
 
@@ -474,6 +486,29 @@ START_TEST(deadlines_pass)
 
 	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
 	expect_verdict(dfs(&two, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
+}
+END_TEST
+
+static void fails_late(void *arg)
+{
+	wait_for_deadline(arg);
+	uhmm_scenario_fail(UHMM_VERDICT_LOST_DATA, "too late");
+}
+
+/* A schedule says that the clock was put forward. */
+START_TEST(deadlines_pass_again)
+{
+	static const struct program p = { .tasks = { { 0, fails_late }, { 1, wait_for_flag } } };
+	struct uhmm_explore_config config = { .strategy = UHMM_EXPLORE_DFS, .workers = 1 };
+	struct uhmm_explore_result *r = explore(&p, config, UHMM_PREEMPT_NONE);
+	char *schedule = strdup(r->schedule);
+
+	ck_assert_ptr_nonnull(strchr(schedule, 'C'));
+	ck_assert_uint_gt(r->nr_steps, 0);
+	expect_verdict(r, UHMM_VERDICT_LOST_DATA);
+	config.schedule = schedule;
+	expect_verdict(explore(&p, config, UHMM_PREEMPT_NONE), UHMM_VERDICT_LOST_DATA);
+	free(schedule);
 }
 END_TEST
 
@@ -951,6 +986,7 @@ int main(void)
 	tcase_add_test(tc, much_spinning_is_given_up);
 	tcase_add_test(tc, starvation);
 	tcase_add_test(tc, deadlines_pass);
+	tcase_add_test(tc, deadlines_pass_again);
 	tcase_add_test(tc, not_seen_again);
 	tcase_add_loop_test(tc, faults_end_a_run, 0, (int)ARRAY_SIZE(faults));
 	tcase_add_loop_test(tc, workers_do_not_matter, 0, 3);

@@ -10,10 +10,10 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
 
-# What was found; a run that was given up, or has no end, shows nothing either.
+# A run that was given up shows nothing either.
 ended_well() { # STATUS
 	[ "$1" = 0 ] && [ "$(tail -n 1 out)" = "no violation in $runs schedules" ] &&
-		! grep -q -e 'given up' -e 'have no end' out
+		! grep -q 'given up' out
 }
 
 # explore SEED OPTION...
