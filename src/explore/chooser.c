@@ -54,11 +54,11 @@ void uhmm__spin_reset(struct uhmm__spin *sp)
 }
 
 /* True if it was there before in this stretch. */
-static bool seen_before(struct uhmm__spin *sp, uint64_t state)
+static bool seen_before(struct uhmm__spin *sp, uint32_t state)
 {
 	struct uhmm__seen *seen;
 
-	for (size_t i = state;; i++) {
+	for (uint32_t i = state;; i++) {
 		seen = &sp->seen[i % UHMM__SPIN_STATES];
 		if (seen->stretch != sp->stretch)
 			break;
@@ -87,7 +87,7 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
 		     const struct uhmm__fiber *last)
 {
 	struct uhmm__hash whole;
-	uint64_t local;
+	uint32_t local;
 
 	if (!last || last->task.cpu != sp->cpu || !sp->stretch) {
 		uhmm__spin_reset(sp);
@@ -98,7 +98,7 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
 	uhmm__wipe_stack(last);
 	if (++sp->steps <= UHMM__SPIN_GRACE || uhmm__spin_is_lost(sp))
 		return;
-	local = uhmm__local_hash(last).lo;
+	local = (uint32_t)uhmm__local_hash(last).lo;
 	if (!seen_before(sp, local) || (local != sp->local && sp->steps < sp->power))
 		return;
 	whole = hash_without_tick(sp, w);

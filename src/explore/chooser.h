@@ -26,20 +26,20 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
  * steps of such a stretch are not looked at: most have no more.
  */
 #define UHMM__SPIN_GRACE 32
-#define UHMM__SPIN_STATES 4096
+#define UHMM__SPIN_STATES 8192
 
 struct uhmm__spin {
 	unsigned int cpu; /* whose steps these are */
 	unsigned int steps;
 	unsigned int nr; /* different states that a task alone knows */
 	/* One that had come again, and all else then; not taken anew before step .power. */
-	uint64_t local;
+	uint32_t local;
 	struct uhmm__hash whole;
 	unsigned int power;
 	bool again, spins;
 	uint32_t stretch; /* number of this uninterrupted stretch */
 	struct uhmm__seen {
-		uint64_t state;
+		uint32_t state; /* a part of its hash: all is looked at if it may have been there */
 		uint32_t stretch; /* in which it was; 0 = none */
 	} seen[UHMM__SPIN_STATES];
 };

@@ -363,7 +363,7 @@ static void many_rounds(void *arg)
 static void many_steps(void *arg)
 {
 	(void)arg;
-	for (volatile unsigned int i = 0; i < 4000; i++)
+	for (volatile unsigned int i = 0; i < 7000; i++)
 		point();
 }
 

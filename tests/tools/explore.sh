@@ -48,9 +48,9 @@ run 2 migrate-vs-fault --schedule bad.schedule
 echo 'T0*3 T7' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 said "bad.schedule: the schedule does not fit: word 2, T7*1"
-printf '# no schedule\nT0*3 T1*2000000000\n' >bad.schedule
+printf '# no schedule\nT0*3 T1*1000000000\n' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
-said "bad.schedule: the schedule has 2000000003 choices"
+said "bad.schedule: the schedule has 1000000003 choices"
 printf '# no schedule\nT0*3 T1*4000000000\n' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 said "bad.schedule: line 2: 'T1*4000000000' is no word of a schedule: expected T<task>"
@@ -73,9 +73,13 @@ said "worker process" "was killed by signal 9 (Killed) in schedule 1" "--workers
 run 2 worker-dies --load "$broken" --workers 2 --strategy random --seed 40 --runs 1
 said "in schedule 1, of seed 40;" "--workers 1 --strategy random --seed 40 --runs 1"
 run 0 worker-dies --load "$broken" --workers 1
-# AddressSanitizer needs more than that to begin with.
-if (ulimit -v 2000000 && "$uhmm" --version) >out 2>&1; then
-	ends_with 2 sh -c 'ulimit -v 2000000; exec "$0" explore migrate-vs-fault' "$uhmm"
+# Where there is such a limit; AddressSanitizer needs more than that to begin with.
+limited() { # ARGUMENT...
+	# shellcheck disable=SC3045 # dash has it
+	(ulimit -v 2000000 2>/dev/null && exec "$uhmm" "$@")
+}
+if limited --version >out 2>&1; then
+	ends_with 2 limited explore migrate-vs-fault
 	said "address space" "ulimit -v"
 fi
 
