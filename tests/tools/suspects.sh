@@ -30,6 +30,14 @@ explored 'VERDICT: starvation' timeslice --switches-bound 0
 explored 'no violation in [0-9]* schedules, complete up to 0' timeslice --switches-bound 0 \
 	--switch range-fault-resched=yes
 
+# F20
+for how in stale looked-up; do
+	explored 'VERDICT: assertion' split-fault --switches-bound 0 --switch fault-folio=$how
+	said 'bad folio freed'
+done
+explored 'no violation in [0-9]* schedules, complete up to 0' split-fault --switches-bound 0 \
+	--switch fault-folio=kept
+
 # F18 shows nothing in the model.
 explored 'no violation in [0-9]* schedules, complete up to 1' evict-vs-unmap --switches-bound 1
 
