@@ -348,14 +348,37 @@ static void get_and_read(struct actor *a)
 								     (uint64_t)got);
 }
 
+/* A page taken from the CPUs, as for a device's atomic operations, by a driver of the task's own. */
+static void take_exclusive(struct actor *a)
+{
+	struct uhmm_mm *mm = a->process->mm;
+	uhmm_vaddr_t addr = place_addr(a->all, pick(PLACES));
+	uhmm_pfn_t page;
+	uint64_t value;
+	int err;
+
+	uhmm_mmap_read_lock(mm);
+	err = uhmm_make_device_exclusive(mm, addr, a, &page);
+	uhmm_mmap_read_unlock(mm);
+	device_expect(a, err, "exclusive");
+	if (err)
+		return;
+	uhmm_unlock_page(a->all->m, page);
+	hold();
+	uhmm_page_read(a->all->m, page, 0, &value, sizeof(value));
+	see_child(a->all, addr, value, "exclusive page");
+	uhmm_put_user_pages(a->all->m, &page, 1);
+}
+
 void access_operation(struct actor *a)
 {
 	/* Accesses come more often, so that there is something to operate on. */
 	static operation *const ops[] = {
-		cpu_write, cpu_write,	   cpu_write,	  cpu_read,	cpu_read,
-		cpu_exec,  device_access,  device_access, device_op,	device_op,
-		device_op, device_op,	   device_write,  device_serve, device_fails,
-		evict,	   open_and_close, get_and_read,  get_and_read, pin_and_write,
+		cpu_write,	cpu_write,	cpu_write,     cpu_read,     cpu_read,
+		cpu_exec,	device_access,	device_access, device_op,    device_op,
+		device_op,	device_op,	device_write,  device_serve, device_fails,
+		evict,		open_and_close, get_and_read,  get_and_read, pin_and_write,
+		take_exclusive,
 	};
 
 	ops[pick(sizeof(ops) / sizeof(ops[0]))](a);

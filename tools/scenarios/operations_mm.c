@@ -9,6 +9,9 @@
 #ifndef MADV_DONTNEED_LOCKED
 #define MADV_DONTNEED_LOCKED 24
 #endif
+#ifndef MAP_FIXED_NOREPLACE
+#define MAP_FIXED_NOREPLACE 0x100000
+#endif
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
@@ -22,22 +25,30 @@ static const uint64_t zeroes[UHMM_PAGE_SIZE / 8];
 /* Not what several tasks may map, so that each page still has one writer. */
 static void map(struct actor *a)
 {
-	static const int more[] = { 0, 0, 0, MAP_LOCKED, MAP_POPULATE };
+	static const int how[] = { MAP_FIXED,
+				   MAP_FIXED,
+				   MAP_FIXED,
+				   MAP_FIXED | MAP_LOCKED,
+				   MAP_FIXED | MAP_POPULATE,
+				   MAP_FIXED | MAP_NORESERVE,
+				   MAP_FIXED | MAP_GROWSDOWN,
+				   MAP_FIXED_NOREPLACE };
 	struct range r = pick_range(a);
 	struct process *p = a->process;
 	struct uhmm_file *file = pick(3) ? NULL : p->file[pick(FILES)];
-	int flags = (pick(3) ? MAP_PRIVATE : MAP_SHARED) | (file ? 0 : MAP_ANONYMOUS) | MAP_FIXED;
+	int flags = (pick(3) ? MAP_PRIVATE : MAP_SHARED) | (file ? 0 : MAP_ANONYMOUS) |
+		    how[pick(sizeof(how) / sizeof(how[0]))];
 	unsigned int copy = a->all->shape->copy[r.first / PAGES];
-	uint64_t pgoff = (r.start - OPERATIONS_AT) / UHMM_PAGE_SIZE - copy;
+	uint64_t at = (r.start - OPERATIONS_AT) / UHMM_PAGE_SIZE;
 
 	/* A range may begin before its copy. */
-	if (file && (r.start - OPERATIONS_AT) / UHMM_PAGE_SIZE < copy)
+	if (file && at < copy)
 		return;
 	if (file && flags & MAP_SHARED)
 		p->aliased = true;
 	change_begin(p, r.first, r.n);
-	(void)uhmm_mmap(p->mm, r.start, r.len, pick(4) ? PROT_READ | PROT_WRITE : PROT_READ,
-			flags | more[pick(5)], file, file ? pgoff : 0, NULL);
+	(void)uhmm_mmap(p->mm, r.start, r.len, pick(4) ? PROT_READ | PROT_WRITE : PROT_READ, flags,
+			file, file ? at - copy : 0, NULL);
 	change_end(p, r.first, r.n);
 }
 
@@ -199,12 +210,18 @@ static void look(struct actor *a)
 	struct uhmm_vma *vma;
 	uint64_t map[PAGES];
 
-	switch (pick(3)) {
+	switch (pick(4)) {
 	case 0:
 		(void)uhmm_pagemap(mm, r.start, PAGES, map);
 		break;
 	case 1:
 		uhmm_mm_dump(mm, no_line, NULL);
+		break;
+	case 2:
+		uhmm_mmgrab(mm);
+		if (uhmm_mmget_not_zero(mm))
+			uhmm_mmput(mm);
+		uhmm_mmdrop(mm);
 		break;
 	default:
 		uhmm_mmap_read_lock(mm);
@@ -262,13 +279,17 @@ static void watch_copy(struct actor *a)
 		(void)!uhmm_uffd_poison(mm, addr);
 }
 
-/* A page breaks; it may be another's by then, or nobody's. */
+/* A page breaks; found by its number it may be another's by then, or nobody's. */
 static void poison(struct actor *a)
 {
+	uhmm_vaddr_t addr = place_addr(a->all, pick(PLACES));
 	uhmm_pfn_t page;
 
-	if (uhmm_get_user_pages_fast(a->process->mm, place_addr(a->all, pick(PLACES)), 1,
-				     UHMM_FOLL_NOFAULT, &page) != 1)
+	if (pick(2)) {
+		(void)uhmm_madvise(a->process->mm, addr, UHMM_PAGE_SIZE, MADV_HWPOISON);
+		return;
+	}
+	if (uhmm_get_user_pages_fast(a->process->mm, addr, 1, UHMM_FOLL_NOFAULT, &page) != 1)
 		return;
 	uhmm_put_user_pages(a->all->m, &page, 1);
 	(void)uhmm_memory_failure(a->all->m, page);
