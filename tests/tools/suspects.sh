@@ -38,7 +38,7 @@ said 'huge_device_wait'
 for preemption in lazy full; do
 	none 100 10000 huge-livelock --strategy pct --switch preemption=$preemption
 done
-clean 1 3 huge-livelock --switch huge-device-wait=entry-wait
+clean 1 2 huge-livelock --switch huge-device-wait=entry-wait
 none 300 100000 huge-livelock --strategy random --switch huge-device-wait=entry-wait
 none 100 100000 huge-livelock --strategy pct --switch huge-device-wait=entry-wait
 
@@ -47,7 +47,7 @@ finds deadlock split-abba --strategy random
 said 'sleeps   for FOLIO'
 clean 0 1 split-abba --switch split-lock=tries
 none 10 10000 split-abba --strategy random --switch split-lock=tries
-none 10 5000 split-abba --strategy pct --switch split-lock=tries
+none 10 1000 split-abba --strategy pct --switch split-lock=tries
 
 # F16
 finds stale-tlb split-flush --strategy random
