@@ -695,7 +695,7 @@ static Suite *suite(void)
 	suite_add_tcase(s, tc);
 	tc = tcase_create("kept");
 	tcase_add_checked_fixture(tc, setup_kept, teardown_fixture);
-	tcase_add_loop_test(tc, f10_all_pages_move_locked, 0, 2);
+	tcase_add_loop_test(tc, s2_f10_all_pages_move_locked, 0, 2);
 	suite_add_tcase(s, tc);
 	return s;
 }
