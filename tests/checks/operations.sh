@@ -4,14 +4,14 @@
 #   operations.sh      in the top folder; prints those that are missing, status 1 if there is one
 set -eu
 
-# Asking for a number or a name; what a file is before it is mapped; comparing, which is for two machines; unplugging a device, for which nobody may
-# have it open; and the lock that is taken by all that changes the address space.
+# Asking for a number or a name; what a file is before it is mapped; comparing, which is for two machines;
+# unplugging a device, for which nobody may have it open; the lock that all take that change the address space.
 never='uhmm_device_destroy uhmm_emit_fn uhmm_file_get uhmm_file_id uhmm_file_kind uhmm_file_nr_cached
-	uhmm_file_nr_dirty uhmm_file_nr_swapped uhmm_file_put uhmm_file_set_foreign uhmm_file_size uhmm_machine_compare uhmm_machine_verify
-	uhmm_mirror_mm uhmm_mm_id uhmm_mm_machine uhmm_mm_nr_vmas uhmm_mmap_read_trylock
-	uhmm_mmap_write_lock uhmm_mmap_write_unlock uhmm_mmget uhmm_range_fault
-	uhmm_range_fault_unlocked_timeout uhmm_strategy_name uhmm_uffd_fn uhmm_vma_lookup uhmm_vma_mm
-	uhmm_unlock_put_page uhmm_zone_device_page_init UHMM_MIRROR_FLAG_ UHMM_MIRROR_H MAP_HUGETLB'
+	uhmm_file_nr_dirty uhmm_file_nr_swapped uhmm_file_put uhmm_file_set_foreign uhmm_file_size
+	uhmm_machine_compare uhmm_machine_verify uhmm_mirror_mm uhmm_mm_id uhmm_mm_machine uhmm_mm_nr_vmas
+	uhmm_mmap_read_trylock uhmm_mmap_write_lock uhmm_mmap_write_unlock uhmm_mmget uhmm_range_fault
+	uhmm_range_fault_unlocked_timeout uhmm_strategy_name uhmm_uffd_fn uhmm_unlock_put_page
+	uhmm_vma_lookup uhmm_vma_mm uhmm_zone_device_page_init UHMM_MIRROR_FLAG_ UHMM_MIRROR_H MAP_HUGETLB'
 
 names() { # what mm.h and its like declare, or name
 	for header in mm mirror special exclusive pin file; do
