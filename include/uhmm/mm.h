@@ -343,9 +343,9 @@ UHMM_API int uhmm_machine_verify(struct uhmm_machine *m);
 enum uhmm_compare {
 	/*
 	 * The VMAs, and for every page: the kind of entry, the device (owners of device memory are
-	 * numbered in the order of registration), write permission, contents, and reference, map
-	 * and pin counts without what LRU batches hold. Frame numbers, LRU, young and dirty bits
-	 * may differ.
+	 * numbered in the order of registration), write permission, contents, the order of its folio,
+	 * and reference, map and pin counts without what LRU batches hold. Frame numbers, LRU, young
+	 * and dirty bits may differ.
 	 */
 	UHMM_COMPARE_STATE,
 	/*
@@ -356,8 +356,8 @@ enum uhmm_compare {
 	UHMM_COMPARE_CONTENTS,
 	/*
 	 * As STATE, but where faults map huge pages an empty entry and the zero page are the same: a
-	 * fault maps what lies around it, so it shows how wide a range was faulted. Where a folio was
-	 * split on one side only the counts may differ.
+	 * fault maps what lies around it, so it shows how wide a range was faulted. Folios may be of
+	 * another order on one side, and have other counts then.
 	 */
 	UHMM_COMPARE_STATE_BUT_HOLES,
 	/*

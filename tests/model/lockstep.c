@@ -60,10 +60,25 @@ static int64_t differences(struct lockstep *l, unsigned int i, unsigned int k,
 	return uhmm_machine_compare(l->machine[i].m, l->machine[k].m, what, emit, l);
 }
 
+/* Whether a device wanted all of the huge page in the middle. */
+static bool wants_huge(const struct op *op)
+{
+	if (op->kind == OP_DEV_SERVE)
+		return op->page == FLAT_HUGE && op->npages >= 512;
+	return op->kind == OP_DEV_ACCESS && op->granularity == 512 * PAGE &&
+	       op->page >= FLAT_HUGE && op->page < FLAT_HUGE + 512;
+}
+
 /*
+ * How a state may differ by right: then the courses do from now on.
+ *
  * Where a fault may map a huge page it matters who faulted: fault-then-migrate does where the others put
  * a new page. So pages that only one of two machines has, and that are full of zeroes, are no
- * difference; but from then on their courses are.
+ * difference.
+ *
+ * Where none may, a huge page of nothing that a device wants at once is collected as one hole, and one
+ * device folio takes its place, whatever the setting of huge pages; fault-then-migrate maps the zero page
+ * 512 times before, and moves 512 pages. Then the folios' orders may differ, and nothing else.
  */
 static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 {
@@ -72,10 +87,12 @@ static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 	if (!same_course(l, i, k))
 		return differences(l, i, k, UHMM_COMPARE_CONTENTS);
 	ret = differences(l, i, k, UHMM_COMPARE_STATE);
-	if (ret <= 0 || !l->config.huge)
+	if (ret <= 0 || !(l->config.huge || wants_huge(&l->op)))
 		return ret;
 	l->apart[i][k] = true;
-	return differences(l, i, k, UHMM_COMPARE_STATE_BUT_UNTOUCHED);
+	return differences(l, i, k,
+			   l->config.huge ? UHMM_COMPARE_STATE_BUT_UNTOUCHED
+					  : UHMM_COMPARE_STATE_BUT_HOLES);
 }
 
 /* Whether two are compared already, by way of the first machine. */
@@ -173,6 +190,7 @@ static void step(struct lockstep *l, const struct op *op)
 	unsigned int child = 0;
 	int right;
 
+	l->op = *op;
 	if (!applicable(l, op, &child))
 		return;
 	l->fail_alloc |= op->kind == OP_FAIL_ALLOC;

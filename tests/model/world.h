@@ -63,6 +63,7 @@ struct lockstep {
 	void (*complain)(const char *message);
 	char text[4096]; /* of differences between machines */
 	uint8_t *buf;
+	struct op op;		 /* that is, or was last, executed */
 	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
 	bool fail_alloc;	 /* an allocation was told to fail, some time before */
 	bool apart[NR_MACHINES][NR_MACHINES]; /* of two, the first less: they took another course */
