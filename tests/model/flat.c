@@ -4,6 +4,7 @@
 #include "model/flat.h"
 
 #include <errno.h>
+#include <signal.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -26,8 +27,9 @@ static uint8_t *bytes_of(const struct flat *f, const struct flat_mm *mm, unsigne
 static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
 {
 	for (unsigned int i = first; i < first + n; i++) {
-		const struct flat_page *p = &mm->page[i];
+		struct flat_page *p = &mm->page[i];
 
+		p->poisoned = false;
 		if (flat_is_shared(p))
 			continue;
 		if (p->obj)
@@ -50,6 +52,7 @@ void flat_init(struct flat *f, size_t unit)
 		f->obj[i] = calloc(FLAT_PAGES, unit);
 		if (!f->obj[i])
 			abort();
+		f->size[i] = FLAT_PAGES * FLAT_PAGE_SIZE;
 	}
 	for (uint64_t i = 0; i < FLAT_PAGES; i++) {
 		uint64_t word = i + 1;
@@ -103,7 +106,9 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
 		c->page[i] = p->page[i];
-		if (!p->page[i].wipeonfork && !flat_is_shared(&p->page[i]))
+		if (p->page[i].wipeonfork)
+			c->page[i].guard = c->page[i].poisoned = false;
+		else if (!flat_is_shared(&p->page[i]))
 			memcpy(bytes_of(f, c, i), bytes_of(f, p, i), f->unit);
 	}
 }
@@ -112,6 +117,25 @@ int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned in
 {
 	for (unsigned int i = first; i < first + n; i++) {
 		if (!mm->page[i].mapped || (mm->page[i].prot & prot) != prot)
+			return (int)i;
+	}
+	return -1;
+}
+
+int flat_signal(const struct flat *f, const struct flat_page *p)
+{
+	if (p->guard)
+		return SIGSEGV;
+	if (p->poisoned || (p->obj && p->index * (uint64_t)FLAT_PAGE_SIZE >= f->size[p->obj]))
+		return SIGBUS;
+	return 0;
+}
+
+int flat_first_signal(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		      unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		if (mm->page[i].mapped && flat_signal(f, &mm->page[i]))
 			return (int)i;
 	}
 	return -1;
@@ -167,6 +191,66 @@ int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsign
 	return hole < 0 ? 0 : -ENOMEM;
 }
 
+int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	int hole = 0;
+
+	for (unsigned int i = first; i < first + n; i++) {
+		if (!mm->page[i].mapped)
+			hole = -ENOMEM;
+		else if (mm->page[i].obj)
+			return -EINVAL;
+	}
+	return hole;
+}
+
+int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		if (mm->page[i].mapped && mm->page[i].obj)
+			return -EINVAL;
+		if (mm->page[i].poisoned)
+			clear(f, mm, i, 1);
+	}
+	return 0;
+}
+
+void flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+		bool install)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		if (install)
+			clear(f, mm, i, 1);
+		mm->page[i].guard = install && mm->page[i].mapped;
+	}
+}
+
+void flat_poison(struct flat_mm *mm, unsigned int page)
+{
+	mm->page[page].poisoned = true;
+}
+
+void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
+{
+	uint64_t page = bytes / FLAT_PAGE_SIZE, off = bytes % FLAT_PAGE_SIZE;
+
+	if (f->unit == FLAT_PAGE_SIZE || !off)
+		memset(f->obj[obj] + page * f->unit + off, 0, (FLAT_PAGES - page) * f->unit - off);
+	else
+		memset(f->obj[obj] + (page + 1) * f->unit, 0, (FLAT_PAGES - page - 1) * f->unit);
+	for (int m = 0; m < FLAT_PROCS; m++) {
+		for (unsigned int i = 0; i < FLAT_PAGES; i++) {
+			struct flat_page *p = &f->mm[m].page[i];
+
+			/* Copies go, too. */
+			if (p->mapped && p->obj == obj &&
+			    p->index * (uint64_t)FLAT_PAGE_SIZE >= bytes)
+				clear(f, &f->mm[m], i, 1);
+		}
+	}
+	f->size[obj] = bytes;
+}
+
 int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n)
 {
 	int hole = flat_first_without(mm, first, n, PROT_NONE);
@@ -213,10 +297,14 @@ int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advi
 	return hole < 0 ? 0 : -ENOMEM;
 }
 
-int flat_populate(const struct flat_mm *mm, unsigned int first, unsigned int n, bool write)
+int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		  unsigned int n, bool write)
 {
 	int bad = flat_first_without(mm, first, n, write ? PROT_WRITE : PROT_READ);
+	int broken = flat_first_signal(f, mm, first, n);
 
+	if (broken >= 0 && (bad < 0 || broken < bad))
+		return mm->page[broken].poisoned ? -EHWPOISON : -EFAULT;
 	if (bad < 0)
 		return 0;
 	return mm->page[bad].mapped ? -EINVAL : -ENOMEM;
@@ -232,11 +320,16 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 		/* Gaps between several mappings stay what they are at the new place. */
 		if (old_n == new_n && !mm->page[old + i].mapped)
 			continue;
-		mm->page[new + i] = i < n ? mm->page[old + i] : first;
+		mm->page[new + i] = first;
+		mm->page[new + i].guard = false;
 		clear(f, mm, new + i, 1);
-		if (i < n && !flat_is_shared(&mm->page[old + i]))
+		if (i >= n)
+			continue;
+		mm->page[new + i] = mm->page[old + i];
+		if (!flat_is_shared(&mm->page[old + i]))
 			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
 	}
+	flat_guard(f, mm, old, old_n, false);
 	clear(f, mm, old, old_n);
 	if (!keep)
 		flat_munmap(mm, old, old_n);

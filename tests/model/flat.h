@@ -4,8 +4,8 @@
  * with its rights and bytes; and objects, whose bytes several pages may be. No page tables, no
  * devices.
  *
- * An object is mapped either shared only, or private only and then never changes: so it makes no
- * difference when a private page is copied.
+ * An object is mapped either shared only, or private only and then nobody writes to it: so it makes no
+ * difference when a private page is copied. Whole pages of it may be cut off, with all copies.
  */
 #ifndef TESTS_MODEL_FLAT_H
 #define TESTS_MODEL_FLAT_H
@@ -36,6 +36,9 @@ enum { FLAT_HUGE = (FLAT_PAGES - 512) / 2 };
 
 struct flat_page {
 	bool mapped, dontfork, wipeonfork;
+	bool guard;	/* MADV_GUARD_INSTALL: an access is SIGSEGV */
+	bool hint;	/* a NUMA hint was given, which shows nowhere */
+	bool poisoned;	/* the hardware's: SIGBUS */
 	uint8_t prot;	/* PROT_* */
 	uint8_t obj;	/* FLAT_NO_OBJ: anonymous and private */
 	uint16_t index; /* in the object */
@@ -50,7 +53,8 @@ struct flat_mm {
 struct flat {
 	size_t unit; /* bytes of a page: FLAT_PAGE_SIZE or FLAT_TAG */
 	struct flat_mm mm[FLAT_PROCS];
-	uint8_t *obj[FLAT_OBJS]; /* FLAT_PAGES units each; [0] is not used */
+	uint8_t *obj[FLAT_OBJS];  /* FLAT_PAGES units each; [0] is not used */
+	uint64_t size[FLAT_OBJS]; /* in bytes, to the next page of which an access is good */
 };
 
 void flat_init(struct flat *f, size_t unit);
@@ -61,6 +65,12 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child);
 
 /* All pages of [first, first + n) have these rights; the first that has not, or -1. */
 int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
+
+/* What is in the way of whoever has the rights: SIGSEGV, SIGBUS or 0. @p is mapped. */
+int flat_signal(const struct flat *f, const struct flat_page *p);
+/* The first page of [first, first + n) that is mapped and signals, or -1. */
+int flat_first_signal(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		      unsigned int n);
 
 uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at);
 void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v);
@@ -81,9 +91,18 @@ int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, un
 int flat_munmap(struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
 int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
+/* MADV_FREE of pages that are nowhere but in RAM, which is not short: those that are broken go. */
+int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
+int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n);
+void flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+		bool install);
+void flat_poison(struct flat_mm *mm, unsigned int page);
+/* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
+void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
-int flat_populate(const struct flat_mm *mm, unsigned int first, unsigned int n, bool write);
+int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		  unsigned int n, bool write);
 /* A move that succeeded. @keep: MREMAP_DONTUNMAP. */
 void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned int old_n,
 	       unsigned int new, unsigned int new_n, bool keep);

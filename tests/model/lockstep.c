@@ -69,8 +69,57 @@ static bool wants_huge(const struct op *op)
 	       op->page >= FLAT_HUGE && op->page < FLAT_HUGE + 512;
 }
 
+/* What a device wants at once; it is cut to its VMA. */
+static void wanted_range(const struct op *op, unsigned int *first, unsigned int *end)
+{
+	uhmm_vaddr_t start = address(op->page) & ~(op->granularity - 1);
+
+	*first = op->page;
+	*end = op->page + op->npages;
+	if (op->kind != OP_DEV_ACCESS)
+		return;
+	*first = start < FLAT_BASE ? 0 : (unsigned int)((start - FLAT_BASE) / PAGE);
+	*end = (unsigned int)((start + op->granularity - FLAT_BASE) / PAGE);
+	*end = *end > FLAT_PAGES ? FLAT_PAGES : *end;
+}
+
+/* Whether a device was served that wanted such a page, among others. */
+static bool wants(const struct lockstep *l, const struct op *op,
+		  bool (*such)(const struct lockstep *l, const struct flat_page *p))
+{
+	unsigned int first, end;
+
+	if (op->kind != OP_DEV_ACCESS && op->kind != OP_DEV_SERVE)
+		return false;
+	wanted_range(op, &first, &end);
+	for (unsigned int i = first; i < end; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (p->mapped && such(l, p))
+			return true;
+	}
+	return false;
+}
+
+static bool is_broken(const struct lockstep *l, const struct flat_page *p)
+{
+	return flat_signal(&l->flat, p);
+}
+
+static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->hint;
+}
+
 /*
- * How a state may differ by right: then the courses do from now on.
+ * How far states must agree where they may differ by right: then the courses do from now on.
+ *
+ * A device that wants, among others, a page which cannot be had gets nothing. But who faults first has
+ * faulted up to that page then, copied pages that were shared, and mapped those of files around.
+ *
+ * An entry with a NUMA hint is not writable. A fault makes it so again before it is collected; who collects
+ * first leaves the device with an entry that it may only read.
  *
  * Where a fault may map a huge page it matters who faulted: fault-then-migrate does where the others put
  * a new page. So pages that only one of two machines has, and that are full of zeroes, are no
@@ -80,19 +129,28 @@ static bool wants_huge(const struct op *op)
  * device folio takes its place, whatever the setting of huge pages; fault-then-migrate maps the zero page
  * 512 times before, and moves 512 pages. Then the folios' orders may differ, and nothing else.
  */
+static enum uhmm_compare differs_by_right(const struct lockstep *l)
+{
+	if (wants(l, &l->op, is_broken) || wants(l, &l->op, is_hinted))
+		return UHMM_COMPARE_CONTENTS;
+	if (l->config.huge)
+		return UHMM_COMPARE_STATE_BUT_UNTOUCHED;
+	return wants_huge(&l->op) ? UHMM_COMPARE_STATE_BUT_HOLES : UHMM_COMPARE_STATE;
+}
+
 static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 {
+	enum uhmm_compare what;
 	int64_t ret;
 
 	if (!same_course(l, i, k))
 		return differences(l, i, k, UHMM_COMPARE_CONTENTS);
 	ret = differences(l, i, k, UHMM_COMPARE_STATE);
-	if (ret <= 0 || !(l->config.huge || wants_huge(&l->op)))
+	what = differs_by_right(l);
+	if (ret <= 0 || what == UHMM_COMPARE_STATE)
 		return ret;
 	l->apart[i][k] = true;
-	return differences(l, i, k,
-			   l->config.huge ? UHMM_COMPARE_STATE_BUT_UNTOUCHED
-					  : UHMM_COMPARE_STATE_BUT_HOLES);
+	return differences(l, i, k, what);
 }
 
 /* Whether two are compared already, by way of the first machine. */
@@ -144,6 +202,26 @@ static void compare_results(struct lockstep *l, const struct op *op,
 
 /* ---- a run ---- */
 
+/*
+ * Whether the process may read and write all pages, and they are its own: one that is written to then, at
+ * the latest, is no other's. A pinned one may be where it cannot be split, or be taken from the device.
+ */
+static bool is_own(const struct lockstep *l, const struct op *op)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
+
+	if (op->kind == OP_POISON && l->machine[0].nr_pinned)
+		return false;
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) ||
+		    flat_signal(&l->flat, p) || (p->obj && op->kind == OP_FREE))
+			return false;
+	}
+	return true;
+}
+
 /* Whether the list still means something here; for a fork, where the child goes. */
 static bool applicable(const struct lockstep *l, const struct op *op, unsigned int *child)
 {
@@ -151,8 +229,7 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 
 	if (!l->flat.mm[op->proc].alive)
 		return false;
-	if (l->config.device_bytes ? op->kind == OP_DEV_SERVE
-				   : op->kind == OP_EVICT || op->kind == OP_FAIL_ALLOC)
+	if (l->config.device_bytes ? op->kind == OP_DEV_SERVE : op->kind == OP_EVICT)
 		return false;
 	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
 		alive += l->flat.mm[i].alive;
@@ -168,6 +245,8 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	if (op->kind == OP_MMAP && op->obj == FLAT_SHARED_ANON &&
 	    (l->config.ram_bytes || !flat_free_object(&l->flat)))
 		return false;
+	if (op->kind == OP_POISON || op_frees_and_writes(l, op))
+		return is_own(l, op);
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;
@@ -193,16 +272,15 @@ static void step(struct lockstep *l, const struct op *op)
 	l->op = *op;
 	if (!applicable(l, op, &child))
 		return;
-	l->fail_alloc |= op->kind == OP_FAIL_ALLOC;
 	l->new_object = flat_free_object(&l->flat);
 	right = model_predict(l, op, &want);
 	for (int i = 0; i < NR_MACHINES; i++) {
 		struct machine *m = &l->machine[i];
 		struct result r = { 0 };
 
-		if (op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE ||
-		    op->kind == OP_DEV_ACCESS)
-			fill(l->buf, op->kind == OP_CPU_WRITE ? op->len : PAGE, op->seed);
+		if (op_writes(l, op))
+			fill(l->buf, op->kind == OP_CPU_WRITE ? op->len : op->npages * PAGE,
+			     op->seed);
 		uhmm_task_enter(m->proc[op->proc].task[op->cpu]);
 		machine_execute(l, m, op, child, &r);
 		uhmm_task_leave();

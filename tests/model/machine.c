@@ -167,6 +167,23 @@ static int do_ioctl(struct lockstep *l, struct machine *m, const struct op *op,
 	return ret;
 }
 
+/* The device's, or the next allocation of RAM for it fails; none after that. */
+static int do_fail_alloc(struct lockstep *l, struct machine *m, const struct op *op,
+			 struct result *r)
+{
+	struct uhmm_mirror *mirror = m->proc[op->proc].mirror[op->dev];
+	struct uhmm_mirror_cmd on = { .addr = PAGE, .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC };
+	/* It is not cleared by no flag at all. */
+	struct uhmm_mirror_cmd off = { .addr = PAGE, .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC << 1 };
+	int ret;
+
+	must(l, uhmm_mirror_ioctl(mirror, UHMM_MIRROR_FLAGS, &on));
+	ret = do_ioctl(l, m, op,
+		       op->write ? UHMM_MIRROR_MIGRATE_TO_SYS : UHMM_MIRROR_MIGRATE_TO_DEV, r);
+	must(l, uhmm_mirror_ioctl(mirror, UHMM_MIRROR_FLAGS, &off));
+	return ret;
+}
+
 static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
 {
 	struct proc *p = &m->proc[op->proc];
@@ -195,9 +212,43 @@ static int do_advise(struct proc *p, const struct op *op)
 		   : op->kind == OP_PAGEOUT   ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
-			   : fork_advice[op->variant];
+		   : op->kind == OP_GUARD ? (op->write ? MADV_GUARD_REMOVE : MADV_GUARD_INSTALL)
+					  : fork_advice[op->variant];
 
 	return uhmm_madvise(p->mm, address(op->page), op->npages * PAGE, what);
+}
+
+static int do_free(struct lockstep *l, struct proc *p, const struct op *op)
+{
+	uint64_t len = op->npages * PAGE;
+	int ret = uhmm_madvise(p->mm, address(op->page), len, MADV_FREE);
+
+	if (!ret && op_frees_and_writes(l, op))
+		ret = uhmm_cpu_write(p->mm, address(op->page), l->buf, len, NULL);
+	return ret;
+}
+
+/*
+ * Which other processes have the page, and whether it is on a device that has no poison, is not for the
+ * model to know: so it is made the process's own and brought to RAM, as a long pin for writing does.
+ */
+static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
+{
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	uhmm_pfn_t page;
+
+	must(l, uhmm_pin_user_pages(mm, address(op->page), 1, UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM,
+				    &page) != 1);
+	uhmm_unpin_user_pages(m->m, &page, 1);
+	return uhmm_madvise(mm, address(op->page), PAGE, MADV_HWPOISON);
+}
+
+static int do_numa(struct proc *p, const struct op *op, uint64_t *changed)
+{
+	int64_t n = uhmm_change_prot_numa(p->mm, address(op->page), op->npages * PAGE);
+
+	*changed = n > 0 ? (uint64_t)n : 0;
+	return n < 0 ? (int)n : 0;
 }
 
 static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op)
@@ -315,13 +366,9 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 		else
 			r->ret = do_ioctl(l, m, op, UHMM_MIRROR_RELEASE, r);
 		break;
-	case OP_FAIL_ALLOC: {
-		struct uhmm_mirror_cmd cmd = { .addr = PAGE,
-					       .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC };
-
-		r->ret = uhmm_mirror_ioctl(p->mirror[op->dev], UHMM_MIRROR_FLAGS, &cmd);
+	case OP_FAIL_ALLOC:
+		r->ret = do_fail_alloc(l, m, op, r);
 		break;
-	}
 	case OP_REOPEN:
 		do_reopen(l, m, op);
 		break;
@@ -340,7 +387,20 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 	case OP_POPULATE:
 	case OP_ADVISE_HUGE:
 	case OP_REMOVE:
+	case OP_GUARD:
 		r->ret = do_advise(p, op);
+		break;
+	case OP_FREE:
+		r->ret = do_free(l, p, op);
+		break;
+	case OP_POISON:
+		r->ret = do_poison(l, m, op);
+		break;
+	case OP_NUMA:
+		r->ret = do_numa(p, op, &r->out[0]);
+		break;
+	case OP_TRUNCATE:
+		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(op));
 		break;
 	case OP_MSYNC:
 		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);

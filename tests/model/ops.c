@@ -22,7 +22,13 @@ static const unsigned int op_weights[NR_OPS] = {
 
 static unsigned int weight(const struct run_config *config, unsigned int kind)
 {
-	return kind == OP_PAGEOUT && !config->swap_bytes ? 0 : op_weights[kind];
+	if (kind == OP_PAGEOUT && !config->swap_bytes)
+		return 0;
+	if (kind == OP_NUMA && !config->hints)
+		return 0;
+	if ((kind == OP_GUARD || kind == OP_POISON || kind == OP_TRUNCATE) && !config->broken)
+		return 0;
+	return op_weights[kind];
 }
 
 static enum op_kind random_kind(struct rng *rng, const struct run_config *config)
@@ -110,6 +116,10 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
 		op->npages = 1;
+	if (op->kind == OP_POISON)
+		op->npages = 1;
+	if (op->kind == OP_TRUNCATE)
+		op->obj = FLAT_PRIVATE_FILE + (unsigned int)rng_below(rng, 2);
 	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE)
 		op->npages = 1 + op->npages % 8;
 	if (op->page + op->npages > FLAT_PAGES)
@@ -160,6 +170,17 @@ void op_print(const struct op *op, char *buf, size_t size)
 	case OP_ADVISE_HUGE:
 		snprintf(buf, size, " %s",
 			 op->variant ? (op->variant & 1 ? "huge" : "collapse") : "nohuge");
+		break;
+	case OP_TRUNCATE:
+		snprintf(buf, size, " obj %u off %#x variant %d%s", op->obj, op->off, op->variant,
+			 op->write ? " whole" : "");
+		break;
+	case OP_GUARD:
+	case OP_FREE:
+		snprintf(buf, size, "%s",
+			 !op->write	       ? ""
+			 : op->kind == OP_FREE ? " and write"
+					       : " remove");
 		break;
 	case OP_MREMAP:
 		snprintf(buf, size, " to %u+%u variant %d", op->page2, op->npages2, op->variant);

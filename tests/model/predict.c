@@ -21,6 +21,8 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	bool unlimited = !l->config.device_bytes;
 	bool read_bad = flat_first_without(mm, op->page, op->npages, PROT_READ) >= 0;
 	bool write_bad = flat_first_without(mm, op->page, op->npages, PROT_WRITE) >= 0;
+	bool hole = flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0;
+	bool broken = flat_first_signal(&l->flat, mm, op->page, op->npages) >= 0;
 
 	switch (op->kind) {
 	case OP_CPU_READ:
@@ -28,12 +30,15 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		for (uint64_t i = 0; i < op->len; i++) {
 			const struct flat_page *p = &mm->page[(at + i) / PAGE];
 
-			if (p->mapped &&
-			    (op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot))
+			bool may = p->mapped &&
+				   (op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot);
+			int signal = may ? flat_signal(&l->flat, p) : SIGSEGV;
+
+			if (!signal)
 				continue;
 			r->out[0] = i;
 			r->out[1] = FLAT_BASE + at + i;
-			return SIGSEGV;
+			return signal;
 		}
 		r->out[0] = op->len;
 		r->out[1] = 0;
@@ -44,56 +49,61 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
 			return -EPERM;
-		return 0;
+		if (flat_signal(&l->flat, page))
+			return -EFAULT;
+		/* Of a range that is cut to its VMA: but where that ends is not known. */
+		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
-		return read_bad ? -EFAULT : 0;
+		return read_bad || broken ? -EFAULT : 0;
 	case OP_DEV_WRITE:
 		if (read_bad)
 			return -EFAULT;
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
-		return write_bad ? SOME_ERROR : NOT_PREDICTED;
+		return write_bad || broken ? SOME_ERROR : NOT_PREDICTED;
 	case OP_EXCLUSIVE:
 		/* Not for pages of files, if they come before what is not mapped. */
-		if (l->fail_alloc || any_shared(mm, op))
+		if (any_shared(mm, op))
 			return NOT_PREDICTED;
-		return write_bad ? -EFAULT : 0;
+		return write_bad || broken ? -EFAULT : 0;
 	case OP_PIN:
-		if (l->fail_alloc)
-			return NOT_PREDICTED;
 		/* The fast way looks at entries alone, and one that may be written may be read. */
 		if (op->write && !(op->variant & 1) && page->mapped && page->prot == PROT_WRITE)
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
+		if (flat_signal(&l->flat, page))
+			return -EFAULT;
 		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
-		return read_bad ? -EINVAL : NOT_PREDICTED;
+		if (!read_bad)
+			return broken ? SOME_ERROR : NOT_PREDICTED;
+		return -EINVAL;
+	case OP_FAIL_ALLOC:
+		return read_bad ? SOME_ERROR : NOT_PREDICTED;
 	case OP_TO_SYS:
-		if (l->fail_alloc)
-			return NOT_PREDICTED;
 		return read_bad ? -EINVAL : 0;
 	case OP_ON_FAULT:
 		if (!read_bad && !op->write && unlimited)
-			return 0;
+			return broken ? SOME_ERROR : 0;
 		return NOT_PREDICTED;
 	case OP_MPROTECT:
-		return read_bad && flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0
-			       ? -ENOMEM
-			       : 0;
 	case OP_DONTNEED:
 	case OP_PAGEOUT:
+	case OP_GUARD:
 	case OP_MSYNC:
-		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+		return hole ? -ENOMEM : 0;
 	case OP_ADVISE_HUGE:
 		if (op->variant == 2)
 			return NOT_PREDICTED;
-		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+		return hole ? -ENOMEM : 0;
+	case OP_FREE:
+		return flat_free_answer(mm, op->page, op->npages);
 	case OP_ADVISE_FORK:
 		return flat_advise_answer(mm, op->page, op->npages, fork_advice[op->variant]);
 	case OP_REMOVE:
 		return flat_remove(NULL, &l->flat.mm[op->proc], op->page, op->npages);
 	case OP_POPULATE:
-		return flat_populate(mm, op->page, op->npages, op->write);
+		return flat_populate(&l->flat, mm, op->page, op->npages, op->write);
 	case OP_MREMAP:
 		return NOT_PREDICTED;
 	default:
@@ -154,8 +164,8 @@ void model_check(struct lockstep *l, const struct machine *m, const struct op *o
 		return;
 	if (op->kind == OP_DEV_ACCESS && !op->write)
 		check_bytes(l, m, op, (at + op->off) & ~7UL, 8);
-	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT ||
-		 op->kind == OP_EXCLUSIVE)
+	else if ((op->kind == OP_FAIL_ALLOC && !op->write) || op->kind == OP_DEV_READ ||
+		 op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT || op->kind == OP_EXCLUSIVE)
 		check_bytes(l, m, op, at, op->npages * PAGE);
 	else if (op->kind == OP_SNAPSHOT)
 		check_snapshot(l, m, op);
@@ -209,6 +219,24 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		break;
 	case OP_DONTNEED:
 		flat_dontneed(&l->flat, mm, op->page, op->npages);
+		break;
+	case OP_FREE:
+		flat_free(&l->flat, mm, op->page, op->npages);
+		if (op_frees_and_writes(l, op))
+			write_model(l, mm, at, op->npages * PAGE);
+		break;
+	case OP_GUARD:
+		flat_guard(&l->flat, mm, op->page, op->npages, !op->write);
+		break;
+	case OP_NUMA:
+		for (unsigned int i = op->page; i < op->page + op->npages; i++)
+			mm->page[i].hint = true;
+		break;
+	case OP_POISON:
+		flat_poison(mm, op->page);
+		break;
+	case OP_TRUNCATE:
+		flat_truncate(&l->flat, op->obj, truncated_size(op));
 		break;
 	case OP_ADVISE_FORK:
 		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);

@@ -23,6 +23,13 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_HWPOISON
+#define MADV_HWPOISON 100
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -65,7 +72,6 @@ struct lockstep {
 	uint8_t *buf;
 	struct op op;		 /* that is, or was last, executed */
 	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
-	bool fail_alloc;	 /* an allocation was told to fail, some time before */
 	bool apart[NR_MACHINES][NR_MACHINES]; /* of two, the first less: they took another course */
 };
 
@@ -97,6 +103,32 @@ static inline unsigned int file_index(const struct op *op)
 	if (op->obj != FLAT_PRIVATE_FILE && op->obj != FLAT_SHARED_FILE)
 		return 0;
 	return op->page2 + op->npages > FLAT_PAGES ? FLAT_PAGES - op->npages : op->page2;
+}
+
+/*
+ * What swap has of pages that MADV_FREE gives up is gone, and what is in RAM goes when that is short: until
+ * somebody writes, which is at once, nobody can tell what they hold. Without swap they keep it.
+ */
+static inline bool op_frees_and_writes(const struct lockstep *l, const struct op *op)
+{
+	return op->kind == OP_FREE && (l->config.swap_bytes || op->write);
+}
+
+/* The size that a file is given; half of the time it is whole again. */
+static inline uint64_t truncated_size(const struct op *op)
+{
+	uint64_t bytes = op->page * PAGE;
+
+	if (op->write)
+		return FLAT_PAGES * PAGE;
+	return op->obj == FLAT_SHARED_FILE && op->variant & 1 ? bytes + op->off : bytes;
+}
+
+/* Whether an operation gives its pages new contents, which are in l->buf. */
+static inline bool op_writes(const struct lockstep *l, const struct op *op)
+{
+	return op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE ||
+	       (op->kind == OP_DEV_ACCESS && op->write) || op_frees_and_writes(l, op);
 }
 
 /* ---- machine.c ---- */
