@@ -213,12 +213,13 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_GUARD_INSTALL,
  * MADV_GUARD_REMOVE, and those that change no page
  * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (DONTNEED, FREE, COLD,
- * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; guard
- * regions: a driver's, or a locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not
+ * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; DOFORK,
+ * DODUMP: a driver's; populate: one with VM_IO or VM_PFNMAP, no rights; guard regions: a driver's, or a locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not
  * anonymous, advised against, nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private
  * mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
  * no memory to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT
- * populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * populate found a page that cannot be accessed; -EHWPOISON populate found one that is broken;
+ * -EOPNOTSUPP not modelled yet.
  * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, those of
  * files, and all do without a swap device or when it is full. Pages that MADV_FREE gave up keep their
  * contents until RAM is used up, and for good once they are written to.
