@@ -44,7 +44,7 @@ void flat_init(struct flat *f, size_t unit)
 	memset(f, 0, sizeof(*f));
 	f->unit = unit;
 	for (int i = 0; i < FLAT_PROCS; i++) {
-		f->mm[i].bytes = calloc(FLAT_PAGES, unit);
+		f->mm[i].bytes = calloc(FLAT_ALL, unit);
 		if (!f->mm[i].bytes)
 			abort();
 	}
@@ -74,7 +74,7 @@ unsigned int flat_free_object(const struct flat *f)
 	bool used[FLAT_OBJS] = { false };
 
 	for (int m = 0; m < FLAT_PROCS; m++)
-		for (int i = 0; f->mm[m].alive && i < FLAT_PAGES; i++)
+		for (int i = 0; f->mm[m].alive && i < FLAT_ALL; i++)
 			used[f->mm[m].page[i].obj] = true;
 	for (unsigned int obj = FLAT_SHARED_ANON; obj < FLAT_OBJS; obj++)
 		if (!used[obj])
@@ -88,7 +88,8 @@ void flat_kill(struct flat *f, unsigned int proc)
 
 	mm->alive = false;
 	memset(mm->page, 0, sizeof(mm->page));
-	clear(f, mm, 0, FLAT_PAGES);
+	mm->brk = FLAT_HEAP;
+	clear(f, mm, 0, FLAT_ALL);
 }
 
 void flat_start(struct flat *f, unsigned int proc)
@@ -102,7 +103,8 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 	struct flat_mm *p = &f->mm[parent], *c = &f->mm[child];
 
 	flat_start(f, child);
-	for (unsigned int i = 0; i < FLAT_PAGES; i++) {
+	c->brk = p->brk;
+	for (unsigned int i = 0; i < FLAT_ALL; i++) {
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
 		c->page[i] = p->page[i];
@@ -239,7 +241,7 @@ void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
 	else
 		memset(f->obj[obj] + (page + 1) * f->unit, 0, (FLAT_PAGES - page - 1) * f->unit);
 	for (int m = 0; m < FLAT_PROCS; m++) {
-		for (unsigned int i = 0; i < FLAT_PAGES; i++) {
+		for (unsigned int i = 0; i < FLAT_ALL; i++) {
 			struct flat_page *p = &f->mm[m].page[i];
 
 			/* Copies go, too. */
@@ -249,6 +251,65 @@ void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
 		}
 	}
 	f->size[obj] = bytes;
+}
+
+static bool any_mapped(const struct flat_mm *mm, unsigned int first, unsigned int end)
+{
+	for (unsigned int i = first; i < end; i++) {
+		if (mm->page[i].mapped)
+			return true;
+	}
+	return false;
+}
+
+unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page)
+{
+	/* Whatever it is that is mapped there now; if nothing is, the heap has not ended there. */
+	if (page < mm->brk)
+		return any_mapped(mm, page, mm->brk) ? page : mm->brk;
+	/* A page stays free behind it. */
+	if (page > mm->brk && any_mapped(mm, mm->brk, page < FLAT_PAGES ? page + 1 : FLAT_PAGES))
+		return mm->brk;
+	return page;
+}
+
+void flat_brk(struct flat *f, struct flat_mm *mm, unsigned int page)
+{
+	unsigned int old = mm->brk;
+
+	mm->brk = flat_brk_answer(mm, page);
+	if (mm->brk < old)
+		flat_munmap(mm, mm->brk, old - mm->brk);
+	else if (mm->brk > old)
+		flat_mmap(f, mm, old, mm->brk - old, PROT_READ | PROT_WRITE, FLAT_NO_OBJ, 0);
+}
+
+int flat_stack_above(const struct flat_mm *mm, unsigned int page)
+{
+	unsigned int above = page;
+	int below = (int)page;
+
+	while (above < flat_end(page) && !mm->page[above].mapped)
+		above++;
+	if (above == flat_end(page) || !mm->page[above].growsdown)
+		return -1;
+	while (below >= (int)flat_first(page) && !mm->page[below].mapped)
+		below--;
+	/* All of these pages lie nearer to each other than a stack may come to other memory. */
+	if (below >= (int)flat_first(page) && !mm->page[below].growsdown && mm->page[below].prot)
+		return -1;
+	return (int)above;
+}
+
+void flat_grow_stack(struct flat *f, struct flat_mm *mm, unsigned int page)
+{
+	unsigned int above = (unsigned int)flat_stack_above(mm, page);
+	struct flat_page new = mm->page[above];
+
+	new.guard = false;
+	for (unsigned int i = page; i < above; i++)
+		mm->page[i] = new;
+	clear(f, mm, page, above - page);
 }
 
 int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n)

@@ -16,6 +16,9 @@
 
 enum {
 	FLAT_PAGES = 640,
+	FLAT_STACK = 32, /* pages where a stack may be, which have the numbers after these */
+	FLAT_ALL = FLAT_PAGES + FLAT_STACK,
+	FLAT_HEAP = 600, /* the first page of the heap, which may grow to FLAT_PAGES */
 	FLAT_PROCS = 5,
 	FLAT_PAGE_SIZE = 4096,
 	FLAT_TAG = 8, /* bytes a page really has where contents are tags */
@@ -33,9 +36,27 @@ enum {
  */
 enum { FLAT_HUGE = (FLAT_PAGES - 512) / 2 };
 #define FLAT_BASE (0x40000000UL - FLAT_HUGE * FLAT_PAGE_SIZE)
+/* Unmapped pages between the others and the stack: more than a stack grows. */
+#define FLAT_GAP 4096UL
+
+static inline uint64_t flat_address(unsigned int page)
+{
+	return FLAT_BASE + (page + (page < FLAT_PAGES ? 0 : FLAT_GAP)) * FLAT_PAGE_SIZE;
+}
+
+/* The first and the last page, exclusive, of those that a page lies among. */
+static inline unsigned int flat_first(unsigned int page)
+{
+	return page < FLAT_PAGES ? 0 : FLAT_PAGES;
+}
+
+static inline unsigned int flat_end(unsigned int page)
+{
+	return page < FLAT_PAGES ? FLAT_PAGES : FLAT_ALL;
+}
 
 struct flat_page {
-	bool mapped, dontfork, wipeonfork;
+	bool mapped, dontfork, wipeonfork, growsdown;
 	bool guard;	/* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	/* a NUMA hint was given, which shows nowhere */
 	bool poisoned;	/* the hardware's: SIGBUS */
@@ -46,7 +67,8 @@ struct flat_page {
 
 struct flat_mm {
 	bool alive;
-	struct flat_page page[FLAT_PAGES];
+	unsigned int brk; /* the first page behind the heap */
+	struct flat_page page[FLAT_ALL];
 	uint8_t *bytes; /* unit for each page */
 };
 
@@ -94,6 +116,12 @@ int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsign
 /* MADV_FREE of pages that are nowhere but in RAM, which is not short: those that are broken go. */
 int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n);
+/* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
+unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);
+void flat_brk(struct flat *f, struct flat_mm *mm, unsigned int page);
+/* The page from which a stack grows down to one that is not mapped if a CPU wants that; -1: none does. */
+int flat_stack_above(const struct flat_mm *mm, unsigned int page);
+void flat_grow_stack(struct flat *f, struct flat_mm *mm, unsigned int page);
 void flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
 		bool install);
 void flat_poison(struct flat_mm *mm, unsigned int page);

@@ -72,15 +72,19 @@ static bool wants_huge(const struct op *op)
 /* What a device wants at once; it is cut to its VMA. */
 static void wanted_range(const struct op *op, unsigned int *first, unsigned int *end)
 {
-	uhmm_vaddr_t start = address(op->page) & ~(op->granularity - 1);
+	unsigned int n = (unsigned int)(op->granularity / PAGE);
+	/* How far into the granule the page is. */
+	unsigned int before = (unsigned int)(address(op->page) / PAGE % n);
 
 	*first = op->page;
 	*end = op->page + op->npages;
 	if (op->kind != OP_DEV_ACCESS)
 		return;
-	*first = start < FLAT_BASE ? 0 : (unsigned int)((start - FLAT_BASE) / PAGE);
-	*end = (unsigned int)((start + op->granularity - FLAT_BASE) / PAGE);
-	*end = *end > FLAT_PAGES ? FLAT_PAGES : *end;
+	*first = op->page > flat_first(op->page) + before ? op->page - before
+							  : flat_first(op->page);
+	*end = op->page - before + n;
+	if (op->page + n > flat_end(op->page) + before)
+		*end = flat_end(op->page);
 }
 
 /* Whether a device was served that wanted such a page, among others. */
@@ -222,6 +226,15 @@ static bool is_own(const struct lockstep *l, const struct op *op)
 	return true;
 }
 
+static bool any_stack(const struct lockstep *l, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (l->flat.mm[op->proc].page[i].growsdown)
+			return true;
+	}
+	return false;
+}
+
 /* Whether the list still means something here; for a fork, where the child goes. */
 static bool applicable(const struct lockstep *l, const struct op *op, unsigned int *child)
 {
@@ -237,6 +250,9 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 			*child = i;
 	}
 	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
+		return false;
+	/* A stack would come near others, which it grows towards. */
+	if (op->kind == OP_MREMAP && any_stack(l, op))
 		return false;
 	/* Neither files nor shared memory are long enough to grow. */
 	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&
@@ -287,9 +303,9 @@ static void step(struct lockstep *l, const struct op *op)
 		if (right == SOME_ERROR ? r.ret >= 0 : right != NOT_PREDICTED && r.ret != right)
 			lockstep_broken(l, "%s: %d, should be %d", uhmm_strategy_name(m->strategy),
 					r.ret, right);
-		if ((op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE) &&
+		if ((op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE || op->kind == OP_BRK) &&
 		    memcmp(r.out, want.out, sizeof(r.out)))
-			lockstep_broken(l, "%s: %llu bytes to %#llx, should be %llu, %#llx",
+			lockstep_broken(l, "%s: %#llx, %#llx, should be %#llx, %#llx",
 					uhmm_strategy_name(m->strategy),
 					(unsigned long long)r.out[0], (unsigned long long)r.out[1],
 					(unsigned long long)want.out[0],
@@ -305,7 +321,7 @@ static void step(struct lockstep *l, const struct op *op)
 static void read_all(struct lockstep *l)
 {
 	for (unsigned int proc = 0; proc < FLAT_PROCS; proc++) {
-		for (unsigned int page = 0; l->flat.mm[proc].alive && page < FLAT_PAGES; page++) {
+		for (unsigned int page = 0; l->flat.mm[proc].alive && page < FLAT_ALL; page++) {
 			struct op op = { .kind = OP_CPU_READ,
 					 .proc = proc,
 					 .cpu = page & 1,

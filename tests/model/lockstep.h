@@ -28,6 +28,7 @@
 	X(FAIL_ALLOC, 2)                                                                           \
 	X(REOPEN, 1)                                                                               \
 	X(MMAP, 5)                                                                                 \
+	X(BRK, 3)                                                                                  \
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \

@@ -88,6 +88,7 @@ void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy str
 	}
 	must(l, uhmm_file_populate(m->file[FLAT_SHARED_FILE], 0, FLAT_PAGES));
 	must(l, uhmm_mm_create(m->m, &mm));
+	uhmm_mm_set_brk(mm, address(FLAT_HEAP));
 	proc_start(l, m, 0, mm);
 	uhmm_task_leave();
 }
@@ -261,7 +262,8 @@ static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op
 
 static int do_mmap(struct machine *m, const struct op *op)
 {
-	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE);
+	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE) |
+		    (is_stack(op) ? MAP_GROWSDOWN : 0);
 	struct uhmm_file *file = NULL;
 	uint64_t pgoff = 0;
 
@@ -398,6 +400,10 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 		break;
 	case OP_NUMA:
 		r->ret = do_numa(p, op, &r->out[0]);
+		break;
+	case OP_BRK:
+		r->ret = uhmm_brk(p->mm, address(FLAT_HEAP) + (heap_end(op) - FLAT_HEAP) * PAGE,
+				  &r->out[0]);
 		break;
 	case OP_TRUNCATE:
 		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(op));

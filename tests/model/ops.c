@@ -66,9 +66,10 @@ static int random_prot(struct rng *rng)
 /* Mostly few pages, and mostly where others have been. */
 static void random_range(struct rng *rng, unsigned int *page, unsigned int *npages)
 {
-	unsigned int hot = (rng_one_in(rng, 2) ? FLAT_PAGES / 2 : FLAT_HUGE) - 16;
+	static const unsigned int hots[] = { FLAT_PAGES / 2 - 16, FLAT_HUGE - 16, FLAT_HEAP };
+	unsigned int hot = hots[rng_below(rng, 3)];
 
-	switch (rng_below(rng, 8)) {
+	switch (rng_below(rng, 9)) {
 	case 0:
 		*npages = 1 + (unsigned int)rng_below(rng, FLAT_PAGES);
 		*page = (unsigned int)rng_below(rng, FLAT_PAGES - *npages + 1);
@@ -77,6 +78,10 @@ static void random_range(struct rng *rng, unsigned int *page, unsigned int *npag
 	case 2:
 		*npages = 1 + (unsigned int)rng_below(rng, 40);
 		*page = (unsigned int)rng_below(rng, FLAT_PAGES - *npages + 1);
+		break;
+	case 3:
+		*npages = 1 + (unsigned int)rng_below(rng, 8);
+		*page = FLAT_ALL - *npages - (unsigned int)rng_below(rng, FLAT_STACK - *npages);
 		break;
 	default:
 		*npages = 1 + (unsigned int)rng_below(rng, 8);
@@ -111,7 +116,7 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 	op->seed = rng_next(rng);
 	op->off = (unsigned int)rng_below(rng, PAGE);
 	op->len = 1 + (unsigned int)rng_below(rng, rng_one_in(rng, 4) ? 3 * PAGE : 24);
-	left = (FLAT_PAGES - op->page) * PAGE - op->off;
+	left = (flat_end(op->page) - op->page) * PAGE - op->off;
 	if (op->len > left)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
@@ -122,8 +127,8 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->obj = FLAT_PRIVATE_FILE + (unsigned int)rng_below(rng, 2);
 	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE)
 		op->npages = 1 + op->npages % 8;
-	if (op->page + op->npages > FLAT_PAGES)
-		op->page = FLAT_PAGES - op->npages;
+	if (op->page + op->npages > flat_end(op->page))
+		op->page = flat_end(op->page) - op->npages;
 	if (op->kind == OP_MREMAP) {
 		unsigned int most = op->npages > op->npages2 ? op->npages : op->npages2;
 
@@ -160,9 +165,8 @@ void op_print(const struct op *op, char *buf, size_t size)
 		break;
 	case OP_MMAP:
 	case OP_MPROTECT:
-		snprintf(buf, size, " prot %d%s obj %u from %u", op->prot,
-			 op->kind == OP_MMAP && !op->variant ? " populate" : "", op->obj,
-			 op->page2);
+		snprintf(buf, size, " prot %d variant %d obj %u from %u", op->prot, op->variant,
+			 op->obj, op->page2);
 		break;
 	case OP_ADVISE_FORK:
 		snprintf(buf, size, " advice %d", fork_advice[op->variant]);
@@ -170,6 +174,9 @@ void op_print(const struct op *op, char *buf, size_t size)
 	case OP_ADVISE_HUGE:
 		snprintf(buf, size, " %s",
 			 op->variant ? (op->variant & 1 ? "huge" : "collapse") : "nohuge");
+		break;
+	case OP_BRK:
+		snprintf(buf, size, " off %#x", op->off);
 		break;
 	case OP_TRUNCATE:
 		snprintf(buf, size, " obj %u off %#x variant %d%s", op->obj, op->off, op->variant,

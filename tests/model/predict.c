@@ -13,10 +13,36 @@ static bool any_shared(const struct flat_mm *mm, const struct op *op)
 	return false;
 }
 
-int model_predict(const struct lockstep *l, const struct op *op, struct result *r)
+/* Bytes that a CPU gets to, and where it ends. */
+static int predict_cpu(const struct lockstep *l, const struct op *op, struct result *r)
 {
 	const struct flat_mm *mm = &l->flat.mm[op->proc];
 	const uint64_t at = op->page * PAGE + op->off;
+
+	for (uint64_t i = 0; i < op->len; i++) {
+		unsigned int page = (unsigned int)((at + i) / PAGE);
+		const struct flat_page *p = &mm->page[page];
+		int above = p->mapped ? -1 : flat_stack_above(mm, page), signal = 0;
+
+		if (above >= 0)
+			p = &mm->page[above];
+		if (!p->mapped || !(op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot))
+			signal = SIGSEGV;
+		else if (above < 0)
+			signal = flat_signal(&l->flat, p);
+		if (!signal)
+			continue;
+		r->out[0] = i;
+		r->out[1] = address(page) + (at + i) % PAGE;
+		return signal;
+	}
+	r->out[0] = op->len;
+	return 0;
+}
+
+int model_predict(const struct lockstep *l, const struct op *op, struct result *r)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
 	const struct flat_page *page = &mm->page[op->page];
 	bool unlimited = !l->config.device_bytes;
 	bool read_bad = flat_first_without(mm, op->page, op->npages, PROT_READ) >= 0;
@@ -27,21 +53,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	switch (op->kind) {
 	case OP_CPU_READ:
 	case OP_CPU_WRITE:
-		for (uint64_t i = 0; i < op->len; i++) {
-			const struct flat_page *p = &mm->page[(at + i) / PAGE];
-
-			bool may = p->mapped &&
-				   (op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot);
-			int signal = may ? flat_signal(&l->flat, p) : SIGSEGV;
-
-			if (!signal)
-				continue;
-			r->out[0] = i;
-			r->out[1] = FLAT_BASE + at + i;
-			return signal;
-		}
-		r->out[0] = op->len;
-		r->out[1] = 0;
+		return predict_cpu(l, op, r);
+	case OP_BRK:
+		r->out[0] = FLAT_BASE + flat_brk_answer(mm, heap_end(op)) * PAGE;
 		return 0;
 	case OP_DEV_ACCESS:
 	case OP_DEV_SERVE:
@@ -177,6 +191,18 @@ static void write_model(struct lockstep *l, struct flat_mm *mm, uint64_t at, uin
 		flat_set_byte(&l->flat, mm, at + i, l->buf[i]);
 }
 
+/* Stacks grow to every page that was touched, also to one that may not be accessed then. */
+static void grow_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
+		       const struct result *r)
+{
+	uint64_t first = op->page * PAGE + op->off, end = first + r->out[0] + !!r->ret;
+
+	for (unsigned int page = op->page; page * PAGE < end; page++) {
+		if (!mm->page[page].mapped && flat_stack_above(mm, page) >= 0)
+			flat_grow_stack(&l->flat, mm, page);
+	}
+}
+
 static void move_model(struct lockstep *l, struct flat_mm *mm, const struct op *op)
 {
 	if (op->variant == 3)
@@ -192,9 +218,14 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	struct flat_mm *mm = &l->flat.mm[op->proc];
 	uint64_t at = op->page * PAGE;
 
+	if (op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE)
+		grow_model(l, mm, op, r);
 	switch (op->kind) {
 	case OP_CPU_WRITE:
 		write_model(l, mm, at + op->off, r->out[0]);
+		break;
+	case OP_BRK:
+		flat_brk(&l->flat, mm, heap_end(op));
 		break;
 	case OP_DEV_ACCESS:
 		if (op->write && !r->ret)
@@ -207,6 +238,8 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	case OP_MMAP:
 		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,
 			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
+		for (unsigned int i = op->page; i < op->page + op->npages; i++)
+			mm->page[i].growsdown = is_stack(op);
 		break;
 	case OP_REMOVE:
 		flat_remove(&l->flat, mm, op->page, op->npages);

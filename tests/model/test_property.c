@@ -76,7 +76,11 @@ static void one_run(uint64_t seed)
 	for (unsigned int i = 0; i < OPS_A_RUN; i++)
 		op_random(&rng, &config, &ops[i]);
 	/* Something to begin with. */
-	ops[0] = (struct op){ .kind = OP_MMAP, .npages = FLAT_PAGES, .prot = RW, .variant = 1 };
+	ops[0] = (struct op){ .kind = OP_MMAP, .npages = FLAT_HEAP, .prot = RW, .variant = 1 };
+	ops[1] = (struct op){
+		.kind = OP_MMAP, .page = FLAT_ALL - 4, .npages = 4, .prot = RW, .variant = 3
+	};
+	ops[2] = (struct op){ .kind = OP_BRK, .off = (FLAT_PAGES - FLAT_HEAP) / 2 };
 	if (run_apart(&config, ops, OPS_A_RUN))
 		complain(&config, ops, OPS_A_RUN, seed);
 }

@@ -94,7 +94,7 @@ void lockstep_broken(struct lockstep *l, const char *fmt, ...)
 
 static inline uhmm_vaddr_t address(unsigned int page)
 {
-	return FLAT_BASE + page * PAGE;
+	return flat_address(page);
 }
 
 /* Where in its file a mapping begins: within the file to its end. */
@@ -114,10 +114,22 @@ static inline bool op_frees_and_writes(const struct lockstep *l, const struct op
 	return op->kind == OP_FREE && (l->config.swap_bytes || op->write);
 }
 
+/* Where the heap is to end. */
+static inline unsigned int heap_end(const struct op *op)
+{
+	return FLAT_HEAP + op->off % (FLAT_PAGES - FLAT_HEAP + 1);
+}
+
+/* Whether what is mapped may grow downwards: anonymous private memory alone. */
+static inline bool is_stack(const struct op *op)
+{
+	return op->page >= FLAT_PAGES && op->obj == FLAT_NO_OBJ && op->variant & 2;
+}
+
 /* The size that a file is given; half of the time it is whole again. */
 static inline uint64_t truncated_size(const struct op *op)
 {
-	uint64_t bytes = op->page * PAGE;
+	uint64_t bytes = op->page % FLAT_PAGES * PAGE;
 
 	if (op->write)
 		return FLAT_PAGES * PAGE;
