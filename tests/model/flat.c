@@ -29,7 +29,7 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 	for (unsigned int i = first; i < first + n; i++) {
 		struct flat_page *p = &mm->page[i];
 
-		p->poisoned = false;
+		p->poisoned = p->wp = false;
 		if (flat_is_shared(p))
 			continue;
 		if (p->obj)
@@ -108,6 +108,7 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
 		c->page[i] = p->page[i];
+		c->page[i].uffd = c->page[i].wp = false;
 		if (p->page[i].wipeonfork)
 			c->page[i].guard = c->page[i].poisoned = false;
 		else if (!flat_is_shared(&p->page[i]))
@@ -225,6 +226,20 @@ void flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned
 			clear(f, mm, i, 1);
 		mm->page[i].guard = install && mm->page[i].mapped;
 	}
+}
+
+void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		mm->page[i].uffd = on;
+		mm->page[i].wp &= on;
+	}
+}
+
+void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
+{
+	for (unsigned int i = first; i < first + n; i++)
+		mm->page[i].wp = on;
 }
 
 void flat_poison(struct flat_mm *mm, unsigned int page)
@@ -359,16 +374,21 @@ int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advi
 }
 
 int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int first,
-		  unsigned int n, bool write)
+		  unsigned int n, bool write, bool resolved)
 {
-	int bad = flat_first_without(mm, first, n, write ? PROT_WRITE : PROT_READ);
-	int broken = flat_first_signal(f, mm, first, n);
+	for (unsigned int i = first; i < first + n; i++) {
+		const struct flat_page *p = &mm->page[i];
 
-	if (broken >= 0 && (bad < 0 || broken < bad))
-		return mm->page[broken].poisoned ? -EHWPOISON : -EFAULT;
-	if (bad < 0)
-		return 0;
-	return mm->page[bad].mapped ? -EINVAL : -ENOMEM;
+		if (!p->mapped)
+			return -ENOMEM;
+		if (!(p->prot & (write ? PROT_WRITE : PROT_READ)))
+			return -EINVAL;
+		if (p->poisoned)
+			return -EHWPOISON;
+		if (flat_signal(f, p) || (write && p->wp && !resolved))
+			return -EFAULT;
+	}
+	return 0;
 }
 
 void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned int old_n,
@@ -382,11 +402,12 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 		if (old_n == new_n && !mm->page[old + i].mapped)
 			continue;
 		mm->page[new + i] = first;
-		mm->page[new + i].guard = false;
+		mm->page[new + i].guard = mm->page[new + i].uffd = false;
 		clear(f, mm, new + i, 1);
 		if (i >= n)
 			continue;
 		mm->page[new + i] = mm->page[old + i];
+		mm->page[new + i].uffd = mm->page[new + i].wp = false;
 		if (!flat_is_shared(&mm->page[old + i]))
 			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
 	}

@@ -57,6 +57,8 @@ static inline unsigned int flat_end(unsigned int page)
 
 struct flat_page {
 	bool mapped, dontfork, wipeonfork, growsdown;
+	bool uffd;	/* its VMA is registered for write protection */
+	bool wp;	/* and it is protected */
 	bool guard;	/* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	/* a NUMA hint was given, which shows nowhere */
 	bool poisoned;	/* the hardware's: SIGBUS */
@@ -116,6 +118,9 @@ int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsign
 /* MADV_FREE of pages that are nowhere but in RAM, which is not short: those that are broken go. */
 int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n);
+/* UFFDIO_REGISTER and UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT. */
+void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
+void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
 /* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
 unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);
 void flat_brk(struct flat *f, struct flat_mm *mm, unsigned int page);
@@ -129,8 +134,9 @@ void flat_poison(struct flat_mm *mm, unsigned int page);
 void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
+/* @resolved: there is somebody who ends write protection when a fault finds it. */
 int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int first,
-		  unsigned int n, bool write);
+		  unsigned int n, bool write, bool resolved);
 /* A move that succeeded. @keep: MREMAP_DONTUNMAP. */
 void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned int old_n,
 	       unsigned int new, unsigned int new_n, bool keep);

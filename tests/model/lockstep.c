@@ -110,6 +110,12 @@ static bool is_broken(const struct lockstep *l, const struct flat_page *p)
 	return flat_signal(&l->flat, p);
 }
 
+static bool is_protected(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->wp;
+}
+
 static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
 {
 	(void)l;
@@ -135,7 +141,8 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
  */
 static enum uhmm_compare differs_by_right(const struct lockstep *l)
 {
-	if (wants(l, &l->op, is_broken) || wants(l, &l->op, is_hinted))
+	if (wants(l, &l->op, is_broken) || wants(l, &l->op, is_hinted) ||
+	    (l->op.write && wants(l, &l->op, is_protected)))
 		return UHMM_COMPARE_CONTENTS;
 	if (l->config.huge)
 		return UHMM_COMPARE_STATE_BUT_UNTOUCHED;
@@ -220,7 +227,21 @@ static bool is_own(const struct lockstep *l, const struct op *op)
 		const struct flat_page *p = &mm->page[i];
 
 		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) ||
-		    flat_signal(&l->flat, p) || (p->obj && op->kind == OP_FREE))
+		    flat_signal(&l->flat, p) || p->wp || (p->obj && op->kind != OP_POISON))
+			return false;
+	}
+	return true;
+}
+
+/* Whether write protection can be set, or ended, for all of the pages. */
+static bool is_registered(const struct lockstep *l, const struct op *op)
+{
+	if (op->variant < WP_RESOLVE)
+		return is_own(l, op);
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (!p->mapped || p->obj || (op->variant == WP_RESOLVE && !p->uffd))
 			return false;
 	}
 	return true;
@@ -263,6 +284,8 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		return false;
 	if (op->kind == OP_POISON || op_frees_and_writes(l, op))
 		return is_own(l, op);
+	if (op->kind == OP_UFFD_WP)
+		return is_registered(l, op);
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;

@@ -39,6 +39,7 @@
 	X(FREE, 4)                                                                                 \
 	X(GUARD, 4)                                                                                \
 	X(POISON, 2)                                                                               \
+	X(UFFD_WP, 5)                                                                              \
 	X(NUMA, 4)                                                                                 \
 	X(TRUNCATE, 3)                                                                             \
 	X(MSYNC, 2)                                                                                \
@@ -84,6 +85,7 @@ struct run_config {
 	uint64_t ram_bytes; /* 0: unlimited */
 	enum uhmm_device_pfn_space pfn_space;
 	bool coherent; /* the second device */
+	bool uffd;     /* pages are write-protected by a userfaultfd */
 	bool hints;    /* NUMA hints are given */
 	bool broken; /* some pages cannot be had: guarded, poisoned, beyond the end of their file */
 };

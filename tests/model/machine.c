@@ -14,11 +14,20 @@ static void report(void *data, enum uhmm_report_kind kind, const char *text)
 
 /* ---- processes ---- */
 
+static bool resolve(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int reason)
+{
+	must(data, reason != UHMM_UFFD_WP);
+	must(data, uhmm_uffd_writeprotect(mm, addr, PAGE, false));
+	return true;
+}
+
 static void proc_start(struct lockstep *l, struct machine *m, unsigned int i, struct uhmm_mm *mm)
 {
 	struct proc *p = &m->proc[i];
 
 	p->mm = mm;
+	if (has_handler(i))
+		uhmm_uffd_set_handler(mm, resolve, l);
 	for (unsigned int c = 0; c < FIXTURE_CPUS; c++)
 		must(l, uhmm_task_create(m->m, mm, c, "proc", &p->task[c]));
 	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
@@ -244,6 +253,24 @@ static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
 	return uhmm_madvise(mm, address(op->page), PAGE, MADV_HWPOISON);
 }
 
+/*
+ * Whether there is a page to protect must not depend on what else was mapped around a fault, so pages are
+ * made first. (A marker where none is would be lost when a device gets a page there, as in Linux.)
+ */
+static int do_uffd_wp(struct lockstep *l, struct proc *p, const struct op *op)
+{
+	uhmm_vaddr_t addr = address(op->page);
+	uint64_t len = op->npages * PAGE;
+
+	if (op->variant == WP_UNREGISTER)
+		return uhmm_uffd_register(p->mm, addr, len, 0);
+	if (op->variant == WP_RESOLVE)
+		return uhmm_uffd_writeprotect(p->mm, addr, len, false);
+	must(l, uhmm_uffd_register(p->mm, addr, len, UHMM_UFFD_WP));
+	must(l, uhmm_madvise(p->mm, addr, len, MADV_POPULATE_WRITE));
+	return uhmm_uffd_writeprotect(p->mm, addr, len, true);
+}
+
 static int do_numa(struct proc *p, const struct op *op, uint64_t *changed)
 {
 	int64_t n = uhmm_change_prot_numa(p->mm, address(op->page), op->npages * PAGE);
@@ -397,6 +424,9 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 		break;
 	case OP_POISON:
 		r->ret = do_poison(l, m, op);
+		break;
+	case OP_UFFD_WP:
+		r->ret = do_uffd_wp(l, p, op);
 		break;
 	case OP_NUMA:
 		r->ret = do_numa(p, op, &r->out[0]);

@@ -24,7 +24,7 @@ static unsigned int weight(const struct run_config *config, unsigned int kind)
 {
 	if (kind == OP_PAGEOUT && !config->swap_bytes)
 		return 0;
-	if (kind == OP_NUMA && !config->hints)
+	if ((kind == OP_NUMA && !config->hints) || (kind == OP_UFFD_WP && !config->uffd))
 		return 0;
 	if ((kind == OP_GUARD || kind == OP_POISON || kind == OP_TRUNCATE) && !config->broken)
 		return 0;

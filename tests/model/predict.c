@@ -13,6 +13,15 @@ static bool any_shared(const struct flat_mm *mm, const struct op *op)
 	return false;
 }
 
+static bool any_protected(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (mm->page[i].wp)
+			return true;
+	}
+	return false;
+}
+
 /* Bytes that a CPU gets to, and where it ends. */
 static int predict_cpu(const struct lockstep *l, const struct op *op, struct result *r)
 {
@@ -30,6 +39,9 @@ static int predict_cpu(const struct lockstep *l, const struct op *op, struct res
 			signal = SIGSEGV;
 		else if (above < 0)
 			signal = flat_signal(&l->flat, p);
+		if (!signal && op->kind == OP_CPU_WRITE && above < 0 && p->wp &&
+		    !has_handler(op->proc))
+			signal = SIGBUS;
 		if (!signal)
 			continue;
 		r->out[0] = i;
@@ -63,8 +75,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
 			return -EPERM;
-		if (flat_signal(&l->flat, page))
+		if (flat_signal(&l->flat, page) || (op->write && page->wp))
 			return -EFAULT;
+		broken |= op->write && any_protected(mm, op);
 		/* Of a range that is cut to its VMA: but where that ends is not known. */
 		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
@@ -73,19 +86,20 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		if (read_bad)
 			return -EFAULT;
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
-		return write_bad || broken ? SOME_ERROR : NOT_PREDICTED;
+		return write_bad || broken || page->wp ? SOME_ERROR : NOT_PREDICTED;
 	case OP_EXCLUSIVE:
 		/* Not for pages of files, if they come before what is not mapped. */
 		if (any_shared(mm, op))
 			return NOT_PREDICTED;
-		return write_bad || broken ? -EFAULT : 0;
+		return write_bad || broken || any_protected(mm, op) ? -EFAULT : 0;
 	case OP_PIN:
 		/* The fast way looks at entries alone, and one that may be written may be read. */
 		if (op->write && !(op->variant & 1) && page->mapped && page->prot == PROT_WRITE)
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
-		if (flat_signal(&l->flat, page))
+		if (flat_signal(&l->flat, page) ||
+		    (op->variant & 1 && page->wp && !has_handler(op->proc)))
 			return -EFAULT;
 		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
@@ -117,7 +131,8 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	case OP_REMOVE:
 		return flat_remove(NULL, &l->flat.mm[op->proc], op->page, op->npages);
 	case OP_POPULATE:
-		return flat_populate(&l->flat, mm, op->page, op->npages, op->write);
+		return flat_populate(&l->flat, mm, op->page, op->npages, op->write,
+				     has_handler(op->proc));
 	case OP_MREMAP:
 		return NOT_PREDICTED;
 	default:
@@ -159,7 +174,7 @@ static void check_snapshot(struct lockstep *l, const struct machine *m, const st
 		if (l->buf[i] == UHMM_PROT_ERROR && may_be_foreign_huge(l, op->page + i))
 			continue;
 		if ((l->buf[i] == UHMM_PROT_ERROR) != error ||
-		    (!error && l->buf[i] & UHMM_PROT_WRITE && !(p->prot & PROT_WRITE)))
+		    (!error && l->buf[i] & UHMM_PROT_WRITE && (!(p->prot & PROT_WRITE) || p->wp)))
 			lockstep_broken(l, "%s: snapshot of page %u: %#x",
 					uhmm_strategy_name(m->strategy), op->page + i, l->buf[i]);
 	}
@@ -203,6 +218,24 @@ static void grow_model(struct lockstep *l, struct flat_mm *mm, const struct op *
 	}
 }
 
+/* Protection ends where it was in the way of a write, up to @npages. */
+static void resolve_model(struct flat_mm *mm, const struct op *op, unsigned int npages)
+{
+	if (has_handler(op->proc))
+		flat_protect(mm, op->page, npages, false);
+}
+
+/* The pages that were populated before the first that could not be. */
+static unsigned int populated(const struct lockstep *l, const struct op *op)
+{
+	unsigned int n = 0;
+
+	while (n < op->npages && !flat_populate(&l->flat, &l->flat.mm[op->proc], op->page + n, 1,
+						op->write, has_handler(op->proc)))
+		n++;
+	return n;
+}
+
 static void move_model(struct lockstep *l, struct flat_mm *mm, const struct op *op)
 {
 	if (op->variant == 3)
@@ -223,6 +256,21 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	switch (op->kind) {
 	case OP_CPU_WRITE:
 		write_model(l, mm, at + op->off, r->out[0]);
+		if (r->out[0])
+			resolve_model(mm, op, (unsigned int)((op->off + r->out[0] - 1) / PAGE + 1));
+		break;
+	case OP_PIN:
+		if (op->variant & 1)
+			resolve_model(mm, op, (unsigned int)r->out[0]);
+		break;
+	case OP_POPULATE:
+		if (op->write)
+			resolve_model(mm, op, populated(l, op));
+		break;
+	case OP_UFFD_WP:
+		if (op->variant != WP_RESOLVE)
+			flat_uffd(mm, op->page, op->npages, op->variant != WP_UNREGISTER);
+		flat_protect(mm, op->page, op->npages, op->variant < WP_RESOLVE);
 		break;
 	case OP_BRK:
 		flat_brk(&l->flat, mm, heap_end(op));

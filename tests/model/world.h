@@ -114,6 +114,15 @@ static inline bool op_frees_and_writes(const struct lockstep *l, const struct op
 	return op->kind == OP_FREE && (l->config.swap_bytes || op->write);
 }
 
+/* What is done with the write protection of a userfaultfd. */
+enum { WP_PROTECT, WP_PROTECT_TOO, WP_RESOLVE, WP_UNREGISTER };
+
+/* Half of the processes have a handler that ends the protection of a page; others get SIGBUS. */
+static inline bool has_handler(unsigned int proc)
+{
+	return !(proc & 1);
+}
+
 /* Where the heap is to end. */
 static inline unsigned int heap_end(const struct op *op)
 {
