@@ -30,6 +30,7 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 		struct flat_page *p = &mm->page[i];
 
 		p->poisoned = p->wp = false;
+		p->gone |= p->special;
 		if (flat_is_shared(p))
 			continue;
 		if (p->obj)
@@ -76,7 +77,7 @@ unsigned int flat_free_object(const struct flat *f)
 	for (int m = 0; m < FLAT_PROCS; m++)
 		for (int i = 0; f->mm[m].alive && i < FLAT_ALL; i++)
 			used[f->mm[m].page[i].obj] = true;
-	for (unsigned int obj = FLAT_SHARED_ANON; obj < FLAT_OBJS; obj++)
+	for (unsigned int obj = FLAT_SHARED_ANON; obj < FLAT_DRIVER; obj++)
 		if (!used[obj])
 			return obj;
 	return FLAT_NO_OBJ;
@@ -129,9 +130,19 @@ int flat_signal(const struct flat *f, const struct flat_page *p)
 {
 	if (p->guard)
 		return SIGSEGV;
-	if (p->poisoned || (p->obj && p->index * (uint64_t)FLAT_PAGE_SIZE >= f->size[p->obj]))
+	if (p->poisoned || p->gone ||
+	    (p->obj && p->index * (uint64_t)FLAT_PAGE_SIZE >= f->size[p->obj]))
 		return SIGBUS;
 	return 0;
+}
+
+bool flat_any_special(const struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		if (mm->page[i].mapped && mm->page[i].special)
+			return true;
+	}
+	return false;
 }
 
 int flat_first_signal(const struct flat *f, const struct flat_mm *mm, unsigned int first,
@@ -164,7 +175,7 @@ int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned i
 					    .obj = (uint8_t)obj,
 					    .index = (uint16_t)(obj ? index + i - first : 0) };
 	/* Shared anonymous memory is new each time. */
-	if (obj >= FLAT_SHARED_ANON)
+	if (obj >= FLAT_SHARED_ANON && obj != FLAT_DRIVER)
 		memset(f->obj[obj], 0, FLAT_PAGES * f->unit);
 	clear(f, mm, first, n);
 	return 0;
@@ -186,12 +197,43 @@ int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int pr
 	return 0;
 }
 
+void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+		      int prot, unsigned int index, enum flat_special special)
+{
+	flat_mmap(f, mm, first, n, prot, FLAT_DRIVER, index);
+	for (unsigned int i = first; i < first + n; i++)
+		mm->page[i].special = (uint8_t)special;
+}
+
+/* Whether a mapping is one that refuses; FLAT_NOT_SPECIAL: any of a driver does. */
+static bool refuses(const struct flat_page *p, enum flat_special refused)
+{
+	return p->mapped && p->special && (!refused || p->special == refused);
+}
+
+int flat_advise_some(const struct flat_mm *mm, unsigned int first, unsigned int n,
+		     enum flat_special refused, unsigned int *done)
+{
+	int ret = 0;
+
+	for (unsigned int i = first; i < first + n; i++) {
+		*done = i - first;
+		if (refuses(&mm->page[i], refused))
+			return -EINVAL;
+		if (!mm->page[i].mapped)
+			ret = -ENOMEM;
+	}
+	*done = n;
+	return ret;
+}
+
 int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
 {
-	int hole = flat_first_without(mm, first, n, PROT_NONE);
+	unsigned int done;
+	int ret = flat_advise_some(mm, first, n, FLAT_FRAMES, &done);
 
-	clear(f, mm, first, n);
-	return hole < 0 ? 0 : -ENOMEM;
+	clear(f, mm, first, done);
+	return ret;
 }
 
 int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n)
@@ -218,14 +260,16 @@ int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned i
 	return 0;
 }
 
-void flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
-		bool install)
+int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, bool install)
 {
-	for (unsigned int i = first; i < first + n; i++) {
-		if (install)
-			clear(f, mm, i, 1);
+	unsigned int done;
+	int ret = flat_advise_some(mm, first, n, FLAT_NOT_SPECIAL, &done);
+
+	if (install)
+		clear(f, mm, first, done);
+	for (unsigned int i = first; i < first + done; i++)
 		mm->page[i].guard = install && mm->page[i].mapped;
-	}
+	return ret;
 }
 
 void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
@@ -336,7 +380,7 @@ int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, un
 
 		if (!p->mapped)
 			continue;
-		if (!p->obj)
+		if (!p->obj || p->special)
 			return -EINVAL;
 		if (!flat_is_shared(p))
 			return -EACCES;
@@ -346,10 +390,17 @@ int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, un
 	return hole < 0 ? 0 : -ENOMEM;
 }
 
+/* A driver says itself which of its mappings a child has. */
+static bool advice_is_bad(const struct flat_page *p, int advice)
+{
+	return p->mapped &&
+	       ((advice == MADV_WIPEONFORK && p->obj) || (advice == MADV_DOFORK && p->special));
+}
+
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice)
 {
-	for (unsigned int i = first; i < first + n && advice == MADV_WIPEONFORK; i++)
-		if (mm->page[i].mapped && mm->page[i].obj)
+	for (unsigned int i = first; i < first + n; i++)
+		if (advice_is_bad(&mm->page[i], advice))
 			return -EINVAL;
 	return flat_first_without(mm, first, n, PROT_NONE) < 0 ? 0 : -ENOMEM;
 }
@@ -363,7 +414,7 @@ int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advi
 
 		if (!p->mapped)
 			continue;
-		if (advice == MADV_WIPEONFORK && p->obj)
+		if (advice_is_bad(p, advice))
 			return -EINVAL;
 		if (advice == MADV_DONTFORK || advice == MADV_DOFORK)
 			p->dontfork = advice == MADV_DONTFORK;
@@ -381,7 +432,7 @@ int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int f
 
 		if (!p->mapped)
 			return -ENOMEM;
-		if (!(p->prot & (write ? PROT_WRITE : PROT_READ)))
+		if (!(p->prot & (write ? PROT_WRITE : PROT_READ)) || p->special == FLAT_FRAMES)
 			return -EINVAL;
 		if (p->poisoned)
 			return -EHWPOISON;
@@ -411,8 +462,9 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 		if (!flat_is_shared(&mm->page[old + i]))
 			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
 	}
-	flat_guard(f, mm, old, old_n, false);
 	clear(f, mm, old, old_n);
+	for (unsigned int i = old; i < old + old_n; i++)
+		mm->page[i].guard = false;
 	if (!keep)
 		flat_munmap(mm, old, old_n);
 }

@@ -27,7 +27,10 @@ enum {
 	FLAT_PRIVATE_FILE = 1, /* mapped private only; page i holds i + 1 at first */
 	FLAT_SHARED_FILE = 2,  /* mapped shared only */
 	FLAT_SHARED_ANON = 3,  /* and the following */
-	FLAT_OBJS = 6,
+	FLAT_DRIVER =
+		6, /* mapped shared only: pages of a driver, as the first FLAT_DRIVER_PAGES here */
+	FLAT_OBJS = 7,
+	FLAT_DRIVER_PAGES = 32,
 };
 
 /*
@@ -55,16 +58,26 @@ static inline unsigned int flat_end(unsigned int page)
 	return page < FLAT_PAGES ? FLAT_PAGES : FLAT_ALL;
 }
 
+/* How a driver put its pages into a mapping. */
+enum flat_special {
+	FLAT_NOT_SPECIAL,
+	FLAT_FRAMES,  /* VM_PFNMAP: frame numbers alone, and no device sees them */
+	FLAT_MIXED,   /* VM_MIXEDMAP: the same, page by page */
+	FLAT_INSERTED /* VM_MIXEDMAP: pages, as any to a device, but that cannot migrate */
+};
+
 struct flat_page {
 	bool mapped, dontfork, wipeonfork, growsdown;
-	bool uffd;	/* its VMA is registered for write protection */
-	bool wp;	/* and it is protected */
-	bool guard;	/* MADV_GUARD_INSTALL: an access is SIGSEGV */
-	bool hint;	/* a NUMA hint was given, which shows nowhere */
-	bool poisoned;	/* the hardware's: SIGBUS */
-	uint8_t prot;	/* PROT_* */
-	uint8_t obj;	/* FLAT_NO_OBJ: anonymous and private */
-	uint16_t index; /* in the object */
+	uint8_t special; /* enum flat_special */
+	bool gone;	 /* a driver's: nobody puts it in a second time, and an access is SIGBUS */
+	bool uffd;	 /* its VMA is registered for write protection */
+	bool wp;	 /* and it is protected */
+	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
+	bool hint;	 /* a NUMA hint was given, which shows nowhere */
+	bool poisoned;	 /* the hardware's: SIGBUS */
+	uint8_t prot;	 /* PROT_* */
+	uint8_t obj;	 /* FLAT_NO_OBJ: anonymous and private */
+	uint16_t index;	 /* in the object */
 };
 
 struct flat_mm {
@@ -92,6 +105,14 @@ int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned in
 
 /* What is in the way of whoever has the rights: SIGSEGV, SIGBUS or 0. @p is mapped. */
 int flat_signal(const struct flat *f, const struct flat_page *p);
+/* Whether a device cannot have it though the process can: a driver's frame is no page. */
+static inline bool flat_is_frame(const struct flat_page *p)
+{
+	return p->special == FLAT_FRAMES || p->special == FLAT_MIXED;
+}
+
+/* A page of the range that is mapped as a driver's. */
+bool flat_any_special(const struct flat_mm *mm, unsigned int first, unsigned int n);
 /* The first page of [first, first + n) that is mapped and signals, or -1. */
 int flat_first_signal(const struct flat *f, const struct flat_mm *mm, unsigned int first,
 		      unsigned int n);
@@ -110,6 +131,11 @@ unsigned int flat_free_object(const struct flat *f);
 /* As system calls; 0 or a negative errno. */
 int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot,
 	      unsigned int obj, unsigned int index);
+void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+		      int prot, unsigned int index, enum flat_special special);
+/* Advice that a mapping of @refused cannot take: it ends there. MADV_PAGEOUT and others. */
+int flat_advise_some(const struct flat_mm *mm, unsigned int first, unsigned int n,
+		     enum flat_special refused, unsigned int *done);
 /* MADV_REMOVE; @f NULL: only what it answers. */
 int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_munmap(struct flat_mm *mm, unsigned int first, unsigned int n);
@@ -127,8 +153,8 @@ void flat_brk(struct flat *f, struct flat_mm *mm, unsigned int page);
 /* The page from which a stack grows down to one that is not mapped if a CPU wants that; -1: none does. */
 int flat_stack_above(const struct flat_mm *mm, unsigned int page);
 void flat_grow_stack(struct flat *f, struct flat_mm *mm, unsigned int page);
-void flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
-		bool install);
+int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+	       bool install);
 void flat_poison(struct flat_mm *mm, unsigned int page);
 /* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
 void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);

@@ -247,13 +247,19 @@ static bool is_registered(const struct lockstep *l, const struct op *op)
 	return true;
 }
 
-static bool any_stack(const struct lockstep *l, const struct op *op)
+/*
+ * A stack would come near others, which it grows towards. Of several mappings the first ones move before
+ * one is met that cannot be moved with others, or by these flags: then it is an error, and is done in part.
+ */
+static bool can_move(const struct lockstep *l, const struct op *op)
 {
 	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
-		if (l->flat.mm[op->proc].page[i].growsdown)
-			return true;
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (p->growsdown || (op->npages > 1 && (p->uffd || p->special)))
+			return false;
 	}
-	return false;
+	return true;
 }
 
 /* Whether the list still means something here; for a fork, where the child goes. */
@@ -272,8 +278,10 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	}
 	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
 		return false;
-	/* A stack would come near others, which it grows towards. */
-	if (op->kind == OP_MREMAP && any_stack(l, op))
+	if (op->kind == OP_MREMAP && !can_move(l, op))
+		return false;
+	/* What a migration refuses at once may be mapped for the device by who faults first. */
+	if (op->kind == OP_DEV_SERVE && flat_any_special(&l->flat.mm[op->proc], op->page, 1))
 		return false;
 	/* Neither files nor shared memory are long enough to grow. */
 	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&

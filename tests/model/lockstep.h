@@ -28,6 +28,7 @@
 	X(FAIL_ALLOC, 2)                                                                           \
 	X(REOPEN, 1)                                                                               \
 	X(MMAP, 5)                                                                                 \
+	X(MMAP_DRIVER, 5)                                                                          \
 	X(BRK, 3)                                                                                  \
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
@@ -85,6 +86,7 @@ struct run_config {
 	uint64_t ram_bytes; /* 0: unlimited */
 	enum uhmm_device_pfn_space pfn_space;
 	bool coherent; /* the second device */
+	bool drivers;  /* a driver has mappings */
 	bool uffd;     /* pages are write-protected by a userfaultfd */
 	bool hints;    /* NUMA hints are given */
 	bool broken; /* some pages cannot be had: guarded, poisoned, beyond the end of their file */

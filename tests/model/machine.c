@@ -52,6 +52,26 @@ static void proc_exit(struct machine *m, unsigned int i, bool close_first)
 	memset(p, 0, sizeof(*p));
 }
 
+static void map_special(struct lockstep *l, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+			unsigned int npages, int prot, uint64_t flags)
+{
+	must(l,
+	     uhmm_mmap_special(mm, addr, npages * PAGE, prot, MAP_SHARED | MAP_FIXED, flags, NULL));
+}
+
+/* A driver's pages are there as long as it has them mapped itself. */
+static void driver_start(struct lockstep *l, struct machine *m)
+{
+	must(l, uhmm_mm_create(m->m, &m->driver));
+	map_special(l, m->driver, address(0), FLAT_DRIVER_PAGES, RW, UHMM_VM_MIXEDMAP);
+	for (unsigned int i = 0; i < FLAT_DRIVER_PAGES; i++) {
+		must(l, uhmm_alloc_locked_page(m->m, &m->driver_pages[i]));
+		uhmm_clear_highpage(m->m, m->driver_pages[i]);
+		must(l, uhmm_vm_insert_page(m->driver, address(i), m->driver_pages[i]));
+		uhmm_unlock_put_page(m->m, m->driver_pages[i]);
+	}
+}
+
 void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy strategy)
 {
 	struct uhmm_machine_config config = {
@@ -99,6 +119,7 @@ void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy str
 	must(l, uhmm_mm_create(m->m, &mm));
 	uhmm_mm_set_brk(mm, address(FLAT_HEAP));
 	proc_start(l, m, 0, mm);
+	driver_start(l, m);
 	uhmm_task_leave();
 }
 
@@ -117,6 +138,7 @@ void machine_stop(struct lockstep *l, struct machine *m)
 		if (m->proc[i].mm)
 			proc_exit(m, i, i & 1);
 	}
+	uhmm_mmput(m->driver);
 	must(l, uhmm_machine_verify(m->m));
 	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
 		uint64_t used = uhmm_devmem_used(uhmm_device_memory(m->dev[d]));
@@ -305,6 +327,28 @@ static int do_mmap(struct machine *m, const struct op *op)
 			 flags, file, pgoff, NULL);
 }
 
+static int do_mmap_driver(struct lockstep *l, struct machine *m, const struct op *op)
+{
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	enum flat_special special = driver_special(op);
+	int ret = 0;
+
+	map_special(l, mm, address(op->page), op->npages, op->prot,
+		    special == FLAT_FRAMES ? UHMM_VM_PFNMAP : UHMM_VM_MIXEDMAP);
+	for (unsigned int i = 0; i < op->npages && !ret; i++) {
+		uhmm_pfn_t pfn = m->driver_pages[driver_index(op) + i];
+		uhmm_vaddr_t addr = address(op->page + i);
+
+		if (special == FLAT_FRAMES)
+			ret = uhmm_remap_pfn_range(mm, addr, pfn, 1);
+		else if (special == FLAT_MIXED)
+			ret = uhmm_insert_mixed(mm, addr, pfn, op->write);
+		else
+			ret = uhmm_vm_insert_page(mm, addr, pfn);
+	}
+	return ret;
+}
+
 static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
 {
 	static const unsigned int flags[] = { 0, UHMM_FOLL_WRITE, UHMM_FOLL_LONGTERM,
@@ -403,6 +447,9 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 		break;
 	case OP_MMAP:
 		r->ret = do_mmap(m, op);
+		break;
+	case OP_MMAP_DRIVER:
+		r->ret = do_mmap_driver(l, m, op);
 		break;
 	case OP_MUNMAP:
 		r->ret = uhmm_munmap(p->mm, addr, len);

@@ -24,6 +24,8 @@ static unsigned int weight(const struct run_config *config, unsigned int kind)
 {
 	if (kind == OP_PAGEOUT && !config->swap_bytes)
 		return 0;
+	if (kind == OP_MMAP_DRIVER && !config->drivers)
+		return 0;
 	if ((kind == OP_NUMA && !config->hints) || (kind == OP_UFFD_WP && !config->uffd))
 		return 0;
 	if ((kind == OP_GUARD || kind == OP_POISON || kind == OP_TRUNCATE) && !config->broken)
@@ -125,7 +127,7 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->npages = 1;
 	if (op->kind == OP_TRUNCATE)
 		op->obj = FLAT_PRIVATE_FILE + (unsigned int)rng_below(rng, 2);
-	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE)
+	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE || op->kind == OP_MMAP_DRIVER)
 		op->npages = 1 + op->npages % 8;
 	if (op->page + op->npages > flat_end(op->page))
 		op->page = flat_end(op->page) - op->npages;
@@ -164,6 +166,7 @@ void op_print(const struct op *op, char *buf, size_t size)
 			 op->write ? "write" : "read", (unsigned long long)op->granularity);
 		break;
 	case OP_MMAP:
+	case OP_MMAP_DRIVER:
 	case OP_MPROTECT:
 		snprintf(buf, size, " prot %d variant %d obj %u from %u", op->prot, op->variant,
 			 op->obj, op->page2);

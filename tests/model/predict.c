@@ -13,6 +13,15 @@ static bool any_shared(const struct flat_mm *mm, const struct op *op)
 	return false;
 }
 
+static bool any_frame(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (mm->page[i].mapped && flat_is_frame(&mm->page[i]))
+			return true;
+	}
+	return false;
+}
+
 static bool any_protected(const struct flat_mm *mm, const struct op *op)
 {
 	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
@@ -60,7 +69,10 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	bool read_bad = flat_first_without(mm, op->page, op->npages, PROT_READ) >= 0;
 	bool write_bad = flat_first_without(mm, op->page, op->npages, PROT_WRITE) >= 0;
 	bool hole = flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0;
-	bool broken = flat_first_signal(&l->flat, mm, op->page, op->npages) >= 0;
+	bool special = flat_any_special(mm, op->page, op->npages);
+	bool broken = flat_first_signal(&l->flat, mm, op->page, op->npages) >= 0 ||
+		      any_frame(mm, op);
+	unsigned int done;
 
 	switch (op->kind) {
 	case OP_CPU_READ:
@@ -71,6 +83,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		return 0;
 	case OP_DEV_ACCESS:
 	case OP_DEV_SERVE:
+		/* A page that the device has already needs no service. */
+		if (page->mapped && page->special)
+			return page->special == FLAT_INSERTED ? NOT_PREDICTED : -EINVAL;
 		if (!page->mapped || !(page->prot & PROT_READ))
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
@@ -98,28 +113,32 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
+		if (flat_is_frame(page))
+			return SOME_ERROR;
 		if (flat_signal(&l->flat, page) ||
 		    (op->variant & 1 && page->wp && !has_handler(op->proc)))
 			return -EFAULT;
 		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
-		if (!read_bad)
+		if (!read_bad && !special)
 			return broken ? SOME_ERROR : NOT_PREDICTED;
 		return -EINVAL;
 	case OP_FAIL_ALLOC:
-		return read_bad ? SOME_ERROR : NOT_PREDICTED;
+		return read_bad || special ? SOME_ERROR : NOT_PREDICTED;
 	case OP_TO_SYS:
-		return read_bad ? -EINVAL : 0;
+		return read_bad || special ? -EINVAL : 0;
 	case OP_ON_FAULT:
 		if (!read_bad && !op->write && unlimited)
-			return broken ? SOME_ERROR : 0;
+			return broken || special ? SOME_ERROR : 0;
 		return NOT_PREDICTED;
 	case OP_MPROTECT:
-	case OP_DONTNEED:
-	case OP_PAGEOUT:
-	case OP_GUARD:
 	case OP_MSYNC:
 		return hole ? -ENOMEM : 0;
+	case OP_DONTNEED:
+	case OP_PAGEOUT:
+		return flat_advise_some(mm, op->page, op->npages, FLAT_FRAMES, &done);
+	case OP_GUARD:
+		return flat_advise_some(mm, op->page, op->npages, FLAT_NOT_SPECIAL, &done);
 	case OP_ADVISE_HUGE:
 		if (op->variant == 2)
 			return NOT_PREDICTED;
@@ -169,7 +188,8 @@ static void check_snapshot(struct lockstep *l, const struct machine *m, const st
 
 	for (unsigned int i = 0; i < op->npages; i++) {
 		const struct flat_page *p = &mm->page[op->page + i];
-		bool error = !p->mapped || !(p->prot & PROT_READ);
+		bool error = !p->mapped || !(p->prot & PROT_READ) || p->special == FLAT_FRAMES ||
+			     (p->special == FLAT_MIXED && !p->gone);
 
 		if (l->buf[i] == UHMM_PROT_ERROR && may_be_foreign_huge(l, op->page + i))
 			continue;
@@ -288,6 +308,10 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
 		for (unsigned int i = op->page; i < op->page + op->npages; i++)
 			mm->page[i].growsdown = is_stack(op);
+		break;
+	case OP_MMAP_DRIVER:
+		flat_mmap_driver(&l->flat, mm, op->page, op->npages, op->prot, driver_index(op),
+				 driver_special(op));
 		break;
 	case OP_REMOVE:
 		flat_remove(&l->flat, mm, op->page, op->npages);

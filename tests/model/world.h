@@ -57,6 +57,8 @@ struct machine {
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
 	struct uhmm_file *file[FLAT_SHARED_ANON]; /* FLAT_PRIVATE_FILE and FLAT_SHARED_FILE */
+	struct uhmm_mm *driver;			  /* which maps all of its pages */
+	uhmm_pfn_t driver_pages[FLAT_DRIVER_PAGES];
 	uhmm_pfn_t pinned[MAX_PINNED];
 	unsigned int nr_pinned;
 	bool warn_allowed;
@@ -112,6 +114,20 @@ static inline unsigned int file_index(const struct op *op)
 static inline bool op_frees_and_writes(const struct lockstep *l, const struct op *op)
 {
 	return op->kind == OP_FREE && (l->config.swap_bytes || op->write);
+}
+
+/* Which of its pages a driver maps first, and how. */
+static inline unsigned int driver_index(const struct op *op)
+{
+	return op->page2 % (FLAT_DRIVER_PAGES - op->npages + 1);
+}
+
+static inline enum flat_special driver_special(const struct op *op)
+{
+	static const enum flat_special how[] = { FLAT_FRAMES, FLAT_MIXED, FLAT_INSERTED,
+						 FLAT_INSERTED };
+
+	return how[op->variant];
 }
 
 /* What is done with the write protection of a userfaultfd. */
