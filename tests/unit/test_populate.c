@@ -1,5 +1,5 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* MADV_POPULATE_READ and _WRITE where pages are out of the ordinary; advice on drivers' mappings. */
+/* MADV_POPULATE_READ and _WRITE, and devices, where pages are out of the ordinary; advice on drivers'. */
 #define _GNU_SOURCE
 #include <uhmm/special.h>
 
@@ -62,6 +62,34 @@ START_TEST(userfaultfd_is_asked)
 }
 END_TEST
 
+/* A device that is served waits for it as well, whatever the strategy. */
+START_TEST(device_asks_userfaultfd)
+{
+	uint64_t word = 7;
+
+	for (unsigned int i = 0; i < NPAGES; i++)
+		put_word(f.mm, AT + i * PAGE, i + 1);
+	expect_eq(uhmm_uffd_register(f.mm, AT, NPAGES * PAGE, UHMM_UFFD_WP), 0);
+	expect_eq(uhmm_uffd_writeprotect(f.mm, AT + PAGE, 2 * PAGE, true), 0);
+	expect_eq(uhmm_mirror_access(f.mirror[0], AT, true, &word, (enum uhmm_strategy)_i,
+				     NPAGES * PAGE, NULL),
+		  0);
+	expect(!on_device(f.mm, AT + PAGE));
+	expect_eq(uhmm_mirror_access(f.mirror[0], AT + PAGE, true, &word, (enum uhmm_strategy)_i,
+				     PAGE, NULL),
+		  -EFAULT);
+	uhmm_uffd_set_handler(f.mm, unprotect, NULL);
+	expect_eq(uhmm_mirror_serve(f.mirror[0], AT, AT + NPAGES * PAGE, true,
+				    (enum uhmm_strategy)_i, NULL),
+		  0);
+	expect_eq(calls, 2);
+	for (unsigned int i = 0; i < NPAGES; i++)
+		expect_eq(leaf_type(pte_at(f.mm, AT + i * PAGE)), LEAF_DEVICE_PRIVATE_WRITE);
+	expect_eq(get_word(f.mm, AT), 7);
+	expect_eq(get_word(f.mm, AT + 2 * PAGE), 3);
+}
+END_TEST
+
 static void map_special(uint64_t vm_flags)
 {
 	expect_eq(uhmm_mmap_special(f.mm, AT, NPAGES * PAGE, RW, MAP_SHARED | MAP_FIXED, vm_flags,
@@ -110,6 +138,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown_fixture);
 	tcase_add_test(tc, broken_page);
 	tcase_add_test(tc, userfaultfd_is_asked);
+	tcase_add_loop_test(tc, device_asks_userfaultfd, 0, UHMM_NR_STRATEGIES);
 	tcase_add_test(tc, driver_of_frames);
 	tcase_add_test(tc, driver_and_fork);
 	suite_add_tcase(suite, tc);
