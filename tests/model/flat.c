@@ -29,7 +29,7 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 	for (unsigned int i = first; i < first + n; i++) {
 		struct flat_page *p = &mm->page[i];
 
-		p->poisoned = p->wp = false;
+		p->poisoned = p->wp = p->wp_unsure = false;
 		p->gone |= p->special;
 		if (flat_is_shared(p))
 			continue;
@@ -109,7 +109,7 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
 		c->page[i] = p->page[i];
-		c->page[i].uffd = c->page[i].wp = false;
+		c->page[i].uffd = c->page[i].wp = c->page[i].wp_unsure = false;
 		if (p->page[i].wipeonfork)
 			c->page[i].guard = c->page[i].poisoned = false;
 		else if (!flat_is_shared(&p->page[i]))
@@ -277,13 +277,16 @@ void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
 	for (unsigned int i = first; i < first + n; i++) {
 		mm->page[i].uffd = on;
 		mm->page[i].wp &= on;
+		mm->page[i].wp_unsure &= on;
 	}
 }
 
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
 {
-	for (unsigned int i = first; i < first + n; i++)
+	for (unsigned int i = first; i < first + n; i++) {
 		mm->page[i].wp = on;
+		mm->page[i].wp_unsure = false;
+	}
 }
 
 void flat_poison(struct flat_mm *mm, unsigned int page)
@@ -458,7 +461,8 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 		if (i >= n)
 			continue;
 		mm->page[new + i] = mm->page[old + i];
-		mm->page[new + i].uffd = mm->page[new + i].wp = false;
+		mm->page[new + i].uffd = false;
+		mm->page[new + i].wp = mm->page[new + i].wp_unsure = false;
 		if (!flat_is_shared(&mm->page[old + i]))
 			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
 	}

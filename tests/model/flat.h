@@ -72,6 +72,7 @@ struct flat_page {
 	bool gone;	 /* a driver's: nobody puts it in a second time, and an access is SIGBUS */
 	bool uffd;	 /* its VMA is registered for write protection */
 	bool wp;	 /* and it is protected */
+	bool wp_unsure;	 /* a device wanted to write: the handler was asked if it came to that */
 	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	 /* a NUMA hint was given, which shows nowhere */
 	bool poisoned;	 /* the hardware's: SIGBUS */

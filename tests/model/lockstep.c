@@ -69,24 +69,6 @@ static bool wants_huge(const struct op *op)
 	       op->page >= FLAT_HUGE && op->page < FLAT_HUGE + 512;
 }
 
-/* What a device wants at once; it is cut to its VMA. */
-static void wanted_range(const struct op *op, unsigned int *first, unsigned int *end)
-{
-	unsigned int n = (unsigned int)(op->granularity / PAGE);
-	/* How far into the granule the page is. */
-	unsigned int before = (unsigned int)(address(op->page) / PAGE % n);
-
-	*first = op->page;
-	*end = op->page + op->npages;
-	if (op->kind != OP_DEV_ACCESS)
-		return;
-	*first = op->page > flat_first(op->page) + before ? op->page - before
-							  : flat_first(op->page);
-	*end = op->page - before + n;
-	if (op->page + n > flat_end(op->page) + before)
-		*end = flat_end(op->page);
-}
-
 /* Whether a device was served that wanted such a page, among others. */
 static bool wants(const struct lockstep *l, const struct op *op,
 		  bool (*such)(const struct lockstep *l, const struct flat_page *p))
@@ -138,6 +120,9 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
  * Where none may, a huge page of nothing that a device wants at once is collected as one hole, and one
  * device folio takes its place, whatever the setting of huge pages; fault-then-migrate maps the zero page
  * 512 times before, and moves 512 pages. Then the folios' orders may differ, and nothing else.
+ *
+ * Collecting splits large folios that PTEs map. Where a page of one must be copied before it is written,
+ * who faults first collects the copy. So among these orders may differ at any time, and nothing else.
  */
 static enum uhmm_compare differs_by_right(const struct lockstep *l)
 {
@@ -156,7 +141,8 @@ static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 
 	if (!same_course(l, i, k))
 		return differences(l, i, k, UHMM_COMPARE_CONTENTS);
-	ret = differences(l, i, k, UHMM_COMPARE_STATE);
+	ret = differences(l, i, k,
+			  l->config.large ? UHMM_COMPARE_STATE_BUT_HOLES : UHMM_COMPARE_STATE);
 	what = differs_by_right(l);
 	if (ret <= 0 || what == UHMM_COMPARE_STATE)
 		return ret;
@@ -277,6 +263,12 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 			*child = i;
 	}
 	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
+		return false;
+	/* It asks no handler, and whether there is protection left is not known. */
+	if (op->kind == OP_DEV_WRITE && l->flat.mm[op->proc].page[op->page].wp_unsure)
+		return false;
+	/* There may be no RAM in one piece. */
+	if (op->kind == OP_LARGE && l->config.ram_bytes)
 		return false;
 	if (op->kind == OP_MREMAP && !can_move(l, op))
 		return false;

@@ -28,6 +28,7 @@
 	X(FAIL_ALLOC, 2)                                                                           \
 	X(REOPEN, 1)                                                                               \
 	X(MMAP, 5)                                                                                 \
+	X(LARGE, 6)                                                                                \
 	X(MMAP_DRIVER, 5)                                                                          \
 	X(BRK, 3)                                                                                  \
 	X(MUNMAP, 3)                                                                               \
@@ -86,6 +87,7 @@ struct run_config {
 	uint64_t ram_bytes; /* 0: unlimited */
 	enum uhmm_device_pfn_space pfn_space;
 	bool coherent; /* the second device */
+	bool large;    /* there are large folios that PTEs map, of orders 1 to 8 */
 	bool drivers;  /* a driver has mappings */
 	bool uffd;     /* pages are write-protected by a userfaultfd */
 	bool hints;    /* NUMA hints are given */

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* One machine of the lockstep: its processes, and operations on it. */
 #define _GNU_SOURCE
+#include "large_folio.h"
 #include "model/world.h"
 
 static void report(void *data, enum uhmm_report_kind kind, const char *text)
@@ -276,8 +277,9 @@ static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
 }
 
 /*
- * Whether there is a page to protect must not depend on what else was mapped around a fault, so pages are
- * made first. (A marker where none is would be lost when a device gets a page there, as in Linux.)
+ * Whether there is a page to protect must not depend on what else was mapped around a fault, so they are
+ * written to first: not by zeroes, since the zero page, which may take the place of such a one, loses its
+ * protection when it migrates, and so does a marker for no page (as in Linux).
  */
 static int do_uffd_wp(struct lockstep *l, struct proc *p, const struct op *op)
 {
@@ -289,7 +291,7 @@ static int do_uffd_wp(struct lockstep *l, struct proc *p, const struct op *op)
 	if (op->variant == WP_RESOLVE)
 		return uhmm_uffd_writeprotect(p->mm, addr, len, false);
 	must(l, uhmm_uffd_register(p->mm, addr, len, UHMM_UFFD_WP));
-	must(l, uhmm_madvise(p->mm, addr, len, MADV_POPULATE_WRITE));
+	must(l, uhmm_cpu_write(p->mm, addr, l->buf, len, NULL));
 	return uhmm_uffd_writeprotect(p->mm, addr, len, true);
 }
 
@@ -447,6 +449,10 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 		break;
 	case OP_MMAP:
 		r->ret = do_mmap(m, op);
+		break;
+	case OP_LARGE:
+		map_large_folio(p->mm, addr, (unsigned int)__builtin_ctz(op->npages));
+		r->ret = uhmm_cpu_write(p->mm, addr, l->buf, len, NULL);
 		break;
 	case OP_MMAP_DRIVER:
 		r->ret = do_mmap_driver(l, m, op);

@@ -24,7 +24,7 @@ static unsigned int weight(const struct run_config *config, unsigned int kind)
 {
 	if (kind == OP_PAGEOUT && !config->swap_bytes)
 		return 0;
-	if (kind == OP_MMAP_DRIVER && !config->drivers)
+	if ((kind == OP_MMAP_DRIVER && !config->drivers) || (kind == OP_LARGE && !config->large))
 		return 0;
 	if ((kind == OP_NUMA && !config->hints) || (kind == OP_UFFD_WP && !config->uffd))
 		return 0;
@@ -92,6 +92,21 @@ static void random_range(struct rng *rng, unsigned int *page, unsigned int *npag
 	}
 }
 
+/* A folio begins at a multiple of its size, and lies in one table. */
+static void align_folio(struct op *op)
+{
+	unsigned int before;
+
+	if (op->page >= FLAT_PAGES && op->npages > 8)
+		op->npages = 8;
+	before = (unsigned int)(flat_address(op->page) / PAGE % op->npages);
+	if (op->page - flat_first(op->page) < before ||
+	    op->page - before + op->npages > flat_end(op->page))
+		op->page = FLAT_HUGE;
+	else
+		op->page -= before;
+}
+
 static const int fork_advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK };
 
 void op_random(struct rng *rng, const struct run_config *config, struct op *op)
@@ -125,12 +140,16 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->npages = 1;
 	if (op->kind == OP_POISON)
 		op->npages = 1;
+	if (op->kind == OP_LARGE)
+		op->npages = 2U << rng_below(rng, 8);
 	if (op->kind == OP_TRUNCATE)
 		op->obj = FLAT_PRIVATE_FILE + (unsigned int)rng_below(rng, 2);
 	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE || op->kind == OP_MMAP_DRIVER)
 		op->npages = 1 + op->npages % 8;
 	if (op->page + op->npages > flat_end(op->page))
 		op->page = flat_end(op->page) - op->npages;
+	if (op->kind == OP_LARGE)
+		align_folio(op);
 	if (op->kind == OP_MREMAP) {
 		unsigned int most = op->npages > op->npages2 ? op->npages : op->npages2;
 

@@ -3,6 +3,23 @@
 #define _GNU_SOURCE
 #include "model/world.h"
 
+void wanted_range(const struct op *op, unsigned int *first, unsigned int *end)
+{
+	unsigned int n = (unsigned int)(op->granularity / PAGE);
+	/* How far into the granule the page is. */
+	unsigned int before = (unsigned int)(address(op->page) / PAGE % n);
+
+	*first = op->page;
+	*end = op->page + op->npages;
+	if (op->kind != OP_DEV_ACCESS)
+		return;
+	*first = op->page > flat_first(op->page) + before ? op->page - before
+							  : flat_first(op->page);
+	*end = op->page - before + n;
+	if (op->page + n > flat_end(op->page) + before)
+		*end = flat_end(op->page);
+}
+
 /* Whether a page of the range is one that processes share. */
 static bool any_shared(const struct flat_mm *mm, const struct op *op)
 {
@@ -22,13 +39,18 @@ static bool any_frame(const struct flat_mm *mm, const struct op *op)
 	return false;
 }
 
-static bool any_protected(const struct flat_mm *mm, const struct op *op)
+/* Whether a page is write-protected for a device that asks no handler; -1: it may be. */
+static int any_protected(const struct flat_mm *mm, const struct op *op)
 {
+	int ret = 0;
+
 	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
 		if (mm->page[i].wp)
-			return true;
+			return 1;
+		if (mm->page[i].wp_unsure)
+			ret = -1;
 	}
-	return false;
+	return ret;
 }
 
 /* Bytes that a CPU gets to, and where it ends. */
@@ -90,9 +112,13 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
 			return -EPERM;
-		if (flat_signal(&l->flat, page) || (op->write && page->wp))
+		if (flat_signal(&l->flat, page))
 			return -EFAULT;
-		broken |= op->write && any_protected(mm, op);
+		if (op->write && !has_handler(op->proc)) {
+			if (page->wp)
+				return -EFAULT;
+			broken |= any_protected(mm, op);
+		}
 		/* Of a range that is cut to its VMA: but where that ends is not known. */
 		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
@@ -106,7 +132,11 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		/* Not for pages of files, if they come before what is not mapped. */
 		if (any_shared(mm, op))
 			return NOT_PREDICTED;
-		return write_bad || broken || any_protected(mm, op) ? -EFAULT : 0;
+		if (write_bad || broken)
+			return -EFAULT;
+		return any_protected(mm, op) < 0 ? NOT_PREDICTED
+		       : any_protected(mm, op)	 ? -EFAULT
+						 : 0;
 	case OP_PIN:
 		/* The fast way looks at entries alone, and one that may be written may be read. */
 		if (op->write && !(op->variant & 1) && page->mapped && page->prot == PROT_WRITE)
@@ -245,6 +275,20 @@ static void resolve_model(struct flat_mm *mm, const struct op *op, unsigned int 
 		flat_protect(mm, op->page, npages, false);
 }
 
+/* A device that wants to write asks the handler for what it comes to. */
+static void device_write_model(struct flat_mm *mm, const struct op *op)
+{
+	unsigned int first, end;
+
+	if (!op->write || !has_handler(op->proc))
+		return;
+	wanted_range(op, &first, &end);
+	for (unsigned int i = first; i < end; i++) {
+		mm->page[i].wp_unsure |= mm->page[i].wp;
+		mm->page[i].wp = false;
+	}
+}
+
 /* The pages that were populated before the first that could not be. */
 static unsigned int populated(const struct lockstep *l, const struct op *op)
 {
@@ -291,11 +335,18 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		if (op->variant != WP_RESOLVE)
 			flat_uffd(mm, op->page, op->npages, op->variant != WP_UNREGISTER);
 		flat_protect(mm, op->page, op->npages, op->variant < WP_RESOLVE);
+		if (op->variant < WP_RESOLVE)
+			write_model(l, mm, at, op->npages * PAGE);
 		break;
 	case OP_BRK:
 		flat_brk(&l->flat, mm, heap_end(op));
 		break;
+	case OP_DEV_SERVE:
+	case OP_ON_FAULT:
+		device_write_model(mm, op);
+		break;
 	case OP_DEV_ACCESS:
+		device_write_model(mm, op);
 		if (op->write && !r->ret)
 			write_model(l, mm, (at + op->off) & ~7UL, 8);
 		break;
@@ -308,6 +359,10 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
 		for (unsigned int i = op->page; i < op->page + op->npages; i++)
 			mm->page[i].growsdown = is_stack(op);
+		break;
+	case OP_LARGE:
+		flat_mmap(&l->flat, mm, op->page, op->npages, RW, FLAT_NO_OBJ, 0);
+		write_model(l, mm, at, op->npages * PAGE);
 		break;
 	case OP_MMAP_DRIVER:
 		flat_mmap_driver(&l->flat, mm, op->page, op->npages, op->prot, driver_index(op),

@@ -50,6 +50,7 @@ static void one_run(uint64_t seed)
 		.device_bytes = limits[seed / 2 % 6],
 		.pfn_space = seed / 3 % 2 ? UHMM_DEVICE_PFN_OWN : UHMM_DEVICE_PFN_PHYSICAL,
 		.coherent = seed / 4 % 2,
+		.large = seed / 2 % 2,
 		.drivers = seed / 13 % 2,
 		.uffd = seed / 11 % 2,
 		.hints = seed / 7 % 2,

@@ -130,9 +130,6 @@ static inline enum flat_special driver_special(const struct op *op)
 	return how[op->variant];
 }
 
-/* What is done with the write protection of a userfaultfd. */
-enum { WP_PROTECT, WP_PROTECT_TOO, WP_RESOLVE, WP_UNREGISTER };
-
 /* Half of the processes have a handler that ends the protection of a page; others get SIGBUS. */
 static inline bool has_handler(unsigned int proc)
 {
@@ -161,12 +158,18 @@ static inline uint64_t truncated_size(const struct op *op)
 	return op->obj == FLAT_SHARED_FILE && op->variant & 1 ? bytes + op->off : bytes;
 }
 
+/* What is done with the write protection of a userfaultfd. */
+enum { WP_PROTECT, WP_PROTECT_TOO, WP_RESOLVE, WP_UNREGISTER };
+
 /* Whether an operation gives its pages new contents, which are in l->buf. */
 static inline bool op_writes(const struct lockstep *l, const struct op *op)
 {
-	return op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE ||
+	return op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE || op->kind == OP_LARGE ||
 	       (op->kind == OP_DEV_ACCESS && op->write) || op_frees_and_writes(l, op);
 }
+
+/* What a device wants at once; it is cut to its VMA. */
+void wanted_range(const struct op *op, unsigned int *first, unsigned int *end);
 
 /* ---- machine.c ---- */
 
