@@ -22,13 +22,15 @@ static void complain(const struct run_config *config, struct op *ops, unsigned i
 
 	n = shrink(config, ops, n);
 	printf("seed %llu%s, content %s, device memory %llu, swap %llu%s, RAM %llu, pfn space %d, second "
-	       "device %s:\n",
+	       "device %s, ",
 	       (unsigned long long)seed, config->huge ? ", huge pages" : "",
 	       config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
 	       (unsigned long long)config->device_bytes, (unsigned long long)config->swap_bytes,
 	       config->swap == UHMM_SWAP_DISK ? " (disk)" : "",
 	       (unsigned long long)config->ram_bytes, config->pfn_space,
 	       config->coherent ? "coherent" : "private");
+	printf("broken pages %d, large folios %d, hints %d, userfaultfd %d, drivers %d\n",
+	       config->broken, config->large, config->hints, config->uffd, config->drivers);
 	for (unsigned int i = 0; i < n; i++) {
 		op_print(&ops[i], line, sizeof(line));
 		printf("%4u %s\n", i, line);
@@ -50,11 +52,12 @@ static void one_run(uint64_t seed)
 		.device_bytes = limits[seed / 2 % 6],
 		.pfn_space = seed / 3 % 2 ? UHMM_DEVICE_PFN_OWN : UHMM_DEVICE_PFN_PHYSICAL,
 		.coherent = seed / 4 % 2,
-		.large = seed / 2 % 2,
-		.drivers = seed / 13 % 2,
-		.uffd = seed / 11 % 2,
-		.hints = seed / 7 % 2,
-		.broken = seed / 5 % 2,
+		/* All are among as many seeds as there are runs, and some have none of these. */
+		.broken = seed % 4 == 1 || seed % 4 == 2,
+		.large = seed % 4 >= 2,
+		.hints = seed % 5 == 3,
+		.uffd = seed % 5 < 2,
+		.drivers = seed % 7 % 3 == 2,
 	};
 	struct rng rng = { seed };
 	bool little_ram = false;
