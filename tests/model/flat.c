@@ -29,7 +29,7 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 	for (unsigned int i = first; i < first + n; i++) {
 		struct flat_page *p = &mm->page[i];
 
-		p->poisoned = p->wp = p->wp_unsure = false;
+		p->poisoned = p->wp = p->wp_unsure = p->hint = false;
 		p->gone |= p->special;
 		if (flat_is_shared(p))
 			continue;

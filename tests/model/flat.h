@@ -74,7 +74,7 @@ struct flat_page {
 	bool wp;	 /* and it is protected */
 	bool wp_unsure;	 /* a device wanted to write: the handler was asked if it came to that */
 	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
-	bool hint;	 /* a NUMA hint was given, which shows nowhere */
+	bool hint;	 /* a NUMA hint was given, and no CPU has been there since */
 	bool poisoned;	 /* the hardware's: SIGBUS */
 	uint8_t prot;	 /* PROT_* */
 	uint8_t obj;	 /* FLAT_NO_OBJ: anonymous and private */

@@ -107,8 +107,9 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
 /*
  * How far states must agree where they may differ by right: then the courses do from now on.
  *
- * A device that wants, among others, a page which cannot be had gets nothing. But who faults first has
- * faulted up to that page then, copied pages that were shared, and mapped those of files around.
+ * A device that wants, among others, a page which cannot be had, or is to write to one that is protected, gets
+ * nothing. But who faults first has faulted up to that page then, copied pages that were shared, and mapped
+ * those of files around.
  *
  * An entry with a NUMA hint is not writable. A fault makes it so again before it is collected; who collects
  * first leaves the device with an entry that it may only read.

@@ -256,15 +256,19 @@ static void write_model(struct lockstep *l, struct flat_mm *mm, uint64_t at, uin
 		flat_set_byte(&l->flat, mm, at + i, l->buf[i]);
 }
 
-/* Stacks grow to every page that was touched, also to one that may not be accessed then. */
-static void grow_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
-		       const struct result *r)
+/*
+ * Stacks grow to every page that was touched, also to one that may not be accessed then. Hints are gone
+ * from those that were.
+ */
+static void touch_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
+			const struct result *r)
 {
 	uint64_t first = op->page * PAGE + op->off, end = first + r->out[0] + !!r->ret;
 
 	for (unsigned int page = op->page; page * PAGE < end; page++) {
 		if (!mm->page[page].mapped && flat_stack_above(mm, page) >= 0)
 			flat_grow_stack(&l->flat, mm, page);
+		mm->page[page].hint &= page * PAGE >= first + r->out[0];
 	}
 }
 
@@ -316,7 +320,7 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	uint64_t at = op->page * PAGE;
 
 	if (op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE)
-		grow_model(l, mm, op, r);
+		touch_model(l, mm, op, r);
 	switch (op->kind) {
 	case OP_CPU_WRITE:
 		write_model(l, mm, at + op->off, r->out[0]);
