@@ -217,8 +217,8 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (DONTNEED, FREE, COLD,
  * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; DOFORK,
  * DODUMP: a driver's; populate: one with VM_IO or VM_PFNMAP, no rights; guard regions: a driver's, or a
- * locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not anonymous, advised against, nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private
- * mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
+ * locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not anonymous, advised against,
+ * nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
  * no memory to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT
  * populate or HWPOISON found a page that cannot be accessed, HWPOISON also a broken one; -EHWPOISON
  * populate found one that is broken; of HWPOISON also what uhmm_memory_failure() answers (-EBUSY, -ENXIO),

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* One machine of the lockstep: its processes, and operations on it. */
 #define _GNU_SOURCE
-#include "large_folio.h"
+#include "map_large.h"
 #include "model/world.h"
 
 static void report(void *data, enum uhmm_report_kind kind, const char *text)

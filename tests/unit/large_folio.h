@@ -3,7 +3,7 @@
 #ifndef TESTS_UNIT_LARGE_FOLIO_H
 #define TESTS_UNIT_LARGE_FOLIO_H
 
-#include "../large_folio.h"
+#include "map_large.h"
 #include "unit/inside.h"
 
 /* A large folio at @addr, a PTE for each page. The i-th page holds i + 1. */

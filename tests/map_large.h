@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
-/* large_folio.h - a folio of any order, mapped by PTEs, as no fault makes one. */
-#ifndef TESTS_LARGE_FOLIO_H
-#define TESTS_LARGE_FOLIO_H
+/* map_large.h - a folio of any order, mapped by PTEs, as no fault makes one. */
+#ifndef TESTS_MAP_LARGE_H
+#define TESTS_MAP_LARGE_H
 
 #include "fixture.h"
 #include "mm/large.h"
@@ -40,4 +40,4 @@ static inline struct uhmm__frame *map_large_folio(struct uhmm_mm *mm, uhmm_vaddr
 	return folio;
 }
 
-#endif /* TESTS_LARGE_FOLIO_H */
+#endif /* TESTS_MAP_LARGE_H */
