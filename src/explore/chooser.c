@@ -48,26 +48,12 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 
 void uhmm__spin_reset(struct uhmm__spin *sp)
 {
-	sp->stretch++;
-	sp->steps = sp->nr = sp->power = 0;
-	sp->again = sp->spins = false;
+	*sp = (struct uhmm__spin){ .cpu = UINT32_MAX };
 }
 
-/* True if it was there before in this stretch. */
-static bool seen_before(struct uhmm__spin *sp, uint32_t state)
+static bool same_hash(struct uhmm__hash a, struct uhmm__hash b)
 {
-	struct uhmm__seen *seen;
-
-	for (uint32_t i = state;; i++) {
-		seen = &sp->seen[i % UHMM__SPIN_STATES];
-		if (seen->stretch != sp->stretch)
-			break;
-		if (seen->state == state)
-			return true;
-	}
-	*seen = (struct uhmm__seen){ state, sp->stretch };
-	sp->nr++;
-	return false;
+	return a.lo == b.lo && a.hi == b.hi;
 }
 
 /* All there is but for the time, and for when the next tick of this CPU is, which is the same. */
@@ -83,31 +69,38 @@ static struct uhmm__hash hash_without_tick(const struct uhmm__spin *sp, const st
 	return h;
 }
 
+/* The state is one to compare with from now on, or the one that it is compared with. */
+static void compare_states(struct uhmm__spin *sp, const struct uhmm__world *w, struct uhmm__hash local)
+{
+	struct uhmm__hash whole;
+
+	if (sp->steps >= sp->power) {
+		sp->local = local;
+		sp->power = 2 * sp->steps;
+		sp->again = false;
+		return;
+	}
+	if (!same_hash(local, sp->local))
+		return;
+	whole = hash_without_tick(sp, w);
+	sp->spins |= sp->again && same_hash(whole, sp->whole);
+	if (!sp->again)
+		sp->whole = whole;
+	sp->again = true;
+}
+
 void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
 		     const struct uhmm__fiber *last)
 {
-	struct uhmm__hash whole;
-	uint32_t local;
-
-	if (!last || last->task.cpu != sp->cpu || !sp->stretch) {
+	if (!last || last->task.cpu != sp->cpu) {
 		uhmm__spin_reset(sp);
 		sp->cpu = last ? last->task.cpu : UINT32_MAX;
 	}
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	if (++sp->steps <= UHMM__SPIN_GRACE || uhmm__spin_is_lost(sp))
-		return;
-	local = (uint32_t)uhmm__local_hash(last).lo;
-	if (!seen_before(sp, local) || (local != sp->local && sp->steps < sp->power))
-		return;
-	whole = hash_without_tick(sp, w);
-	sp->spins |= sp->again && local == sp->local && whole.lo == sp->whole.lo &&
-		     whole.hi == sp->whole.hi;
-	sp->again = true;
-	sp->local = local;
-	sp->whole = whole;
-	sp->power = 2 * sp->steps;
+	if (++sp->steps > UHMM__SPIN_GRACE)
+		compare_states(sp, w, uhmm__local_hash(last));
 }
 
 /* ---- the fair rest ---- */

@@ -22,26 +22,19 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 /*
  * A CPU spins if all comes back to the same state, but for the time, with no other CPU having done a
  * step: left alone it will do so for ever. To compare whole states costs much. So what a task alone
- * knows - its stack and registers - is looked at first, and all else when that has come again. The first
- * steps of such a stretch are not looked at: most have no more.
+ * knows - its stack and registers - is looked at first, and all else when that has come again. One state
+ * is compared with, a later one each time that the steps have doubled (Brent), so that there is no
+ * limit to how long the way to a cycle, or the cycle, may be. The first steps of such a stretch are not
+ * looked at: most have no more.
  */
 #define UHMM__SPIN_GRACE 32
-#define UHMM__SPIN_STATES 8192
 
 struct uhmm__spin {
-	unsigned int cpu; /* whose steps these are */
-	unsigned int steps;
-	unsigned int nr; /* different states that a task alone knows */
-	/* One that had come again, and all else then; not taken anew before step .power. */
-	uint32_t local;
-	struct uhmm__hash whole;
-	unsigned int power;
+	unsigned int cpu; /* whose steps these are; UINT32_MAX: none yet */
+	uint64_t steps, power; /* of this stretch; when to take the next state to compare with */
+	struct uhmm__hash local; /* that state: what the task alone knows, */
+	struct uhmm__hash whole; /* and all else, when the first had come again */
 	bool again, spins;
-	uint32_t stretch; /* number of this uninterrupted stretch */
-	struct uhmm__seen {
-		uint32_t state; /* a part of its hash: all is looked at if it may have been there */
-		uint32_t stretch; /* in which it was; 0 = none */
-	} seen[UHMM__SPIN_STATES];
 };
 
 /* To be called at every choice, with the task that ran last, or NULL; wipes its stack. */
@@ -53,12 +46,6 @@ void uhmm__spin_reset(struct uhmm__spin *sp);
 static inline bool uhmm__spins(const struct uhmm__spin *sp)
 {
 	return sp->spins;
-}
-
-/* It has gone through too many states to tell. */
-static inline bool uhmm__spin_is_lost(const struct uhmm__spin *sp)
-{
-	return sp->nr >= UHMM__SPIN_STATES * 3 / 4;
 }
 
 /* ---- going on fairly: does it end, or come back to the same state for ever? ---- */

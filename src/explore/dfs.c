@@ -324,8 +324,7 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS ||
-		 uhmm__spin_is_lost(&at->spin);
+	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS;
 	return r->cut || (uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r)));
 }
 
