@@ -13,6 +13,8 @@ enum {
 	PUT_AT_ONCE = 64,	 /* still in the first cache when they are freed */
 };
 
+#define DELAY_RMAP ((uint32_t)BIT(31)) /* with an index, until the PTL is dropped */
+
 struct uhmm__gather_batch {
 	struct uhmm__gather_batch *next;
 	uint32_t nr;
@@ -52,15 +54,43 @@ static void put_pages(struct uhmm_machine *m, uint32_t *index, unsigned int nr)
 	}
 }
 
+/* Models: tlb_flush_mmu_tlbonly(). */
+static void gather_flush_tlb(struct uhmm__gather *g)
+{
+	if (g->start < g->end)
+		uhmm__flush_tlb_range(&g->mm->pgt, g->start, g->end);
+	g->start = UINT64_MAX;
+	g->end = 0;
+}
+
+static void remove_delayed_rmaps(struct uhmm__gather *g, uint32_t *index, unsigned int nr)
+{
+	for (unsigned int i = 0; i < nr; i++) {
+		if (!(index[i] & DELAY_RMAP))
+			continue;
+		index[i] &= ~DELAY_RMAP;
+		folio_remove_rmap(&g->mm->machine->vmemmap[index[i]], g->mm);
+	}
+}
+
+/*
+ * Until the flush a CPU may write to pages that were dirty, and writeback, which would call them clean,
+ * must find their entries and wait for the PTL. Context: PTL. Models: tlb_flush_rmaps().
+ */
+static uhmm_noinline void flush_delayed_rmaps(struct uhmm__gather *g)
+{
+	gather_flush_tlb(g);
+	remove_delayed_rmaps(g, g->first, g->nr);
+	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next)
+		remove_delayed_rmaps(g, b->index, b->nr);
+}
+
 /* Flush, then free what was gathered. The last batch is kept for reuse. */
 static void gather_flush(struct uhmm__gather *g)
 {
 	struct uhmm_machine *m = g->mm->machine;
 
-	if (g->start < g->end)
-		uhmm__flush_tlb_range(&g->mm->pgt, g->start, g->end);
-	g->start = UINT64_MAX;
-	g->end = 0;
+	gather_flush_tlb(g);
 	put_pages(m, g->first, g->nr);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
@@ -131,18 +161,25 @@ static bool keep_pte(struct uhmm_machine *m, pte_t pte)
 	return f && folio_test_anon(page_folio(f));
 }
 
-/* Remove an entry that CPUs may know. Context: PTL; room in the gather. */
-uhmm_always_inline void zap_present_pte(struct uhmm__gather *g, ptent_t *ptep)
+/*
+ * Remove an entry that CPUs may know. Returns: whether the page's rmap waits for the flush.
+ * Context: PTL; room in the gather. Models: zap_present_folio_ptes().
+ */
+uhmm_always_inline bool zap_present_pte(struct uhmm__gather *g, ptent_t *ptep)
 {
 	struct uhmm_machine *m = g->mm->machine;
 	pte_t pte = ptep_get_and_clear(ptep);
 	struct uhmm__frame *page = vm_normal_page(m, pte);
 
 	if (!page)
-		return;
-	if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(page_folio(page)))
+		return false;
+	if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(page_folio(page))) {
 		folio_set(page, PG_DIRTY);
+		gather_page(g, frame_index(m, page) | DELAY_RMAP);
+		return true;
+	}
 	gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
+	return false;
 }
 
 /* Remove one that they do not know. False: it stays. Context: PTL. */
@@ -209,7 +246,7 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 {
 	struct uhmm__spinlock *ptl;
 	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
-	bool all = end - addr == UHMM_PMD_SIZE, unlinked = false;
+	bool all = end - addr == UHMM_PMD_SIZE, unlinked = false, delayed = false;
 	uhmm_vaddr_t known = UINT64_MAX, known_end = 0; /* entries that CPUs may know */
 	ptent_t *ptep = start_pte;
 	struct uhmm__table *tb;
@@ -229,15 +266,19 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 		if (likely(pte_present(pte))) {
 			known = MIN(known, addr);
 			known_end = addr + UHMM_PAGE_SIZE;
-			zap_present_pte(g, ptep);
+			delayed |= zap_present_pte(g, ptep);
 		} else if (!zap_nonpresent_pte(g, ptep, pte)) {
 			reclaim = false; /* what stays needs its table */
 		}
 	}
 	gather_widen(g, known, known_end);
+	if (unlikely(delayed))
+		flush_delayed_rmaps(g);
 	if (unlikely(reclaim) && all && addr == end)
 		unlinked = unlink_table(pmdp, &tb);
 	uhmm__pte_unmap_unlock(start_pte, ptl);
+	if (unlikely(delayed))
+		gather_flush(g);
 	if (unlikely(reclaim) && addr == end && (unlinked || unlink_table_if_empty(pmdp, &tb))) {
 		/* As pte_free_tlb() has it: what the table began with is flushed in any case. */
 		gather_widen(g, end - UHMM_PMD_SIZE, end - UHMM_PMD_SIZE + UHMM_PAGE_SIZE);

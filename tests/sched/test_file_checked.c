@@ -5,15 +5,16 @@
  * what it can. Page 0 stays and must keep its word; page 1 holds its word or zero.
  */
 #define _GNU_SOURCE
-#include "fixture.h"
+#include <sys/mman.h>
+
 #include "mm/swap.h"
+#include "unit/inside.h"
 
 #define SHARED 0x40000000UL
 #define PRIVATE 0x40010000UL
 
 enum { PAGES = 3 };
 
-static struct fixture f;
 static struct uhmm_file *file;
 static struct uhmm_mm *child;
 static struct uhmm_mirror *child_mirror;
@@ -212,6 +213,61 @@ START_TEST(nothing_is_lost)
 }
 END_TEST
 
+/* ---- a store by a translation that is not flushed yet; all on one CPU, in turn ---- */
+
+static void until_unmapped(void)
+{
+	while (pte_present(pte_at(f.mm, SHARED)))
+		uhmm__cond_resched();
+}
+
+static void storer(void *arg)
+{
+	(void)arg;
+	put_word(f.mm, SHARED, 1);
+	until_unmapped();
+	put_word(f.mm, SHARED, 2);
+}
+
+static void unmapper(void *arg)
+{
+	(void)arg;
+	expect_eq(uhmm_madvise(f.mm, SHARED, PAGE, MADV_DONTNEED), 0);
+}
+
+static void cleaner(void *arg)
+{
+	(void)arg;
+	until_unmapped();
+	expect_eq(uhmm_file_writeback(file, 0, 1), 1);
+}
+
+/* Writeback calls no page clean that a CPU can still write to. Models: tlb_flush_rmaps(). */
+START_TEST(a_store_is_not_lost)
+{
+	void (*const fns[])(void *) = { storer, unmapper, cleaner };
+	struct uhmm_sched *s;
+	uint64_t word = 0;
+
+	setup(UHMM_FILE_REGULAR, false);
+	expect_eq(uhmm_sched_create(f.m, NULL, &s), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		expect_eq(uhmm_sched_spawn(s, "fiber", 0, f.mm, fns[i], NULL), 0);
+	expect_eq(uhmm_sched_run(s), 0);
+	uhmm_sched_destroy(s);
+	uhmm_task_enter(f.task);
+	uhmm__lru_add_drain_all(f.m);
+	reclaim_file();
+	expect_eq(uhmm_file_nr_cached(file), 0);
+	expect_eq(uhmm_file_read(file, 0, &word, sizeof(word)), sizeof(word));
+	expect_eq(word, 2);
+	uhmm_mirror_close(child_mirror);
+	uhmm_mmput(child);
+	uhmm_file_put(file);
+	fixture_destroy(&f);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("file");
@@ -219,6 +275,7 @@ int main(void)
 
 	tcase_set_timeout(tc, test_seconds() + 120);
 	tcase_add_loop_test(tc, nothing_is_lost, 0, 2);
+	tcase_add_test(tc, a_store_is_not_lost);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }
