@@ -162,9 +162,12 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	return ret;
 }
 
-/* The part of an access within one page, and its faults. 0, a signal or -ENOMEM. */
+/*
+ * The part of an access within one page, and its faults. 0, a signal or -ENOMEM.
+ * @asked: somebody wants to know of @acc.
+ */
 uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t len,
-				   struct uhmm_access *acc)
+				   struct uhmm_access *acc, bool asked)
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
 	bool driver_oom = false;
@@ -177,7 +180,8 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
 		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
 			uhmm__cond_resched();
-		acc->faults++;
+		/* A count that nobody asked for would make each retry another state. */
+		acc->faults += !UHMM_CHECKED || asked || !acc->faults;
 		acc->fault_addr = addr;
 		if (a.flags & FAULT_FLAG_INSTRUCTION)
 			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
@@ -212,7 +216,7 @@ uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t
 	for (ret = 0; len;) {
 		size_t n = MIN(len, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
 
-		ret = access_page(a, addr, n, &local);
+		ret = access_page(a, addr, n, &local, acc != NULL);
 		if (unlikely(ret))
 			break;
 		uhmm__count(UHMM_CNT_CPU_ACCESSES);
