@@ -465,7 +465,7 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 
 	if (args->flags & UHMM_MIGRATE_VMA_FAULT_WRITE)
 		range.default_flags |= UHMM_HMM_PFN_REQ_WRITE;
-	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, false);
+	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL);
 	if (!err)
 		finish_combined(args, args->src);
 	return err;
