@@ -42,6 +42,9 @@
 #define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define WRITE_ONCE(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELAXED)
 
+/* From here on the compiler knows nothing of the value, and computes nothing from it ahead. */
+#define OPTIMIZER_HIDE_VAR(x) __asm__("" : "+r"(x))
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

@@ -443,9 +443,23 @@ void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
 void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
+/* Of RAM, where the pfn is the index. */
+uhmm_always_inline void uhmm__clear_ram_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm__count(UHMM_CNT_CLEAR_RAM);
+	if (likely(m->tags))
+		store_relaxed(&m->tags[pfn], 0);
+	else
+		uhmm__clear_page_bytes(m, pfn);
+}
+
 uhmm_always_inline void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);
+	if (pfn < m->device_base) {
+		uhmm__clear_ram_page(m, pfn);
+		return;
+	}
+	uhmm__count(UHMM_CNT_CLEAR_DEVICE);
 	if (likely(m->tags))
 		store_relaxed(&m->tags[pfn_to_index(m, pfn)], 0);
 	else
