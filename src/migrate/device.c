@@ -490,11 +490,58 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
 
 /* ---- finalize ---- */
 
+/*
+ * So many pages at once are mapped and then released, where Linux does the two for each in turn: in
+ * the checked build as well, for what may come in between.
+ */
+enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
+
 /* Unlock a folio and drop the migration's reference to it. */
-static void release(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__free_batch *dead)
+uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
+				struct uhmm__free_batch *dead)
 {
 	folio_unlock(m, f);
 	folio_put_batched(m, f, dead);
+}
+
+/*
+ * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
+ * entries; then let go of both.
+ */
+static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const uint64_t *dst,
+			   uint64_t npages, struct uhmm__frame *fault_folio,
+			   struct uhmm__anon_vma **held, struct uhmm__free_batch *dead)
+{
+	struct uhmm__remap remap[FINALIZE_BATCH];
+	unsigned int n = 0;
+
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
+
+		if (new &&unlikely(!old || !(src[i] & UHMM_MIGRATE_PFN_MIGRATE))) {
+			release(m, new, dead);
+			new = NULL;
+		}
+		if (!old)
+			continue;
+		if (!new)
+			new = old;
+		/* Only the survivor goes to the LRU: the other is about to be freed. */
+		if (!folio_is_zone_device(new))
+			uhmm__folio_add_lru(m, new);
+		remap[n++] = (struct uhmm__remap){ old, new };
+	}
+	if (n)
+		uhmm__remove_migration_ptes_many(m, remap, n, held);
+	for (unsigned int i = 0; i < n; i++) {
+		if (likely(remap[i].old != fault_folio))
+			release(m, remap[i].old, dead);
+		else
+			folio_put(m, remap[i].old);
+		if (remap[i].dst != remap[i].old)
+			release(m, remap[i].dst, dead);
+	}
 }
 
 static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
@@ -506,31 +553,9 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 	struct uhmm__free_batch dead;
 
 	dead.nr = 0;
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
-
-		if (!old) {
-			if (new)
-				release(m, new, &dead);
-			continue;
-		}
-		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE) || !new) {
-			if (new)
-				release(m, new, &dead);
-			new = old;
-		}
-		/* Only the survivor goes to the LRU: the other is about to be freed. */
-		if (!folio_is_zone_device(new))
-			uhmm__folio_add_lru(m, new);
-		uhmm__remove_migration_ptes(m, old, new, &held);
-		if (old != fault_folio)
-			release(m, old, &dead);
-		else
-			folio_put(m, old);
-		if (new != old)
-			release(m, new, &dead);
-	}
+	for (uint64_t i = 0; i < npages; i += FINALIZE_BATCH)
+		finalize_batch(m, src + i, dst + i, MIN((uint64_t)FINALIZE_BATCH, npages - i),
+			       fault_folio, &held, &dead);
 	uhmm__rmap_release(&held);
 	uhmm__free_batch_flush(m, &dead);
 }
