@@ -12,6 +12,7 @@
  */
 #include "hmm/range.h"
 #include "mm/huge.h"
+#include "mm/migration_entry.h"
 
 struct combined {
 	struct uhmm__hmm_walk w;
@@ -25,19 +26,19 @@ struct combined {
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
 };
 
-static uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
+uhmm_always_inline uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
 {
 	return &c->w.range->hmm_pfns[(addr - c->w.range->start) >> UHMM_PAGE_SHIFT];
 }
 
-static bool is_collected(uint64_t hmm_pfn)
+uhmm_always_inline bool is_collected(uint64_t hmm_pfn)
 {
 	const uint64_t both = UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE;
 
 	return (hmm_pfn & both) == both;
 }
 
-static void put_out(uint64_t *hmm_pfn, uint64_t out)
+uhmm_always_inline void put_out(uint64_t *hmm_pfn, uint64_t out)
 {
 	*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | out;
 }
@@ -96,7 +97,7 @@ static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t a
 }
 
 /* Whether migrate->flags select the page of an entry. */
-static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
+uhmm_always_inline bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 {
 	const struct uhmm_migrate_vma *mig = c->migrate;
 	struct uhmm_machine *m = c->w.mm->machine;
@@ -108,7 +109,7 @@ static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
 }
 
 /* The page belongs to a large folio that should become pages first. Context: PTL. */
-static bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *page)
+uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *page)
 {
 	struct uhmm__frame *f = page_folio(page);
 
@@ -120,8 +121,8 @@ static bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame
 }
 
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
-static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-		    struct uhmm__frame *page, bool *flush)
+uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+				struct uhmm__frame *page, bool *flush)
 {
 	struct uhmm__frame *f = page_folio(page);
 
@@ -132,7 +133,7 @@ static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t 
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (!uhmm__install_migration_entry(c->vma, addr, ptep, pte, page, flush)) {
+	if (!install_migration_entry(c->vma, addr, ptep, pte, page, flush)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
@@ -143,8 +144,9 @@ static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t 
 }
 
 /* An entry that is neither none nor present. */
-static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
-					pte_t pte, uint64_t *hmm_pfn, bool *flush)
+static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr,
+						      ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
+						      bool *flush)
 {
 	struct uhmm_hmm_range *range = c->w.range;
 	struct uhmm_machine *m = c->w.mm->machine;
@@ -193,8 +195,9 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 	return fail(c, addr, -EFAULT);
 }
 
-static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
-					   pte_t pte, uint64_t *hmm_pfn, bool *flush)
+uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr,
+						       ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
+						       bool *flush)
 {
 	struct uhmm__frame *page = vm_normal_page(c->w.mm->machine, pte);
 	uint64_t flags = hmm_pte_flags(pte);
@@ -206,9 +209,10 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)
 		return fault(c, addr, need);
-	if (page && selected(c, pte, page) && must_split(c, addr, page))
+	page = page && selected(c, pte, page) ? page : NULL;
+	if (page && must_split(c, addr, page))
 		return stop(c, addr, WALK_SPLIT);
-	if (page && selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
+	if (page && collect(c, addr, ptep, pte, page, flush))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;

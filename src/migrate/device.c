@@ -23,28 +23,32 @@ static bool uhmm_cold only_pins_block(struct uhmm_machine *m, struct uhmm__frame
  * Whether nobody but the mappings and this migration refers to a page. A device page is granted one
  * reference too many here; folio_migrate_mapping() sees it later. Models: migrate_vma_check_page().
  */
-static bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
+uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f,
+				   bool is_fault_page, int32_t mapcount)
 {
+	const uint32_t granted = FOLIO_ZONE_DEVICE | (uint32_t)BIT(PG_SWAPCACHE);
 	int64_t extra = 1 + is_fault_page;
 
-	if (folio_is_zone_device(f) || folio_test(f, PG_SWAPCACHE))
+	if (load_relaxed(&f->flags) & granted)
 		extra++;
 	/* The page cache's. */
 	if (folio_mapping(f))
 		extra++;
-	if (likely((int64_t)folio_ref_count(f) - extra <= folio_mapcount(f)))
+	if (likely((int64_t)folio_ref_count(f) - extra <= mapcount))
 		return true;
 	return only_pins_block(m, f);
 }
 
 /* One folio. False: it must go back. */
-static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page,
-		       bool *drained)
+uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f,
+				   bool is_fault_page, bool *drained)
 {
-	bool zone_device = folio_is_zone_device(f);
+	uint32_t flags = load_relaxed(&f->flags);
+	bool zone_device = flags & FOLIO_ZONE_DEVICE;
+	int32_t mapcount;
 
 	if (!zone_device) {
-		if (!folio_test(f, PG_LRU) && !*drained) {
+		if (unlikely(!(flags & BIT(PG_LRU))) && !*drained) {
 			uhmm__lru_add_drain_all(m);
 			*drained = true;
 		}
@@ -53,11 +57,14 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 			return false;
 		}
 	}
-	if (folio_mapped(f))
+	mapcount = folio_mapcount(f);
+	if (unlikely(mapcount > 0)) {
 		uhmm__try_to_migrate(f);
-	if (likely(!folio_mapped(f) && check_page(m, f, is_fault_page)))
+		mapcount = folio_mapcount(f);
+	}
+	if (likely(mapcount <= 0 && check_page(m, f, is_fault_page, mapcount)))
 		return true;
-	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
+	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
 	/* Back by way of a batch, which holds it for a while. */
 	if (!zone_device)
 		uhmm__folio_add_lru(m, f);
@@ -137,9 +144,10 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
 			continue;
 		}
-		nr = folio_nr_pages(f);
-		if (unlikely(nr > 1))
+		if (unlikely(folio_test_large(f))) {
+			nr = folio_nr_pages(f);
 			src[i] |= UHMM_MIGRATE_PFN_COMPOUND;
+		}
 		if (unmap_page(m, f, uhmm_migrate_pfn_to_pfn(src[i]) == fault_page, &drained)) {
 			unmapped++;
 			continue;
@@ -273,42 +281,53 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	return true;
 }
 
+/* From one place in a mapping or in the swap cache to the other. @refs: what the old one must have. */
+static uhmm_noinline bool replace_in_cache(struct uhmm_machine *m, struct uhmm__frame *dst,
+					   struct uhmm__frame *src, uint32_t refs)
+{
+	struct uhmm__mapping *mapping = folio_mapping(src);
+
+	if (!mapping)
+		return uhmm__swap_cache_replace(m, src, dst, refs + 1);
+	/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
+	if (!folio_test(src, PG_SWAPBACKED))
+		folio_clear(dst, PG_SWAPBACKED);
+	return uhmm__mapping_replace(mapping, dst, src, refs + 1);
+}
+
 /*
  * Give the new folio the old one's place, if the caller has the only references to the old.
  * Models: folio_migrate_mapping(), folio_migrate_flags().
  */
-static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
-			    struct uhmm__frame *src, unsigned int extra)
+uhmm_always_inline bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
+					struct uhmm__frame *src, unsigned int extra)
 {
 	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
 	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
 	struct uhmm__mapping *mapping = folio_mapping(src);
+	bool swapcache = folio_test(src, PG_SWAPCACHE);
+	uint32_t flags;
 
-	if (folio_test(src, PG_SWAPCACHE)) {
-		/* A device has no place in the swap cache. */
-		if (folio_is_zone_device(dst) && !uhmm__folio_free_swap(m, src))
+	/* A device has no place in the swap cache. */
+	if (unlikely(swapcache) && folio_is_zone_device(dst)) {
+		if (!uhmm__folio_free_swap(m, src))
 			return false;
+		swapcache = false;
 	}
-	if (unlikely(mapping)) {
-		/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
-		if (!folio_test(src, PG_SWAPBACKED))
-			folio_clear(dst, PG_SWAPBACKED);
-		if (!uhmm__mapping_replace(mapping, dst, src, expected + 1))
-			return false;
-	} else if (folio_test(src, PG_SWAPCACHE)) {
-		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
+	if (unlikely(mapping || swapcache)) {
+		if (!replace_in_cache(m, dst, src, expected))
 			return false;
 	} else if (unlikely(folio_ref_count(src) != expected) && !only_pins_block(m, src)) {
 		return false;
 	}
-	if (!mapping) {
+	if (likely(!mapping)) {
 		store_relaxed(&dst->index, load_relaxed(&src->index));
 		store_release(&dst->mapping, load_relaxed(&src->mapping));
 	}
-	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
-				 memory_order_release);
+	flags = load_relaxed(&src->flags);
+	atomic_fetch_or_explicit(&dst->flags, flags & carry, memory_order_release);
 	/* What MADV_FREE gave up stays given up. */
-	if (!folio_test(src, PG_SWAPBACKED))
+	if (unlikely(!(flags & BIT(PG_SWAPBACKED))))
 		folio_clear(dst, PG_SWAPBACKED);
 	return true;
 }
@@ -418,50 +437,61 @@ static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhm
 }
 
 /* One folio for another. */
-static void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
-		       struct uhmm__frame *old)
+uhmm_always_inline void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
+				   struct uhmm__frame *old)
 {
 	bool fault = mv->mig && mv->mig->fault_page &&
 		     mv->mig->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
 
-	if (!migrate_mapping(mv->m, new, old, fault))
+	if (unlikely(!migrate_mapping(mv->m, new, old, fault)))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 	else if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 		/* Without it the driver drops the new one again. */
 		count_moved(new, old);
 }
 
-/* What is at entry @i. Returns: entries that are done. */
-static uint64_t move_entry(struct move *mv, uint64_t i)
+/* One of the two at entry @i is more than a page. False: they are not of a size. */
+static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 {
-	const uint64_t compound = UHMM_MIGRATE_PFN_COMPOUND;
-	struct uhmm__frame *old = migrate_pfn_to_folio(mv->m, mv->src[i]);
-	struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[i]);
-	bool migrate = mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE;
-	bool large = migrate && mv->src[i] & compound;
+	const uint64_t both = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+	bool large = (mv->src[i] & both) == both;
 
-	if (!new) {
+	if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE && !large &&
+	    mv->dst[i] & UHMM_MIGRATE_PFN_COMPOUND)
+		return false;
+	if (!large || mv->dst[i] & UHMM_MIGRATE_PFN_COMPOUND)
+		return true;
+	if (mv->mig && split_unmapped(mv, i, migrate_pfn_to_folio(mv->m, mv->src[i])))
+		return true;
+	mv->src[i] &= ~UHMM_MIGRATE_PFN_COMPOUND;
+	return false;
+}
+
+/* What is at entry @i. Returns: entries that are done. */
+uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+{
+	uint64_t src = mv->src[i], dst = mv->dst[i];
+	bool migrate = src & UHMM_MIGRATE_PFN_MIGRATE;
+	struct uhmm__frame *old, *new;
+
+	if (unlikely(!(dst & UHMM_MIGRATE_PFN_VALID))) {
 		if (migrate)
 			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
 		return 1;
 	}
-	if (!old)
+	if (!(src & UHMM_MIGRATE_PFN_VALID))
 		return migrate ? move_hole(mv, i) : 1;
-	if (migrate && !large && mv->dst[i] & compound) {
+	if (unlikely((src | dst) & UHMM_MIGRATE_PFN_COMPOUND) && !match_sizes(mv, i)) {
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 		return 1;
 	}
-	if (large && !(mv->dst[i] & compound) && (!mv->mig || !split_unmapped(mv, i, old))) {
-		mv->src[i] &= ~compound;
-		refuse(mv, i, UHMM_CNT_FAIL_RACED);
-		return 1;
-	}
-	if (stays_in_ram(new, old)) {
+	/* After a split it is the folio of the first page. */
+	old = migrate_pfn_to_folio(mv->m, src);
+	new = migrate_pfn_to_folio(mv->m, dst);
+	if (stays_in_ram(new, old))
 		refuse(mv, i, UHMM_CNT_FAIL_FILE);
-		return 1;
-	}
-	/* After a split the folio is that of the first page. */
-	move_folio(mv, i, new, old);
+	else
+		move_folio(mv, i, new, old);
 	return 1;
 }
 

@@ -8,6 +8,7 @@
 #include "hmm/range.h"
 #include "migrate/migrate.h"
 #include "mm/huge.h"
+#include "mm/migration_entry.h"
 
 static void collect_skip(struct uhmm_migrate_vma *mig, uint64_t n)
 {
@@ -66,7 +67,8 @@ static bool leaves_entry(const struct uhmm_machine *m, pte_t pte)
 }
 
 /* The page that an entry offers, NULL if it is not selected. *mpfn: what src[] will say. */
-static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
+uhmm_always_inline struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte,
+						   uint64_t *mpfn)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page;
@@ -103,8 +105,8 @@ struct table_walk {
  * One entry. Only a trylock: the PTL is held, and so are other folios, whose owners may want this
  * one. Returns what src[] says. Context: PTL.
  */
-static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, ptent_t *ptep,
-			    pte_t pte, struct table_walk *w)
+uhmm_always_inline uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr,
+					ptent_t *ptep, pte_t pte, struct table_walk *w)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page, *f;
@@ -130,7 +132,7 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 	}
 	if (leaves_entry(m, pte)) {
 		folio_get(f);
-	} else if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
+	} else if (!install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
@@ -213,21 +215,25 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__spinlock *ptl;
 	ptent_t *first = uhmm__pte_offset_map_lock(pmdp, w->addr, &ptl), *ptep = first;
+	uint64_t *src = &mig->src[mig->npages], *dst = &mig->dst[mig->npages], n = 0, cpages = 0;
+	uhmm_vaddr_t addr = w->addr;
 
 	w->split = NULL;
 	if (!first)
 		return false;
-	for (; w->addr < w->end; w->addr += UHMM_PAGE_SIZE, ptep++) {
-		pte_t pte = ptep_get(ptep);
-		uint64_t mpfn = collect_pte(mig, w->addr, ptep, pte, w);
+	for (; addr < w->end; addr += UHMM_PAGE_SIZE, ptep++, n++) {
+		uint64_t mpfn = collect_pte(mig, addr, ptep, ptep_get(ptep), w);
 
 		if (unlikely(w->split))
 			break;
-		mig->cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
-		mig->dst[mig->npages] = 0;
-		mig->src[mig->npages++] = mpfn;
+		cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
+		dst[n] = 0;
+		src[n] = mpfn;
 	}
-	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - first);
+	w->addr = addr;
+	mig->npages += n;
+	mig->cpages += cpages;
+	uhmm__count_n(UHMM_CNT_READ_PTE, n);
 	/*
 	 * Before the lock goes: whoever finds the entry gone relies on that it is flushed. (q) But not in
 	 * 7.3 before a split: see collect_pmd().
@@ -411,13 +417,13 @@ static int check_args(struct uhmm_migrate_vma *args)
 	return 0;
 }
 
-uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
+uhmm_always_inline uint64_t to_migrate_pfn(uint64_t hmm_pfn)
 {
 	uint64_t mpfn = UHMM_MIGRATE_PFN_MIGRATE;
 
 	if (!(hmm_pfn & UHMM_HMM_PFN_MIGRATE))
 		return 0;
-	if (uhmm_hmm_pfn_to_map_order(hmm_pfn))
+	if (unlikely(uhmm_hmm_pfn_to_map_order(hmm_pfn)))
 		mpfn |= UHMM_MIGRATE_PFN_COMPOUND;
 	if (!(hmm_pfn & UHMM_HMM_PFN_VALID))
 		return mpfn;
@@ -425,20 +431,26 @@ uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
 	return hmm_pfn & UHMM_HMM_PFN_WRITE ? mpfn | UHMM_MIGRATE_PFN_WRITE : mpfn;
 }
 
+uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
+{
+	return to_migrate_pfn(hmm_pfn);
+}
+
 /* Turn the outputs of a combined walk into src[], which may be the same array. */
 static void finish_combined(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns)
 {
+	uint64_t n = (mig->end - mig->start) >> UHMM_PAGE_SHIFT, cpages = 0, *src = mig->src;
 	struct uhmm_machine *m = mig->vma->mm->machine;
 
-	mig->npages = (mig->end - mig->start) >> UHMM_PAGE_SHIFT;
-	mig->cpages = 0;
-	for (uint64_t i = 0; i < mig->npages; i++) {
-		mig->src[i] = uhmm_hmm_pfn_to_migrate_pfn(hmm_pfns[i]);
-		mig->cpages += !!mig->src[i];
+	for (uint64_t i = 0; i < n; i++) {
+		src[i] = to_migrate_pfn(hmm_pfns[i]);
+		cpages += !!src[i];
 	}
-	memset(mig->dst, 0, mig->npages * sizeof(*mig->dst));
-	if (mig->cpages)
-		mig->cpages = uhmm__migrate_device_unmap(m, mig->src, mig->npages, mig->fault_page);
+	memset(mig->dst, 0, n * sizeof(*mig->dst));
+	if (cpages)
+		cpages = uhmm__migrate_device_unmap(m, src, n, mig->fault_page);
+	mig->npages = n;
+	mig->cpages = cpages;
 }
 
 void uhmm_migrate_hmm_range_setup(struct uhmm_hmm_range *range)

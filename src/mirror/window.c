@@ -206,7 +206,8 @@ struct supply {
 	uint64_t wanted; /* more of them */
 };
 
-static uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w, struct supply *s)
+uhmm_always_inline uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					struct supply *s)
 {
 	if (s->at == s->nr) {
 		unsigned int max = MIN(s->wanted, ARRAY_SIZE(s->pfn));
@@ -223,9 +224,9 @@ static uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 static void fill_page(struct uhmm_machine *m, uint64_t src, uint64_t k, uhmm_pfn_t pfn)
 {
 	if (src & UHMM_MIGRATE_PFN_VALID)
-		uhmm_copy_highpage(m, pfn, uhmm_migrate_pfn_to_pfn(src) + k);
+		uhmm__copy_page(m, pfn, uhmm_migrate_pfn_to_pfn(src) + k);
 	else
-		uhmm_clear_highpage(m, pfn);
+		uhmm__clear_page(m, pfn);
 }
 
 /*
@@ -391,7 +392,7 @@ static void copy_page_home(struct homeward *h, uint64_t index, uhmm_pfn_t from, 
 		erase_entry(h->mirror, index);
 	if (h->others)
 		erase_others(h, index);
-	uhmm_copy_highpage(h->dev->machine, to, from);
+	uhmm__copy_page(h->dev->machine, to, from);
 }
 
 /* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */

@@ -5,6 +5,7 @@
  * mm/migrate.c:remove_migration_ptes().
  */
 #include "mm/huge.h"
+#include "mm/migration_entry.h"
 
 void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
@@ -93,54 +94,6 @@ void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
 	rmap_walk(f, one, arg, NULL);
 }
 
-bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *page, bool *flush)
-{
-	struct uhmm_machine *m = vma->mm->machine;
-	bool present = pte_present(pte);
-	struct uhmm__frame *f = page_folio(page);
-	bool exclusive = folio_test_anon(f) && folio_test(page, PG_ANON_EXCLUSIVE);
-	uint64_t offset = frame_pfn(m, page);
-	enum leaf_type type;
-	pte_t swp;
-
-	/*
-	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
-	 * either sees the entry gone or is seen.
-	 */
-	pte = exclusive ? ptep_xchg_clear(ptep) : ptep_get_and_clear(ptep);
-	if (exclusive && present && !flush)
-		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
-	if (exclusive && !folio_try_share_anon_rmap(page)) {
-		set_pte(ptep, pte);
-		return false;
-	}
-	if (flush)
-		*flush |= present;
-	if (present ? pte_write(pte) : leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
-		type = LEAF_MIGRATION_WRITE;
-	else
-		type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
-	if (present) {
-		/* Only a present entry has such bits: a device-private one must not be asked. */
-		if (pte_dirty(pte)) {
-			if (!folio_test(f, PG_DIRTY))
-				folio_set(f, PG_DIRTY);
-			offset |= LEAF_DIRTY;
-		}
-		if (pte_young(pte))
-			offset |= LEAF_YOUNG;
-	}
-	swp = leaf_make(type, offset);
-	if (present ? pte.val & PTE_SOFT_DIRTY : pte.val & LEAF_SOFT_DIRTY)
-		swp = pte_set(swp, LEAF_SOFT_DIRTY);
-	if (present ? pte.val & PTE_UFFD_WP : pte.val & LEAF_UFFD_WP)
-		swp = pte_set(swp, LEAF_UFFD_WP);
-	set_pte(ptep, swp);
-	folio_remove_rmap(page, vma->mm);
-	return true;
-}
-
 bool uhmm__rmap_take(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 		     uhmm__take_fn *take)
 {
@@ -172,7 +125,7 @@ static bool take_for_migration(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t 
 			       struct uhmm__frame *f)
 {
 	bool flush = false;
-	bool ok = uhmm__install_migration_entry(vma, addr, ptep, pte, f, &flush);
+	bool ok = install_migration_entry(vma, addr, ptep, pte, f, &flush);
 
 	if (flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
@@ -205,7 +158,7 @@ static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
 
 		if (!entry_maps(pte, frame_pfn(m, &f[n])))
 			continue;
-		ok = uhmm__install_migration_entry(vma, addr, ptep, pte, &f[n], &flush);
+		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], &flush);
 		put += ok;
 	}
 	if (flush)
