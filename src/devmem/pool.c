@@ -17,7 +17,7 @@ static const uint64_t default_chunk_bytes = 256UL << 20;
 
 /* ---- numbers and lists ---- */
 
-static struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
+static inline struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
 	/* All chunks but the last have the same size, most often a power of two. */
 	if (likely(pool->chunk_shift))
@@ -58,7 +58,8 @@ static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_
 	l->tail = nr + 1;
 }
 
-static void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l, struct uhmm__devpage *p)
+static inline void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l,
+			    struct uhmm__devpage *p)
 {
 	if (p->prev)
 		page_of_number(pool, p->prev - 1)->next = p->next;
@@ -75,8 +76,9 @@ static void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l, struct u
 static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 {
 	struct uhmm_devmem *pool = data;
-	uint32_t nr = number_of_pfn(pool, pfn);
-	unsigned int order = folio_order(pfn_to_frame(pool->machine, pfn));
+	struct uhmm__frame *f = pfn_to_frame(pool->machine, pfn);
+	unsigned int order = folio_order(f);
+	uint32_t nr = f->aux;
 	struct uhmm__devpage *p;
 
 	if (pool->user.folio_free)

@@ -122,14 +122,29 @@ static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_
 	folio_put(m, f);
 }
 
-uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
-				    uhmm_pfn_t fault_page)
+/* What cannot move. */
+static uhmm_noinline void restore_pages(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+					uhmm_pfn_t fault_page)
 {
 	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
 						     : NULL;
+
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
+
+		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+			continue;
+		src[i] = 0;
+		restore_page(m, f, f == fault_folio);
+	}
+}
+
+uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+				    uhmm_pfn_t fault_page)
+{
 	bool flag = m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG;
-	uint64_t unmapped = 0, restore = 0, nr;
-	bool drained = false;
+	bool drained = false, restore = false;
+	uint64_t unmapped = 0, nr;
 
 	if (unlikely(flag))
 		migration_flag_set(m, src, npages);
@@ -153,19 +168,12 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 			continue;
 		}
 		src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		restore++;
+		restore = true;
 	}
 	if (unlikely(flag))
 		migration_flag_clear_all(m, src, npages);
-	for (uint64_t i = 0; i < npages && restore; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
-
-		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-			continue;
-		src[i] = 0;
-		restore_page(m, f, f == fault_folio);
-		restore--;
-	}
+	if (unlikely(restore))
+		restore_pages(m, src, npages, fault_page);
 	return unmapped;
 }
 
@@ -338,21 +346,24 @@ static bool stays_in_ram(struct uhmm__frame *dst, struct uhmm__frame *src)
 	return unlikely(!folio_test_anon(src)) && folio_is_zone_device(dst) && folio_mapping(src);
 }
 
-static void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
+static inline void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
 {
-	bool to = folio_is_zone_device(dst), from = folio_is_zone_device(src);
+	uint32_t flags = load_relaxed(&src->flags);
+	enum uhmm_counter c = UHMM_CNT_MIGRATED_TO_RAM;
 
-	uhmm__count_n(to ? (from ? UHMM_CNT_MIGRATED_DEVICE_DEVICE : UHMM_CNT_MIGRATED_TO_DEVICE)
-			 : UHMM_CNT_MIGRATED_TO_RAM,
-		      folio_nr_pages(src));
+	if (folio_is_zone_device(dst))
+		c = flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
+					      : UHMM_CNT_MIGRATED_TO_DEVICE;
+	uhmm__count_n(c, 1UL << flags_order(flags));
 }
 
 /* A call of migrate_vma_pages() or migrate_device_pages(). */
 struct move {
 	struct uhmm_machine *m;
 	uint64_t *src, *dst, npages;
-	struct uhmm_migrate_vma *mig; /* NULL for device pages by pfn */
-	struct uhmm_mmu_notifier_range range;
+	struct uhmm_migrate_vma *mig;	      /* NULL for device pages by pfn */
+	uhmm_pfn_t fault_page;		      /* of @mig, or 0 */
+	struct uhmm_mmu_notifier_range range; /* if @notified */
 	bool notified;
 };
 
@@ -440,8 +451,7 @@ static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhm
 uhmm_always_inline void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
 				   struct uhmm__frame *old)
 {
-	bool fault = mv->mig && mv->mig->fault_page &&
-		     mv->mig->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
+	bool fault = mv->fault_page && mv->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
 
 	if (unlikely(!migrate_mapping(mv->m, new, old, fault)))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
@@ -499,8 +509,15 @@ uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
 static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
 			  struct uhmm_migrate_vma *mig)
 {
-	struct move mv = { .m = m, .src = src, .dst = dst, .npages = npages, .mig = mig };
+	struct move mv;
 
+	mv.m = m;
+	mv.src = src;
+	mv.dst = dst;
+	mv.npages = npages;
+	mv.mig = mig;
+	mv.fault_page = mig ? mig->fault_page : 0;
+	mv.notified = false;
 	for (uint64_t i = 0; i < npages;)
 		i += move_entry(&mv, i);
 	if (mv.notified)

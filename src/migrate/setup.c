@@ -36,7 +36,8 @@ static void collect_huge_holes(struct uhmm_migrate_vma *mig, uint64_t *src, uint
 }
 
 /* Models: migrate_vma_collect_hole(). */
-static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_vaddr_t end)
+static uhmm_noinline void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start,
+				       uhmm_vaddr_t end)
 {
 	uint64_t *src = &mig->src[mig->npages], n = (end - start) >> UHMM_PAGE_SHIFT;
 
@@ -67,30 +68,27 @@ static bool leaves_entry(const struct uhmm_machine *m, pte_t pte)
 }
 
 /* The page that an entry offers, NULL if it is not selected. *mpfn: what src[] will say. */
-uhmm_always_inline struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte,
-						   uint64_t *mpfn)
+uhmm_always_inline struct uhmm__frame *
+select_page(struct uhmm_machine *m, const struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page;
 
 	if (pte_present(pte)) {
 		page = vm_normal_page(m, pte);
 		if (!page || !uhmm__select_present(mig, page))
 			return NULL;
-		*mpfn = pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0;
-	} else {
-		/* Other entries cannot be migrated; swapped pages are ignored. */
-		if (!leaf_is_device_private(pte) ||
-		    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
-		    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
-			return NULL;
-		page = pfn_to_frame(m, leaf_pfn(pte));
-		*mpfn = leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0;
+		*mpfn = uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
+			(pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0);
+		return page;
 	}
-	if (!load_relaxed(&page_folio(page)->mapping))
+	/* Other entries cannot be migrated; swapped pages are ignored. */
+	if (!leaf_is_device_private(pte) ||
+	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
+	    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
 		return NULL;
-	*mpfn |= uhmm_migrate_pfn(frame_pfn(m, page)) | UHMM_MIGRATE_PFN_MIGRATE;
-	return page;
+	*mpfn = uhmm_migrate_pfn(leaf_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
+		(leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0);
+	return pfn_to_frame(m, leaf_pfn(pte));
 }
 
 /* The part of the range under one PTE table; its entries so far. */
@@ -105,10 +103,10 @@ struct table_walk {
  * One entry. Only a trylock: the PTL is held, and so are other folios, whose owners may want this
  * one. Returns what src[] says. Context: PTL.
  */
-uhmm_always_inline uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr,
-					ptent_t *ptep, pte_t pte, struct table_walk *w)
+uhmm_always_inline uint64_t collect_pte(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+					uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+					struct table_walk *w)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page, *f;
 	uint64_t mpfn;
 
@@ -116,10 +114,12 @@ uhmm_always_inline uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr
 		return vma_is_anonymous(mig->vma) ? UHMM_MIGRATE_PFN_MIGRATE : 0;
 	if (pte_present(pte) && pte_pfn(pte) == m->zero_pfn)
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
-	page = select_page(mig, pte, &mpfn);
+	page = select_page(m, mig, pte, &mpfn);
 	if (!page)
 		return 0;
 	f = page_folio(page);
+	if (unlikely(!load_relaxed(&f->mapping)))
+		return 0;
 	if (unlikely(folio_test_large(f))) {
 		w->split = f;
 		if (f != w->fault_folio)
@@ -132,7 +132,7 @@ uhmm_always_inline uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr
 	}
 	if (leaves_entry(m, pte)) {
 		folio_get(f);
-	} else if (!install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
+	} else if (!install_migration_entry(mig->vma, addr, ptep, pte, page, f, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
@@ -144,7 +144,7 @@ uhmm_always_inline uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr
 }
 
 /* The folio of the page of the fault, NULL without one. */
-static struct uhmm__frame *fault_folio_of(const struct uhmm_migrate_vma *mig)
+static inline struct uhmm__frame *fault_folio_of(const struct uhmm_migrate_vma *mig)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 
@@ -167,7 +167,7 @@ static bool lock_to_split(struct uhmm_machine *m, struct uhmm__frame *f)
  * Split a large folio whose pages are mapped by PTEs. A reference, and for the fault's own folio the
  * lock, come with it; afterwards the page of the fault has them. Models: migrate_vma_split_folio().
  */
-static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
+static uhmm_noinline int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *fault_folio = fault_folio_of(mig), *now;
@@ -222,7 +222,7 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 	if (!first)
 		return false;
 	for (; addr < w->end; addr += UHMM_PAGE_SIZE, ptep++, n++) {
-		uint64_t mpfn = collect_pte(mig, addr, ptep, ptep_get(ptep), w);
+		uint64_t mpfn = collect_pte(m, mig, addr, ptep, ptep_get(ptep), w);
 
 		if (unlikely(w->split))
 			break;
@@ -293,9 +293,9 @@ static enum huge_result split_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp, 
 }
 
 /* Models: migrate_vma_collect_huge_pmd(). */
-static enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
-				     uhmm_vaddr_t start, uhmm_vaddr_t end,
-				     struct uhmm__frame *fault_folio)
+static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
+						   uhmm_vaddr_t start, uhmm_vaddr_t end,
+						   struct uhmm__frame *fault_folio)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	uint64_t n = (end - start) >> UHMM_PAGE_SHIFT, write = 0;
@@ -341,7 +341,6 @@ static enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp
 static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
 			uhmm_vaddr_t end)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct table_walk w = { .start = start, .addr = start, .end = end };
 
 	w.fault_folio = fault_folio_of(mig);
@@ -363,7 +362,7 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 			return;
 		}
 		/* (q) The split may have given the page of the fault another folio. */
-		if (m->config.fault_folio == UHMM_FAULT_FOLIO_LOOKED_UP)
+		if (mig->vma->mm->machine->config.fault_folio == UHMM_FAULT_FOLIO_LOOKED_UP)
 			w.fault_folio = fault_folio_of(mig);
 	}
 }
@@ -410,7 +409,7 @@ static int check_args(struct uhmm_migrate_vma *args)
 	if (args->fault_page) {
 		struct uhmm_machine *m = vma->mm->machine;
 
-		if (!uhmm_is_device_private_page(m, args->fault_page) ||
+		if (!is_device_private_page(m, args->fault_page) ||
 		    !folio_test(page_folio(pfn_to_frame(m, args->fault_page)), PG_LOCKED))
 			return -EINVAL;
 	}
@@ -421,14 +420,14 @@ uhmm_always_inline uint64_t to_migrate_pfn(uint64_t hmm_pfn)
 {
 	uint64_t mpfn = UHMM_MIGRATE_PFN_MIGRATE;
 
-	if (!(hmm_pfn & UHMM_HMM_PFN_MIGRATE))
+	if (unlikely(!(hmm_pfn & UHMM_HMM_PFN_MIGRATE)))
 		return 0;
-	if (unlikely(uhmm_hmm_pfn_to_map_order(hmm_pfn)))
+	if (unlikely(hmm_pfn & UHMM_HMM_PFN_ORDER_MASK))
 		mpfn |= UHMM_MIGRATE_PFN_COMPOUND;
 	if (!(hmm_pfn & UHMM_HMM_PFN_VALID))
 		return mpfn;
-	mpfn |= uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn));
-	return hmm_pfn & UHMM_HMM_PFN_WRITE ? mpfn | UHMM_MIGRATE_PFN_WRITE : mpfn;
+	return mpfn | uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn)) |
+	       carry_bit(hmm_pfn, UHMM_HMM_PFN_WRITE, UHMM_MIGRATE_PFN_WRITE);
 }
 
 uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
@@ -472,6 +471,7 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 	};
 	int err;
 
+	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	if (args->flags & UHMM_MIGRATE_VMA_FAULT_WRITE)
 		range.default_flags |= UHMM_HMM_PFN_REQ_WRITE;
 	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, false);
@@ -487,7 +487,6 @@ int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args)
 	if (err)
 		return err;
 	uhmm__rwsem_assert_held(&args->vma->mm->mmap_lock);
-	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	args->cpages = 0;
 	args->npages = 0;
 	if (args->flags & (UHMM_MIGRATE_VMA_FAULT | UHMM_MIGRATE_VMA_FAULT_WRITE))

@@ -188,6 +188,17 @@ uhmm_always_inline bool folio_test_clear(struct uhmm__frame *f, unsigned int bit
 	       BIT(bit);
 }
 
+/* Several bits by one atomic instruction, or none if nothing changes. */
+uhmm_always_inline void folio_change(struct uhmm__frame *f, uint32_t clear, uint32_t set)
+{
+	uint32_t old = load_relaxed(&f->flags);
+
+	while (((old & ~clear) | set) != old &&
+	       !atomic_compare_exchange_weak_explicit(&f->flags, &old, (old & ~clear) | set,
+						      memory_order_release, memory_order_relaxed))
+		;
+}
+
 uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
 {
 	return folio_test(f, PG_DEVICE_PRIVATE);

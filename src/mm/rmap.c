@@ -125,7 +125,7 @@ static bool take_for_migration(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t 
 			       struct uhmm__frame *f)
 {
 	bool flush = false;
-	bool ok = install_migration_entry(vma, addr, ptep, pte, f, &flush);
+	bool ok = install_migration_entry(vma, addr, ptep, pte, f, f, &flush);
 
 	if (flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
@@ -158,7 +158,7 @@ static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
 
 		if (!entry_maps(pte, frame_pfn(m, &f[n])))
 			continue;
-		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], &flush);
+		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], f, &flush);
 		put += ok;
 	}
 	if (flush)
@@ -351,7 +351,7 @@ uhmm_always_inline void restore_pte(struct remove_arg a, struct uhmm_vma *vma, p
 	if (unlikely(a.zero_page) && map_unused_to_zeropage(a, vma, ptep, swp))
 		return;
 	folio_get(a.dst);
-	folio_add_anon_rmap(page, vma->mm, exclusive && folio_test_anon(a.dst));
+	folio_add_anon_rmap_locked(page, vma->mm, exclusive && folio_test_anon(a.dst));
 	set_pte(ptep, mapping_of(a.machine, vma, swp, page));
 }
 

@@ -161,7 +161,7 @@ void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns
 		uint32_t flag = pgmap_page_flag(pgmap);
 
 		for (n = 1; i + n < nr && pgmap_has(pgmap, pfns[i + n]); n++)
-			;
+			__builtin_prefetch(pfn_to_frame(m, pfns[i + n]), 1);
 		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
 		for (unsigned int k = i; k < i + n; k++)
 			folio_init(m, pfn_to_frame(m, pfns[k]), 0, flag);
