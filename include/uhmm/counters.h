@@ -44,10 +44,11 @@ struct uhmm_machine;
 	X(FAULT_FILE_COW, "fault_file_cow", "faults that copied a page of a file not yet mapped")  \
 	X(FAULT_FILE_WRITE, "fault_file_write", "faults that mapped a shared page for writing")    \
 	X(FAULT_FILE_WP, "fault_file_wp", "faults that made a shared page writable")               \
-	X(FAULT_FILE_MAJOR, "fault_file_major", "faults on file pages that were not cached")       \
+	X(FAULT_FILE_MAJOR, "fault_file_major", "faults on file pages that were not in RAM")       \
 	X(FAULT_AROUND, "fault_around", "file pages mapped around a fault")                        \
 	X(FILE_TRUNCATED, "file_truncated", "pages taken from a file")                             \
-	X(FILE_CLEANED, "file_cleaned", "dirty pages of files called clean")                       \
+	X(FILE_CLEANED, "file_cleaned", "dirty pages of files written back")                       \
+	X(FILE_EVICTED, "file_evicted", "clean pages of files that reclaim dropped")               \
 	X(FAULT_MIGRATION_WAIT, "fault_migration_wait", "faults that waited on a migration entry") \
 	X(FAULT_DEVICE, "fault_device", "CPU faults on a device-private entry")                    \
 	X(FAULT_DEVICE_WAIT, "fault_device_wait", "of these, that found the folio locked")         \

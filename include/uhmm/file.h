@@ -2,11 +2,13 @@
 /*
  * file.h - simulated files with a page cache: what MAP_SHARED and MAP_PRIVATE of a file map.
  *
- * There is no disk. A regular file has pages that are in the page cache and others that are not:
- * the first access to one of these is a major fault and finds zeroes. What is written stays in the
- * cache, dirty, until uhmm_file_writeback() calls it clean; nothing is ever thrown out to make room.
+ * A regular file has pages that are in the page cache and others that are not: the first access to
+ * one of these is a major fault and reads the disk, which has what was written back, and else zeroes.
+ * What is written stays in the cache, dirty, until uhmm_file_writeback(), or reclaim, writes it back;
+ * reclaim drops clean pages to make room. Reading and writing the disk takes no time.
  * A memory file (tmpfs, memfd_create(2), and what shared anonymous memory is made of) has no disk
- * behind it: a page that is not there is a hole, and a fault fills it.
+ * behind it: a page that is not there is a hole, and a fault fills it, or it is on the machine's swap
+ * device, and comes back as soon as it is needed.
  *
  * Calls need a current task of the file's machine, except those that say so. They take no mmap_lock
  * and must be made without one, without folio locks and outside notifier callbacks; they may sleep,
@@ -58,6 +60,15 @@ UHMM_API void uhmm_file_get(struct uhmm_file *file);
  */
 UHMM_API void uhmm_file_put(struct uhmm_file *file);
 
+/**
+ * uhmm_file_set_foreign() - the file is another user's, and the processes may only read it
+ * Before it is mapped. A shared mapping that may be written is -EACCES from then on, to mmap and to
+ * mprotect, and MADV_PAGEOUT leaves the file's pages alone: else it would tell whether others use them.
+ * uhmm_file_write() and the like stand for the owner. Models: inode_permission(MAY_WRITE) and
+ * file_owner_or_capable() that say no.
+ */
+UHMM_API void uhmm_file_set_foreign(struct uhmm_file *file);
+
 /** uhmm_file_id() - number of the file in its machine: 1 for the first; shared anonymous memory
  * counts, too.
  */
@@ -71,6 +82,11 @@ UHMM_API uint64_t uhmm_file_size(const struct uhmm_file *file);
 
 /** uhmm_file_nr_cached() - number of pages in the page cache now. Models: mapping->nrpages. */
 UHMM_API uint64_t uhmm_file_nr_cached(struct uhmm_file *file);
+
+/** uhmm_file_nr_swapped() - number of pages of a memory file that are on swap now. Models:
+ * shmem_inode_info.swapped.
+ */
+UHMM_API uint64_t uhmm_file_nr_swapped(struct uhmm_file *file);
 
 /**
  * uhmm_file_nr_dirty() - number of pages in the cache that are dirty
@@ -137,10 +153,11 @@ UHMM_API int64_t uhmm_file_write(struct uhmm_file *file, uint64_t offset, const 
 				 uint64_t len);
 
 /**
- * uhmm_file_writeback() - call dirty pages clean
+ * uhmm_file_writeback() - write dirty pages back
  * @file: file
  * @first, @npages: page offsets
- * Returns: number of pages that were dirty; 0 for a memory file, which has nowhere to write to.
+ * Returns: number of pages that were dirty and are clean now; 0 for a memory file, which has nowhere
+ * to write to. A page that the host has no memory for stays dirty and is not counted.
  * Every shared mapping of such a page is made read-only and clean, so that the next store faults.
  * Models: sync_file_range(2), folio_clear_dirty_for_io(), folio_mkclean(); no time passes.
  */

@@ -165,7 +165,8 @@ UHMM_API size_t uhmm_mm_nr_vmas(struct uhmm_mm *mm);
  * @out: (out) start of the mapping; NULL allowed
  * Returns: 0; -EINVAL bad length, alignment, flags; -ENOMEM no room or memory; -EEXIST with
  * MAP_FIXED_NOREPLACE over a mapping; -EBADF neither a file nor MAP_ANONYMOUS; -EOVERFLOW @pgoff
- * beyond the largest file; -EOPNOTSUPP a kind of mapping that is not modelled (MAP_HUGETLB).
+ * beyond the largest file; -EACCES shared and writable, of a foreign file; -EOPNOTSUPP a kind of
+ * mapping that is not modelled (MAP_HUGETLB).
  * MAP_SHARED with MAP_ANONYMOUS maps a memory file of its own, which stays shared across fork.
  * Context: sleeps; MAP_FIXED over mappings runs notifier callbacks. Models: mmap(2).
  */
@@ -191,7 +192,8 @@ UHMM_API int uhmm_munmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len);
 /**
  * uhmm_mprotect() - change protection
  * Returns: 0; -EINVAL @addr not aligned; -ENOMEM a hole in the range (the part before it is
- * changed) or no memory. Models: mprotect(2).
+ * changed) or no memory; -EACCES a shared mapping of a foreign file would be writable (likewise).
+ * Models: mprotect(2).
  */
 UHMM_API int uhmm_mprotect(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot);
 
@@ -211,18 +213,21 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * @advice: MADV_DONTNEED, MADV_FREE, MADV_REMOVE, MADV_COLD, MADV_PAGEOUT, MADV_WILLNEED,
  * MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK, MADV_POPULATE_READ,
  * MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_GUARD_INSTALL,
- * MADV_GUARD_REMOVE, and those that change no page
+ * MADV_GUARD_REMOVE, MADV_HWPOISON, and those that change no page
  * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (DONTNEED, FREE, COLD,
  * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; guard
  * regions: a driver's, or a locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not
  * anonymous, advised against, nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private
  * mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
  * no memory to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT
- * populate found a page that cannot be accessed; -EOPNOTSUPP not modelled yet.
+ * populate or HWPOISON found a page that cannot be accessed, a broken one, too; of HWPOISON also what
+ * uhmm_memory_failure() answers (-EBUSY, -ENXIO), with the pages before that one broken; -EOPNOTSUPP not
+ * modelled yet: SOFT_OFFLINE, and HWPOISON of a page of a file.
  * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, those of
  * files, and all do without a swap device or when it is full. Pages that MADV_FREE gave up keep their
  * contents until RAM is used up, and for good once they are written to.
- * Context: takes mmap_lock; MADV_PAGEOUT, MADV_FREE, MADV_REMOVE and MADV_COLLAPSE call notifiers.
+ * Context: takes mmap_lock; MADV_PAGEOUT, MADV_FREE, MADV_REMOVE, MADV_COLLAPSE and MADV_HWPOISON call
+ * notifiers.
  * Models: madvise(2).
  */
 UHMM_API int uhmm_madvise(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int advice);

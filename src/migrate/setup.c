@@ -178,7 +178,7 @@ static uhmm_noinline int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm_
 		folio_put(m, f);
 		return -EAGAIN;
 	}
-	err = folio_test_large(f) ? uhmm__split_folio(m, f) : 0;
+	err = uhmm__split_folio(m, f);
 	if (err) {
 		if (f != fault_folio) {
 			folio_unlock(m, f);

@@ -204,47 +204,70 @@ static bool same_state(const struct page *a, const struct page *b, bool order)
 	       (!counts || (a->ref == b->ref && a->map == b->map && a->pins == b->pins));
 }
 
-/* What a file has at a page offset: the zero page for what is not in its cache. */
+/* What a file has at a page offset: the zero page for a hole; 0: it is in no frame. */
 static uhmm_pfn_t file_pfn(const struct side *s, const struct uhmm_file *file, uint64_t index)
 {
-	uint64_t pfn = uhmm__radix_load(&file->mapping.pages, index);
+	uint64_t entry = uhmm__radix_load(&file->mapping.pages, index);
 
-	return pfn ? pfn : s->m->zero_pfn;
+	if (entry_is_slot(entry))
+		return 0;
+	if (entry || uhmm__radix_load(&file->mapping.disk, index))
+		return entry;
+	return s->m->zero_pfn;
 }
 
-/* The frame whose content a page shows: for one that is not there its file's, or the zero page. */
+/* The file's VMA of a page that is not there; NULL: it is no file's. */
+static const struct uhmm_vma *file_vma(struct side *s, uhmm_vaddr_t addr, const struct page *p)
+{
+	const struct uhmm_vma *vma = p->entry.kind == ENTRY_NONE ? uhmm__vma_lookup(s->mm, addr)
+								 : NULL;
+
+	return vma && vma->file ? vma : NULL;
+}
+
+/*
+ * The frame whose content a page shows: for one that is not there its file's, or the zero page.
+ * 0: it is in no frame.
+ */
 static uhmm_pfn_t content_pfn(struct side *s, uhmm_vaddr_t addr, const struct page *p)
 {
 	const struct uhmm_vma *vma;
 
+	if (is_swapped(s, p))
+		return 0;
 	if (p->entry.has_frame || p->entry.kind == ENTRY_SPECIAL)
 		return p->entry.pfn;
-	vma = p->entry.kind == ENTRY_NONE ? uhmm__vma_lookup(s->mm, addr) : NULL;
-	return vma && vma->file ? file_pfn(s, vma->file, vma_pgoff(vma, addr)) : s->m->zero_pfn;
+	vma = file_vma(s, addr, p);
+	return vma ? file_pfn(s, vma->file, vma_pgoff(vma, addr)) : s->m->zero_pfn;
 }
 
 static void whole_page(struct side *s, uhmm_vaddr_t addr, const struct page *p,
 		       uint8_t buf[UHMM_PAGE_SIZE])
 {
-	if (is_swapped(s, p))
+	uhmm_pfn_t pfn = content_pfn(s, addr, p);
+	const struct uhmm_vma *vma;
+
+	if (pfn) {
+		uhmm__read_frame(s->m, pfn, 0, buf, UHMM_PAGE_SIZE);
+	} else if (is_swapped(s, p)) {
 		uhmm__swap_peek(s->m, p->entry.slot, 0, buf, UHMM_PAGE_SIZE);
-	else
-		uhmm__read_frame(s->m, content_pfn(s, addr, p), 0, buf, UHMM_PAGE_SIZE);
+	} else {
+		vma = file_vma(s, addr, p);
+		uhmm__file_peek(vma->file, vma_pgoff(vma, addr), buf);
+	}
 }
 
 static bool same_content(struct compare *c, uhmm_vaddr_t addr, const struct page *a,
 			 const struct page *b)
 {
 	uint8_t buf_a[UHMM_PAGE_SIZE], buf_b[UHMM_PAGE_SIZE];
-	uhmm_pfn_t pa, pb;
+	uhmm_pfn_t pa = content_pfn(&c->a, addr, a), pb = content_pfn(&c->b, addr, b);
 
-	if (is_swapped(&c->a, a) || is_swapped(&c->b, b)) {
+	if (!pa || !pb) {
 		whole_page(&c->a, addr, a, buf_a);
 		whole_page(&c->b, addr, b, buf_b);
 		return !memcmp(buf_a, buf_b, UHMM_PAGE_SIZE);
 	}
-	pa = content_pfn(&c->a, addr, a);
-	pb = content_pfn(&c->b, addr, b);
 	if (pa == c->a.m->zero_pfn && pb == c->b.m->zero_pfn)
 		return true;
 	return uhmm__same_content(c->a.m, pa, c->b.m, pb);
@@ -438,38 +461,41 @@ static void compare_access(struct compare *c)
 
 /* ---- files ---- */
 
-struct compare_file {
-	struct compare *c;
-	const struct uhmm_file *a, *b;
-	bool second; /* the walk is over @b's pages */
-};
-
-/* Which pages are in the cache depends on who asked for them; what they hold does not. */
-static void compare_file_page(void *ctx, uint64_t index, uint64_t pfn uhmm_unused)
+/* The first page offset from *index on where one of two files has something. */
+static bool next_of_both(struct uhmm_file *a, struct uhmm_file *b, uint64_t *index)
 {
-	struct compare_file *f = ctx;
-	struct compare *c = f->c;
+	uint64_t at_a = *index, at_b = *index;
+	bool in_a = uhmm__mapping_next(&a->mapping, &at_a);
+	bool in_b = uhmm__mapping_next(&b->mapping, &at_b);
 
-	/* What both have was compared when the walk went over the first. */
-	if (f->second && uhmm__radix_load(&f->a->mapping.pages, index))
-		return;
-	if (!uhmm__same_content(c->a.m, file_pfn(&c->a, f->a, index), c->b.m,
-				file_pfn(&c->b, f->b, index)))
-		differ(c, 1, "file %" PRIu64 " page %" PRIu64 ": contents differ", f->a->id, index);
+	*index = in_a && (!in_b || at_a <= at_b) ? at_a : at_b;
+	return in_a || in_b;
 }
 
-static void compare_file(struct compare *c, const struct uhmm_file *a, const struct uhmm_file *b)
+/* Which pages are in the cache depends on who asked for them; what they hold does not. */
+static bool same_file_page(struct compare *c, struct uhmm_file *a, struct uhmm_file *b,
+			   uint64_t index)
 {
-	struct compare_file f = { c, a, b, false };
+	uhmm_pfn_t pa = file_pfn(&c->a, a, index), pb = file_pfn(&c->b, b, index);
+	uint8_t buf_a[UHMM_PAGE_SIZE], buf_b[UHMM_PAGE_SIZE];
 
+	if (pa && pb)
+		return uhmm__same_content(c->a.m, pa, c->b.m, pb);
+	uhmm__file_peek(a, index, buf_a);
+	uhmm__file_peek(b, index, buf_b);
+	return !memcmp(buf_a, buf_b, UHMM_PAGE_SIZE);
+}
+
+static void compare_file(struct compare *c, struct uhmm_file *a, struct uhmm_file *b)
+{
 	if (uhmm_file_size(a) != uhmm_file_size(b) || a->kind != b->kind)
 		differ(c, 1, "file %" PRIu64 ": %" PRIu64 " bytes | %" PRIu64 " bytes", a->id,
 		       uhmm_file_size(a), uhmm_file_size(b));
-	uhmm__radix_for_each(&a->mapping.pages, 0, UINT64_MAX, compare_file_page, &f)
-		;
-	f.second = true;
-	uhmm__radix_for_each(&b->mapping.pages, 0, UINT64_MAX, compare_file_page, &f)
-		;
+	for (uint64_t at = 0; next_of_both(a, b, &at); at++) {
+		if (!same_file_page(c, a, b, at))
+			differ(c, 1, "file %" PRIu64 " page %" PRIu64 ": contents differ", a->id,
+			       at);
+	}
 }
 
 static struct uhmm_file *file_at(struct uhmm_machine *m, struct list_head *l)

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Files: life, page cache, reading and writing. Models: the parts of mm/filemap.c and mm/shmem.c
- * that do not fault, without a disk.
+ * that do not fault.
  *
  * A page is added under mapping->lock only below the size, and the size is changed under the same
  * lock before pages are removed: so a page can never come back behind a truncation, which is what
@@ -13,6 +13,7 @@
 
 #include "core/alloc.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 /* ---- all files ---- */
 
@@ -51,6 +52,7 @@ static int file_create(struct uhmm_machine *m, enum uhmm_file_kind kind, uint64_
 	uhmm__rwsem_init(&file->mapping.i_mmap_rwsem, UHMM__LC_RMAP_FILE);
 	uhmm__spin_init(&file->mapping.lock, UHMM__LC_PAGE_CACHE);
 	uhmm__radix_init(&file->mapping.pages, &m->allocator);
+	uhmm__radix_init(&file->mapping.disk, &m->allocator);
 	uhmm__spin_lock(&m->files->lock);
 	file->id = ++m->files->next_id;
 	list_add_tail(&file->list, &m->files->list);
@@ -92,6 +94,7 @@ static void file_free(struct uhmm_file *file)
 	uhmm__spin_unlock(&m->files->lock);
 	uhmm__mapping_truncate(&file->mapping, 0, UINT64_MAX);
 	uhmm__radix_destroy(&file->mapping.pages);
+	uhmm__radix_destroy(&file->mapping.disk);
 	uhmm__free(m, file, sizeof(*file));
 }
 
@@ -109,6 +112,11 @@ void uhmm_file_put(struct uhmm_file *file)
 	uhmm__boot_task_enter(m);
 	file_free(file);
 	uhmm__boot_task_leave(m, NULL);
+}
+
+void uhmm_file_set_foreign(struct uhmm_file *file)
+{
+	file->foreign = true;
 }
 
 uint64_t uhmm_file_id(const struct uhmm_file *file)
@@ -131,8 +139,30 @@ uint64_t uhmm_file_nr_cached(struct uhmm_file *file)
 	uint64_t nr;
 
 	uhmm__spin_lock(&file->mapping.lock);
-	nr = file->mapping.pages.nr;
+	nr = file->mapping.pages.nr - file->mapping.nr_swapped;
 	uhmm__spin_unlock(&file->mapping.lock);
+	return nr;
+}
+
+uint64_t uhmm_file_nr_swapped(struct uhmm_file *file)
+{
+	uint64_t nr;
+
+	uhmm__spin_lock(&file->mapping.lock);
+	nr = file->mapping.nr_swapped;
+	uhmm__spin_unlock(&file->mapping.lock);
+	return nr;
+}
+
+uint64_t uhmm__files_nr_cached(struct uhmm_machine *m)
+{
+	struct uhmm_file *file;
+	uint64_t nr = 0;
+
+	uhmm__spin_lock(&m->files->lock);
+	uhmm__for_each_entry(file, &m->files->list, list)
+		nr += uhmm_file_nr_cached(file);
+	uhmm__spin_unlock(&m->files->lock);
 	return nr;
 }
 
@@ -141,11 +171,12 @@ struct count_dirty {
 	uint64_t nr;
 };
 
-static void count_dirty(void *ctx, uint64_t index uhmm_unused, uint64_t pfn)
+static void count_dirty(void *ctx, uint64_t index uhmm_unused, uint64_t entry)
 {
 	struct count_dirty *c = ctx;
 
-	c->nr += folio_test(pfn_to_frame(c->m, pfn), PG_DIRTY);
+	if (!entry_is_slot(entry))
+		c->nr += folio_test(pfn_to_frame(c->m, entry), PG_DIRTY);
 }
 
 uint64_t uhmm_file_nr_dirty(struct uhmm_file *file)
@@ -161,21 +192,55 @@ uint64_t uhmm_file_nr_dirty(struct uhmm_file *file)
 
 /* ---- page cache ---- */
 
-struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index)
+/* The entry at a page offset; *@f: the folio that it names, with a reference, or NULL. */
+static uint64_t get_entry(struct uhmm__mapping *mapping, uint64_t index, struct uhmm__frame **f)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
-	struct uhmm__frame *f = NULL;
-	uint64_t pfn;
+	uint64_t entry;
 
+	*f = NULL;
 	uhmm__spin_lock(&mapping->lock);
-	pfn = uhmm__radix_load(&mapping->pages, index);
-	if (pfn) {
+	entry = uhmm__radix_load(&mapping->pages, index);
+	if (entry && likely(!entry_is_slot(entry))) {
 		/* The cache's reference keeps it. */
-		f = pfn_to_frame(m, pfn);
-		folio_get(f);
+		*f = pfn_to_frame(m, entry);
+		folio_get(*f);
 	}
 	uhmm__spin_unlock(&mapping->lock);
+	return entry;
+}
+
+struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index)
+{
+	struct uhmm__frame *f;
+
+	(void)get_entry(mapping, index, &f);
 	return f;
+}
+
+bool uhmm__mapping_confirm(struct uhmm__mapping *mapping, uint64_t index, uint64_t entry)
+{
+	bool same;
+
+	uhmm__spin_lock(&mapping->lock);
+	same = uhmm__radix_load(&mapping->pages, index) == entry;
+	uhmm__spin_unlock(&mapping->lock);
+	return same;
+}
+
+int uhmm__mapping_find(struct uhmm__mapping *mapping, uint64_t index, const struct uhmm__fault *vmf,
+		       struct uhmm__frame **out)
+{
+	for (;;) {
+		uint64_t entry = get_entry(mapping, index, out);
+		int err;
+
+		if (likely(!entry_is_slot(entry)))
+			return 0;
+		err = uhmm__shmem_swapin(mapping, index, entry_slot(entry), vmf, out);
+		if (err != -EEXIST)
+			return err;
+	}
 }
 
 /* A page for the cache that nobody knows yet; one reference is the cache's, one the caller's. */
@@ -202,38 +267,46 @@ static void cache_page_discard(struct uhmm_machine *m, struct uhmm__frame *f)
 	folio_put(m, f);
 }
 
-int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
-			     struct uhmm__frame **out)
+/* A page into its place. 0, -ENOMEM, -EFAULT beyond the end, or -EEXIST there is one. */
+static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, struct uhmm__frame *new)
 {
-	struct uhmm_file *file = mapping_file(mapping);
-	struct uhmm__frame *f = uhmm__mapping_get(mapping, index), *new;
-	uint64_t pfn;
-	int err = 0;
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	int err;
 
-	if (f) {
-		*out = f;
-		return 0;
-	}
-	new = cache_page_new(file, index);
-	if (!new)
-		return -ENOMEM;
 	uhmm__spin_lock(&mapping->lock);
-	pfn = uhmm__radix_load(&mapping->pages, index);
-	if (pfn) {
-		f = pfn_to_frame(file->machine, pfn);
-		folio_get(f);
+	if (uhmm__radix_load(&mapping->pages, index)) {
+		err = -EEXIST;
 	} else if (index >= mapping_npages(mapping)) {
 		err = -EFAULT;
 	} else {
-		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(file->machine, new));
+		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(m, new));
+		if (!err)
+			uhmm__disk_read(mapping, new);
 	}
 	uhmm__spin_unlock(&mapping->lock);
-	if (f || err) {
-		cache_page_discard(file->machine, new);
-		if (f)
-			*out = f;
+	return err;
+}
+
+int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
+			     const struct uhmm__fault *vmf, struct uhmm__frame **out)
+{
+	struct uhmm_file *file = mapping_file(mapping);
+	struct uhmm__frame *new;
+	int err;
+
+	do {
+		err = uhmm__mapping_find(mapping, index, vmf, out);
+		if (err || *out)
+			return err;
+		new = cache_page_new(file, index);
+		if (!new)
+			return -ENOMEM;
+		err = add_to_page_cache(mapping, index, new);
+		if (err)
+			cache_page_discard(file->machine, new);
+	} while (err == -EEXIST);
+	if (err)
 		return err;
-	}
 	uhmm__folio_add_lru(file->machine, new);
 	*out = new;
 	return 0;
@@ -259,7 +332,7 @@ int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64
 	end = MIN(end - first, npages) + first;
 	while ((first = first_missing(mapping, first, end)) < end) {
 		struct uhmm__frame *f;
-		int err = uhmm__mapping_get_create(mapping, first++, &f);
+		int err = uhmm__mapping_get_create(mapping, first++, NULL, &f);
 
 		if (err)
 			return err == -EFAULT ? 0 : err;
@@ -297,14 +370,83 @@ void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
 {
 	uhmm__spin_lock(&mapping->lock);
 	uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
+	uhmm__disk_erase(mapping, load_relaxed(&f->index));
 	store_release(&f->mapping, 0);
 	uhmm__spin_unlock(&mapping->lock);
 	folio_clear(f, PG_DIRTY);
 }
 
+bool uhmm__mapping_evict(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	bool ok;
+
+	uhmm__spin_lock(&mapping->lock);
+	/* The count first: who wrote by a reference that is gone by now has set the bit before. */
+	ok = folio_ref_freeze(f, 2);
+	if (ok && unlikely(folio_test(f, PG_DIRTY))) {
+		store_release(&f->refcount, 2);
+		ok = false;
+	}
+	if (ok) {
+		uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
+		store_release(&f->mapping, 0);
+	}
+	/* The last page may have kept the file from going away: who takes it away has this lock next. */
+	uhmm__spin_unlock(&mapping->lock);
+	return ok;
+}
+
+bool uhmm__mapping_next(const struct uhmm__mapping *mapping, uint64_t *index)
+{
+	uint64_t in_cache = 0, on_disk = 0;
+	bool cached = uhmm__radix_next_present(&mapping->pages, *index, &in_cache, NULL);
+	bool disk = uhmm__radix_next_present(&mapping->disk, *index, &on_disk, NULL);
+
+	*index = cached && (!disk || in_cache <= on_disk) ? in_cache : on_disk;
+	return cached || disk;
+}
+
+void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf)
+{
+	struct uhmm_machine *m = file->machine;
+	uint64_t entry;
+
+	uhmm__spin_lock(&file->mapping.lock);
+	entry = uhmm__radix_load(&file->mapping.pages, index);
+	if (entry_is_slot(entry))
+		uhmm__swap_peek(m, entry_slot(entry), 0, buf, UHMM_PAGE_SIZE);
+	else if (entry)
+		uhmm__read_frame(m, entry, 0, buf, UHMM_PAGE_SIZE);
+	else
+		uhmm__disk_peek(&file->mapping, index, buf);
+	uhmm__spin_unlock(&file->mapping.lock);
+}
+
+/*
+ * Pages that exist, though nobody wrote to them: they are dirty, so that they go to swap and are not
+ * dropped. Models: shmem_fallocate().
+ */
+static int fallocate(struct uhmm_file *file, uint64_t first, uint64_t npages)
+{
+	uint64_t end = first + MIN(npages, UINT64_MAX - first);
+
+	for (; first < end; first++) {
+		struct uhmm__frame *f;
+		int err = uhmm__mapping_get_create(&file->mapping, first, NULL, &f);
+
+		if (err)
+			return err == -EFAULT ? 0 : err;
+		folio_set(f, PG_DIRTY);
+		folio_put(file->machine, f);
+	}
+	return 0;
+}
+
 int uhmm_file_populate(struct uhmm_file *file, uint64_t first, uint64_t npages)
 {
-	int err = uhmm__mapping_populate(&file->mapping, first, npages);
+	int err = file->kind == UHMM_FILE_MEMORY
+			  ? fallocate(file, first, npages)
+			  : uhmm__mapping_populate(&file->mapping, first, npages);
 
 	uhmm__exit_to_user();
 	return err;
@@ -359,18 +501,18 @@ static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_
 	if (at >= size)
 		return 0;
 	len = MIN(MIN(len, UHMM_PAGE_SIZE - off), size - at);
-	if (file->kind == UHMM_FILE_MEMORY) {
-		f = uhmm__mapping_get(&file->mapping, at >> UHMM_PAGE_SHIFT);
-	} else {
-		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT, &f);
-		if (err)
-			return err == -EFAULT ? 0 : err;
-	}
+	if (file->kind == UHMM_FILE_MEMORY)
+		err = uhmm__mapping_find(&file->mapping, at >> UHMM_PAGE_SHIFT, NULL, &f);
+	else
+		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT, NULL, &f);
+	if (err)
+		return err == -EFAULT ? 0 : err;
 	if (!f) {
 		memset(buf, 0, len);
 		return (int64_t)len;
 	}
 	uhmm__read_frame(m, frame_pfn(m, f), off, buf, len);
+	folio_mark_accessed(f);
 	folio_put(m, f);
 	return (int64_t)len;
 }
@@ -404,7 +546,7 @@ static void grow(struct uhmm_file *file, uint64_t end)
 static int lock_page(struct uhmm_file *file, uint64_t index, struct uhmm__frame **out)
 {
 	for (;;) {
-		int err = uhmm__mapping_get_create(&file->mapping, index, out);
+		int err = uhmm__mapping_get_create(&file->mapping, index, NULL, out);
 
 		if (err)
 			return err;
@@ -439,6 +581,7 @@ static int64_t write_pages(struct uhmm_file *file, uint64_t offset, const uint8_
 		}
 		uhmm__write_frame(m, frame_pfn(m, f), off, buf + done, n);
 		folio_set(f, PG_DIRTY);
+		folio_mark_accessed(f);
 		folio_unlock(m, f);
 		folio_put(m, f);
 		done += n;

@@ -4,8 +4,8 @@
  *
  * A page in the cache has the mapping's pointer in frame->mapping and its page offset in
  * frame->index; the cache holds one reference. Who has looked a folio up takes its lock and then
- * sees whether it is still there: truncation and migration change both under the folio lock and
- * mapping->lock.
+ * sees whether it is still there: truncation, migration and reclaim change both under the folio lock
+ * and mapping->lock.
  */
 #ifndef UHMM_MM_FILE_H
 #define UHMM_MM_FILE_H
@@ -17,13 +17,16 @@
 #include "mm/frame.h"
 
 struct uhmm_vma;
+struct uhmm__fault;
 
 /* Models: struct address_space. */
 struct uhmm__mapping {
 	struct uhmm__rwsem i_mmap_rwsem;
 	struct uhmm__itree i_mmap;  /* [i_mmap_rwsem] VMAs, by page offset */
 	struct uhmm__spinlock lock; /* the kernel's i_pages.xa_lock */
-	struct uhmm__radix pages;   /* [lock] page offset -> pfn */
+	struct uhmm__radix pages;   /* [lock] page offset -> pfn, or slot_entry() */
+	uint64_t nr_swapped;	    /* [lock] of these, slots */
+	struct uhmm__radix disk;    /* [lock] page offset -> contents, as disk.c has them */
 	_Atomic uint64_t size;	    /* [inode_lock:w + lock:w] bytes */
 };
 
@@ -32,6 +35,7 @@ struct uhmm_file {
 	struct uhmm_machine *machine;  /* [const] */
 	enum uhmm_file_kind kind;      /* [const] */
 	uint64_t id;		       /* [const] */
+	bool foreign;		       /* [const] once it is mapped */
 	_Atomic uint32_t refs;	       /* [atomic] mappings, and users of the API */
 	struct uhmm__rwsem inode_lock; /* size and contents by system calls: i_rwsem */
 	struct list_head list;	       /* [files lock] by id */
@@ -66,17 +70,43 @@ static inline uint64_t mapping_npages(const struct uhmm__mapping *mapping)
 	return (load_acquire(&mapping->size) + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT;
 }
 
+/* What stands in the page cache for a page that is on swap. Models: swp_to_radix_entry(). */
+static inline uint64_t slot_entry(uint64_t slot)
+{
+	return slot | BIT(63);
+}
+
+static inline bool entry_is_slot(uint64_t entry)
+{
+	return entry & BIT(63);
+}
+
+static inline uint64_t entry_slot(uint64_t entry)
+{
+	return entry & ~BIT(63);
+}
+
 /* ---- page cache (file.c) ---- */
 
 /* The folio at a page offset, with a reference, or NULL. Models: filemap_get_folio(). */
 struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index);
 /*
- * The same, and one that is not there is made, zeroed and uptodate. Returns: 0, -ENOMEM, or -EFAULT
- * if the offset lies beyond the end. Models: __filemap_get_folio(FGP_CREAT), shmem_get_folio().
+ * The same, from swap if it is there; *@out is NULL for a hole. @vmf: the fault that it is for, or
+ * NULL. Returns: 0; -ENOMEM; -EAGAIN: such a fault would have to wait, and must not.
+ * Models: shmem_get_folio_gfp(SGP_READ).
+ */
+int uhmm__mapping_find(struct uhmm__mapping *mapping, uint64_t index, const struct uhmm__fault *vmf,
+		       struct uhmm__frame **out);
+/*
+ * The same, and one that is not there is made, with what the disk has, uptodate. Returns: as above,
+ * or -EFAULT if the offset lies beyond the end. Models: __filemap_get_folio(FGP_CREAT),
+ * shmem_get_folio_gfp(SGP_CACHE).
  */
 int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
-			     struct uhmm__frame **out);
-/* Bring [first, first + npages) into the cache as far as the file goes. 0 or -ENOMEM. */
+			     const struct uhmm__fault *vmf, struct uhmm__frame **out);
+/* Whether a page offset still has this entry. Models: shmem_confirm_swap(). */
+bool uhmm__mapping_confirm(struct uhmm__mapping *mapping, uint64_t index, uint64_t entry);
+/* Bring [first, first + npages) of a regular file into the cache, as far as it goes. 0 or -ENOMEM. */
 int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64_t npages);
 /*
  * @dst takes @src's place, if nobody holds a reference to @src but its @expected ones.
@@ -84,10 +114,53 @@ int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64
  */
 bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *dst,
 			   struct uhmm__frame *src, uint32_t expected);
-/* Take a locked folio out; the cache's reference is the caller's. Models: filemap_remove_folio(). */
+/*
+ * Take a locked folio out, with what the disk has of it; the cache's reference is the caller's.
+ * Models: filemap_remove_folio() of truncation.
+ */
 void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/*
+ * Take a locked, unmapped folio out for good, with the cache's reference and the caller's, if there
+ * are no others. False: there are, or it is dirty. Models: __remove_mapping().
+ */
+bool uhmm__mapping_evict(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/* Pages of files in RAM, of the whole machine. */
+uint64_t uhmm__files_nr_cached(struct uhmm_machine *m);
+/*
+ * The first page offset from *index on that is in the cache, on swap or on the disk. Context: the
+ * lock, or no task inside the library.
+ */
+bool uhmm__mapping_next(const struct uhmm__mapping *mapping, uint64_t *index);
+/* What a page offset holds, wherever that is. @buf: a page. */
+void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf);
 
-/* ---- unmapping and cleaning (truncate.c) ---- */
+/* ---- swap of memory files (shmem.c) ---- */
+
+/*
+ * Contents of a locked, unmapped folio to a slot, which takes its place in the page cache; the folio
+ * is in the swap cache from then on. Context: two references, of the cache and the caller. False:
+ * swap is full. Models: shmem_writeout().
+ */
+bool uhmm__shmem_writeout(struct uhmm_machine *m, struct uhmm__frame *f);
+/*
+ * The page of a slot back into the page cache, with a reference. Returns: as uhmm__mapping_find(), or
+ * -EEXIST: the page offset has another entry by now. Models: shmem_swapin_folio().
+ */
+int uhmm__shmem_swapin(struct uhmm__mapping *mapping, uint64_t index, uint64_t slot,
+		       const struct uhmm__fault *vmf, struct uhmm__frame **out);
+
+/* ---- the disk of a regular file (disk.c); context: mapping->lock ---- */
+
+/* 0, or -ENOMEM: the host's. */
+int uhmm__disk_write(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/* @f holds zeroes. */
+void uhmm__disk_read(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+void uhmm__disk_peek(struct uhmm__mapping *mapping, uint64_t index, void *buf);
+/* Part of a page. Context: contents are bytes. */
+void uhmm__disk_zero(struct uhmm__mapping *mapping, uint64_t index, size_t off, size_t len);
+void uhmm__disk_erase(struct uhmm__mapping *mapping, uint64_t index);
+
+/* ---- unmapping (truncate.c) ---- */
 
 /* A smaller size, and nothing beyond it is left. Context: inode_lock for writing. */
 void uhmm__file_shrink(struct uhmm_file *file, uint64_t bytes);
@@ -99,6 +172,15 @@ void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint6
  */
 void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t last,
 			 bool even_cows);
+
+/* ---- writeback (writeback.c) ---- */
+
+/*
+ * Write a locked folio of a regular file to its disk, if it is dirty. It is clean and write-protected
+ * afterwards, and one that reclaim waits for the next to go. Returns: whether it was written.
+ * Models: write_cache_pages() for one folio, folio_end_writeback().
+ */
+bool uhmm__folio_writeback(struct uhmm_machine *m, struct uhmm__frame *f);
 
 /* ---- VMAs of a file (file.c) ---- */
 

@@ -51,6 +51,19 @@ static void unlock_put(struct uhmm_machine *m, struct uhmm__frame *f)
 
 /* ---- finding the page ---- */
 
+/* What a fault returns if the page cannot be had. */
+static int fault_error(int err)
+{
+	switch (err) {
+	case -ENOMEM:
+		return VM_FAULT_OOM;
+	case -EAGAIN:
+		return VM_FAULT_WOULD_WAIT;
+	default:
+		return VM_FAULT_SIGBUS;
+	}
+}
+
 /*
  * A page of a regular file that is not in the cache: read it, with its neighbours. As the kernel
  * does before it waits for the disk, the fault's lock is dropped, if it may: the next try finds the
@@ -61,19 +74,15 @@ static int major_fault(struct uhmm__fault *vmf, uint64_t index)
 	struct uhmm__mapping *mapping = vma_mapping(vmf->vma);
 	uint64_t first = index - MIN(index, (uint64_t)READ_AROUND / 2);
 	struct uhmm__frame *f;
+	int err;
 
 	uhmm__count(UHMM_CNT_FAULT_FILE_MAJOR);
 	/* Neighbours are a bonus. */
 	(void)uhmm__mapping_populate(mapping, first, READ_AROUND);
-	switch (uhmm__mapping_get_create(mapping, index, &f)) {
-	case 0:
-		folio_put(vmf->vma->mm->machine, f);
-		break;
-	case -ENOMEM:
-		return VM_FAULT_OOM;
-	default:
-		return VM_FAULT_SIGBUS;
-	}
+	err = uhmm__mapping_get_create(mapping, index, vmf, &f);
+	if (err)
+		return fault_error(err);
+	folio_put(vmf->vma->mm->machine, f);
 	if (!(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
 		return 0;
 	release_fault_lock(vmf);
@@ -104,9 +113,9 @@ static int do_fault_page(struct uhmm__fault *vmf, struct uhmm__frame **out)
 				return ret;
 		}
 		if (!f) {
-			ret = uhmm__mapping_get_create(mapping, index, &f);
+			ret = uhmm__mapping_get_create(mapping, index, vmf, &f);
 			if (ret)
-				return ret == -ENOMEM ? VM_FAULT_OOM : VM_FAULT_SIGBUS;
+				return fault_error(ret);
 		}
 		if (!lock_folio(vmf, f)) {
 			folio_put(m, f);

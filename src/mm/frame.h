@@ -40,6 +40,7 @@ enum {
 	PG_HWPOISON,	    /* broken; has a reference that never goes */
 	PG_ACTIVE,	    /* second chance: reclaim goes by it once */
 	PG_REFERENCED,	    /* reclaim saw it used once */
+	PG_RECLAIM,	    /* reclaim met it dirty: let it go as soon as it is written back */
 	PG_MIGRATING, /* [folio] with wait-on-migration-flag: collected, not all mappings replaced yet */
 };
 
@@ -314,6 +315,17 @@ static inline bool folio_try_get(struct uhmm__frame *f)
 	return false;
 }
 
+/*
+ * No reference at all, if there are exactly @expected: who would take one by pfn fails. Models:
+ * folio_ref_freeze().
+ */
+static inline bool folio_ref_freeze(struct uhmm__frame *f, uint32_t expected)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	return atomic_compare_exchange_strong_explicit(&f->refcount, &expected, 0,
+						       memory_order_acq_rel, memory_order_relaxed);
+}
+
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f);
 /* Several at once, by index, with the CPU's local lock taken once for many. */
 void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr);
@@ -426,6 +438,17 @@ uhmm_always_inline bool uhmm__folio_isolate_lru(struct uhmm__frame *f)
 {
 	uhmm__sched_point(UHMM__PT_ATOMIC, f);
 	return folio_test_clear(f, PG_LRU);
+}
+
+/* It was used by a system call: the second time makes it active. Models: folio_mark_accessed(). */
+static inline void folio_mark_accessed(struct uhmm__frame *f)
+{
+	if (!folio_test(f, PG_REFERENCED)) {
+		folio_set(f, PG_REFERENCED);
+	} else if (!folio_test(f, PG_ACTIVE)) {
+		folio_set(f, PG_ACTIVE);
+		folio_clear(f, PG_REFERENCED);
+	}
 }
 
 /* ---- contents ---- */

@@ -191,6 +191,7 @@ static const char *const flag_names[] = {
 	[PG_HWPOISON] = "hwpoison",
 	[PG_ACTIVE] = "active",
 	[PG_REFERENCED] = "referenced",
+	[PG_RECLAIM] = "reclaim",
 };
 
 const char *uhmm__frame_text(struct uhmm__frame *page, char buf[UHMM__FRAME_TEXT])

@@ -10,6 +10,7 @@
 struct advice {
 	struct uhmm_vma *vma;
 	bool pageout;
+	bool anon_only;		   /* pages of a foreign file are let alone */
 	bool flush;		   /* young bits were cleared */
 	struct uhmm__frame *split; /* a large folio in the way, with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios are let alone: a split failed */
@@ -32,8 +33,7 @@ static struct uhmm__frame *folio_of(struct advice *a, pte_t pte)
 	page = vm_normal_page(a->vma->mm->machine, pte);
 	if (!page || folio_is_zone_device(page_folio(page)))
 		return NULL;
-	/* Pages of files are not reclaimed. */
-	if (a->pageout && !folio_test_anon(page_folio(page)))
+	if (a->anon_only && !folio_test_anon(page_folio(page)))
 		return NULL;
 	return page_folio(page);
 }
@@ -200,6 +200,9 @@ int uhmm__madvise_pageout(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t
 
 	if (!may_advise(vma))
 		return -EINVAL;
+	a.anon_only = vma->file && vma->file->foreign;
+	if (a.anon_only && vma->flags & UHMM_VM_SHARED)
+		return 0;
 	uhmm__lru_add_drain(vma->mm->machine);
 	walk(&a, start, end);
 	return 0;

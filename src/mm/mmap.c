@@ -106,8 +106,8 @@ static int do_mmap(struct uhmm_mm *mm, uhmm_vaddr_t *addr, uint64_t len, uint64_
  * The object to map, with a reference: shared anonymous memory is an unnamed memory file as long as
  * the mapping. *filep is NULL for private anonymous memory. Models: shmem_zero_setup().
  */
-static int mmap_object(struct uhmm_mm *mm, uint64_t len, int flags, struct uhmm_file **filep,
-		       uint64_t *pgoff)
+static int mmap_object(struct uhmm_mm *mm, uint64_t len, int prot, int flags,
+		       struct uhmm_file **filep, uint64_t *pgoff)
 {
 	bool shared = (flags & MAP_TYPE) != MAP_PRIVATE;
 
@@ -119,6 +119,8 @@ static int mmap_object(struct uhmm_mm *mm, uint64_t len, int flags, struct uhmm_
 	if (*pgoff + (len >> UHMM_PAGE_SHIFT) < *pgoff ||
 	    *pgoff + (len >> UHMM_PAGE_SHIFT) > UHMM_FILE_MAX_BYTES >> UHMM_PAGE_SHIFT)
 		return -EOVERFLOW;
+	if (prot & PROT_WRITE && shared && (*filep)->foreign)
+		return -EACCES;
 	uhmm_file_get(*filep);
 	return 0;
 }
@@ -167,7 +169,7 @@ int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int prot, int
 	if (flags & MAP_GROWSDOWN &&
 	    (!(flags & MAP_ANONYMOUS) || (flags & MAP_TYPE) != MAP_PRIVATE))
 		return -EINVAL;
-	err = mmap_object(mm, len, flags, &file, &pgoff);
+	err = mmap_object(mm, len, prot, flags, &file, &pgoff);
 	if (err)
 		return err;
 	mmap_write_lock(mm);

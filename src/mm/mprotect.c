@@ -268,6 +268,8 @@ static int mprotect_fixup(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vad
 
 	if (flags == old)
 		return 0;
+	if (prot & UHMM_VM_WRITE && old & UHMM_VM_SHARED && vma->file && vma->file->foreign)
+		return -EACCES;
 	flags = account(vma, flags);
 	err = uhmm__vma_isolate(&vma, start, end);
 	if (err)

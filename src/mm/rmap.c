@@ -140,6 +140,14 @@ static uhmm_vaddr_t folio_end_address(const struct uhmm_vma *vma, struct uhmm__f
 	return MIN(end, vma->end);
 }
 
+/* Entries that were replaced, one behind the other, and no other, as if each were flushed by itself. */
+static void flush_replaced(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t end, bool *flush)
+{
+	if (*flush)
+		uhmm__flush_tlb_range(&vma->mm->pgt, start, end);
+	*flush = false;
+}
+
 /* The entries of one table that map pages of a large folio. False: one may be pinned. */
 static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr, uhmm_vaddr_t end,
 			 struct uhmm__frame *f)
@@ -156,13 +164,15 @@ static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
 	for (; addr < end && ok; addr += UHMM_PAGE_SIZE, ptep++, n++) {
 		pte_t pte = ptep_get(ptep);
 
-		if (!entry_maps(pte, frame_pfn(m, &f[n])))
+		if (!entry_maps(pte, frame_pfn(m, &f[n]))) {
+			flush_replaced(vma, first, addr, &flush);
+			first = addr + UHMM_PAGE_SIZE;
 			continue;
+		}
 		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], f, &flush);
 		put += ok;
 	}
-	if (flush)
-		uhmm__flush_tlb_range(&vma->mm->pgt, first, end);
+	flush_replaced(vma, first, addr, &flush);
 	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
 	uhmm__pte_unmap_unlock(start, ptl);
 	/* Not the last: the caller has one. */

@@ -291,14 +291,6 @@ void uhmm__free_swap_cache_slow(struct uhmm_machine *m, struct uhmm__frame *f)
 	folio_unlock(m, f);
 }
 
-/* Models: folio_ref_freeze(). */
-static bool ref_freeze(struct uhmm__frame *f, uint32_t expected)
-{
-	uhmm__sched_point(UHMM__PT_ATOMIC, f);
-	return atomic_compare_exchange_strong_explicit(&f->refcount, &expected, 0,
-						       memory_order_acq_rel, memory_order_relaxed);
-}
-
 bool uhmm__swap_remove_mapping(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	struct uhmm__swap *s = m->swap;
@@ -306,7 +298,7 @@ bool uhmm__swap_remove_mapping(struct uhmm_machine *m, struct uhmm__frame *f)
 
 	uhmm__spin_lock(&s->lock);
 	/* The count first: who wrote by a reference that is gone by now has set the bit before. */
-	ok = ref_freeze(f, 2);
+	ok = folio_ref_freeze(f, 2);
 	if (ok && unlikely(folio_test(f, PG_DIRTY))) {
 		store_release(&f->refcount, 2);
 		ok = false;
@@ -326,7 +318,7 @@ bool uhmm__swap_cache_replace(struct uhmm_machine *m, struct uhmm__frame *old,
 	bool ok;
 
 	uhmm__spin_lock(&s->lock);
-	ok = ref_freeze(old, expected);
+	ok = folio_ref_freeze(old, expected);
 	if (ok) {
 		new->aux = old->aux;
 		folio_get(new);

@@ -46,7 +46,10 @@ static inline bool swap_full(struct uhmm__swap *s)
 	return load_relaxed(&s->nr_free) * 2 < s->nr_slots - 1;
 }
 
-/* ---- entries; context: the PTL of an entry that names the slot ---- */
+/*
+ * ---- entries; context: the PTL of an entry that names the slot; one of a page cache was just taken
+ * from there ----
+ */
 
 /* One more entry. Models: swap_dup_entry_direct(). */
 void uhmm__swap_dup_entry(struct uhmm_machine *m, uint64_t slot);
@@ -58,7 +61,7 @@ void uhmm__swap_put_entry(struct uhmm_machine *m, uint64_t slot);
 
 /* ---- folios; context: the folio locked, and but for the first in the swap cache ---- */
 
-/* A slot for an anonymous folio. False: swap is full. Models: folio_alloc_swap(). */
+/* A slot for a folio. False: swap is full. Models: folio_alloc_swap(). */
 bool uhmm__folio_alloc_swap(struct uhmm_machine *m, struct uhmm__frame *f);
 /* An entry takes the place of a mapping, or the other way round. Models: folio_dup_swap(). */
 void uhmm__folio_dup_swap(struct uhmm_machine *m, struct uhmm__frame *f);
@@ -131,7 +134,7 @@ void uhmm__reclaim_exit(struct uhmm_machine *m);
  */
 unsigned int uhmm__try_to_free_pages(struct uhmm_machine *m);
 /*
- * Swap out folios that were isolated, with a reference each, whether they were used lately or not.
+ * Reclaim folios that were isolated, with a reference each, whether they were used lately or not.
  * What cannot go returns to the LRU by way of a batch. Models: reclaim_pages().
  */
 void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr);
@@ -139,15 +142,17 @@ void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned 
 /* ---- unmapping for reclaim (unmap.c) ---- */
 
 /*
- * Replace every mapping of a locked folio by a swap entry, or by none if it is lazily freed. A
- * mapping that must stay ends it. Context: folio locked, no PTL. Models: try_to_unmap().
+ * Replace every mapping of a locked folio by a swap entry, or by none if it is lazily freed or a
+ * file's. A mapping that must stay ends it. Context: folio locked, no PTL. Models: try_to_unmap().
  */
 void uhmm__try_to_unmap(struct uhmm__frame *f);
 /*
  * Entries by which a locked folio was used since somebody last asked; they are made old.
- * @locked: (out) whether a VMA that maps it is locked in memory. Models: folio_referenced().
+ * @vm_flags: (out) of the VMAs by which it was used; UHMM_VM_LOCKED: one is locked in memory, which
+ * ended it. Models: folio_referenced().
  */
-unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f, bool *locked);
+unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f,
+				    uint64_t *vm_flags);
 
 /* ---- madvise (madvise_lru.c); context: mmap_lock for reading ---- */
 

@@ -1,14 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Taking pages from files, and calling them clean. Models: mm/truncate.c,
- * mm/memory.c:unmap_mapping_range(), and the parts of mm/page-writeback.c and mm/msync.c that the
- * page tables see.
+ * Taking pages from files. Models: mm/truncate.c, mm/memory.c:unmap_mapping_range().
  */
 #include <string.h>
-#include <sys/mman.h>
 
 #include "mm/file.h"
 #include "mm/mm.h"
+#include "mm/swap.h"
 
 /* ---- unmapping ---- */
 
@@ -31,20 +29,34 @@ void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t
 	uhmm__up_read(&mapping->i_mmap_rwsem);
 }
 
-/* The first page in the cache at or after *index, with a reference; NULL: none up to @last. */
-static struct uhmm__frame *next_page(struct uhmm__mapping *mapping, uint64_t *index, uint64_t last)
+/*
+ * The first page offset from *index to @last that has anything. *@out: the folio there, with a
+ * reference; NULL: it was on swap or the disk, and is gone. False: there is nothing.
+ */
+static bool next_to_go(struct uhmm__mapping *mapping, uint64_t *index, uint64_t last,
+		       struct uhmm__frame **out)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
-	struct uhmm__frame *f = NULL;
-	uint64_t pfn;
+	uint64_t entry;
+	bool found;
 
+	*out = NULL;
 	uhmm__spin_lock(&mapping->lock);
-	if (uhmm__radix_next_present(&mapping->pages, *index, index, &pfn) && *index <= last) {
-		f = pfn_to_frame(m, pfn);
-		folio_get(f);
+	found = uhmm__mapping_next(mapping, index) && *index <= last;
+	entry = found ? uhmm__radix_load(&mapping->pages, *index) : 0;
+	if (entry_is_slot(entry)) {
+		uhmm__radix_erase(&mapping->pages, *index);
+		mapping->nr_swapped--;
+	} else if (entry) {
+		*out = pfn_to_frame(m, entry);
+		folio_get(*out);
+	} else if (found) {
+		uhmm__disk_erase(mapping, *index);
 	}
 	uhmm__spin_unlock(&mapping->lock);
-	return f;
+	if (entry_is_slot(entry))
+		uhmm__swap_put_entry(m, entry_slot(entry));
+	return found;
 }
 
 void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint64_t last)
@@ -53,9 +65,13 @@ void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint6
 	struct uhmm__frame *f;
 	uint64_t at = first;
 
-	while ((f = next_page(mapping, &at, last))) {
+	while (next_to_go(mapping, &at, last, &f)) {
 		bool mine;
 
+		if (!f) {
+			uhmm__count(UHMM_CNT_FILE_TRUNCATED);
+			continue;
+		}
 		folio_lock(m, f);
 		mine = folio_mapping(f) == mapping;
 		if (mine) {
@@ -75,7 +91,42 @@ void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint6
 
 /* ---- truncation ---- */
 
-/* Zero [from, to), which lies in one page, if that is in the cache. */
+/*
+ * The folio at a page offset, locked and still there; NULL: there is none, and of what the disk has
+ * [off, off + len) is zeroed. Where no RAM is left to bring it back from swap it stays as it is, as
+ * in Linux.
+ */
+static struct uhmm__frame *lock_or_zero(struct uhmm__mapping *mapping, uint64_t index, size_t off,
+					size_t len)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+
+	for (;;) {
+		struct uhmm__frame *f;
+		bool none;
+
+		if (uhmm__mapping_find(mapping, index, NULL, &f))
+			return NULL;
+		if (f) {
+			folio_lock(m, f);
+			if (folio_mapping(f) == mapping)
+				return f;
+			/* It was migrated or reclaimed meanwhile. */
+			folio_unlock(m, f);
+			folio_put(m, f);
+			continue;
+		}
+		uhmm__spin_lock(&mapping->lock);
+		none = !uhmm__radix_load(&mapping->pages, index);
+		if (none)
+			uhmm__disk_zero(mapping, index, off, len);
+		uhmm__spin_unlock(&mapping->lock);
+		if (none)
+			return NULL;
+	}
+}
+
+/* Zero [from, to), which lies in one page. */
 static void zero_partial(struct uhmm_file *file, uint64_t from, uint64_t to)
 {
 	static const uint8_t zeroes[UHMM_PAGE_SIZE];
@@ -85,10 +136,10 @@ static void zero_partial(struct uhmm_file *file, uint64_t from, uint64_t to)
 	/* A tag stands for all of its page. */
 	if (from >= to || m->config.content == UHMM_CONTENT_TAG)
 		return;
-	f = uhmm__mapping_get(&file->mapping, from >> UHMM_PAGE_SHIFT);
+	f = lock_or_zero(&file->mapping, from >> UHMM_PAGE_SHIFT, from & ~UHMM_PAGE_MASK,
+			 to - from);
 	if (!f)
 		return;
-	folio_lock(m, f);
 	uhmm__write_frame(m, frame_pfn(m, f), from & ~UHMM_PAGE_MASK, zeroes, to - from);
 	folio_set(f, PG_DIRTY);
 	folio_unlock(m, f);
@@ -155,107 +206,4 @@ int uhmm_file_punch_hole(struct uhmm_file *file, uint64_t offset, uint64_t bytes
 	uhmm__up_write(&file->inode_lock);
 	uhmm__exit_to_user();
 	return 0;
-}
-
-/* ---- writeback ---- */
-
-/*
- * One locked page: every shared mapping write-protected, then clean. What an entry knew of stores
- * must not be lost in between. Models: folio_clear_dirty_for_io().
- */
-static bool clean_page(struct uhmm_machine *m, struct uhmm__frame *f)
-{
-	if (uhmm__folio_mkclean(m, f))
-		folio_set(f, PG_DIRTY);
-	if (!folio_test_clear(f, PG_DIRTY))
-		return false;
-	uhmm__count(UHMM_CNT_FILE_CLEANED);
-	return true;
-}
-
-static int64_t writeback(struct uhmm_file *file, uint64_t first, uint64_t last)
-{
-	struct uhmm_machine *m = file->machine;
-	struct uhmm__frame *f;
-	int64_t cleaned = 0;
-
-	if (file->kind == UHMM_FILE_MEMORY)
-		return 0;
-	for (; (f = next_page(&file->mapping, &first, last)); first++) {
-		folio_lock(m, f);
-		if (folio_mapping(f) == &file->mapping)
-			cleaned += clean_page(m, f);
-		folio_unlock(m, f);
-		folio_put(m, f);
-		if (first == last)
-			break;
-	}
-	return cleaned;
-}
-
-int64_t uhmm_file_writeback(struct uhmm_file *file, uint64_t first, uint64_t npages)
-{
-	uint64_t last = first + npages - 1;
-	int64_t cleaned;
-
-	if (!npages)
-		return 0;
-	cleaned = writeback(file, first, last < first ? UINT64_MAX : last);
-	uhmm__exit_to_user();
-	return cleaned;
-}
-
-/* Models: msync(2). */
-static int do_msync(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int flags)
-{
-	int unmapped = 0;
-
-	while (start < end) {
-		struct uhmm_vma *vma;
-		struct uhmm_file *file;
-		uhmm_vaddr_t next;
-		uint64_t first;
-
-		mmap_read_lock(mm);
-		vma = uhmm__find_vma(mm, start);
-		if (!vma || vma->start >= end) {
-			mmap_read_unlock(mm);
-			return -ENOMEM;
-		}
-		if (start < vma->start) {
-			unmapped = -ENOMEM;
-			start = vma->start;
-		}
-		next = MIN(end, vma->end);
-		if (flags & MS_INVALIDATE && vma->flags & UHMM_VM_LOCKED) {
-			mmap_read_unlock(mm);
-			return -EBUSY;
-		}
-		file = flags & MS_SYNC && vma->flags & UHMM_VM_SHARED ? vma->file : NULL;
-		first = vma_pgoff(vma, start);
-		if (file)
-			uhmm_file_get(file);
-		mmap_read_unlock(mm);
-		if (file) {
-			writeback(file, first, first + ((next - start) >> UHMM_PAGE_SHIFT) - 1);
-			uhmm_file_put(file);
-		}
-		start = next;
-	}
-	return unmapped;
-}
-
-int uhmm_msync(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int flags)
-{
-	uhmm_vaddr_t end = ALIGN_UP(addr + len, UHMM_PAGE_SIZE);
-	int err;
-
-	if (!uhmm__current() || addr & ~UHMM_PAGE_MASK ||
-	    flags & ~(MS_ASYNC | MS_SYNC | MS_INVALIDATE) || (flags & MS_ASYNC && flags & MS_SYNC))
-		return -EINVAL;
-	if (end < addr)
-		return -ENOMEM;
-	err = do_msync(mm, addr, end, flags);
-	uhmm__exit_to_user();
-	return err;
 }

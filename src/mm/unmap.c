@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Reverse map walks of reclaim: was a folio used lately, and taking its mappings away. Models:
- * mm/rmap.c:folio_referenced() and try_to_unmap() for anonymous folios.
+ * mm/rmap.c:folio_referenced() and try_to_unmap() for folios of one page.
  */
 #include "mm/swap.h"
 
@@ -10,7 +10,7 @@
 struct referenced {
 	struct uhmm_machine *m;
 	unsigned int nr;
-	bool locked;
+	uint64_t vm_flags;
 };
 
 /* Models: folio_referenced_one(). */
@@ -27,24 +27,26 @@ static bool referenced_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm_
 	pte = ptep_get(ptep);
 	if (entry_maps(pte, ram_pfn(r->m, f))) {
 		if (READ_ONCE(vma->flags) & UHMM_VM_LOCKED)
-			r->locked = true;
+			r->vm_flags |= UHMM_VM_LOCKED;
 		else if (pte_present(pte) && pte_young(pte)) {
 			/* Not flushed, as on x86: a stale translation only delays the next bit. */
 			set_pte(ptep, pte_clear_bits(pte, PTE_ACCESSED));
 			r->nr++;
+			r->vm_flags |= READ_ONCE(vma->flags);
 		}
 	}
 	uhmm__pte_unmap_unlock(ptep, ptl);
-	return !r->locked;
+	return !(r->vm_flags & UHMM_VM_LOCKED);
 }
 
-unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f, bool *locked)
+unsigned int uhmm__folio_referenced(struct uhmm_machine *m, struct uhmm__frame *f,
+				    uint64_t *vm_flags)
 {
 	struct referenced r = { .m = m };
 
 	if (folio_mapped(f))
 		uhmm__rmap_walk(f, referenced_one, &r);
-	*locked = r.locked;
+	*vm_flags = r.vm_flags;
 	return r.nr;
 }
 
@@ -87,13 +89,23 @@ static bool make_swap_entry(struct uhmm_machine *m, struct uhmm__frame *f, pte_t
 	return true;
 }
 
-/* Models: try_to_unmap_one(). */
-static bool take_for_swap(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-			  struct uhmm__frame *f)
+/* What takes the place of a mapping, if anything. False: it must stay. */
+static bool replacement(struct uhmm_machine *m, struct uhmm__frame *f, pte_t pte, pte_t *out)
+{
+	if (!folio_test_anon(f))
+		return true;
+	/* It became one or the other since it was looked at. */
+	if (folio_test(f, PG_SWAPBACKED) != folio_test(f, PG_SWAPCACHE))
+		return false;
+	return folio_test(f, PG_SWAPBACKED) ? make_swap_entry(m, f, pte, out) : may_discard(f);
+}
+
+/* Models: try_to_unmap_one(). Nothing is left of a page of a file. */
+static bool take_for_reclaim(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+			     struct uhmm__frame *f)
 {
 	struct uhmm_machine *m = vma->mm->machine;
 	pte_t swp = pte_make(0);
-	bool ok;
 
 	if (READ_ONCE(vma->flags) & UHMM_VM_LOCKED)
 		return false;
@@ -103,13 +115,7 @@ static bool take_for_swap(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep
 		if (pte_dirty(pte))
 			folio_set(f, PG_DIRTY);
 	}
-	if (folio_test(f, PG_SWAPBACKED) != folio_test(f, PG_SWAPCACHE))
-		ok = false; /* it became one or the other since it was looked at */
-	else if (folio_test(f, PG_SWAPBACKED))
-		ok = make_swap_entry(m, f, pte, &swp);
-	else
-		ok = may_discard(f);
-	if (!ok) {
+	if (!replacement(m, f, pte, &swp)) {
 		set_pte(ptep, pte);
 		return false;
 	}
@@ -122,7 +128,7 @@ static bool take_for_swap(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep
 static bool unmap_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 		      void *arg uhmm_unused)
 {
-	return uhmm__rmap_take(vma, addr, f, take_for_swap);
+	return uhmm__rmap_take(vma, addr, f, take_for_reclaim);
 }
 
 void uhmm__try_to_unmap(struct uhmm__frame *f)

@@ -285,6 +285,8 @@ static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 	maps = check_counts(v, pfn);
 	if (s->cached != !!folio_mapping(f))
 		bad_frame(v, pfn, "folio is in %u page caches", s->cached);
+	if (s->cached && folio_test(f, PG_SWAPCACHE))
+		bad_frame(v, pfn, "folio is in a page cache and in the swap cache");
 	if (s->batched > 1)
 		bad_frame(v, pfn, "folio is in %u LRU batches", s->batched);
 	else if (s->batched && folio_test(f, PG_LRU))

@@ -1,5 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The verifier's look at files, their page caches, and who maps them. */
+#include "mm/swap.h"
 #include "mm/verify.h"
 
 #define bad uhmm__verify_bad
@@ -8,11 +9,25 @@
 struct cache_walk {
 	struct uhmm__verify *v;
 	struct uhmm_file *file;
+	uint64_t nr_swapped;
 };
 
 static unsigned long id_of(const struct uhmm_file *file)
 {
 	return (unsigned long)file->id;
+}
+
+/* A page of a memory file that is on swap. */
+static void check_swapped(struct cache_walk *w, uint64_t index, uint64_t slot)
+{
+	const char *what = uhmm__verify_swap_entry(w->v, swap_entry(slot));
+
+	w->nr_swapped++;
+	if (what)
+		bad(w->v, "file %lu: page %lu %s", id_of(w->file), index, what);
+	if (w->file->kind != UHMM_FILE_MEMORY)
+		bad(w->v, "file %lu: page %lu is on swap, but the file has a disk", id_of(w->file),
+		    index);
 }
 
 static void check_cached(void *ctx, uint64_t index, uint64_t pfn)
@@ -21,14 +36,18 @@ static void check_cached(void *ctx, uint64_t index, uint64_t pfn)
 	struct uhmm__verify *v = w->v;
 	struct uhmm__frame *f;
 
+	if (index >= mapping_npages(&w->file->mapping))
+		bad(v, "file %lu: page %lu is cached, but beyond the end", id_of(w->file), index);
+	if (entry_is_slot(pfn)) {
+		check_swapped(w, index, entry_slot(pfn));
+		return;
+	}
 	if (pfn < v->ram_first || pfn >= v->ram_end) {
 		bad(v, "file %lu: page %lu in the cache is no RAM in use", id_of(w->file), index);
 		return;
 	}
 	f = pfn_to_frame(v->m, pfn);
 	uhmm__seen(v, pfn)->cached++;
-	if (index >= mapping_npages(&w->file->mapping))
-		bad(v, "file %lu: page %lu is cached, but beyond the end", id_of(w->file), index);
 	if (load_relaxed(&f->mapping) != (uintptr_t)&w->file->mapping ||
 	    load_relaxed(&f->index) != index)
 		bad_frame(v, pfn, "file %lu: page %lu in the cache is not the file's",
@@ -39,9 +58,20 @@ static void check_cached(void *ctx, uint64_t index, uint64_t pfn)
 		bad_frame(v, pfn, "only pages of memory files are swap-backed");
 }
 
+static void check_on_disk(void *ctx, uint64_t index, uint64_t contents uhmm_unused)
+{
+	struct cache_walk *w = ctx;
+
+	if (w->file->kind != UHMM_FILE_REGULAR)
+		bad(w->v, "file %lu: has a disk, but is a memory file", id_of(w->file));
+	if (index >= mapping_npages(&w->file->mapping))
+		bad(w->v, "file %lu: page %lu is on the disk, but beyond the end", id_of(w->file),
+		    index);
+}
+
 static void check_cache(struct uhmm__verify *v, struct uhmm_file *file)
 {
-	struct cache_walk w = { v, file };
+	struct cache_walk w = { v, file, 0 };
 
 	if (uhmm__radix_verify(&file->mapping.pages) < 0) {
 		bad(v, "file %lu: page cache is broken", id_of(file));
@@ -49,6 +79,14 @@ static void check_cache(struct uhmm__verify *v, struct uhmm_file *file)
 	}
 	uhmm__radix_for_each(&file->mapping.pages, 0, UINT64_MAX, check_cached, &w)
 		;
+	if (w.nr_swapped != file->mapping.nr_swapped)
+		bad(v, "file %lu: counts %lu pages on swap, but has %lu", id_of(file),
+		    file->mapping.nr_swapped, w.nr_swapped);
+	if (uhmm__radix_verify(&file->mapping.disk) < 0)
+		bad(v, "file %lu: what it has on its disk is broken", id_of(file));
+	else
+		uhmm__radix_for_each(&file->mapping.disk, 0, UINT64_MAX, check_on_disk, &w)
+			;
 }
 
 /* How many VMAs of all mms map a file. */

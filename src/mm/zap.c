@@ -218,8 +218,11 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 	if (unlikely(reclaim) && all && addr == end)
 		unlinked = unlink_table(pmdp, &tb);
 	uhmm__pte_unmap_unlock(start_pte, ptl);
-	if (unlikely(reclaim) && addr == end && (unlinked || unlink_table_if_empty(pmdp, &tb)))
+	if (unlikely(reclaim) && addr == end && (unlinked || unlink_table_if_empty(pmdp, &tb))) {
+		/* As pte_free_tlb() has it: what the table began with is flushed in any case. */
+		gather_widen(g, end - UHMM_PMD_SIZE);
 		uhmm__pte_free_defer(tb);
+	}
 	uhmm__count_n(UHMM_CNT_READ_PTE, nr);
 	return addr;
 }
@@ -252,10 +255,12 @@ static bool zap_huge_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *
 		g->start = MIN(g->start, addr);
 		g->end = MAX(g->end, next);
 	}
-	if (f) {
+	if (f)
 		uhmm__folio_remove_rmap_pmd(f, g->mm);
+	if (f && pte_present(pmd))
 		gather_page(g, frame_index(m, f));
-	}
+	else if (f)
+		folio_put(m, f); /* a device's, which no CPU has a translation of */
 	tb = uhmm__pgtable_withdraw(pmdp);
 	uhmm__spin_unlock(ptl);
 	uhmm__pte_free(tb);

@@ -223,6 +223,40 @@ START_TEST(change_prot_numa_einval)
 }
 END_TEST
 
+START_TEST(madvise_hwpoison_errors)
+{
+	struct uhmm_device_config config = { .size = sizeof(config),
+					     .type = UHMM_MEMORY_DEVICE_COHERENT };
+	uint64_t page[PAGE / 8];
+	struct uhmm_mirror *mirror;
+	struct uhmm_device *dev;
+	struct uhmm_file *file;
+
+	map_fixed(f.mm, NOWHERE, 4, RW);
+	touch(f.mm, NOWHERE);
+	put_word(f.mm, NOWHERE + PAGE, 1);
+	put_word(f.mm, NOWHERE + 2 * PAGE, 2);
+	expect_eq(uhmm_device_create(f.m, &config, &dev), 0);
+	expect_eq(uhmm_mirror_open(dev, f.mm, &mirror), 0);
+	expect_eq(mirror_op(mirror, UHMM_MIRROR_MIGRATE_TO_DEV, NOWHERE + 2 * PAGE, 1, page, NULL),
+		  0);
+	expect_eq(uhmm_file_create(f.m, UHMM_FILE_REGULAR, PAGE, &file), 0);
+	expect_eq(uhmm_mmap(f.mm, NOWHERE + 3 * PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED, file, 0,
+			    NULL),
+		  0);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE, PAGE, MADV_HWPOISON), -EBUSY); /* the zero page */
+	/* The page before the device's is broken, once and for all. */
+	expect_eq(uhmm_madvise(f.mm, NOWHERE + PAGE, 2 * PAGE, MADV_HWPOISON), -ENXIO);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE + PAGE, PAGE, MADV_HWPOISON), -EFAULT);
+	expect_eq(get_word(f.mm, NOWHERE + 2 * PAGE), 2);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE + 3 * PAGE, PAGE, MADV_HWPOISON), -EOPNOTSUPP);
+	expect_eq(uhmm_madvise(f.mm, NOWHERE + 8 * PAGE, PAGE, MADV_HWPOISON), -EFAULT);
+	uhmm_mirror_close(mirror);
+	uhmm_device_destroy(dev);
+	uhmm_file_put(file);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("device errors");
@@ -239,6 +273,7 @@ int main(void)
 	tcase_add_test(tc, uffd_errors);
 	tcase_add_test(tc, uffd_writeprotect_enomem);
 	tcase_add_test(tc, change_prot_numa_einval);
+	tcase_add_test(tc, madvise_hwpoison_errors);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

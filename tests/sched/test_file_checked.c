@@ -1,11 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Pages of a file under random schedules: one CPU faults on them, one truncates the file or punches
- * a hole into it, one moves pages within RAM, one walks a child's mapping for a device. Page 0 stays
- * and must keep its word; page 1 holds its word or zero.
+ * a hole into it, one moves pages within RAM, one walks a child's mapping for a device, one reclaims
+ * what it can. Page 0 stays and must keep its word; page 1 holds its word or zero.
  */
 #define _GNU_SOURCE
 #include "fixture.h"
+#include "mm/swap.h"
 
 #define SHARED 0x40000000UL
 #define PRIVATE 0x40010000UL
@@ -16,16 +17,38 @@ static struct fixture f;
 static struct uhmm_file *file;
 static struct uhmm_mm *child;
 static struct uhmm_mirror *child_mirror;
-static bool hole; /* instead of truncation */
+static bool hole;    /* instead of truncation */
+static uint64_t out; /* pages that were on swap at the end of a run */
 
 static uint64_t value_at(unsigned int i)
 {
 	return 0x1111111111111111UL * (i + 1);
 }
 
-static void setup(enum uhmm_file_kind kind)
+/* The pages of the file, one by one, whoever uses them. */
+static void reclaim_file(void)
 {
-	struct uhmm_machine_config config = { .nr_cpus = 4, .content = UHMM_CONTENT_TAG };
+	expect(uhmm_file_writeback(file, 0, PAGES) >= 0);
+	for (unsigned int i = 0; i < PAGES; i++) {
+		struct uhmm__frame *frame = uhmm__mapping_get(&file->mapping, i);
+		uint32_t index;
+
+		if (!frame)
+			continue;
+		index = frame_index(f.m, frame);
+		if (uhmm__folio_isolate_lru(frame))
+			uhmm__reclaim_pages(f.m, &index, 1);
+		else
+			folio_put(f.m, frame);
+	}
+}
+
+/* @away: nothing is in RAM at first. */
+static void setup(enum uhmm_file_kind kind, bool away)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 5,
+					      .content = UHMM_CONTENT_TAG,
+					      .swap_bytes = 16 * PAGE };
 
 	fixture_create(&f, config);
 	fixture_add_devices(&f, 0);
@@ -40,6 +63,11 @@ static void setup(enum uhmm_file_kind kind)
 	put_word(f.mm, PRIVATE + 2 * PAGE, value_at(2));
 	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
 	expect_eq(uhmm_mirror_open(f.dev[0], child, &child_mirror), 0);
+	if (away) {
+		uhmm__lru_add_drain_all(f.m);
+		reclaim_file();
+		expect_eq(uhmm_file_nr_cached(file), 0);
+	}
 	/* Fibers bring their own tasks. */
 	uhmm_task_leave();
 }
@@ -88,7 +116,8 @@ static void truncator(void *arg)
 		return;
 	}
 	expect_eq(uhmm_file_truncate(file, PAGE), 0);
-	expect_eq(uhmm_file_writeback(file, 0, PAGES), uhmm_file_kind(file) == UHMM_FILE_REGULAR);
+	/* Unless reclaim was here first. */
+	expect(uhmm_file_writeback(file, 0, PAGES) <= (uhmm_file_kind(file) == UHMM_FILE_REGULAR));
 	expect_eq(uhmm_file_truncate(file, PAGES * PAGE), 0);
 }
 
@@ -133,6 +162,16 @@ static void walker(void *arg)
 		expect(!buf[i * PAGE / 8] || buf[i * PAGE / 8] == value_at(i));
 }
 
+static void reclaimer(void *arg)
+{
+	(void)arg;
+	for (unsigned int round = 0; round < 2; round++) {
+		uhmm__lru_add_drain_all(f.m);
+		reclaim_file();
+	}
+	out += uhmm_file_nr_swapped(file);
+}
+
 static void run(enum uhmm_file_kind kind, uint64_t seed)
 {
 	struct uhmm_sched_config config = {
@@ -144,7 +183,7 @@ static void run(enum uhmm_file_kind kind, uint64_t seed)
 	int ret;
 
 	hole = seed & 2;
-	setup(kind);
+	setup(kind, seed & 4);
 	expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
 	expect_eq(uhmm_sched_spawn(s, "fault", 0, f.mm, faulter, NULL), 0);
 	expect_eq(uhmm_sched_spawn(s, "truncate", 1, NULL, truncator, NULL), 0);
@@ -152,6 +191,7 @@ static void run(enum uhmm_file_kind kind, uint64_t seed)
 	expect_eq(uhmm_sched_spawn(s, "walk", 3, child, walker,
 				   (void *)(seed & 1 ? SHARED : PRIVATE)),
 		  0);
+	expect_eq(uhmm_sched_spawn(s, "reclaim", 4, NULL, reclaimer, NULL), 0);
 	ret = uhmm_sched_run(s);
 	if (ret)
 		ck_abort_msg("seed %llu: %d, %s", (unsigned long long)seed, ret, f.text);
@@ -166,7 +206,9 @@ START_TEST(nothing_is_lost)
 
 	for (; runs < 150 || now_seconds() < until; runs++)
 		run(_i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, seed + runs);
-	printf("%llu schedules\n", (unsigned long long)runs);
+	printf("%llu schedules, %llu pages swapped out\n", (unsigned long long)runs,
+	       (unsigned long long)out);
+	expect(!_i || out);
 }
 END_TEST
 

@@ -1,16 +1,22 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Threads that map the same files, shared and private, at several places of one mm and of its forks:
- * they read, write, truncate, punch holes, write back, move pages within RAM and to devices, fork.
+ * they read, write, truncate, punch holes, write back, reclaim, move pages within RAM and to devices,
+ * fork.
  *
  * Whoever writes to page i of a file, or to a private copy of it, writes a word that names i; so what
- * is read must name the page or be zero.
+ * is read must name the page or be zero. In the tests of little RAM nobody truncates, and each page has
+ * one thread that writes to it, which must find what it wrote last.
  *
  * UHMM_TEST_SECONDS: how long each test goes on. UHMM_TEST_SEED: of the choices, not of the schedule.
  */
 #define _GNU_SOURCE
+#include "mm/swap.h"
 #include "stress/stress.h"
 
+#ifndef MADV_PAGEOUT
+#define MADV_PAGEOUT 21
+#endif
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -133,11 +139,11 @@ static void file_op(struct thread *t, unsigned int page, unsigned int n)
 static void map_op(struct thread *t, unsigned int r, unsigned int page, unsigned int n)
 {
 	static const int advice[] = { MADV_DONTNEED, MADV_REMOVE, MADV_POPULATE_READ,
-				      MADV_POPULATE_WRITE };
+				      MADV_POPULATE_WRITE, MADV_PAGEOUT };
 	uhmm_vaddr_t at = REGION(r) + page * PAGE;
 	int ret;
 
-	switch (pick(t, 7)) {
+	switch (pick(t, 8)) {
 	case 0:
 		ret = uhmm_munmap(t->mm, at, n * PAGE);
 		break;
@@ -145,12 +151,16 @@ static void map_op(struct thread *t, unsigned int r, unsigned int page, unsigned
 		ret = uhmm_mprotect(t->mm, at, n * PAGE, pick(t, 3) ? RW : PROT_READ);
 		break;
 	case 2:
-		ret = uhmm_madvise(t->mm, at, n * PAGE, advice[pick(t, 4)]);
+		ret = uhmm_madvise(t->mm, at, n * PAGE, advice[pick(t, 5)]);
 		break;
 	case 3:
 		/* To another mapping of the same kind, at the same offset. */
 		ret = uhmm_mremap(t->mm, at, n * PAGE, n * PAGE, MREMAP_MAYMOVE | MREMAP_FIXED,
 				  REGION(r < 4 ? (r + 2) % 4 : r) + page * PAGE, NULL);
+		break;
+	case 4:
+		ret = 0;
+		uhmm__try_to_free_pages(s.f.m);
 		break;
 	default:
 		ret = uhmm_mmap(t->mm, at, n * PAGE, RW, region_flags(r), region_file(r), page,
@@ -270,7 +280,9 @@ static void *thread_main(void *arg)
 
 static void run(const char *name, enum uhmm_content content)
 {
-	struct uhmm_machine_config config = { .nr_cpus = THREADS, .content = content };
+	struct uhmm_machine_config config = { .nr_cpus = THREADS,
+					      .content = content,
+					      .swap_bytes = 8 << 20 };
 	static struct thread threads[THREADS];
 
 	memset(&s, 0, sizeof(s));
@@ -313,6 +325,106 @@ START_TEST(tags)
 }
 END_TEST
 
+/* ---- little RAM ---- */
+
+enum { MANY = 900, LITTLE_RAM = 4 << 20 };
+
+/* One after the other each page of a file, mapped twice, in a process of the thread's own. */
+static void *little_main(void *arg)
+{
+	struct thread *t = arg;
+	uint64_t expected[MANY] = { 0 }, ops = 0, word;
+
+	must(uhmm_task_create(s.f.m, s.f.mm, t->index, "thread", &t->task));
+	uhmm_task_enter(t->task);
+	for (; now_seconds() < s.until; ops++) {
+		unsigned int page = pick(t, MANY / THREADS) * THREADS + t->index;
+		struct uhmm_file *file = s.file[pick(t, NFILES)];
+		bool first = file == s.file[0];
+		uint64_t *last = &expected[page / THREADS + (first ? 0 : MANY / 2)];
+		uhmm_vaddr_t at = (first ? 0x40000000UL : 0x50000000UL) +
+				  (pick(t, 2) ? 0x8000000UL : 0) + page * PAGE;
+
+		switch (pick(t, 8)) {
+		case 0:
+			if (uhmm_file_read(file, page * PAGE, &word, 8) != 8 || word != *last)
+				die("read(2): page %u holds %#llx", page, (unsigned long long)word);
+			break;
+		case 1:
+			word = ++*last;
+			must(uhmm_file_write(file, page * PAGE, &word, 8) != 8);
+			break;
+		case 2:
+			if (!pick(t, 16))
+				must(uhmm_file_writeback(file, page, 64) < 0);
+			break;
+		case 3:
+		case 4:
+			word = ++*last;
+			must(uhmm_cpu_write(t->mm, at, &word, 8, NULL));
+			break;
+		default:
+			must(uhmm_cpu_read(t->mm, at, &word, 8, NULL));
+			if (word != *last)
+				die("page %u holds %#llx, not %#llx", page,
+				    (unsigned long long)word, (unsigned long long)*last);
+		}
+	}
+	uhmm_task_leave();
+	uhmm_task_destroy(t->task);
+	atomic_fetch_add(&s.ops, ops);
+	return NULL;
+}
+
+static void map_little(struct uhmm_mm *mm)
+{
+	for (unsigned int i = 0; i < 2 * NFILES; i++)
+		must(uhmm_mmap(mm, 0x40000000UL + i * 0x8000000UL, MANY * PAGE, RW,
+			       MAP_SHARED | MAP_FIXED, s.file[i / 2], 0, NULL));
+}
+
+/* Two files of nearly twice the RAM each, in two processes. */
+static void run_little(const char *name, enum uhmm_content content)
+{
+	struct uhmm_machine_config config = { .nr_cpus = THREADS,
+					      .content = content,
+					      .ram_bytes = LITTLE_RAM,
+					      .swap_bytes = 2 * LITTLE_RAM };
+	static struct thread threads[THREADS];
+	struct uhmm_mm *other;
+
+	memset(&s, 0, sizeof(s));
+	s.seed = test_seed(name);
+	s.until = now_seconds() + test_seconds() / 2;
+	stress_create(&s.f, config);
+	for (unsigned int i = 0; i < NFILES; i++)
+		must(uhmm_file_create(s.f.m, i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, MANY * PAGE,
+				      &s.file[i]));
+	map_little(s.f.mm);
+	must(uhmm_mm_fork(s.f.mm, &other));
+	for (unsigned int i = 0; i < THREADS; i++) {
+		memset(&threads[i], 0, sizeof(threads[i]));
+		threads[i].index = i;
+		threads[i].rng.state = s.seed + i;
+		threads[i].mm = i & 1 ? other : s.f.mm;
+		must(pthread_create(&threads[i].id, NULL, little_main, &threads[i]));
+	}
+	for (unsigned int i = 0; i < THREADS; i++)
+		must(pthread_join(threads[i].id, NULL));
+	printf("%llu operations\n", (unsigned long long)s.ops);
+	must(uhmm_machine_verify(s.f.m));
+	uhmm_mmput(other);
+	for (unsigned int i = 0; i < NFILES; i++)
+		uhmm_file_put(s.file[i]);
+	fixture_destroy(&s.f);
+}
+
+START_TEST(little_ram)
+{
+	run_little("little RAM", _i ? UHMM_CONTENT_BYTES : UHMM_CONTENT_TAG);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("file_threads");
@@ -321,6 +433,7 @@ int main(void)
 	tcase_set_timeout(tc, test_seconds() + 120);
 	tcase_add_test(tc, bytes);
 	tcase_add_test(tc, tags);
+	tcase_add_loop_test(tc, little_ram, 0, 2);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

@@ -277,6 +277,42 @@ START_TEST(each_selects_its_own_kind)
 }
 END_TEST
 
+/* More of either kind than lib/test_hmm.c has; each knows its own pages by the owner. */
+START_TEST(six_devices)
+{
+	enum { MORE = 4, ALL = FIXTURE_DEVICES + MORE };
+	struct uhmm_device *dev[ALL] = { f.dev[0], f.dev[1] };
+	struct uhmm_mirror *mirror[ALL] = { f.mirror[0], f.mirror[1] };
+
+	map_written(AT, ALL);
+	for (unsigned int i = 0; i < ALL; i++) {
+		struct uhmm_device_config config = { .size = sizeof(config),
+						     .type = i & 1 ? UHMM_MEMORY_DEVICE_COHERENT
+								   : UHMM_MEMORY_DEVICE_PRIVATE };
+
+		if (i >= FIXTURE_DEVICES) {
+			expect_eq(uhmm_device_create(f.m, &config, &dev[i]), 0);
+			expect_eq(uhmm_mirror_open(dev[i], f.mm, &mirror[i]), 0);
+		}
+		expect_eq(mirror_op(mirror[i], UHMM_MIRROR_MIGRATE_TO_DEV, AT + i * PAGE, 1, words,
+				    NULL),
+			  0);
+	}
+	fixture_verify(&f);
+	for (unsigned int i = 0; i < ALL; i++) {
+		expect_eq(collected(AT, ALL, PRIVATE | COHERENT, dev[i]), 1);
+		expect(mpfns[i]);
+	}
+	for (unsigned int i = FIXTURE_DEVICES; i < ALL; i++) {
+		uhmm_mirror_close(mirror[i]);
+		uhmm_device_destroy(dev[i]);
+		expect(in_ram(f.mm, AT + i * PAGE) && !coherent(f.mm, AT + i * PAGE));
+	}
+	for (unsigned int i = 0; i < ALL; i++)
+		expect_eq(get_word(f.mm, AT + i * PAGE), i + 1);
+}
+END_TEST
+
 /* A private page that a coherent device wants comes home first; the reverse is served where it is. */
 START_TEST(one_for_the_other)
 {
@@ -366,6 +402,7 @@ int main(void)
 	limited[0] = limited_memory;
 	mixed[0] = each_selects_its_own_kind;
 	mixed[1] = one_for_the_other;
+	mixed[2] = six_devices;
 	add_case(suite, "coherent", setup, alone);
 	add_case(suite, "limited", setup_limited, limited);
 	add_case(suite, "mixed", setup_mixed, mixed);

@@ -490,6 +490,63 @@ START_TEST(requests_of_pages_after_an_error)
 }
 END_TEST
 
+/* The first page becomes a NUMA hint while the second is copied. */
+static bool hint_first(struct uhmm_mmu_interval_notifier *mni,
+		       const struct uhmm_mmu_notifier_range *event, unsigned long seq)
+{
+	struct uhmm_task **other = uhmm_mmu_interval_data(mni), *t = *other, *self;
+
+	if (event->event == UHMM_MMU_NOTIFY_MIGRATE)
+		return true; /* its own */
+	uhmm_mmu_interval_set_seq(mni, seq);
+	if (event->event != UHMM_MMU_NOTIFY_CLEAR || !t)
+		return true;
+	*other = NULL;
+	self = become(t);
+	expect_eq(uhmm_change_prot_numa(f.mm, AT, PAGE), 1);
+	become(self);
+	return true;
+}
+
+/*
+ * The same where it looks again for itself: the first page, which nobody asked for, was reported, for it
+ * was locked, and has changed. What was reported must not count as a request.
+ */
+START_TEST(requests_of_pages_for_a_second_look)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = hint_first };
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_mm *child = fork_of_two();
+	struct uhmm_task *other = another_task(f.m), *hinter = other, *locker;
+	struct uhmm__frame *first;
+
+	put_word(f.mm, AT, 5);
+	first = frame_at(f.mm, AT);
+	folio_get(first);
+	locker = lock_by_another(first);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &ops, &hinter, &mni), 0);
+	prepare(AT, 2, 0);
+	range.notifier = mni;
+	range.pfn_flags_mask = REQ_FAULT | REQ_WRITE;
+	pfns[1] = REQ_FAULT | REQ_WRITE;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+	expect(!hinter);
+	expect_eq(walks(), 1);
+	expect_eq(counted(f.m, UHMM_CNT_FAULT_FROM_HMM), 1);
+	expect(!(pfns[0] & (V | W)));
+	expect_eq(pfns[1] & UHMM_HMM_PFN_FLAGS, V | W | M);
+	expect(pte_protnone(pte_at(f.mm, AT)));
+	uhmm_migrate_hmm_range_setup(&range);
+	uhmm_migrate_vma_finalize(&migrate);
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm_mmu_interval_notifier_remove(mni);
+	unlock_by_another(locker, first);
+	folio_put(f.m, first);
+	uhmm_task_destroy(other);
+	uhmm_mmput(child);
+}
+END_TEST
+
 /* ---- walks of the three strategies ---- */
 
 static uint64_t walks_of(enum uhmm_strategy strategy, unsigned int npages, bool write)
@@ -573,6 +630,7 @@ int main(void)
 	tcase_add_test(tc, foreign_device_page_backs_off);
 	tcase_add_test(tc, foreign_device_pages_back_off_once);
 	tcase_add_test(tc, requests_of_pages_after_an_error);
+	tcase_add_test(tc, requests_of_pages_for_a_second_look);
 	tcase_add_loop_test(tc, walks_of_present_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_empty_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_pages_to_be_copied, 0, UHMM_NR_STRATEGIES);

@@ -179,6 +179,8 @@ START_TEST(fork_restores)
 	for (int i = 0; i < 2; i++) {
 		expect(in_ram(f.mm, AT + i * PAGE) && !pte_write(pte_at(f.mm, AT + i * PAGE)));
 		expect_eq(pfn_at(child, AT + i * PAGE), pfn_at(f.mm, AT + i * PAGE));
+		/* Nobody has accessed it since. */
+		expect(!pte_young(pte_at(f.mm, AT + i * PAGE)));
 	}
 	put_word(f.mm, AT, 8);
 	expect_eq(get_word(child, AT), 1);

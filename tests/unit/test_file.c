@@ -606,6 +606,30 @@ START_TEST(an_extra_reference_keeps_a_page)
 }
 END_TEST
 
+/* No page is mapped that has left its file; setup looks all the same, at the one that this test has made. */
+START_TEST(a_page_without_a_file_is_not_collected)
+{
+	struct uhmm__frame *page;
+	uintptr_t mapping;
+
+	make_file(UHMM_FILE_MEMORY, 2);
+	map_file(f.mm, AT, 2, RW, MAP_SHARED, 0);
+	put_word(f.mm, AT, 7);
+	put_word(f.mm, AT + PAGE, 8);
+	page = frame_at(f.mm, AT);
+	mapping = load_relaxed(&page->mapping);
+	store_relaxed(&page->mapping, (uintptr_t)0);
+	expect_eq(move_in_ram(f.mm, AT, 2), 1);
+	expect(frame_at(f.mm, AT) == page);
+	expect(!folio_test(page, PG_LOCKED));
+	store_relaxed(&page->mapping, mapping);
+	expect_eq(move_in_ram(f.mm, AT, 2), 2);
+	expect_eq(get_word(f.mm, AT), 7);
+	expect_eq(get_word(f.mm, AT + PAGE), 8);
+	done_file();
+}
+END_TEST
+
 /* ---- looking ---- */
 
 static void take_line(void *data, const char *line)
@@ -743,6 +767,7 @@ int main(void)
 	tcase_add_test(tc, devices_read_and_write_shared_pages_in_ram);
 	tcase_add_test(tc, pages_of_files_move_within_ram);
 	tcase_add_test(tc, an_extra_reference_keeps_a_page);
+	tcase_add_test(tc, a_page_without_a_file_is_not_collected);
 	tcase_add_test(tc, dump_and_comparison_know_files);
 	tcase_add_test(tc, the_verifier_sees_damage);
 	suite_add_tcase(suite, tc);

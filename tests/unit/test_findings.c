@@ -1,8 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The findings of docs/findings.md, one case for each, under its number: what Linux 7.3 does, and what
- * a mended kernel or driver would. F3, F6 and part of F2 have theirs in unit.swap and unit.exclusive,
- * F8 partly and F10 to F13 in unit.findings_huge; F7 is mended, F9 not modelled.
+ * The findings of docs/findings.md, under their numbers, and the names of suspects: what Linux 7.3 does,
+ * and what a mended kernel or driver would. F6 and part of F2 are in unit.exclusive and unit.swap, those
+ * with huge pages in unit.findings_huge; F7 is mended, F9 not modelled.
  */
 #define _GNU_SOURCE
 #include "mm/swap.h"
@@ -85,7 +85,7 @@ static void map_readonly(int way)
 }
 
 /* Success, though HMM_PFN_WRITE was asked for and is not there; the test driver makes it -EFAULT. */
-START_TEST(f1_write_is_refused)
+START_TEST(s5_f1_write_is_refused)
 {
 	map_readonly(_i);
 	expect_eq(walk(AT, 1, WRITE), 0);
@@ -102,7 +102,7 @@ START_TEST(f1_write_is_refused)
 }
 END_TEST
 
-START_TEST(f1_write_faults)
+START_TEST(s5_f1_write_faults)
 {
 	map_readonly(_i);
 	/* Reading and looking stay as they are. */
@@ -120,7 +120,7 @@ START_TEST(f1_write_faults)
 END_TEST
 
 /* Whether it works depends on what comes before it: a fault covers all that follows in the table. */
-START_TEST(f1_depends_on_the_page_before)
+START_TEST(s5_f1_depends_on_the_page_before)
 {
 	map_fixed(f.mm, AT, 2, RW);
 	put_word(f.mm, AT + PAGE, 1);
@@ -144,13 +144,13 @@ static int write_in_readonly_vma(void)
 	return err;
 }
 
-START_TEST(f1_readonly_vma_is_efault)
+START_TEST(s5_f1_readonly_vma_is_efault)
 {
 	expect_eq(write_in_readonly_vma(), -EFAULT);
 }
 END_TEST
 
-START_TEST(f1_readonly_vma_is_eperm)
+START_TEST(s5_f1_readonly_vma_is_eperm)
 {
 	expect_eq(write_in_readonly_vma(), -EPERM);
 }
@@ -180,7 +180,7 @@ static uint64_t combined_write(void)
 	return ret;
 }
 
-START_TEST(f1_combined_leaves_it)
+START_TEST(s5_f1_combined_leaves_it)
 {
 	map_readonly(_i);
 	expect_eq(combined_write(), 0);
@@ -188,7 +188,7 @@ START_TEST(f1_combined_leaves_it)
 }
 END_TEST
 
-START_TEST(f1_combined_faults)
+START_TEST(s5_f1_combined_faults)
 {
 	const uint64_t all = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE |
 			     UHMM_MIGRATE_PFN_WRITE;
@@ -215,56 +215,63 @@ static uint64_t child_after_a_trusting_driver(void)
 	return get_word(child, AT);
 }
 
-START_TEST(f1_child_sees_the_device_write)
+START_TEST(s5_f1_child_sees_the_device_write)
 {
 	expect_eq(child_after_a_trusting_driver(), 8);
 }
 END_TEST
 
-START_TEST(f1_child_keeps_its_copy)
+START_TEST(s5_f1_child_keeps_its_copy)
 {
 	expect_eq(child_after_a_trusting_driver(), 1);
 }
 END_TEST
 
-/* ---- F2: a device's write to a page that is writable and clean ---- */
+/* ---- F2, F3: a device's write to a page that is writable and clean, in RAM or after a stay on the device ---- */
+
+enum where { IN_RAM, ON_DEVICE, NR_PLACES };
 
 /*
- * MADV_FREE leaves the entry writable. Neither it nor the folio are dirty after the device wrote,
- * and reclaim takes the page for one that nobody wants.
+ * A page that MADV_FREE gave up is writable and clean. Neither its entry nor the folio are dirty after the
+ * device wrote, at home again neither, and reclaim takes the page for one that nobody wants.
  */
-static uint64_t device_writes_given_up_page(bool tell)
+static uint64_t device_writes_given_up_page(enum where where, bool tell)
 {
 	const uint64_t word = 55;
 	uhmm_pfn_t pfn;
 
 	map_written(AT, 1);
 	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_FREE), 0);
+	if (where == ON_DEVICE)
+		to_device(0, AT, 1);
 	expect_eq(walk(AT, 1, WRITE), 0);
 	expect_eq(flags_of(pfns[0]), V | W);
 	pfn = uhmm_hmm_pfn_to_pfn(pfns[0]);
 	expect_eq(pfn, pfn_at(f.mm, AT));
+	expect(on_device(f.mm, AT) == (where == ON_DEVICE));
 	uhmm_page_write(f.m, pfn, 0, &word, sizeof(word));
 	if (tell)
 		uhmm_set_page_dirty(f.m, pfn);
 	/* The process sees it, */
 	expect_eq(get_word(f.mm, AT), 55);
+	expect(in_ram(f.mm, AT));
+	/* The first time it is only found out that the page is wanted again. */
 	for (int i = 0; i < 2; i++)
 		expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_PAGEOUT), 0);
 	/* and then does not. */
 	return get_word(f.mm, AT);
 }
 
-START_TEST(f2_driver_does_not_tell)
+START_TEST(f2_f3_driver_does_not_tell)
 {
-	expect_eq(device_writes_given_up_page(false), 0);
+	expect_eq(device_writes_given_up_page((enum where)_i, false), 0);
 	expect_eq(counted(f.m, UHMM_CNT_LAZYFREED), 1);
 }
 END_TEST
 
-START_TEST(f2_driver_tells)
+START_TEST(f2_f3_driver_tells)
 {
-	expect_eq(device_writes_given_up_page(true), 55);
+	expect_eq(device_writes_given_up_page((enum where)_i, true), 55);
 	expect_eq(counted(f.m, UHMM_CNT_LAZYFREED), 0);
 }
 END_TEST
@@ -365,13 +372,13 @@ static uint64_t faults_beside_an_invalidation(void)
 	return cmd.faults;
 }
 
-START_TEST(f8_page_past_the_end_is_dropped)
+START_TEST(s9_f8_page_past_the_end_is_dropped)
 {
 	expect_eq(faults_beside_an_invalidation(), 1);
 }
 END_TEST
 
-START_TEST(f8_page_past_the_end_stays)
+START_TEST(s9_f8_page_past_the_end_stays)
 {
 	expect_eq(faults_beside_an_invalidation(), 0);
 }
@@ -386,14 +393,14 @@ static int clear_flags(void)
 	return mirror_op(f.mirror[0], UHMM_MIRROR_FLAGS, 0, 0, NULL, NULL);
 }
 
-START_TEST(f8_flags_stay)
+START_TEST(s9_f8_flags_stay)
 {
 	expect_eq(clear_flags(), -EINVAL);
 	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_MIGRATE_TO_DEV, AT, 1, words, NULL), -ENOENT);
 }
 END_TEST
 
-START_TEST(f8_flags_are_cleared)
+START_TEST(s9_f8_flags_are_cleared)
 {
 	expect_eq(clear_flags(), 0);
 	to_device(0, AT, 1);
@@ -408,28 +415,28 @@ static Suite *suite(void)
 	TCase *tc = tcase_create("as 7.3");
 
 	tcase_add_checked_fixture(tc, setup_as_is, teardown);
-	tcase_add_loop_test(tc, f1_write_is_refused, 0, NR_WAYS);
-	tcase_add_test(tc, f1_depends_on_the_page_before);
-	tcase_add_test(tc, f1_readonly_vma_is_efault);
-	tcase_add_loop_test(tc, f1_combined_leaves_it, 0, NR_WAYS);
-	tcase_add_test(tc, f1_child_sees_the_device_write);
-	tcase_add_test(tc, f2_driver_does_not_tell);
+	tcase_add_loop_test(tc, s5_f1_write_is_refused, 0, NR_WAYS);
+	tcase_add_test(tc, s5_f1_depends_on_the_page_before);
+	tcase_add_test(tc, s5_f1_readonly_vma_is_efault);
+	tcase_add_loop_test(tc, s5_f1_combined_leaves_it, 0, NR_WAYS);
+	tcase_add_test(tc, s5_f1_child_sees_the_device_write);
+	tcase_add_loop_test(tc, f2_f3_driver_does_not_tell, 0, NR_PLACES);
 	tcase_add_test(tc, f5_dead_migration_entry);
 	tcase_add_test(tc, f7_both_mirrors_forget_it);
-	tcase_add_test(tc, f8_page_past_the_end_is_dropped);
-	tcase_add_test(tc, f8_flags_stay);
+	tcase_add_test(tc, s9_f8_page_past_the_end_is_dropped);
+	tcase_add_test(tc, s9_f8_flags_stay);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("mended");
 	tcase_add_checked_fixture(tc, setup_mended, teardown);
-	tcase_add_loop_test(tc, f1_write_faults, 0, NR_WAYS);
-	tcase_add_test(tc, f1_depends_on_the_page_before);
-	tcase_add_test(tc, f1_readonly_vma_is_eperm);
-	tcase_add_loop_test(tc, f1_combined_faults, 0, NR_WAYS);
-	tcase_add_test(tc, f1_child_keeps_its_copy);
-	tcase_add_test(tc, f2_driver_tells);
+	tcase_add_loop_test(tc, s5_f1_write_faults, 0, NR_WAYS);
+	tcase_add_test(tc, s5_f1_depends_on_the_page_before);
+	tcase_add_test(tc, s5_f1_readonly_vma_is_eperm);
+	tcase_add_loop_test(tc, s5_f1_combined_faults, 0, NR_WAYS);
+	tcase_add_test(tc, s5_f1_child_keeps_its_copy);
+	tcase_add_loop_test(tc, f2_f3_driver_tells, 0, NR_PLACES);
 	tcase_add_test(tc, f5_driver_gives_up_first);
-	tcase_add_test(tc, f8_page_past_the_end_stays);
-	tcase_add_test(tc, f8_flags_are_cleared);
+	tcase_add_test(tc, s9_f8_page_past_the_end_stays);
+	tcase_add_test(tc, s9_f8_flags_are_cleared);
 	suite_add_tcase(s, tc);
 	return s;
 }

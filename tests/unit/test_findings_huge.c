@@ -41,7 +41,8 @@ static void setup_as_is(void)
 static void setup_mended(void)
 {
 	start((struct uhmm_machine_config){ .fault_folio = UHMM_FAULT_FOLIO_LOOKED_UP,
-					    .large_hole = UHMM_LARGE_HOLE_EACH },
+					    .large_hole = UHMM_LARGE_HOLE_EACH,
+					    .device_private_write = UHMM_DEVICE_WRITE_FAULTS },
 	      (struct uhmm_device_config){ .order_of_each = true });
 }
 
@@ -113,6 +114,66 @@ static pte_t pmd_at(uhmm_vaddr_t addr)
 
 	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
 }
+
+/* ---- F1: a write to a huge device page that is mapped read-only (suspect S5) ---- */
+
+/* Asks for page 5 of it, to write. Returns: what was given, in RAM or not. */
+static uint64_t ask_to_write_a_readonly_leaf(void)
+{
+	uint64_t pfn = 0;
+	struct uhmm_hmm_range range = {
+		.size = sizeof(range),
+		.start = AT + 5 * PAGE,
+		.end = AT + 6 * PAGE,
+		.hmm_pfns = &pfn,
+		.default_flags = UHMM_HMM_PFN_REQ_FAULT | UHMM_HMM_PFN_REQ_WRITE,
+		.dev_private_owner = f.dev[0],
+	};
+	struct watcher w;
+
+	map_huge(AT, 1);
+	write_pages(AT, NR);
+	to_device(0, AT, NR);
+	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, PROT_READ), 0);
+	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, RW), 0);
+	expect(leaf_is_device_private(pmd_at(AT)));
+	watch(&w, f.mm, AT, NR);
+	range.notifier = w.mni;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+	unwatch(&w);
+	expect_eq(uhmm_hmm_pfn_to_map_order(pfn), UHMM_PMD_ORDER);
+	return pfn & (UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE);
+}
+
+static int device_writes(uhmm_vaddr_t addr)
+{
+	uint64_t words[PAGE / 8];
+
+	for (unsigned int i = 0; i < PAGE / 8; i++)
+		words[i] = 77;
+	return mirror_op(f.mirror[0], UHMM_MIRROR_WRITE, addr, 1, words, NULL);
+}
+
+START_TEST(s5_f1_huge_write_is_refused)
+{
+	expect_eq(ask_to_write_a_readonly_leaf(), UHMM_HMM_PFN_VALID);
+	expect(leaf_is_device_private(pmd_at(AT)));
+	expect_eq(device_writes(AT + 5 * PAGE), -EFAULT);
+	expect_eq(f.reports[UHMM_REPORT_WARN], 1);
+	fixture_forget_reports(&f);
+	expect_eq(get_word(f.mm, AT + 5 * PAGE), 6);
+}
+END_TEST
+
+START_TEST(s5_f1_huge_write_faults)
+{
+	expect_eq(ask_to_write_a_readonly_leaf(), UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE);
+	expect(pmd_trans_huge(pmd_at(AT)));
+	expect_eq(device_writes(AT + 5 * PAGE), 0);
+	expect_eq(get_word(f.mm, AT + 5 * PAGE), 77);
+	expect_eq(get_word(f.mm, AT + 6 * PAGE), 7);
+}
+END_TEST
 
 /* ---- F10: the folio of a fault, after it was split (suspect S2) ---- */
 
@@ -199,7 +260,7 @@ static void read_page_of_a_partly_unmapped_folio(bool unmap_first)
 }
 
 /* The page of the fault stays, so the CPU faults again. */
-START_TEST(f10_page_of_the_fault_is_left_out)
+START_TEST(s2_f10_page_of_the_fault_is_left_out)
 {
 	read_page_of_a_partly_unmapped_folio(_i);
 	expect(!driver.page_collected);
@@ -208,7 +269,7 @@ START_TEST(f10_page_of_the_fault_is_left_out)
 END_TEST
 
 /* And the first page of the folio moves without its lock: what others did under it is over. */
-START_TEST(f10_first_page_moves_unlocked)
+START_TEST(s2_f10_first_page_moves_unlocked)
 {
 	read_page_of_a_partly_unmapped_folio(false);
 	expect(driver.head_collected && driver.head_was_free);
@@ -216,7 +277,7 @@ START_TEST(f10_first_page_moves_unlocked)
 }
 END_TEST
 
-START_TEST(f10_all_pages_move_locked)
+START_TEST(s2_f10_all_pages_move_locked)
 {
 	read_page_of_a_partly_unmapped_folio(_i);
 	expect(driver.page_collected);
@@ -247,7 +308,7 @@ static uint64_t populate_large_hole(uhmm_vaddr_t at)
 	return args.cpages;
 }
 
-START_TEST(f11_rest_of_a_large_hole_is_left_out)
+START_TEST(s10_f11_rest_of_a_large_hole_is_left_out)
 {
 	uhmm_vaddr_t at = 0x80000000UL;
 
@@ -258,7 +319,7 @@ START_TEST(f11_rest_of_a_large_hole_is_left_out)
 END_TEST
 
 /* It depends on what is elsewhere in the same GiB. */
-START_TEST(f11_not_below_a_table)
+START_TEST(s10_f11_not_below_a_table)
 {
 	uhmm_vaddr_t at = 0x80000000UL;
 
@@ -269,7 +330,7 @@ START_TEST(f11_not_below_a_table)
 }
 END_TEST
 
-START_TEST(f11_large_hole_is_collected)
+START_TEST(s10_f11_large_hole_is_collected)
 {
 	uhmm_vaddr_t at = 0x80000000UL;
 
@@ -340,13 +401,13 @@ static bool page_behind_a_hole_comes_home(void)
 	return ret;
 }
 
-START_TEST(f8_order_stays)
+START_TEST(s9_f8_order_stays)
 {
 	expect(!page_behind_a_hole_comes_home());
 }
 END_TEST
 
-START_TEST(f8_order_is_forgotten)
+START_TEST(s9_f8_order_is_forgotten)
 {
 	expect(page_behind_a_hole_comes_home());
 }
@@ -373,13 +434,13 @@ static uint64_t faults_behind_a_huge_hole(void)
 }
 
 /* Entries of other pages are erased, so the mirror keeps pages that are freed. */
-START_TEST(f8_order_stays_and_mirror_goes_stale)
+START_TEST(s9_f8_order_stays_and_mirror_goes_stale)
 {
 	expect_eq(faults_behind_a_huge_hole(), 0);
 }
 END_TEST
 
-START_TEST(f8_order_is_forgotten_and_mirror_is_right)
+START_TEST(s9_f8_order_is_forgotten_and_mirror_is_right)
 {
 	expect_eq(faults_behind_a_huge_hole(), 1);
 }
@@ -394,7 +455,7 @@ static void expect_read(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int n, b
 }
 
 /* F13, S11: a huge page that is shared after fork goes to a device that CPUs see. */
-START_TEST(f13_shared_huge_page_to_coherent_memory)
+START_TEST(s11_f13_shared_huge_page_to_coherent_memory)
 {
 	struct uhmm_device_config config = { .size = sizeof(config),
 					     .type = UHMM_MEMORY_DEVICE_COHERENT };
@@ -423,7 +484,7 @@ START_TEST(f13_shared_huge_page_to_coherent_memory)
 END_TEST
 
 /* F8, S12: the device faults on a page of its own. */
-START_TEST(f8_device_fault_on_its_own_page)
+START_TEST(s12_f8_device_fault_on_its_own_page)
 {
 	uint64_t buf[PAGE / 8];
 
@@ -438,7 +499,7 @@ START_TEST(f8_device_fault_on_its_own_page)
 END_TEST
 
 /* F8, S13: an invalidation of a full table of the mirror comes to an end. */
-START_TEST(f8_invalidation_ends)
+START_TEST(s13_f8_invalidation_ends)
 {
 	static uint64_t buf[HUGE / 8];
 
@@ -558,36 +619,72 @@ START_TEST(f19_table_goes_during_a_split)
 }
 END_TEST
 
+/* The same of a huge page that is split to be collected in pages: what is left is a hole (7.3, too). */
+START_TEST(leaf_goes_during_a_split)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = zap_child };
+	struct uhmm_mmu_interval_notifier *mni;
+	struct zapper z = { .task = another_task(f.m), .kind = GONE };
+	struct uhmm_mm *parent = f.mm;
+	struct uhmm_migrate_vma args;
+
+	map_huge(AT, 1);
+	write_pages(AT, NR);
+	expect_eq(uhmm_mm_fork(parent, &z.child), 0);
+	expect_eq(uhmm_mmu_interval_notifier_insert(parent, AT, HUGE, &ops, &z, &mni), 0);
+	memset(src, 0xff, sizeof(src));
+	uhmm_mmap_read_lock(z.child);
+	f.mm = z.child;
+	args = collect(AT, NR, SYSTEM, NULL, 0);
+	expect(z.zaps);
+	expect(pte_none(pmd_at(AT)));
+	f.mm = parent;
+	expect_eq(args.cpages, NR);
+	for (unsigned int i = 0; i < NR; i++)
+		expect_eq(src[i], M);
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(z.child);
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect_written(AT, 0, NR);
+	fixture_verify(&f);
+	uhmm_mmput(z.child);
+	uhmm_task_destroy(z.task);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("findings_huge");
 	TCase *tc = tcase_create("as 7.3");
 
 	tcase_add_checked_fixture(tc, setup_as_is, teardown_fixture);
-	tcase_add_loop_test(tc, f10_page_of_the_fault_is_left_out, 0, 2);
-	tcase_add_test(tc, f10_first_page_moves_unlocked);
-	tcase_add_test(tc, f11_rest_of_a_large_hole_is_left_out);
-	tcase_add_test(tc, f11_not_below_a_table);
-	tcase_add_test(tc, f13_shared_huge_page_to_coherent_memory);
-	tcase_add_test(tc, f8_device_fault_on_its_own_page);
-	tcase_add_test(tc, f8_invalidation_ends);
+	tcase_add_test(tc, s5_f1_huge_write_is_refused);
+	tcase_add_loop_test(tc, s2_f10_page_of_the_fault_is_left_out, 0, 2);
+	tcase_add_test(tc, s2_f10_first_page_moves_unlocked);
+	tcase_add_test(tc, s10_f11_rest_of_a_large_hole_is_left_out);
+	tcase_add_test(tc, s10_f11_not_below_a_table);
+	tcase_add_test(tc, s11_f13_shared_huge_page_to_coherent_memory);
+	tcase_add_test(tc, s12_f8_device_fault_on_its_own_page);
+	tcase_add_test(tc, s13_f8_invalidation_ends);
 	tcase_add_test(tc, f12_device_reads_another_page);
-	tcase_add_test(tc, f8_order_stays);
-	tcase_add_test(tc, f8_order_stays_and_mirror_goes_stale);
+	tcase_add_test(tc, s9_f8_order_stays);
+	tcase_add_test(tc, s9_f8_order_stays_and_mirror_goes_stale);
 	tcase_add_test(tc, m25_goes_on_after_the_split);
 	tcase_add_loop_test(tc, f19_table_goes_during_a_split, 0, GONE_KINDS);
+	tcase_add_test(tc, leaf_goes_during_a_split);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("mended");
 	tcase_add_checked_fixture(tc, setup_mended, teardown_fixture);
-	tcase_add_loop_test(tc, f10_all_pages_move_locked, 0, 2);
-	tcase_add_test(tc, f11_large_hole_is_collected);
-	tcase_add_test(tc, f11_not_below_a_table);
-	tcase_add_test(tc, f13_shared_huge_page_to_coherent_memory);
-	tcase_add_test(tc, f8_device_fault_on_its_own_page);
-	tcase_add_test(tc, f8_invalidation_ends);
+	tcase_add_test(tc, s5_f1_huge_write_faults);
+	tcase_add_loop_test(tc, s2_f10_all_pages_move_locked, 0, 2);
+	tcase_add_test(tc, s10_f11_large_hole_is_collected);
+	tcase_add_test(tc, s10_f11_not_below_a_table);
+	tcase_add_test(tc, s11_f13_shared_huge_page_to_coherent_memory);
+	tcase_add_test(tc, s12_f8_device_fault_on_its_own_page);
+	tcase_add_test(tc, s13_f8_invalidation_ends);
 	tcase_add_test(tc, f12_device_reads_its_page);
-	tcase_add_test(tc, f8_order_is_forgotten);
-	tcase_add_test(tc, f8_order_is_forgotten_and_mirror_is_right);
+	tcase_add_test(tc, s9_f8_order_is_forgotten);
+	tcase_add_test(tc, s9_f8_order_is_forgotten_and_mirror_is_right);
 	tcase_add_test(tc, m25_goes_on_after_the_split);
 	suite_add_tcase(s, tc);
 	return s;

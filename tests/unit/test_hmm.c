@@ -1,9 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* hmm_range_fault(), state by state: what a reasonable walker would get wrong. */
 #define _GNU_SOURCE
-#include "unit/inside.h"
+#include <uhmm/special.h>
 
 #include "hmm/range.h"
+#include "unit/inside.h"
 
 enum { N = 8 };
 
@@ -396,6 +397,35 @@ START_TEST(protnone_entry_has_a_pfn_but_is_not_valid)
 }
 END_TEST
 
+/* Another task has the lock of the table for as long as the walk takes, which would wait for ever. */
+START_TEST(walk_takes_no_page_table_lock)
+{
+	struct uhmm_task *other = another_task(f.m), *self;
+	struct uhmm__spinlock *ptl, *pmd_ptl;
+	unsigned int level;
+	ptent_t *pmdp, *ptep;
+
+	map_written(AT, 1);
+	map_fixed(f.mm, AT + UHMM_PMD_SIZE, 512, RW);
+	expect_eq(uhmm_madvise(f.mm, AT + UHMM_PMD_SIZE, UHMM_PMD_SIZE, MADV_HUGEPAGE), 0);
+	put_word(f.mm, AT + UHMM_PMD_SIZE, 1);
+	self = become(other);
+	pmdp = uhmm__pmd_offset(&f.mm->pgt, AT + UHMM_PMD_SIZE, &level);
+	pmd_ptl = uhmm__pmd_lock(pmdp);
+	ptep = uhmm__pte_offset_map_lock(uhmm__pmd_offset(&f.mm->pgt, AT, &level), AT, &ptl);
+	become(self);
+	expect_eq(walk(AT, 1, UHMM_HMM_PFN_REQ_FAULT), 0);
+	expect_eq(flags_of(pfns[0]), V | W);
+	expect_eq(walk(AT + UHMM_PMD_SIZE, 1, UHMM_HMM_PFN_REQ_FAULT), 0);
+	expect(pfns[0] & V && uhmm_hmm_pfn_to_map_order(pfns[0]) == UHMM_PMD_ORDER);
+	become(other);
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	uhmm__spin_unlock(pmd_ptl);
+	become(self);
+	uhmm_task_destroy(other);
+}
+END_TEST
+
 /* ---- the sequence, and errors ---- */
 
 START_TEST(stale_sequence_is_ebusy_before_any_walk)
@@ -467,6 +497,117 @@ START_TEST(unlocked_form_samples_for_itself)
 }
 END_TEST
 
+/* What a handler of userfaultfd does while the fault of page 1 has given mmap_lock up. */
+enum meanwhile { ZAP_FIRST, UNMAP_SECOND, UNMAP_FIRST };
+
+static bool meanwhile(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int reason)
+{
+	static const uint64_t page[PAGE / 8];
+	const enum meanwhile *what = data;
+
+	expect_eq(addr, AT + PAGE);
+	expect_eq(reason, UHMM_UFFD_MISSING);
+	if (*what == UNMAP_SECOND) {
+		expect_eq(uhmm_munmap(mm, AT + PAGE, PAGE), 0);
+		return true;
+	}
+	if (*what == UNMAP_FIRST)
+		expect_eq(uhmm_munmap(mm, AT, PAGE), 0);
+	else
+		expect_eq(uhmm_madvise(mm, AT, PAGE, MADV_DONTNEED), 0);
+	expect_eq(uhmm_uffd_copy(mm, addr, page, false), 0);
+	return true;
+}
+
+/* A page that is there, and one that the handler has to put there. */
+static void map_watched(enum meanwhile *what)
+{
+	map_written(AT, 1);
+	map_fixed(f.mm, AT + PAGE, 1, RW);
+	uhmm_uffd_set_handler(f.mm, meanwhile, what);
+	expect_eq(uhmm_uffd_register(f.mm, AT + PAGE, PAGE, UHMM_UFFD_MISSING), 0);
+}
+
+/* Begun again from the first page: either may have gone. */
+START_TEST(vma_goes_while_a_fault_has_no_lock)
+{
+	struct uhmm_hmm_range range = range_of(AT, 2, UHMM_HMM_PFN_REQ_FAULT);
+	enum meanwhile what = _i ? UNMAP_FIRST : UNMAP_SECOND;
+
+	map_watched(&what);
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), -EFAULT);
+	expect_eq(faults(), 1);
+	expect_eq(flags_of(pfns[0]), V | W);
+	uhmm_mmap_write_lock(f.mm);
+	uhmm_mmap_write_unlock(f.mm);
+}
+END_TEST
+
+/*
+ * (q) The second attempt has the outputs of the first for inputs. Nobody asked for the first page, but VALID
+ * and WRITE are the bits that ask: it is there, is zapped, and is faulted in for writing.
+ */
+START_TEST(unlocked_form_takes_outputs_for_requests)
+{
+	struct uhmm_hmm_range range = range_of(AT, 2, 0);
+	enum meanwhile what = ZAP_FIRST;
+
+	map_watched(&what);
+	range.pfn_flags_mask = _i ? UHMM_HMM_PFN_REQ_FAULT
+				  : UHMM_HMM_PFN_REQ_FAULT | UHMM_HMM_PFN_REQ_WRITE;
+	pfns[1] = UHMM_HMM_PFN_REQ_FAULT;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+	expect_eq(flags_of(pfns[1]), V | W);
+	expect_eq(flags_of(pfns[0]), _i ? V : V | W);
+	expect_eq(pte_pfn(pte_at(f.mm, AT)) == f.m->zero_pfn, _i);
+	expect_eq(get_word(f.mm, AT), 0);
+	/* hmm_range_fault() with the lock held leaves it to the caller, who writes its requests again. */
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), 0);
+	pfns[0] = 0;
+	pfns[1] = UHMM_HMM_PFN_REQ_FAULT;
+	expect_eq(walk_range(&range), 0);
+	expect_eq(pfns[0], 0);
+	expect_eq(flags_of(pfns[1]), V | W);
+}
+END_TEST
+
+static bool put_page(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int reason)
+{
+	static const uint64_t page[PAGE / 8];
+
+	(void)data;
+	(void)reason;
+	expect_eq(uhmm_uffd_copy(mm, addr, page, false), 0);
+	return true;
+}
+
+/*
+ * The shortest of times. A fault that gives the lock up is progress, after which it begins anew; two pages
+ * to be copied, each in its own table, are two times -EBUSY without.
+ */
+START_TEST(time_begins_anew_where_the_lock_was_dropped)
+{
+	uhmm_vaddr_t at = AT + UHMM_PMD_SIZE - PAGE;
+	struct uhmm_hmm_range range =
+		range_of(at, 2, UHMM_HMM_PFN_REQ_FAULT | UHMM_HMM_PFN_REQ_WRITE);
+	struct uhmm_mm *child;
+
+	if (_i) {
+		map_fixed(f.mm, at, 2, RW);
+		uhmm_uffd_set_handler(f.mm, put_page, NULL);
+		expect_eq(uhmm_uffd_register(f.mm, at, 2 * PAGE, UHMM_UFFD_MISSING), 0);
+		expect_eq(uhmm_range_fault_unlocked_timeout(&range, 1), 0);
+		expect_eq(faults(), 2);
+		return;
+	}
+	map_written(at, 2);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 1), -EBUSY);
+	expect_eq(faults(), 2);
+	uhmm_mmput(child);
+}
+END_TEST
+
 START_TEST(unlocked_form_of_a_killed_task)
 {
 	struct uhmm_hmm_range range = range_of(AT, 1, UHMM_HMM_PFN_REQ_FAULT);
@@ -533,10 +674,14 @@ int main(void)
 	tcase_add_test(tc, migration_entry_is_nothing_without_request);
 	tcase_add_test(tc, poison_is_nothing_or_efault);
 	tcase_add_test(tc, protnone_entry_has_a_pfn_but_is_not_valid);
+	tcase_add_test(tc, walk_takes_no_page_table_lock);
 	tcase_add_test(tc, stale_sequence_is_ebusy_before_any_walk);
 	tcase_add_test(tc, error_leaves_inputs_from_the_page_that_failed);
 	tcase_add_test(tc, own_fault_that_copies_is_ebusy_once);
 	tcase_add_test(tc, unlocked_form_samples_for_itself);
+	tcase_add_loop_test(tc, vma_goes_while_a_fault_has_no_lock, 0, 2);
+	tcase_add_loop_test(tc, unlocked_form_takes_outputs_for_requests, 0, 2);
+	tcase_add_loop_test(tc, time_begins_anew_where_the_lock_was_dropped, 0, 2);
 	tcase_add_test(tc, unlocked_form_of_a_killed_task);
 	tcase_add_test(tc, bad_arguments);
 	suite_add_tcase(suite, tc);

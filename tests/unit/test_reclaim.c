@@ -50,42 +50,25 @@ START_TEST(lazyfree_migrates)
 }
 END_TEST
 
-/*
- * A page that was given up goes to a device, which writes to it, and comes home by a read: neither
- * its entry nor its folio are dirty, and it still is given up. Reclaim discards what was written, if
- * the driver does not say so.
- */
-static uint64_t device_writes_lazyfree(bool tell)
+/* A page that reclaim has isolated breaks. */
+START_TEST(broken_pages_leave_the_lru)
 {
-	const uint64_t word = 66;
-	uhmm_pfn_t pfn;
+	struct uhmm__frame *frame;
+	uint32_t index;
 
 	map_written(AT, 1);
-	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_FREE), 0);
-	to_device(0, AT, 1);
-	pfn = pfn_at(f.mm, AT);
-	uhmm_page_write(f.m, pfn, 0, &word, sizeof(word));
-	if (tell)
-		uhmm_set_page_dirty(f.m, pfn);
-	expect_eq(get_word(f.mm, AT), 66);
-	expect(in_ram(f.mm, AT));
-	pageout(f.mm, AT, 1);
-	/* The first time it is only found out that the page is wanted again. */
-	pageout(f.mm, AT, 1);
-	return get_word(f.mm, AT);
-}
-
-START_TEST(lazyfree_device_write_that_is_told)
-{
-	expect_eq(device_writes_lazyfree(true), 66);
-	expect_eq(counted(f.m, UHMM_CNT_SWAP_OUT), 1);
-}
-END_TEST
-
-START_TEST(lazyfree_device_write_that_is_not_told)
-{
-	expect_eq(device_writes_lazyfree(false), 0);
-	expect_eq(counted(f.m, UHMM_CNT_LAZYFREED), 1);
+	frame = frame_at(f.mm, AT);
+	index = frame_index(f.m, frame);
+	uhmm__lru_add_drain_all(f.m);
+	folio_get(frame);
+	expect(uhmm__folio_isolate_lru(frame));
+	expect_eq(uhmm_memory_failure(f.m, pfn_at(f.mm, AT)), 0);
+	uhmm__reclaim_pages(f.m, &index, 1);
+	uhmm__lru_add_drain_all(f.m);
+	expect(!folio_test(frame, PG_LRU));
+	expect_eq(uhmm__swap_used(f.m), 0);
+	expect_eq(leaf_type(pte_at(f.mm, AT)), LEAF_HWPOISON);
+	fixture_verify(&f);
 }
 END_TEST
 
@@ -193,8 +176,7 @@ static void add_common(TCase *tc)
 	tcase_add_test(tc, cold);
 	tcase_add_test(tc, lazyfree);
 	tcase_add_test(tc, lazyfree_migrates);
-	tcase_add_test(tc, lazyfree_device_write_that_is_told);
-	tcase_add_test(tc, lazyfree_device_write_that_is_not_told);
+	tcase_add_test(tc, broken_pages_leave_the_lru);
 }
 
 static Suite *suite(void)

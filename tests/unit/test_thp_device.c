@@ -1,66 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* Huge pages and devices: range faults, migration of whole folios, pools, the test driver. */
+/* Huge pages and devices: range faults, migration of whole folios, by address and by pfn; pools. */
 #define _GNU_SOURCE
-#include "hmm/range.h"
-#include "migrate/migrate.h"
-#include "mm/huge.h"
-#include "unit/inside.h"
-
-enum { NR = UHMM_PTRS_PER_TABLE, N = 2 * NR };
-#define HUGE UHMM_PMD_SIZE
-
-#define HV UHMM_HMM_PFN_VALID
-#define HW UHMM_HMM_PFN_WRITE
-#define HE UHMM_HMM_PFN_ERROR
-#define O9 (9UL << UHMM_HMM_PFN_ORDER_SHIFT)
-
-#define V UHMM_MIGRATE_PFN_VALID
-#define M UHMM_MIGRATE_PFN_MIGRATE
-#define W UHMM_MIGRATE_PFN_WRITE
-#define C UHMM_MIGRATE_PFN_COMPOUND
-#define SYSTEM UHMM_MIGRATE_VMA_SELECT_SYSTEM
-#define PRIVATE UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
-#define COMPOUND UHMM_MIGRATE_VMA_SELECT_COMPOUND
-
-static struct uhmm_machine *m;
-static uint64_t src[4 * NR], dst[4 * NR];
-static struct uhmm_migrate_vma args;
-
-static void setup(void)
-{
-	setup_fixture();
-	m = f.m;
-}
-
-static pte_t pmd_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
-{
-	unsigned int level;
-	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
-
-	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
-}
-
-static void map_huge(uhmm_vaddr_t addr, unsigned int n)
-{
-	map_fixed(f.mm, addr, n * NR, RW);
-	expect_eq(uhmm_madvise(f.mm, addr, n * HUGE, MADV_HUGEPAGE), 0);
-}
-
-static struct uhmm__frame *map_huge_written(uhmm_vaddr_t addr)
-{
-	map_huge(addr, 1);
-	for (unsigned int i = 0; i < NR; i++)
-		put_word(f.mm, addr + i * PAGE, i + 1);
-	expect(pmd_trans_huge(pmd_at(f.mm, addr)));
-	return pmd_folio(m, pmd_at(f.mm, addr));
-}
-
-static void expect_written(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int first,
-			   unsigned int n)
-{
-	for (unsigned int i = first; i < first + n; i++)
-		expect_eq(get_word(mm, addr + i * PAGE), i + 1);
-}
+#include "unit/thp_device_world.h"
 
 /* ---- range faults ---- */
 
@@ -167,55 +108,6 @@ START_TEST(range_fault_of_device_leaves)
 END_TEST
 
 /* ---- migration ---- */
-
-/* Ends with mmap_lock held for reading. */
-static void collect(uhmm_vaddr_t start, unsigned int npages, uint64_t flags)
-{
-	uhmm_mmap_read_lock(f.mm);
-	memset(src, 0xff, sizeof(src));
-	memset(dst, 0xff, sizeof(dst));
-	args = (struct uhmm_migrate_vma){
-		.size = sizeof(args),
-		.vma = uhmm_vma_lookup(f.mm, start),
-		.src = src,
-		.dst = dst,
-		.start = start,
-		.end = start + npages * PAGE,
-		.pgmap_owner = f.dev[0],
-		.flags = flags,
-	};
-	expect_eq(uhmm_migrate_vma_setup(&args), 0);
-	expect_eq(args.npages, npages);
-}
-
-static void finish(void)
-{
-	uhmm_migrate_vma_finalize(&args);
-	uhmm_mmap_read_unlock(f.mm);
-	fixture_verify(&f);
-}
-
-static void expect_src(unsigned int from, unsigned int to, uint64_t v)
-{
-	for (unsigned int i = from; i < to; i++)
-		expect_eq(src[i], v);
-}
-
-static uhmm_pfn_t device_huge(void)
-{
-	uhmm_pfn_t pfn;
-
-	expect_eq(uhmm_devmem_alloc_folio(uhmm_device_memory(f.dev[0]), NULL, 9, &pfn), 0);
-	return pfn;
-}
-
-static uhmm_pfn_t device_page(void)
-{
-	uhmm_pfn_t pfn;
-
-	expect_eq(uhmm_devmem_alloc(uhmm_device_memory(f.dev[0]), NULL, &pfn), 0);
-	return pfn;
-}
 
 START_TEST(collected_as_one)
 {
@@ -324,6 +216,45 @@ START_TEST(not_collected)
 	finish();
 	expect_written(f.mm, AT, 0, NR);
 	expect(pmd_folio(m, pmd_at(f.mm, AT)) == folio || !pmd_is_leaf(pmd_at(f.mm, AT)));
+}
+END_TEST
+
+/* Neither what is not selected, nor another device's, nor what is on its way already. */
+START_TEST(leaves_that_are_not_collected)
+{
+	uint64_t flags = SYSTEM | PRIVATE | (_i ? COMPOUND : 0), again[NR], none[NR];
+	struct uhmm_migrate_vma second;
+
+	map_huge_written(AT);
+	to_device(0, AT, NR);
+	collect(AT, NR, flags & ~PRIVATE);
+	expect_src(0, NR, 0);
+	finish();
+	expect_eq(args.cpages, 0);
+	uhmm_mmap_read_lock(f.mm);
+	args.start = AT;
+	args.end = AT + HUGE;
+	args.flags = flags;
+	args.pgmap_owner = f.dev[1];
+	expect_eq(uhmm_migrate_vma_setup(&args), 0);
+	expect_src(0, NR, 0);
+	finish();
+	expect(leaf_is_device_private(pmd_at(f.mm, AT)));
+
+	collect(AT, NR, flags | COMPOUND);
+	expect_eq(args.cpages, 1);
+	expect(leaf_is_migration(pmd_at(f.mm, AT)));
+	memset(again, 0xff, sizeof(again));
+	second = args;
+	second.src = again;
+	second.dst = none;
+	second.flags = flags;
+	expect_eq(uhmm_migrate_vma_setup(&second), 0);
+	expect_eq(second.cpages, 0);
+	for (unsigned int i = 0; i < NR; i++)
+		expect_eq(again[i], 0);
+	finish();
+	expect_written(f.mm, AT, 0, NR);
 }
 END_TEST
 
@@ -494,120 +425,6 @@ START_TEST(by_pfn_of_any_order)
 }
 END_TEST
 
-/* ---- the test driver ---- */
-
-static int ioctl(enum uhmm_mirror_op op, uhmm_vaddr_t addr, unsigned int n,
-		 struct uhmm_mirror_cmd *cmd)
-{
-	static uint8_t buf[N * PAGE];
-	int err = mirror_op(f.mirror[0], op, addr, n, buf, cmd);
-
-	for (unsigned int i = 0; !err && cmd && op == UHMM_MIRROR_MIGRATE_TO_DEV && i < n; i++)
-		expect_eq(*(uint64_t *)(buf + i * PAGE), i + 1);
-	return err;
-}
-
-static void fail_alloc(void)
-{
-	struct uhmm_mirror_cmd cmd = { .addr = PAGE, .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC };
-
-	expect_eq(uhmm_mirror_ioctl(f.mirror[0], UHMM_MIRROR_FLAGS, &cmd), 0);
-}
-
-START_TEST(driver_moves_huge_pages)
-{
-	struct uhmm_mirror_cmd cmd;
-
-	map_huge_written(AT);
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_TO_DEV, AT, NR, &cmd), 0);
-	expect_eq(cmd.cpages, NR);
-	expect(leaf_is_device_private(pmd_at(f.mm, AT)));
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_TO_SYS, AT, NR, &cmd), 0);
-	expect_eq(cmd.cpages, 1); /* (q) a compound page counts once */
-	expect(pmd_trans_huge(pmd_at(f.mm, AT)));
-	/* Unaligned: it is split. */
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_TO_DEV, AT, NR - 1, &cmd), 0);
-	expect(on_device(f.mm, AT) && in_ram(f.mm, AT + (NR - 1) * PAGE));
-	expect_written(f.mm, AT, 0, NR);
-}
-END_TEST
-
-START_TEST(driver_falls_back_to_pages)
-{
-	struct uhmm_mirror_cmd cmd;
-
-	map_huge_written(AT);
-	fail_alloc();
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_TO_DEV, AT, NR, &cmd), 0);
-	expect(!pmd_is_leaf(pmd_at(f.mm, AT)) && on_device(f.mm, AT + 77 * PAGE));
-	expect_eq(uhmm_page_order(m, pfn_at(f.mm, AT)), 0);
-	expect_written(f.mm, AT, 0, NR);
-	map_huge_written(AT);
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_TO_DEV, AT, NR, &cmd), 0);
-	fail_alloc();
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_TO_SYS, AT, NR, &cmd), 0);
-	expect_eq(cmd.cpages, NR);
-	expect(in_ram(f.mm, AT + 77 * PAGE));
-	expect_written(f.mm, AT, 0, NR);
-	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 0);
-}
-END_TEST
-
-/* A process whose fault fails for the driver's lack of memory faults again. */
-START_TEST(fault_without_memory_comes_again)
-{
-	map_written(AT, 4);
-	to_device(0, AT, 4);
-	fail_alloc();
-	expect_eq(get_word(f.mm, AT + PAGE), 2);
-	expect(in_ram(f.mm, AT + PAGE));
-	/* For good: there is no memory at all. */
-	expect_eq(uhmm_machine_inject(m, UHMM_INJECT_FRAME, 1, 1000), 0);
-	expect_eq(uhmm_cpu_read(f.mm, AT, NULL, 1, NULL), -ENOMEM);
-	expect_eq(uhmm_machine_inject(m, UHMM_INJECT_FRAME, 0, 0), 0);
-	expect_eq(get_word(f.mm, AT), 1);
-}
-END_TEST
-
-/* A CPU fault on a device folio of which a part is not mapped any more brings one page. */
-START_TEST(fault_after_partial_unmap)
-{
-	struct uhmm__frame *folio;
-
-	map_huge_written(AT);
-	to_device(0, AT, NR);
-	folio = pmd_folio(m, pmd_at(f.mm, AT));
-	expect_eq(uhmm_munmap(f.mm, AT, 2 * PAGE), 0);
-	expect(page_folio(frame_at(f.mm, AT + 5 * PAGE)) == folio);
-	expect_eq(folio_mapcount(folio), NR - 2);
-	fixture_verify(&f);
-	expect_eq(get_word(f.mm, AT + 5 * PAGE), 6);
-	expect(in_ram(f.mm, AT + 5 * PAGE) && on_device(f.mm, AT + 6 * PAGE));
-	/* It was split for that, and the two pages are free. */
-	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), NR - 3);
-	expect_eq(uhmm_page_order(m, pfn_at(f.mm, AT + 6 * PAGE)), 0);
-	expect_written(f.mm, AT, 2, NR - 2);
-}
-END_TEST
-
-START_TEST(fork_of_a_device_leaf)
-{
-	struct uhmm_mm *child;
-
-	map_huge_written(AT);
-	to_device(0, AT, NR);
-	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
-	expect_eq(leaf_type(pmd_at(child, AT)), LEAF_DEVICE_PRIVATE_READ);
-	expect_eq(leaf_type(pmd_at(f.mm, AT)), LEAF_DEVICE_PRIVATE_READ);
-	expect_eq(folio_mapcount(pmd_folio(m, pmd_at(child, AT))), 2);
-	fixture_verify(&f);
-	put_word(child, AT, 100);
-	expect_written(f.mm, AT, 0, NR);
-	expect_written(child, AT, 1, NR - 1);
-	uhmm_mmput(child);
-}
-END_TEST
-
 /* ---- pools ---- */
 
 START_TEST(pool_of_two_sizes)
@@ -675,118 +492,6 @@ START_TEST(eviction)
 }
 END_TEST
 
-/* ---- the combined walker ---- */
-
-static void combined(uhmm_vaddr_t addr, unsigned int n, bool write, int want)
-{
-	enum uhmm_mirror_op op = write ? UHMM_MIRROR_MIGRATE_ON_WRITE_FAULT_TO_DEV
-				       : UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV;
-
-	expect_eq(ioctl(op, addr, n, NULL), want);
-	fixture_verify(&f);
-}
-
-START_TEST(combined_walk)
-{
-	struct uhmm_mm *child;
-	uint64_t walks;
-
-	map_huge_written(AT);
-	walks = counted(m, UHMM_CNT_WALKS);
-	combined(AT, NR, true, 0);
-	expect_eq(counted(m, UHMM_CNT_WALKS), walks + 1);
-	expect_eq(leaf_type(pmd_at(f.mm, AT)), LEAF_DEVICE_PRIVATE_WRITE);
-	expect_written(f.mm, AT, 0, NR);
-	/* A part: split, and only that moves. */
-	combined(AT + 4 * PAGE, 3, false, 0);
-	expect(in_ram(f.mm, AT + 3 * PAGE) && on_device(f.mm, AT + 4 * PAGE));
-	expect_written(f.mm, AT, 0, NR);
-	/* Nothing there, and the huge zero page: huge device pages come. */
-	map_huge(AT + HUGE, 2);
-	touch(f.mm, AT + 2 * HUGE);
-	combined(AT + HUGE, NR, false, 0);
-	combined(AT + 2 * HUGE, NR, true, 0);
-	expect(leaf_is_device_private(pmd_at(f.mm, AT + HUGE)));
-	expect(leaf_is_device_private(pmd_at(f.mm, AT + 2 * HUGE)));
-	/* Shared: a write must copy, page by page, and then moves. */
-	map_huge_written(AT);
-	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
-	combined(AT, NR, true, 0);
-	expect(on_device(f.mm, AT) && on_device(f.mm, AT + HUGE - PAGE));
-	expect_written(child, AT, 0, NR);
-	expect_written(f.mm, AT, 0, NR);
-	uhmm_mmput(child);
-}
-END_TEST
-
-START_TEST(combined_walk_leaves_what_it_cannot_have)
-{
-	struct uhmm__frame *folio = map_huge_written(AT);
-	struct uhmm_task *locker = lock_by_another(folio);
-
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, AT, NR, NULL), 0);
-	unlock_by_another(locker, folio);
-	expect(pmd_folio(m, pmd_at(f.mm, AT)) == folio);
-	folio_get(folio);
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, AT + PAGE, 9, NULL), 0);
-	folio_put(m, folio);
-	expect_eq(folio_order(folio), 9);
-	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, PROT_READ), 0);
-	combined(AT, NR, true, -EPERM);
-	combined(AT, NR, false, 0);
-	expect_eq(leaf_type(pmd_at(f.mm, AT)), LEAF_DEVICE_PRIVATE_READ);
-	expect_written(f.mm, AT, 0, NR);
-}
-END_TEST
-
-/* Pages of it that are mapped nowhere, the first too, are free as soon as the walk has split it. */
-START_TEST(combined_walk_splits_what_is_mapped_in_part)
-{
-	struct uhmm__frame *folio = map_huge_written(AT);
-
-	expect_eq(uhmm_munmap(f.mm, AT, 3 * PAGE), 0);
-	expect_eq(ioctl(UHMM_MIRROR_MIGRATE_ON_FAULT_TO_DEV, AT + 3 * PAGE, 9, NULL), 0);
-	expect(folio_test(folio, PG_FREE));
-	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 9);
-	expect_written(f.mm, AT, 3, NR - 3);
-}
-END_TEST
-
-/*
- * A folio that is split has its device-exclusive pages mapped again, but only for reading. What the
- * walk is to fault in, it faults before it splits, so that the device may write what the process may.
- */
-START_TEST(combined_walk_restores_exclusive_pages_first)
-{
-	map_huge_written(AT);
-	expect_eq(ioctl(UHMM_MIRROR_EXCLUSIVE, AT + 9 * PAGE, 2, NULL), 0);
-	expect(leaf_is_device_exclusive(pte_at(f.mm, AT + 9 * PAGE)));
-	combined(AT, NR, false, 0);
-	for (unsigned int i = 0; i < NR; i++)
-		expect_eq(leaf_type(pte_at(f.mm, AT + i * PAGE)), LEAF_DEVICE_PRIVATE_WRITE);
-	expect_eq(counted(m, UHMM_CNT_RESTORED_EXCLUSIVE), 2);
-	expect_written(f.mm, AT, 0, NR);
-}
-END_TEST
-
-/*
- * What the device has for its atomics it need not fault in, so the walk begins to fault behind that.
- * The split that this leads to takes away what the device had before it; all the same a fault leaves
- * it with every page.
- */
-START_TEST(combined_walk_in_two_windows)
-{
-	map_huge_written(AT);
-	expect_eq(ioctl(UHMM_MIRROR_EXCLUSIVE, AT, NR, NULL), 0);
-	expect_eq(uhmm_madvise(f.mm, AT + 100 * PAGE, 3 * PAGE, MADV_DONTNEED), 0);
-	combined(AT, NR, false, 0);
-	expect(in_ram(f.mm, AT) && on_device(f.mm, AT + 100 * PAGE));
-	expect(on_device(f.mm, AT + HUGE - PAGE));
-	expect_written(f.mm, AT, 0, 100);
-	expect_written(f.mm, AT, 103, NR - 103);
-}
-END_TEST
-
 int main(void)
 {
 	Suite *suite = suite_create("thp_device");
@@ -801,24 +506,15 @@ int main(void)
 	tcase_add_test(tc, collected_in_pages);
 	tcase_add_test(tc, collected_from_ptes);
 	tcase_add_test(tc, not_collected);
+	tcase_add_loop_test(tc, leaves_that_are_not_collected, 0, 2);
 	tcase_add_test(tc, holes);
 	tcase_add_test(tc, insert_huge_race_with_a_fault);
 	tcase_add_test(tc, split_when_the_destination_is_small);
 	tcase_add_test(tc, no_large_destination_for_a_page);
 	tcase_add_test(tc, by_pfn);
 	tcase_add_loop_test(tc, by_pfn_of_any_order, 0, FOLIO_MAX_ORDER + 1);
-	tcase_add_test(tc, driver_moves_huge_pages);
-	tcase_add_test(tc, driver_falls_back_to_pages);
-	tcase_add_test(tc, fault_without_memory_comes_again);
-	tcase_add_test(tc, fault_after_partial_unmap);
-	tcase_add_test(tc, fork_of_a_device_leaf);
 	tcase_add_test(tc, pool_of_two_sizes);
 	tcase_add_test(tc, eviction);
-	tcase_add_test(tc, combined_walk);
-	tcase_add_test(tc, combined_walk_leaves_what_it_cannot_have);
-	tcase_add_test(tc, combined_walk_splits_what_is_mapped_in_part);
-	tcase_add_test(tc, combined_walk_restores_exclusive_pages_first);
-	tcase_add_test(tc, combined_walk_in_two_windows);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

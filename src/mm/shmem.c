@@ -1,0 +1,107 @@
+// SPDX-License-Identifier: LGPL-2.1-or-later
+/*
+ * Swap of memory files. Models: mm/shmem.c:shmem_writeout(), shmem_swapin_folio().
+ *
+ * A page that is out has its slot in the place of its pfn in the page cache, and counts as one entry
+ * of it. It is in the swap cache or in the page cache, never in both but under its folio lock.
+ */
+#include "mm/swap.h"
+
+/* Exchange an entry of the page cache. False: it is another one by now. Context: the lock. */
+static bool replace_entry(struct uhmm__mapping *mapping, uint64_t index, uint64_t old, uint64_t new)
+{
+	if (uhmm__radix_load(&mapping->pages, index) != old)
+		return false;
+	/* Its leaf exists, so this cannot fail. */
+	UHMM_BUG_ON(mapping_file(mapping)->machine, uhmm__radix_store(&mapping->pages, index, new));
+	return true;
+}
+
+bool uhmm__shmem_writeout(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	struct uhmm__mapping *mapping = folio_mapping(f);
+	uint64_t index = load_relaxed(&f->index);
+
+	if (!uhmm__folio_alloc_swap(m, f))
+		return false;
+	uhmm__folio_dup_swap(m, f);
+	uhmm__spin_lock(&mapping->lock);
+	UHMM_BUG_ON(m, !replace_entry(mapping, index, frame_pfn(m, f), slot_entry(f->aux)));
+	mapping->nr_swapped++;
+	store_release(&f->mapping, 0);
+	uhmm__spin_unlock(&mapping->lock);
+	/* The page cache's; not the last. From here on the file may go away. */
+	folio_put(m, f);
+	uhmm__swap_write(m, f);
+	return true;
+}
+
+/* A locked folio of the swap cache into the page cache. False: its place is another's by now. */
+static bool add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, uint64_t slot,
+			      struct uhmm__frame *f)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	bool ok;
+
+	uhmm__spin_lock(&mapping->lock);
+	ok = replace_entry(mapping, index, slot_entry(slot), frame_pfn(m, f));
+	if (ok) {
+		mapping->nr_swapped--;
+		folio_get(f);
+		store_relaxed(&f->index, index);
+		store_release(&f->mapping, (uintptr_t)mapping);
+	}
+	uhmm__spin_unlock(&mapping->lock);
+	return ok;
+}
+
+/* 0, -EEXIST: try again; context: the folio locked and referenced. */
+static int swapin_locked(struct uhmm__mapping *mapping, uint64_t index, uint64_t slot,
+			 struct uhmm__frame *f)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+
+	/* It may have left the cache, and even have entered it again for another slot. */
+	if (!folio_test(f, PG_SWAPCACHE) || f->aux != slot)
+		return -EEXIST;
+	if (!add_to_page_cache(mapping, index, slot, f)) {
+		uhmm__folio_free_swap(m, f);
+		return -EEXIST;
+	}
+	uhmm__folio_put_swap(m, f);
+	/* Nobody else names the slot, so it goes, and the folio is dirty. */
+	UHMM_VM_BUG_ON(m, load_relaxed(&m->swap->count[slot]));
+	uhmm__folio_free_swap(m, f);
+	return 0;
+}
+
+int uhmm__shmem_swapin(struct uhmm__mapping *mapping, uint64_t index, uint64_t slot,
+		       const struct uhmm__fault *vmf, struct uhmm__frame **out)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	struct uhmm__frame *f = uhmm__swap_cache_get(m, slot);
+	int err;
+
+	if (!f) {
+		if (vmf)
+			uhmm__count(UHMM_CNT_FAULT_FILE_MAJOR);
+		f = uhmm__swapin(m, slot);
+	}
+	if (!f)
+		return uhmm__mapping_confirm(mapping, index, slot_entry(slot)) ? -ENOMEM : -EEXIST;
+	if (vmf && vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT) {
+		if (!folio_trylock(f)) {
+			folio_put(m, f);
+			return -EAGAIN;
+		}
+	} else {
+		folio_lock(m, f);
+	}
+	err = swapin_locked(mapping, index, slot, f);
+	folio_unlock(m, f);
+	if (err)
+		folio_put(m, f);
+	else
+		*out = f;
+	return err;
+}
