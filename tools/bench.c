@@ -22,7 +22,7 @@ static const char usage[] =
 	"idle machine and a release build.\n"
 	"\n"
 	"  --only NAME   measure this alone; may be given several times. NAME is one of kernel,\n"
-	"                limits, fault, random, walk, combined, huge, present, memory, threads,\n"
+	"                floor, limits, fault, random, walk, combined, huge, present, memory, threads,\n"
 	"                player, sched\n"
 	"  --quick       smaller, and fewer rounds: for a first look\n"
 	"  --rounds N    rounds, 1 to 31; default 9, quick 3\n"
@@ -48,11 +48,13 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 				.name = "fault_sequential",
 				.text = "write fault, sequential, fresh machine",
 				.unit = "ns",
+				.limit_bytes = 48,
 				.budget = 60,
 				.beside = BENCH_KERNEL_FAULT },
 	[BENCH_FAULT_REUSED] = { .name = "fault_sequential_reused",
 				 .text = "write fault, sequential, memory used before",
 				 .unit = "ns",
+				 .limit_bytes = 48,
 				 .budget = 60,
 				 .beside = BENCH_KERNEL_FAULT },
 	[BENCH_UNMAP] = { .name = "unmap",
@@ -62,28 +64,34 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 	[BENCH_FAULT_RANDOM] = { .name = "fault_random",
 				 .text = "write fault, random order over 4 GiB, fresh machine",
 				 .unit = "ns",
+				 .limit_read = true,
 				 .budget = 300,
 				 .beside = BENCH_KERNEL_FAULT },
 	[BENCH_WALK] = { .group = "Walks and migration, 512 pages a call",
 			 .name = "range_fault_present",
 			 .text = "hmm_range_fault, present pages, no request, per page",
 			 .unit = "ns",
+			 .limit_bytes = 16,
 			 .budget = 4 },
 	[BENCH_WALK_FAULT] = { .name = "range_fault_present_req",
 			       .text = "hmm_range_fault, present pages, REQ_FAULT, per page",
 			       .unit = "ns",
+			       .limit_bytes = 16,
 			       .budget = 4 },
 	[BENCH_COMBINED_WRITE] = { .name = "combined_untouched",
 				   .text = "combined, untouched, write, per page",
 				   .unit = "ns",
+				   .limit_bytes = 88,
 				   .budget = 150 },
 	[BENCH_COMBINED_READ] = { .name = "combined_untouched_read",
 				  .text = "combined, untouched, read, per page",
 				  .unit = "ns",
+				  .limit_bytes = 88,
 				  .budget = 150 },
 	[BENCH_TO_RAM] = { .name = "to_ram",
 			   .text = "device to RAM by CPU faults, per page",
 			   .unit = "ns",
+			   .limit_bytes = 128,
 			   .budget = 200 },
 	[BENCH_HUGE_COMBINED] = { .name = "huge_untouched",
 				  .text = "combined, untouched, huge pages, per 4 KiB",
@@ -151,6 +159,12 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 	[BENCH_SCHED_FAULTS] = { .name = "sched_faults",
 				 .text = "simulated scheduler, two tasks that fault",
 				 .unit = "M points/s" },
+	[BENCH_RUN_AGAIN] = { .name = "run_again",
+			      .text = "a run of the explorer: put back, two tasks write a page, verified",
+			      .unit = "us" },
+	[BENCH_RUN_ANEW] = { .name = "run_anew",
+			     .text = "the same with a machine built for it",
+			     .unit = "us" },
 	[BENCH_CHECKERS] = { .name = "checkers",
 			     .text = "cost of checkers compiled out",
 			     .unit = "ns",
@@ -162,6 +176,18 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 	[BENCH_KERNEL_UNMAP] = { .name = "kernel_unmap",
 				 .text = "real kernel, munmap, per page",
 				 .unit = "ns" },
+	[BENCH_FLOOR_FRESH] = { .name = "floor_sequential",
+				.text = "radix tree alone, entry for each page, in order",
+				.unit = "ns" },
+	[BENCH_FLOOR_REUSED] = { .name = "floor_sequential_reused",
+				 .text = "... memory used before",
+				 .unit = "ns" },
+	[BENCH_FLOOR_RANDOM] = { .name = "floor_random",
+				 .text = "... random order over 4 GiB",
+				 .unit = "ns" },
+	[BENCH_FLOOR_WALK] = { .name = "floor_walk",
+			       .text = "... looked through, per page",
+			       .unit = "ns" },
 	[BENCH_MEMCPY] = { .name = "memcpy", .text = "memcpy, 256 MiB", .unit = "GB/s" },
 	[BENCH_READ_SMALL] = { .name = "dependent_read",
 			       .text = "dependent random read in 256 MiB, 4 KiB pages",
@@ -177,6 +203,7 @@ static const struct probe {
 	enum bench_id first, last; /* its figures */
 } probes[] = {
 	{ "kernel", bench_kernel, BENCH_KERNEL_FAULT, BENCH_KERNEL_UNMAP },
+	{ "floor", bench_floor, BENCH_FLOOR_FRESH, BENCH_FLOOR_WALK },
 	{ "limits", bench_limits, BENCH_MEMCPY, BENCH_READ_HUGE },
 	{ "fault", bench_fault, BENCH_FAULT_FRESH, BENCH_UNMAP },
 	{ "random", bench_random, BENCH_FAULT_RANDOM, BENCH_FAULT_RANDOM },
@@ -187,7 +214,7 @@ static const struct probe {
 	{ "memory", bench_memory, BENCH_MEMORY, BENCH_MEMORY_ERROR },
 	{ "threads", bench_threads, BENCH_THREADS_FRESH, BENCH_THREADS_VMAS },
 	{ "player", bench_player, BENCH_PLAYER_BINARY, BENCH_PLAYER_PLAY },
-	{ "sched", bench_sched, BENCH_SCHED, BENCH_SCHED_FAULTS },
+	{ "sched", bench_sched, BENCH_SCHED, BENCH_RUN_ANEW },
 };
 
 #define NR_PROBES (sizeof(probes) / sizeof(probes[0]))
@@ -251,6 +278,17 @@ static bool over_budget(const struct bench *b, enum bench_id id)
 	return bench_figures[id].at_least ? median < budget(id) : median > budget(id);
 }
 
+/* What memory alone takes for it, as measured in this run; 0: not known. */
+static double limit(const struct bench *b, enum bench_id id)
+{
+	const struct bench_figure *f = &bench_figures[id];
+	double low, high, rate = bench_median(b, BENCH_MEMCPY, &low, &high);
+
+	if (f->limit_read)
+		return bench_median(b, BENCH_READ_HUGE, &low, &high);
+	return f->limit_bytes && rate > 0 ? f->limit_bytes / rate : 0;
+}
+
 static unsigned int nr_over_budget(const struct bench *b)
 {
 	unsigned int n = 0;
@@ -302,6 +340,13 @@ static void print_row(const struct bench *b, struct tool_table *t, enum bench_id
 		cell_number(t, bench_median(b, f->beside, &low, &high));
 	else
 		tool_cell(t, "%s", "");
+	if (b->nr[id] && limit(b, id) > 0) {
+		cell_number(t, limit(b, id));
+		cell_number(t, median / limit(b, id));
+	} else {
+		tool_cell(t, "%s", "");
+		tool_cell(t, "%s", "");
+	}
 	if (over_budget(b, id))
 		tool_cell(t, "over budget%s%s", *note ? "; " : "", note);
 	else
@@ -310,15 +355,14 @@ static void print_row(const struct bench *b, struct tool_table *t, enum bench_id
 
 static void print_table(const struct bench *b, const bool *wanted)
 {
-	static const char *const head[] = {
-		"", "budget", "median", "low", "high", "", "kernel", ""
-	};
-	struct tool_table *t = tool_table_new(8);
+	static const char *const head[] = { "", "budget", "median", "low",     "high",
+					    "", "kernel", "limit",  "x limit", "" };
+	struct tool_table *t = tool_table_new(10);
 	const char *group = NULL;
 
 	tool_table_left(t, 5);
-	tool_table_left(t, 7);
-	for (int i = 0; i < 8; i++)
+	tool_table_left(t, 9);
+	for (int i = 0; i < 10; i++)
 		tool_cell(t, "%s", head[i]);
 	for (int id = 0; id < BENCH_NR_FIGURES; id++) {
 		if (bench_figures[id].group)
@@ -332,7 +376,8 @@ static void print_table(const struct bench *b, const bool *wanted)
 	}
 	tool_table_print(t, stdout, 0);
 	tool_table_free(t);
-	printf("\n%u rounds; times are CPU times of a thread, those of two threads wall-clock.\n",
+	printf("\n%u rounds; times are CPU times of a thread, those of two threads wall-clock. Limit: "
+	       "the bytes that\nmust be written at memcpy's rate, or a dependent read.\n",
 	       b->rounds);
 	if (waited(b) > 0.05)
 		printf("The machine was busy: %.0f %% of the time other programs had the CPU.\n",
@@ -364,6 +409,8 @@ static json_t *figure_json(const struct bench *b, enum bench_id id)
 		json_object_set_new(o, "low", json_real(low));
 		json_object_set_new(o, "high", json_real(high));
 	}
+	if (b->nr[id] && limit(b, id) > 0)
+		json_object_set_new(o, "limit", json_real(limit(b, id)));
 	for (unsigned int i = 0; i < b->nr[id]; i++)
 		json_array_append_new(samples, json_real(b->sample[id][i]));
 	json_object_set_new(o, "samples", samples);

@@ -10,7 +10,11 @@
 
 #include <uhmm/uhmm.h>
 
-enum { BENCH_MAX_ROUNDS = 31 };
+enum {
+	BENCH_MAX_ROUNDS = 31,
+	BENCH_PAGES_1G = 1 << 18,
+	BENCH_PAGES_4G = 1 << 20,
+};
 
 /* In the order of the table. */
 enum bench_id {
@@ -40,9 +44,15 @@ enum bench_id {
 	BENCH_PLAYER_PLAY,
 	BENCH_SCHED,
 	BENCH_SCHED_FAULTS,
+	BENCH_RUN_AGAIN,
+	BENCH_RUN_ANEW,
 	BENCH_CHECKERS,
 	BENCH_KERNEL_FAULT,
 	BENCH_KERNEL_UNMAP,
+	BENCH_FLOOR_FRESH,
+	BENCH_FLOOR_REUSED,
+	BENCH_FLOOR_RANDOM,
+	BENCH_FLOOR_WALK,
 	BENCH_MEMCPY,
 	BENCH_READ_SMALL,
 	BENCH_READ_HUGE,
@@ -58,7 +68,10 @@ struct bench_figure {
 	bool at_least;	   /* the budget is a lower bound */
 	bool checked;	   /* the budget is the checked variant's */
 	int beside;	   /* enum bench_id of the kernel's figure beside it, 0: none */
-	const char *note;  /* of this figure in every run, NULL: none */
+	/* What memory itself takes: so many bytes at the rate of memcpy, or one dependent read. */
+	unsigned int limit_bytes;
+	bool limit_read;
+	const char *note; /* of this figure in every run, NULL: none */
 };
 
 extern const struct bench_figure bench_figures[BENCH_NR_FIGURES];
@@ -78,6 +91,7 @@ typedef int bench_probe_fn(struct bench *b);
 
 bench_probe_fn bench_fault, bench_random, bench_walk, bench_combined, bench_huge, bench_present;
 bench_probe_fn bench_memory, bench_threads, bench_player, bench_sched, bench_kernel, bench_limits;
+bench_probe_fn bench_floor;
 
 /** bench_sample() - hand in a sample of a figure. */
 void bench_sample(struct bench *b, enum bench_id id, double value);
@@ -88,6 +102,12 @@ void bench_note(struct bench *b, enum bench_id id, const char *fmt, ...)
 
 /** bench_median() - of the samples so far; 0 if there are none. */
 double bench_median(const struct bench *b, enum bench_id id, double *low, double *high);
+
+/** bench_shuffled() - the numbers below @n in an order of @seed; to be freed. */
+uint32_t *bench_shuffled(uint32_t n, uint64_t seed);
+
+/** bench_dependent_read() - ns of one in huge pages, as a kernel's tables are; once, of half a million. */
+int bench_dependent_read(double *ns);
 
 /** bench_wall_ns() - a clock. */
 uint64_t bench_wall_ns(void);

@@ -5,7 +5,8 @@
  * kernel's own benchmark of migration is as fast with it as without, within the margin of error.
  *
  * Cycles are modelled: events counted, by the prices of the compiled-in table. Warm is that table; cold
- * is the same walk when no table's line is in any cache. Throughput is the host's, and modelled.
+ * is the same walk when no table's line is in any cache, and each is waited for as long as a dependent
+ * read takes on this machine. Throughput is the host's, and modelled.
  */
 #include <math.h>
 #include <stdlib.h>
@@ -17,12 +18,6 @@
 #include "bench.h"
 #include "tool.h"
 
-/*
- * A line from local DRAM: 80 to 100 ns on server cores of about 2020 (Chips and Cheese, memory latency
- * of Zen 3 and Ice Lake servers; Intel Memory Latency Checker gives the same).
- */
-static const double dram_ns = 90;
-
 enum { ITERATIONS = 5, ENTRIES_IN_LINE = 8, WINDOW = 512 };
 
 /* ---- cycles of a walk ---- */
@@ -31,7 +26,8 @@ struct walk_cost {
 	double warm, cold; /* cycles */
 };
 
-static struct walk_cost walk_cost(const struct uhmm_costs *costs, const struct uhmm_counters *n)
+static struct walk_cost walk_cost(const struct uhmm_costs *costs, const struct uhmm_counters *n,
+				  double dram_ns)
 {
 	static const enum uhmm_cost upper[] = { UHMM_COST_READ_PGD, UHMM_COST_READ_PUD,
 						UHMM_COST_READ_PMD };
@@ -59,7 +55,7 @@ static void since_mark(struct bench_world *w, struct uhmm_counters *out)
 
 /* hmm_range_fault() over so many pages, which are there. */
 static int one_walk(struct bench_world *w, struct uhmm_hmm_range *range, uint64_t npages,
-		    struct tool_table *t, const struct uhmm_costs *costs)
+		    struct tool_table *t, const struct uhmm_costs *costs, double dram_ns)
 {
 	struct uhmm_counters n;
 	struct walk_cost cost;
@@ -72,7 +68,7 @@ static int one_walk(struct bench_world *w, struct uhmm_hmm_range *range, uint64_
 	if (err)
 		return bench_failed("hmm_range_fault", err);
 	since_mark(w, &n);
-	cost = walk_cost(costs, &n);
+	cost = walk_cost(costs, &n, dram_ns);
 	tool_cell_count(t, npages);
 	tool_cell(t, "%.0f", cost.warm);
 	tool_cell(t, "%.0f", cost.cold);
@@ -81,7 +77,7 @@ static int one_walk(struct bench_world *w, struct uhmm_hmm_range *range, uint64_
 	return TOOL_OK;
 }
 
-static int claim_walks(const struct uhmm_costs *costs)
+static int claim_walks(const struct uhmm_costs *costs, double dram_ns)
 {
 	static const uint64_t sizes[] = { 1, 16, 64, WINDOW };
 	static const char *const head[] = { "pages of a walk", "warm", "cold", "warm, each",
@@ -100,13 +96,14 @@ static int claim_walks(const struct uhmm_costs *costs)
 		status = bench_failed("walk", err);
 	} else if (status == TOOL_OK) {
 		for (int i = 0; i < 4 && status == TOOL_OK; i++)
-			status = one_walk(&w, &range, sizes[i], t, costs);
+			status = one_walk(&w, &range, sizes[i], t, costs, dram_ns);
 		uhmm_mmu_interval_notifier_remove(range.notifier);
 	}
 	bench_world_close(&w);
 	if (status == TOOL_OK) {
 		printf("A walk of hmm_range_fault() over pages that are there, in modelled cycles "
-		       "(table %s,\n%.1f GHz); cold: %.0f ns for each line of a table.\n",
+		       "(table %s,\n%.1f GHz); cold: %.0f ns for each line of a table, as a "
+		       "dependent read takes here.\n",
 		       uhmm_costs_name(costs), uhmm_costs_clock(costs) / 1e9, dram_ns);
 		tool_table_print(t, stdout, 2);
 	}
@@ -244,11 +241,14 @@ static int claim_throughput(const struct bench *b, const struct uhmm_costs *cost
 int bench_claims(const struct bench *b)
 {
 	struct uhmm_costs *costs;
+	double dram_ns;
 	int status, err = uhmm_costs_create(&costs);
 
 	if (err)
 		return bench_failed("cost table", err);
-	status = claim_walks(costs);
+	status = bench_dependent_read(&dram_ns);
+	if (status == TOOL_OK)
+		status = claim_walks(costs, dram_ns);
 	if (status == TOOL_OK)
 		status = claim_throughput(b, costs);
 	uhmm_costs_destroy(costs);

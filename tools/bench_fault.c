@@ -11,15 +11,11 @@
 #include "bench.h"
 #include "tool.h"
 
-enum {
-	PAGES_1G = 1 << 18,
-	PAGES_4G = 1 << 20,
-	NR_THREADS = 2,
-};
+enum { NR_THREADS = 2 };
 
 static uint64_t working_set(const struct bench *b)
 {
-	return b->quick ? PAGES_1G / 4 : PAGES_1G;
+	return b->quick ? BENCH_PAGES_1G / 4 : BENCH_PAGES_1G;
 }
 
 static int drop_pages(struct bench_world *w)
@@ -80,7 +76,7 @@ static uint64_t next_random(uint64_t *state)
 	return z ^ (z >> 31);
 }
 
-static uint32_t *shuffled(uint32_t n, uint64_t seed)
+uint32_t *bench_shuffled(uint32_t n, uint64_t seed)
 {
 	uint32_t *order = tool_xalloc(n, sizeof(*order));
 
@@ -107,10 +103,10 @@ static int touch_in_order(struct bench_world *w, const uint32_t *order)
 
 int bench_random(struct bench *b)
 {
-	uint32_t *order = shuffled(PAGES_4G, b->round + 1);
+	uint32_t *order = bench_shuffled(BENCH_PAGES_4G, b->round + 1);
 	struct bench_world w;
 	struct bench_timer t;
-	int err, status = bench_world_open(&w, PAGES_4G, false);
+	int err, status = bench_world_open(&w, BENCH_PAGES_4G, false);
 
 	if (status == TOOL_OK) {
 		bench_mark(&w);
@@ -136,7 +132,7 @@ int bench_memory(struct bench *b)
 
 	if (b->round >= 3) /* it does not vary */
 		return TOOL_OK;
-	status = bench_world_open(&w, PAGES_4G, false);
+	status = bench_world_open(&w, BENCH_PAGES_4G, false);
 	if (status == TOOL_OK) {
 		err = bench_touch(&w, 0, w.npages);
 		if (err)

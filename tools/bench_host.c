@@ -128,6 +128,15 @@ static int chase(struct bench *b, int advice, enum bench_id id)
 	return TOOL_OK;
 }
 
+int bench_dependent_read(double *ns)
+{
+	static struct bench own;
+	int status = chase(&own, MADV_HUGEPAGE, BENCH_READ_HUGE);
+
+	*ns = status == TOOL_OK ? own.sample[BENCH_READ_HUGE][0] : 0;
+	return status;
+}
+
 int bench_limits(struct bench *b)
 {
 	int status = copy_rate(b);

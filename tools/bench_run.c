@@ -5,11 +5,15 @@
 #include <errno.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/resource.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
 #include <jansson.h>
+#include <uhmm/explore.h>
 #include <uhmm/replay.h>
+#include <uhmm/scenario.h>
 
 #include "bench.h"
 #include "convert.h"
@@ -176,6 +180,92 @@ static int run_tasks(struct bench *b, struct bench_world *w, void (*fn)(void *ar
 	return err ? bench_failed("scheduler", err) : TOOL_OK;
 }
 
+/* ---- runs of the explorer ---- */
+
+enum { RUN_PAGES = 64, RUNS = 1000 };
+
+static const uhmm_vaddr_t run_start = 1UL << 40;
+
+static void write_page(void *arg)
+{
+	struct uhmm_mm *mm = arg;
+	uint64_t word = 1;
+
+	(void)uhmm_cpu_write(mm, run_start, &word, sizeof(word), NULL);
+}
+
+static int set_up_run(struct uhmm_machine *m, const void *data, void **state)
+{
+	struct uhmm_mm *mm;
+	int err = uhmm_mm_create(m, &mm);
+
+	(void)data;
+	if (!err)
+		err = uhmm_mmap(mm, run_start, RUN_PAGES << UHMM_PAGE_SHIFT, PROT_READ | PROT_WRITE,
+				MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0, NULL);
+	*state = mm;
+	for (unsigned int i = 0; i < 2 && !err; i++)
+		err = uhmm_scenario_spawn("bench", i, mm, write_page, mm);
+	return err;
+}
+
+/* CPU time of this process and of those it made and waited for. */
+static double used_us(void)
+{
+	struct rusage own, others;
+
+	getrusage(RUSAGE_SELF, &own);
+	getrusage(RUSAGE_CHILDREN, &others);
+	return (double)(own.ru_utime.tv_sec + own.ru_stime.tv_sec + others.ru_utime.tv_sec +
+			others.ru_stime.tv_sec) *
+		       1e6 +
+	       (double)(own.ru_utime.tv_usec + own.ru_stime.tv_usec + others.ru_utime.tv_usec +
+			others.ru_stime.tv_usec);
+}
+
+/* So many random schedules of that, in one process. */
+static int explore_runs(uint64_t runs, double *us)
+{
+	static const struct uhmm_scenario scenario = { .size = sizeof(scenario),
+						       .name = "bench",
+						       .summary = "two tasks write a page",
+						       .setup = set_up_run };
+	struct uhmm_explore_config config = { .size = sizeof(config),
+					      .scenario = &scenario,
+					      .strategy = UHMM_EXPLORE_RANDOM,
+					      .runs = runs,
+					      .workers = 1 };
+	struct uhmm_explore_result *result;
+	double before = used_us();
+	int err = uhmm_explore(&config, &result);
+
+	*us = used_us() - before;
+	if (!err && result->schedules != runs)
+		err = -EIO;
+	if (!err)
+		uhmm_explore_free(result);
+	return err;
+}
+
+/* What a run costs beyond the first, against an exploration for each. */
+static int runs_again(struct bench *b)
+{
+	double one = 0, many, first = 0;
+	int err = 0;
+
+	for (int i = 0; i < 20 && !err; i++) {
+		err = explore_runs(1, &first);
+		one += first / 20;
+	}
+	if (!err)
+		err = explore_runs(RUNS, &many);
+	if (err)
+		return bench_failed("exploration", err);
+	bench_sample(b, BENCH_RUN_ANEW, one);
+	bench_sample(b, BENCH_RUN_AGAIN, (many - one) / (RUNS - 1));
+	return TOOL_OK;
+}
+
 int bench_sched(struct bench *b)
 {
 	struct bench_world w;
@@ -186,7 +276,7 @@ int bench_sched(struct bench *b)
 	if (status == TOOL_OK)
 		status = run_tasks(b, &w, only_fault, BENCH_SCHED_FAULTS);
 	bench_world_close(&w);
-	return status;
+	return status == TOOL_OK ? runs_again(b) : status;
 }
 #else
 static void take_samples(struct bench *b, const json_t *root, enum bench_id id)
@@ -244,9 +334,12 @@ int bench_sched(struct bench *b)
 		waitpid(pid, NULL, 0);
 	take_samples(b, root, BENCH_SCHED);
 	take_samples(b, root, BENCH_SCHED_FAULTS);
+	take_samples(b, root, BENCH_RUN_AGAIN);
+	take_samples(b, root, BENCH_RUN_ANEW);
 	if (!b->nr[BENCH_SCHED]) {
 		bench_note(b, BENCH_SCHED, "not available: uhmm-checked could not measure it");
-		bench_note(b, BENCH_SCHED_FAULTS, "not available");
+		for (int id = BENCH_SCHED_FAULTS; id <= BENCH_RUN_ANEW; id++)
+			bench_note(b, id, "not available");
 	}
 	json_decref(root);
 	return TOOL_OK;

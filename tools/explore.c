@@ -14,6 +14,7 @@
 #include "tool.h"
 
 enum { DEFAULT_SEED = 1, DEFAULT_RUNS = 10000, DEFAULT_BOUND = 2 };
+enum { MAX_SCHEDULE = 4 << 20 }; /* bytes; a power of two times 4096 */
 
 static const char usage[] =
 	"usage: uhmm explore SCENARIO [OPTION...]\n"
@@ -31,14 +32,17 @@ static const char usage[] =
 	"  --runs N                random, pct: schedules to try, default 10000; dfs: at most so\n"
 	"                          many, default all\n"
 	"  --max-steps N           choices after which a run that has not ended must be fair, which\n"
-	"                          tells whether it will; default 100000, for pct fewer\n"
+	"                          tells whether it will; default 100000, for dfs and pct at most 20\n"
+	"                          times as many as without switches, and some\n"
 	"  --seed N                of the first schedule, and of a scenario's random numbers;\n"
 	"                          default 1\n"
 	"  --schedule FILE         run this schedule and no other\n"
 	"  --json FILE             write what was found as JSON, which Perfetto and\n"
-	"                          chrome://tracing open as a trace; '-': to standard output\n"
+	"                          chrome://tracing open as a trace; '-': to standard output, and\n"
+	"                          nothing else there\n"
 	"  --load FILE.so          take scenarios from a shared object; may be given several times\n"
 	"  --workers N             processes; default one for each CPU of this machine\n"
+	"  --progress              show progress on standard error, terminal or not\n"
 	"  --no-reduction          dfs: go on from states that were reached before, too\n"
 	"  -h, --help              print this\n"
 	"\n"
@@ -138,30 +142,47 @@ static int set_switch(struct explore_options *o, char *arg)
 	return TOOL_OK;
 }
 
-static char *read_file(const char *path)
+/* @text: what was read, with a zero at the end. */
+static int check_schedule(const char *path, const char *text, size_t len)
+{
+	unsigned int line = 1;
+
+	if (len == MAX_SCHEDULE)
+		return tool_error("%s: longer than %d bytes, which no schedule is", path,
+				  MAX_SCHEDULE);
+	if (strlen(text) == len)
+		return TOOL_OK;
+	for (const char *p = text; *p; p++)
+		line += *p == '\n';
+	return tool_error("%s: line %u: a zero byte: this is not a schedule, which is text", path,
+			  line);
+}
+
+static char *read_schedule(const char *path)
 {
 	FILE *f = fopen(path, "re");
-	size_t len = 0, size = 0, n;
 	char *text = NULL;
+	size_t len = 0;
+	int status;
 
 	if (!f) {
 		tool_error("%s: %s", path, strerror(errno));
 		return NULL;
 	}
-	do {
-		size = size ? 2 * size : 4096;
-		text = tool_xgrow(text, size, 1);
-		n = fread(text + len, 1, size - len - 1, f);
+	/* Not more than there is of it: it may have no end. */
+	for (size_t size = 4096, n = 1; n && len < MAX_SCHEDULE; size *= 2) {
+		text = tool_xgrow(text, size + 1, 1);
+		n = fread(text + len, 1, size - len, f);
 		len += n;
-	} while (n);
-	text[len] = '\0';
-	if (ferror(f)) {
-		tool_error("%s: %s", path, strerror(errno));
-		free(text);
-		text = NULL;
 	}
+	text[len] = '\0';
+	status = ferror(f) ? tool_error("%s: %s", path, strerror(errno))
+			   : check_schedule(path, text, len);
 	fclose(f);
-	return text;
+	if (status == TOOL_OK)
+		return text;
+	free(text);
+	return NULL;
 }
 
 enum {
@@ -176,6 +197,7 @@ enum {
 	OPT_JSON,
 	OPT_LOAD,
 	OPT_WORKERS,
+	OPT_PROGRESS,
 	OPT_NO_REDUCTION,
 };
 
@@ -191,6 +213,7 @@ static const struct option longopts[] = {
 	{ "json", required_argument, NULL, OPT_JSON },
 	{ "load", required_argument, NULL, OPT_LOAD },
 	{ "workers", required_argument, NULL, OPT_WORKERS },
+	{ "progress", no_argument, NULL, OPT_PROGRESS },
 	{ "no-reduction", no_argument, NULL, OPT_NO_REDUCTION },
 	{ "help", no_argument, NULL, 'h' },
 	{ 0 },
@@ -244,6 +267,9 @@ static int take_option(struct explore_options *o, int opt)
 			return TOOL_USAGE;
 		c->workers = (unsigned int)n;
 		return TOOL_OK;
+	case OPT_PROGRESS:
+		o->progress = true;
+		return TOOL_OK;
 	case OPT_NO_REDUCTION:
 		c->no_reduction = true;
 		return TOOL_OK;
@@ -254,8 +280,7 @@ static int take_option(struct explore_options *o, int opt)
 
 /* ---- exploring ---- */
 
-static void print_found(const struct explore_options *o, const struct uhmm_explore_result *r,
-			double seconds)
+static void print_counts(const struct explore_options *o, const struct uhmm_explore_result *r)
 {
 	char n[TOOL_NUMBER];
 
@@ -263,13 +288,10 @@ static void print_found(const struct explore_options *o, const struct uhmm_explo
 	printf("%s steps, ", tool_fmt_count(n, r->steps));
 	if (o->config.strategy == UHMM_EXPLORE_DFS && !o->config.schedule)
 		printf("%s states, ", tool_fmt_count(n, r->states));
-	printf("%.2f s\n", seconds);
+	printf("%.2f s\n", o->seconds);
 	if (r->undecided)
 		printf("%s of them were given up: too long, or no end and no state that came again\n",
 		       tool_fmt_count(n, r->undecided));
-	if (r->endless)
-		printf("%s of them have no end: every task returns to user mode again and again\n",
-		       tool_fmt_count(n, r->endless));
 }
 
 static void print_last_line(const struct explore_options *o, const struct uhmm_explore_result *r)
@@ -284,8 +306,8 @@ static void print_last_line(const struct explore_options *o, const struct uhmm_e
 }
 
 /* What to type to see it again. */
-static void print_command(FILE *f, const struct explore_options *o,
-			  const struct uhmm_explore_result *r)
+void explore_print_command(FILE *f, const struct explore_options *o,
+			   const struct uhmm_explore_result *r)
 {
 	fprintf(f, "uhmm explore %s", o->config.scenario->name);
 	for (unsigned int i = 0; i < o->nr_loaded; i++)
@@ -304,71 +326,128 @@ static void print_command(FILE *f, const struct explore_options *o,
 static int save_schedule(const struct explore_options *o, const struct uhmm_explore_result *r)
 {
 	char name[300];
+	int status;
 	FILE *f;
 
 	snprintf(name, sizeof(name), "%s.schedule", o->config.scenario->name);
 	f = fopen(name, "we");
 	if (!f) {
 		tool_warn("%s: %s", name, strerror(errno));
-		printf("the schedule, which could not be saved: %s\n", r->schedule);
+		if (!explore_json_only(o))
+			printf("the schedule, which could not be saved: %s\n", r->schedule);
 		return TOOL_OK;
 	}
 	fprintf(f, "# ");
-	print_command(f, o, r);
+	explore_print_command(f, o, r);
 	fprintf(f, "\n# VERDICT: %s\n%s\n", uhmm_verdict_name(r->verdict), r->schedule);
-	printf("saved as %s; to see it again: ", name);
-	print_command(stdout, o, r);
-	putchar('\n');
-	if (tool_finish_file(f, name) != TOOL_OK) {
-		fclose(f);
-		return TOOL_USAGE;
-	}
+	status = tool_finish_file(f, name);
 	fclose(f);
-	return TOOL_OK;
+	if (status == TOOL_OK && !explore_json_only(o)) {
+		printf("saved as %s; to see it again: ", name);
+		explore_print_command(stdout, o, r);
+		putchar('\n');
+	}
+	return status;
 }
 
-static int failed(int err, const struct uhmm_explore_result *r)
+/* A worker has died: what it did is done again in one process. */
+static void print_how_to_see(const struct explore_options *o, const struct uhmm_explore_result *r)
 {
-	if (err == -ESTALE && r && r->report)
-		return tool_error("%s", r->report);
-	if (err == -EINVAL)
-		return tool_error("this schedule, or these switches, cannot be used");
-	return tool_error("%s", strerror(-err));
+	static const char *const strategies[] = { "random", "pct", "dfs" };
+	bool dfs = o->config.strategy == UHMM_EXPLORE_DFS;
+
+	fprintf(stderr,
+		"to see it in one process, in a debugger perhaps: the same command with "
+		"--workers 1 --strategy %s --seed %llu --runs %llu\n",
+		strategies[o->config.strategy], (unsigned long long)r->seed,
+		(unsigned long long)(dfs ? r->died_at : 1));
+}
+
+static int failed(const struct explore_options *o, int err, const struct uhmm_explore_result *r)
+{
+	bool of_file = o->schedule_path && (err == -EINVAL || err == -ESTALE);
+	const char *file = of_file ? o->schedule_path : "";
+
+	if (r && r->report)
+		tool_error("%s%s%s", file, of_file ? ": " : "", r->report);
+	else if (err == -ENOMEM)
+		tool_error(
+			"no memory: an exploration reserves some 50 GiB of address space, of which "
+			"it uses little; does 'ulimit -v' allow for them?");
+	else
+		tool_error("%s", strerror(-err));
+	if (err == -ECHILD && r)
+		print_how_to_see(o, r);
+	return TOOL_USAGE;
+}
+
+/* All but how many there were, for people. */
+static void print_found(const struct uhmm_explore_result *r)
+{
+	char n[TOOL_NUMBER], m[TOOL_NUMBER];
+
+	if (r->nr_steps)
+		explore_print_columns(r);
+	if (!r->verdict)
+		return;
+	printf("%s\n\n", r->report);
+	if (r->nr_steps)
+		printf("%s switches, %s steps\n", tool_fmt_count(n, r->nr_switches),
+		       tool_fmt_count(m, r->nr_steps));
+}
+
+static int tell(const struct explore_options *o, const struct uhmm_explore_result *r)
+{
+	int status = TOOL_OK;
+
+	if (!explore_json_only(o))
+		print_found(r);
+	if (r->verdict && r->schedule && !o->schedule_path)
+		status = save_schedule(o, r);
+	if (o->json_path && explore_write_json(o, r) != TOOL_OK)
+		status = TOOL_USAGE;
+	if (!explore_json_only(o)) {
+		print_counts(o, r);
+		print_last_line(o, r);
+	}
+	return r->verdict && status == TOOL_OK ? TOOL_DIFF : status;
+}
+
+struct progress {
+	struct tool_progress p;
+	uint64_t runs; /* 0: it is not known how many there will be */
+};
+
+static void show_progress(void *data, uint64_t schedules)
+{
+	struct progress *p = data;
+
+	tool_progress(&p->p, p->runs ? (double)schedules / (double)p->runs : 0, schedules);
+}
+
+static double now(void)
+{
+	struct timespec ts;
+
+	clock_gettime(CLOCK_MONOTONIC, &ts);
+	return (double)ts.tv_sec + 1e-9 * (double)ts.tv_nsec;
 }
 
 static int explore(struct explore_options *o)
 {
 	struct uhmm_explore_result *r = NULL;
-	struct timespec begin, end;
-	char n[TOOL_NUMBER], m[TOOL_NUMBER];
-	int err, status = TOOL_OK;
+	struct progress progress = { .runs = o->config.runs };
+	double begin = now();
+	int err, status;
 
-	clock_gettime(CLOCK_MONOTONIC, &begin);
+	tool_progress_start(&progress.p, o->config.scenario->name, o->progress);
+	progress.p.unit = "schedules";
+	o->config.progress = show_progress;
+	o->config.progress_data = &progress;
 	err = uhmm_explore(&o->config, &r);
-	clock_gettime(CLOCK_MONOTONIC, &end);
-	if (err) {
-		status = failed(err, r);
-		uhmm_explore_free(r);
-		return status;
-	}
-	if (r->nr_steps)
-		explore_print_columns(r);
-	if (r->verdict) {
-		printf("%s\n\n", r->report);
-		if (r->schedule)
-			printf("%s switches, %s steps\n", tool_fmt_count(n, r->nr_switches),
-			       tool_fmt_count(m, r->nr_steps));
-		if (r->schedule && !o->schedule_path)
-			status = save_schedule(o, r);
-	}
-	if (o->json_path && status == TOOL_OK)
-		status = explore_write_json(o, r);
-	print_found(o, r,
-		    (double)(end.tv_sec - begin.tv_sec) +
-			    1e-9 * (double)(end.tv_nsec - begin.tv_nsec));
-	print_last_line(o, r);
-	if (r->verdict && status == TOOL_OK)
-		status = TOOL_DIFF;
+	o->seconds = now() - begin;
+	tool_progress_end(&progress.p);
+	status = err ? failed(o, err, r) : tell(o, r);
 	uhmm_explore_free(r);
 	return status;
 }
@@ -411,7 +490,7 @@ int uhmm_cmd_explore(int argc, char **argv)
 	    tool_check_writable(o.json_path) != TOOL_OK)
 		return TOOL_USAGE;
 	if (o.schedule_path) {
-		o.schedule = read_file(o.schedule_path);
+		o.schedule = read_schedule(o.schedule_path);
 		if (!o.schedule)
 			return TOOL_USAGE;
 		o.config.schedule = o.schedule;

@@ -2,6 +2,7 @@
 /* What was found, as JSON in the Chrome trace format: a track for each CPU, a microsecond a step. */
 #include <errno.h>
 #include <jansson.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "explore.h"
@@ -58,27 +59,94 @@ static json_t *switches(const struct explore_options *o)
 	return list;
 }
 
+/* JSON has no unsigned numbers: what does not fit is text. */
+static json_t *number(uint64_t n)
+{
+	char text[24];
+
+	if (n <= INT64_MAX)
+		return json_integer((json_int_t)n);
+	snprintf(text, sizeof(text), "%llu", (unsigned long long)n);
+	return json_string(text);
+}
+
+static json_t *number_or_null(bool is, uint64_t n)
+{
+	return is ? number(n) : json_null();
+}
+
+/* What was asked for. */
+static void add_question(json_t *j, const struct explore_options *o)
+{
+	static const char *const strategies[] = { "random", "pct", "dfs" };
+	const struct uhmm_explore_config *c = &o->config;
+	bool bounded = !c->schedule && c->strategy != UHMM_EXPLORE_RANDOM;
+
+	json_object_set_new(j, "scenario", json_string(c->scenario->name));
+	json_object_set_new(j, "switches", switches(o));
+	json_object_set_new(j, "strategy",
+			    json_string(c->schedule ? "schedule" : strategies[c->strategy]));
+	json_object_set_new(j, "seed", number(c->seed));
+	json_object_set_new(j, "switches_bound", number_or_null(bounded, c->switches_bound));
+	json_object_set_new(j, "runs", number_or_null(c->runs && !c->schedule, c->runs));
+	json_object_set_new(j, "max_steps", number_or_null(c->max_steps, c->max_steps));
+}
+
+static json_t *command(const struct explore_options *o, const struct uhmm_explore_result *r)
+{
+	char *text = NULL;
+	size_t size;
+	FILE *f = open_memstream(&text, &size);
+	json_t *j;
+
+	if (!f)
+		return NULL;
+	explore_print_command(f, o, r);
+	fclose(f);
+	j = json_string(text);
+	free(text);
+	return j;
+}
+
+/* What was found, if anything. */
+static void add_fault(json_t *j, const struct explore_options *o,
+		      const struct uhmm_explore_result *r)
+{
+	json_object_set_new(j, "found_at_run", number(r->schedules));
+	json_object_set_new(j, "found_with_seed", number(r->seed));
+	json_object_set_new(j, "report", json_string(r->report));
+	if (!r->schedule)
+		return;
+	json_object_set_new(j, "schedule", json_string(r->schedule));
+	json_object_set_new(j, "schedule_switches", number(r->nr_switches));
+	json_object_set_new(j, "schedule_steps", number(r->nr_steps));
+	json_object_set_new(j, "cycle_at_step", number_or_null(r->cycle_at, r->cycle_at + 1));
+	if (!o->schedule_path)
+		json_object_set_new(j, "command", command(o, r));
+}
+
 static json_t *result(const struct explore_options *o, const struct uhmm_explore_result *r)
 {
-	json_t *j = json_pack("{s:s, s:o, s:s, s:I, s:I, s:I, s:I, s:I, s:b}", "scenario",
-			      o->config.scenario->name, "switches", switches(o), "verdict",
-			      uhmm_verdict_name(r->verdict), "schedules", (json_int_t)r->schedules,
-			      "steps", (json_int_t)r->steps, "states", (json_int_t)r->states,
-			      "undecided", (json_int_t)r->undecided, "endless",
-			      (json_int_t)r->endless, "complete", r->complete);
+	json_t *j = json_object();
 
-	if (j && o->config.strategy == UHMM_EXPLORE_DFS)
-		json_object_set_new(j, "switches_bound", json_integer(o->config.switches_bound));
-	if (j && r->report)
-		json_object_set_new(j, "report", json_string(r->report));
-	if (j && r->schedule)
-		json_object_set_new(j, "schedule", json_string(r->schedule));
+	add_question(j, o);
+	json_object_set_new(j, "verdict", json_string(uhmm_verdict_name(r->verdict)));
+	json_object_set_new(j, "complete", json_boolean(r->complete));
+	json_object_set_new(j, "complete_up_to",
+			    number_or_null(r->complete, o->config.switches_bound));
+	json_object_set_new(j, "schedules", number(r->schedules));
+	json_object_set_new(j, "steps", number(r->steps));
+	json_object_set_new(j, "states", number(r->states));
+	json_object_set_new(j, "undecided", number(r->undecided));
+	json_object_set_new(j, "seconds", json_real(o->seconds));
+	if (r->verdict)
+		add_fault(j, o, r);
 	return j;
 }
 
 int explore_write_json(const struct explore_options *o, const struct uhmm_explore_result *r)
 {
-	bool to_stdout = !strcmp(o->json_path, "-");
+	bool to_stdout = explore_json_only(o);
 	json_t *j = json_pack("{s:o, s:s, s:o}", "uhmm", result(o, r), "displayTimeUnit", "ns",
 			      "traceEvents", events(r));
 	FILE *f = to_stdout ? stdout : fopen(o->json_path, "we");

@@ -23,6 +23,7 @@ void tool_progress_start(struct tool_progress *p, const char *name, bool always)
 	p->terminal = isatty(STDERR_FILENO);
 	p->on = always || p->terminal;
 	p->name = name;
+	p->unit = NULL;
 	p->start = p->last = now();
 }
 
@@ -38,9 +39,11 @@ void tool_progress(struct tool_progress *p, double done, uint64_t events)
 		return;
 	p->last = at;
 	t = at - p->start;
-	fprintf(stderr, "%s%s: %s events, %.1f M/s, %s", p->terminal ? "\r" : "", p->name,
-		tool_fmt_count(count, events), (double)events / t / 1e6,
-		tool_fmt_seconds(spent, t));
+	fprintf(stderr, "%s%s: %s %s, ", p->terminal ? "\r" : "", p->name,
+		tool_fmt_count(count, events), p->unit ? p->unit : "events");
+	if (!p->unit)
+		fprintf(stderr, "%.1f M/s, ", (double)events / t / 1e6);
+	fputs(tool_fmt_seconds(spent, t), stderr);
 	if (done > 0)
 		fprintf(stderr, ", %.1f %%, about %s left", 100 * done,
 			tool_fmt_seconds(left, t * (1 - done) / done));

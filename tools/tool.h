@@ -124,6 +124,7 @@ const char *tool_fmt_seconds(char buf[TOOL_NUMBER], double seconds);
 struct tool_progress {
 	bool on, terminal;
 	const char *name;
+	const char *unit;   /* what is counted; NULL: events, and their rate is shown */
 	double start, last; /* seconds on some clock */
 };
 

@@ -50,7 +50,7 @@ struct uhmm_explore_config {
 	bool no_reduction;
 	/*
 	 * Choices after which a run must be fair; 0 = 100,000, of DFS and PCT also not many times more
-	 * than there are without switches.
+	 * than there are without switches. With a schedule: also those that it may have above a million.
 	 */
 	uint64_t max_steps;
 	/* Told now and then: schedules so far. NULL allowed. Context: the calling thread. */
@@ -82,16 +82,14 @@ struct uhmm_explore_result {
 	uint64_t ends;	    /* DFS: different states in which all tasks had ended */
 	uint64_t ends_hash; /* DFS: of that set */
 	uint64_t undecided; /* runs given up: no end and no state came again; DFS: or too long */
-	/*
-	 * Runs that come back to the same state for ever, with every task returning to user mode on the
-	 * way. That is no livelock of the kernel; what comes of the tasks is not known.
-	 */
-	uint64_t endless;
-	/* DFS: there are no more schedules within the bound, and none was undecided or endless */
+	/* DFS: there are no more schedules within the bound, and none was undecided */
 	bool complete;
 
+	/* -ECHILD: the schedule in which a worker died, from 1; DFS: the last of a few */
+	uint64_t died_at;
+
 	/* With a verdict: what the library or the scenario said, and the shrunk schedule. */
-	const char *report;
+	const char *report;	  /* also with an error, if there is more to say of it */
 	const char *schedule;	  /* text that leads there again, */
 	uint64_t seed;		  /* with this seed, if the scenario has random numbers */
 	unsigned int nr_switches; /* in it */
@@ -107,11 +105,11 @@ struct uhmm_explore_result {
 /**
  * uhmm_explore() - explore a scenario
  * @config: what and how; copied
- * @out: (out) what was found; free with uhmm_explore_free()
+ * @out: (out) what was found; free with uhmm_explore_free(). On error NULL, or a result whose report
+ * says more
  * Returns: 0, also with a verdict; -EOPNOTSUPP this is the plain library; -EINVAL @config, or a
- * schedule that cannot be read; -ESTALE a schedule that does not fit the scenario: the report says
- * where; -ENOMEM; -ECHILD a worker died; or what setup() returned, -EINVAL if
- * that is positive.
+ * schedule that cannot be read or is too long; -ESTALE a schedule that does not fit the scenario; -ENOMEM;
+ * -ECHILD a worker died; or what setup() returned, -EINVAL if that is positive.
  * Context: outside any task; the process has no other threads that it needs in its children, for the
  * workers are forked. Signals SIGSEGV, SIGBUS, SIGFPE, SIGILL, SIGTRAP and SIGABRT are handled meanwhile.
  */

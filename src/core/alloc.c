@@ -20,6 +20,28 @@
 static void *allocator_alloc(void *ctx, size_t size);
 static void allocator_free(void *ctx, void *p, size_t size);
 
+#ifndef UHMM_LIBC_MALLOC
+/*
+ * A machine's first objects of each size - its address space, its task, a VMA - would all be at the
+ * beginning of a page, as the tables of their first entries are: more lines of one set of the first
+ * cache than it has ways, and each access would wait for the second. Let each size begin at another
+ * line, by objects that nobody uses; they go with the arena.
+ */
+static void spread_sizes(struct uhmm_machine *m)
+{
+	int flags = MALLOCX_ARENA(m->arena) | MALLOCX_TCACHE_NONE;
+	size_t line = 3;
+
+	/* The sizes that it has, four for each doubling. */
+	for (size_t step = 16; step <= 512; step *= 2)
+		for (size_t size = 5 * step; size <= 8 * step; size += step) {
+			for (size_t at = 0; at < line * 64; at += size)
+				(void)mallocx(size, flags);
+			line = (line + 5) % 48;
+		}
+}
+#endif
+
 int uhmm__alloc_init(struct uhmm_machine *m)
 {
 	m->allocator = (struct uhmm__allocator){ allocator_alloc, allocator_free, m };
@@ -30,6 +52,8 @@ int uhmm__alloc_init(struct uhmm_machine *m)
 
 	if (!uhmm__region_here && mallctl("arenas.create", &m->arena, &size, NULL, 0))
 		return -ENOMEM;
+	if (!uhmm__region_here)
+		spread_sizes(m);
 #endif
 	return 0;
 }

@@ -80,9 +80,11 @@ struct hot {
 /* Of a hot page, as far as it is part of the hash. */
 struct piece {
 	const char *p;
+	const char *saved; /* what it held then; NULL: zeroes */
 	size_t size;
 	char *last;		      /* what it was when it was hashed last, */
 	struct uhmm__hash now, first; /* its hash then, and as saved */
+	bool serials;		      /* it held sequence numbers then */
 };
 
 /*
@@ -116,7 +118,8 @@ struct uhmm__region {
 	size_t pieces_hot; /* hot pages that they are of */
 	bool pieces_stale; /* begin anew */
 	struct uhmm__hash sum;
-	const void *written; /* found by an allocation */
+	struct uhmm__serials saved_serials; /* values alone */
+	const void *written;		    /* found by an allocation */
 };
 
 _Thread_local unsigned int uhmm__region_lane;
@@ -435,6 +438,15 @@ static int protect_all(struct uhmm__region *r)
 	return 0;
 }
 
+static void note_serials(struct uhmm__region *r, const char *copy, size_t size)
+{
+	const uint64_t *w = (const uint64_t *)copy;
+
+	for (size_t i = 0; i < size / sizeof(*w); i++)
+		if (uhmm__is_serial(w[i]))
+			uhmm__serials_know(&r->saved_serials, w[i]);
+}
+
 int uhmm__region_save(struct uhmm__region *r)
 {
 	size_t heap = 0;
@@ -454,6 +466,8 @@ int uhmm__region_save(struct uhmm__region *r)
 	r->sparse_saved = r->nr_touched;
 	r->ignored_saved = r->nr_ignored;
 	copy_all(r);
+	note_serials(r, r->heap_copy, heap);
+	note_serials(r, r->sparse_copy, r->nr_touched * PAGE);
 	r->is_saved = true;
 	return protect_all(r);
 }
@@ -530,12 +544,25 @@ static uint64_t mix(uint64_t x)
 	return x ^ x >> 33;
 }
 
-/* Of what is at @p, as if it were at @at. */
-static struct uhmm__hash hash_at(const void *p, size_t size, const char *at)
+/* At most a piece. Returns: @to. */
+static const void *mask_serials(uint64_t *to, const void *p, size_t size)
 {
-	XXH128_hash_t x = XXH3_128bits(p, size);
-	uint64_t where = mix((uint64_t)(uintptr_t)at);
+	memcpy(to, p, size);
+	for (size_t i = 0; i < size / sizeof(*to); i++)
+		if (uhmm__is_serial(to[i]))
+			to[i] = UHMM__SERIAL;
+	return to;
+}
 
+/* Of what is at @p, as if it were at @at, whatever its sequence numbers are. */
+static struct uhmm__hash hash_at(const void *p, size_t size, const char *at, bool serials)
+{
+	uint64_t words[PIECE / sizeof(uint64_t)];
+
+	uint64_t where = mix((uint64_t)(uintptr_t)at);
+	XXH128_hash_t x;
+
+	x = XXH3_128bits(serials ? mask_serials(words, p, size) : p, size);
 	return (struct uhmm__hash){ mix(x.low64 + where), mix(x.high64 ^ where) };
 }
 
@@ -545,16 +572,29 @@ static void change_sum(struct uhmm__region *r, struct uhmm__hash plus, struct uh
 	r->sum.hi += plus.hi - minus.hi;
 }
 
+static bool has_serials(const void *p, size_t size)
+{
+	return uhmm__serials_in(p, size / sizeof(uint64_t));
+}
+
+/* A piece as it is now. */
+static void note_piece(struct piece *piece)
+{
+	piece->serials = has_serials(piece->p, piece->size);
+	piece->now = hash_at(piece->p, piece->size, piece->p, piece->serials);
+	memcpy(piece->last, piece->p, piece->size);
+}
+
 static void add_piece(struct uhmm__region *r, const struct hot *h, const char *p, size_t size)
 {
 	static const char zeroes[PIECE];
+	const char *saved = h->saved ? h->saved + (p - h->p) : NULL;
 	struct piece *piece = &r->pieces[r->nr_pieces++];
 
-	*piece = (struct piece){ .p = p, .size = size };
-	piece->first = hash_at(h->saved ? h->saved + (p - h->p) : zeroes, size, p);
-	piece->now = hash_at(p, size, p);
+	*piece = (struct piece){ .p = p, .saved = saved, .size = size };
+	piece->first = hash_at(saved ? saved : zeroes, size, p, saved && has_serials(saved, size));
 	piece->last = r->last + (size_t)(h - r->hot) * PAGE + (p - h->p);
-	memcpy(piece->last, p, size);
+	note_piece(piece);
 	change_sum(r, piece->now, piece->first);
 }
 
@@ -603,11 +643,30 @@ struct uhmm__hash uhmm__region_hash(struct uhmm__region *r)
 
 		if (!memcmp(piece->p, piece->last, piece->size))
 			continue;
-		piece->now = hash_at(piece->p, piece->size, piece->p);
-		memcpy(piece->last, piece->p, piece->size);
+		note_piece(piece);
 		change_sum(r, piece->now, old);
 	}
 	return r->sum;
+}
+
+static void add_serials(const struct piece *piece, struct uhmm__serials *serials)
+{
+	const uint64_t *now = (const uint64_t *)piece->p;
+	const uint64_t *saved = (const uint64_t *)piece->saved;
+
+	for (size_t i = 0; i < piece->size / sizeof(*now); i++)
+		if (uhmm__is_serial(now[i]) && (!saved || now[i] != saved[i]))
+			uhmm__serials_add(serials, (uintptr_t)&now[i], now[i]);
+}
+
+void uhmm__region_serials(const struct uhmm__region *r, struct uhmm__serials *serials)
+{
+	for (unsigned int i = 0; i < r->saved_serials.nr_values; i++)
+		uhmm__serials_know(serials, r->saved_serials.values[i]);
+	serials->lost |= r->saved_serials.lost;
+	for (size_t i = 0; i < r->nr_pieces; i++)
+		if (r->pieces[i].serials)
+			add_serials(&r->pieces[i], serials);
 }
 
 void *uhmm__side_alloc(size_t size)

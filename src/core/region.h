@@ -17,7 +17,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "core/compiler.h"
+#include "core/serial.h"
 
 struct uhmm__region;
 
@@ -33,10 +33,6 @@ extern _Thread_local struct uhmm__region *uhmm__region_here;
 #define UHMM__REGION_LANES 9
 /* 0: none of them; else the number of the CPU + 1, modulo the number of lanes. */
 extern _Thread_local unsigned int uhmm__region_lane;
-
-struct uhmm__hash {
-	uint64_t lo, hi;
-};
 
 /* Returns: 0 or -ENOMEM. */
 int uhmm__region_create(struct uhmm__region **out);
@@ -78,13 +74,13 @@ void uhmm__region_copy_back(struct uhmm__region *r, const struct uhmm__region_co
 void uhmm__region_copy_free(struct uhmm__region_copy *c);
 
 /*
- * Of everything but stacks, compared with what was saved: equal states have equal hashes. Zero for the
- * saved one. Context: after save().
+ * Of everything but stacks and sequence numbers, compared with what was saved: equal states have equal
+ * hashes. Zero for the saved one. Context: after save().
  */
 struct uhmm__hash uhmm__region_hash(struct uhmm__region *r);
 
-/* Of @size bytes and of what came before them, @h. */
-struct uhmm__hash uhmm__hash_bytes(const void *p, size_t size, struct uhmm__hash h);
+/* The sequence numbers that are not as they were saved, and the values of those that were. Context: after hash(). */
+void uhmm__region_serials(const struct uhmm__region *r, struct uhmm__serials *serials);
 
 /* The first freed object that was written to since, or NULL. */
 const void *uhmm__region_written_after_free(const struct uhmm__region *r);

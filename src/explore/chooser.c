@@ -11,8 +11,7 @@
 #define MAX_FAIR_STEPS 200000
 /* Steps between two looks at the state. */
 #define LOOK_STEPS 16
-/* When a state comes again but the clock was looked at in between, it is put forward, at first by: */
-#define CLOCK_JUMP_NS 1000000000UL
+/* When a state comes again but the clock was looked at in between, it is put forward, each time by more. */
 #define MAX_CLOCK_JUMPS 24
 
 /* ---- what a choice costs ---- */
@@ -50,13 +49,45 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 void uhmm__spin_reset(struct uhmm__spin *sp)
 {
 	sp->stretch++;
-	sp->steps = sp->nr = sp->rounds = 0;
+	sp->steps = sp->nr = sp->power = 0;
+	sp->again = sp->spins = false;
 }
 
-void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
+/* True if it was there before in this stretch. */
+static bool seen_before(struct uhmm__spin *sp, uint32_t state)
 {
 	struct uhmm__seen *seen;
-	uint64_t h;
+
+	for (uint32_t i = state;; i++) {
+		seen = &sp->seen[i % UHMM__SPIN_STATES];
+		if (seen->stretch != sp->stretch)
+			break;
+		if (seen->state == state)
+			return true;
+	}
+	*seen = (struct uhmm__seen){ state, sp->stretch };
+	sp->nr++;
+	return false;
+}
+
+/* All there is but for the time, and for when the next tick of this CPU is, which is the same. */
+static struct uhmm__hash hash_without_tick(const struct uhmm__spin *sp, const struct uhmm__world *w)
+{
+	struct uhmm__sched_cpu *cpu = &w->s->cpus[sp->cpu];
+	unsigned int tick = cpu->tick;
+	struct uhmm__hash h;
+
+	cpu->tick = 0;
+	h = uhmm__timeless_hash(w, 0);
+	cpu->tick = tick;
+	return h;
+}
+
+void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
+		     const struct uhmm__fiber *last)
+{
+	struct uhmm__hash whole;
+	uint32_t local;
 
 	if (!last || last->task.cpu != sp->cpu || !sp->stretch) {
 		uhmm__spin_reset(sp);
@@ -65,23 +96,18 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last)
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	/* Full, it is as good as in circles. */
-	if (++sp->steps <= UHMM__SPIN_GRACE || sp->nr >= UHMM__SPIN_STATES * 3 / 4)
+	if (++sp->steps <= UHMM__SPIN_GRACE || uhmm__spin_is_lost(sp))
 		return;
-	h = uhmm__local_hash(last).lo;
-	for (size_t i = h;; i++) {
-		seen = &sp->seen[i % UHMM__SPIN_STATES];
-		if (seen->stretch != sp->stretch)
-			break;
-		if (seen->state != h)
-			continue;
-		seen->times++;
-		sp->rounds = MAX(sp->rounds, seen->times);
+	local = (uint32_t)uhmm__local_hash(last).lo;
+	if (!seen_before(sp, local) || (local != sp->local && sp->steps < sp->power))
 		return;
-	}
-	*seen = (struct uhmm__seen){ h, sp->stretch, 0 };
-	if (++sp->nr >= UHMM__SPIN_STATES * 3 / 4)
-		sp->rounds = UHMM__SPIN_ROUNDS;
+	whole = hash_without_tick(sp, w);
+	sp->spins |= sp->again && local == sp->local && whole.lo == sp->whole.lo &&
+		     whole.hi == sp->whole.hi;
+	sp->again = true;
+	sp->local = local;
+	sp->whole = whole;
+	sp->power = 2 * sp->steps;
 }
 
 /* ---- the fair rest ---- */
@@ -129,7 +155,11 @@ static void judge(struct uhmm__tail *t, struct uhmm__world *w)
 	}
 	t->cycle = t->steps - t->state_steps;
 	if (!none)
-		t->endless = true;
+		uhmm__world_fault(w, UHMM_VERDICT_LIVELOCK,
+				  "livelock: under a fair schedule the same state comes again "
+				  "after %llu steps; all tasks return to user mode on the way, but "
+				  "nothing that they do there or in the kernel makes a difference",
+				  (unsigned long long)t->cycle);
 	else if (some)
 		uhmm__world_fault(w, UHMM_VERDICT_STARVATION,
 				  "starvation: under a fair schedule the same state comes again "
@@ -158,7 +188,7 @@ static bool look(struct uhmm__tail *t, struct uhmm__world *w)
 		if (s->clock_reads != t->clock_reads || s->nr_timers) {
 			if (++t->jumps > MAX_CLOCK_JUMPS)
 				return false;
-			s->now += CLOCK_JUMP_NS << t->jumps;
+			uhmm__sched_clock_forward(s, t->jumps);
 			t->measuring = false;
 			return take_state(t, s, uhmm__timeless_hash(w, s->last_cpu));
 		}
@@ -182,7 +212,7 @@ struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *
 		return NULL;
 	t->on = true;
 	if (look_now(t) && !look(t, w)) {
-		t->undecided = !w->verdict && !t->endless;
+		t->undecided = !w->verdict;
 		return NULL;
 	}
 	t->steps++;
@@ -205,7 +235,7 @@ static struct uhmm__fiber *fitting(struct uhmm_sched *s, const struct uhmm__step
 	for (unsigned int i = 0; i < n; i++) {
 		struct uhmm__fiber *f = uhmm__sched_nth(s, i);
 
-		if (f->index == step->index && f->worker == step->worker)
+		if (f->index == step->index && f->worker == (step->kind == UHMM__STEP_WORKER))
 			return f;
 	}
 	return NULL;
@@ -217,16 +247,34 @@ static void misfit(struct uhmm__replay *r, const char *why)
 
 	snprintf(r->why, sizeof(r->why),
 		 "the schedule does not fit: word %zu, %c%u*%u, at its choice %u: %s", r->at + 1,
-		 step->worker ? 'W' : 'T', (unsigned int)step->index, (unsigned int)step->count,
+		 uhmm__step_letter(step), (unsigned int)step->index, (unsigned int)step->count,
 		 r->by + 1, why);
+}
+
+/* Write down that the clock was put forward, if it was. */
+static void note_clock(struct uhmm__steps *steps, struct uhmm_sched *s)
+{
+	if (s->clock_moved)
+		uhmm__steps_push(steps, s->clock_by, UHMM__STEP_CLOCK);
+	s->clock_moved = false;
 }
 
 static struct uhmm__fiber *scheduled(struct uhmm__replay *r, struct uhmm_sched *s)
 {
 	while (r->at < r->steps->nr) {
 		const struct uhmm__step *step = &r->steps->v[r->at];
-		struct uhmm__fiber *f = fitting(s, step);
+		struct uhmm__fiber *f;
 
+		if (step->kind == UHMM__STEP_CLOCK) {
+			for (; r->by < step->count; r->by++) {
+				uhmm__sched_clock_forward(s, step->index);
+				note_clock(&r->done, s);
+			}
+			r->by = 0;
+			r->at++;
+			continue;
+		}
+		f = fitting(s, step);
 		if (f) {
 			if (++r->by == step->count) {
 				r->by = 0;
@@ -262,12 +310,13 @@ static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sc
 		return NULL;
 	f = scheduled(r, s);
 	if (!f && !r->stale) {
-		uhmm__spin_look(&r->spin, r->last);
+		uhmm__spin_look(&r->spin, r->w, r->last);
 		if (still_free(r))
 			f = uhmm__sched_nth(s, uhmm__choice_default(s, r->last));
 		else
 			f = uhmm__tail_choose(&r->tail, r->w);
 	}
+	note_clock(&r->done, s);
 	if (!f)
 		return NULL;
 	r->nr_switches += uhmm__choice_cost(s, r->last, f);
@@ -324,6 +373,7 @@ struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_s
 	struct uhmm__recorder *r = container_of(c, struct uhmm__recorder, chooser);
 	struct uhmm__fiber *f = r->inner->choose(r->inner, s);
 
+	note_clock(&r->steps, s);
 	if (f)
 		uhmm__steps_push(&r->steps, f->index, f->worker);
 	return f;

@@ -20,35 +20,45 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 /* ---- spinning ---- */
 
 /*
- * A task spins if it comes back so many times to what it knew before - its stack and registers - with
- * no other CPU having done a step, or goes through so many states. The first steps of such a stretch
- * are not looked at: most have no more.
+ * A CPU spins if all comes back to the same state, but for the time, with no other CPU having done a
+ * step: left alone it will do so for ever. To compare whole states costs much. So what a task alone
+ * knows - its stack and registers - is looked at first, and all else when that has come again. The first
+ * steps of such a stretch are not looked at: most have no more.
  */
 #define UHMM__SPIN_GRACE 32
-#define UHMM__SPIN_ROUNDS 2
-#define UHMM__SPIN_STATES 4096
+#define UHMM__SPIN_STATES 8192
 
 struct uhmm__spin {
 	unsigned int cpu; /* whose steps these are */
 	unsigned int steps;
-	unsigned int nr; /* different states */
-	unsigned int rounds;
+	unsigned int nr; /* different states that a task alone knows */
+	/* One that had come again, and all else then; not taken anew before step .power. */
+	uint32_t local;
+	struct uhmm__hash whole;
+	unsigned int power;
+	bool again, spins;
 	uint32_t stretch; /* number of this uninterrupted stretch */
 	struct uhmm__seen {
-		uint64_t state;
+		uint32_t state; /* a part of its hash: all is looked at if it may have been there */
 		uint32_t stretch; /* in which it was; 0 = none */
-		uint32_t times;
 	} seen[UHMM__SPIN_STATES];
 };
 
 /* To be called at every choice, with the task that ran last, or NULL; wipes its stack. */
-void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__fiber *last);
+void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
+		     const struct uhmm__fiber *last);
 
 void uhmm__spin_reset(struct uhmm__spin *sp);
 
 static inline bool uhmm__spins(const struct uhmm__spin *sp)
 {
-	return sp->rounds >= UHMM__SPIN_ROUNDS;
+	return sp->spins;
+}
+
+/* It has gone through too many states to tell. */
+static inline bool uhmm__spin_is_lost(const struct uhmm__spin *sp)
+{
+	return sp->nr >= UHMM__SPIN_STATES * 3 / 4;
 }
 
 /* ---- going on fairly: does it end, or come back to the same state for ever? ---- */
@@ -63,8 +73,8 @@ struct uhmm__tail {
 	bool measuring;	      /* the state has come again: how long does that take? */
 	uint64_t *returns;    /* of each task, by then */
 	unsigned int nr_returns;
-	bool undecided, endless; /* given up; everybody gets on, without an end */
-	uint64_t cycle;		 /* steps of the cycle that was found */
+	bool undecided; /* given up */
+	uint64_t cycle; /* steps of the cycle that was found */
 };
 
 /* The next choice of a run that is to be fair from now on; NULL ends the run. */

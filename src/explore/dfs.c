@@ -10,7 +10,7 @@
  *
  * A task that spins - waits for another without sleeping - would make schedules without end. Where one
  * is found to (uhmm__spins()) another CPU goes first, and that is no switch. So what is left out are
- * schedules in which somebody is made to spin for longer.
+ * schedules in which somebody goes round once more, which lead nowhere else but to a later time.
  *
  * Reduction: a state that was there before need not be gone on from. What can follow it is a function
  * of the state, of the CPU that ran last, and of how many switches are left; levels go up, so whoever
@@ -64,7 +64,7 @@ struct node {
 /* Of one item. */
 struct result {
 	enum uhmm_verdict verdict;
-	bool ended, undecided, endless;
+	bool ended, undecided;
 	struct uhmm__hash end;
 	uint32_t nr_nodes, nr_turns;
 	uint64_t nodes, turns; /* where they are in the arenas */
@@ -79,6 +79,7 @@ struct shared {
 	unsigned int level; /* switches of each of the batch */
 	uint32_t batch[BATCH];
 	struct result results[BATCH];
+	char reports[BATCH][UHMM__REPORT_SIZE];
 	struct group {
 		uint16_t first, nr;
 	} groups[BATCH]; /* of the batch, by parent */
@@ -124,6 +125,7 @@ struct run {
 	struct place at, kept;
 	struct uhmm__world_copy copy;
 	bool is_kept, again; /* the choice is one that was kept */
+	bool whole;	     /* go on from states that were there, too */
 	/* Turns of the parent, then of the item itself. */
 	struct turn *turns;
 	uint32_t nr_turns, size_turns;
@@ -322,7 +324,8 @@ static bool must_be_fair(struct run *r)
 {
 	const struct place *at = &r->at;
 
-	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS;
+	r->cut = at->step >= r->d->max_steps || at->spins > MAX_SPINS ||
+		 uhmm__spin_is_lost(&at->spin);
 	return r->cut || (uhmm__spins(&at->spin) && (!at->must_leave || goes_in_circles(r)));
 }
 
@@ -331,7 +334,7 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 {
 	const struct dfs *d = r->d;
 	const struct place *at = &r->at;
-	uint64_t extra = at->last ? at->last->task.cpu | (uint64_t)at->spin.rounds << 32
+	uint64_t extra = at->last ? at->last->task.cpu | (uint64_t)at->spin.spins << 32
 				  : UINT32_MAX;
 	struct uhmm__hash h = { 0, 0 };
 
@@ -339,6 +342,8 @@ static bool visit(struct run *r, struct uhmm_sched *s)
 		r->tail.on = true;
 		return !r->failed;
 	}
+	if (r->whole)
+		return true;
 	if (!has_other_ways(r, s) && (d->c->no_reduction || !is_landmark(at->last)))
 		return true;
 	if (!d->c->no_reduction) {
@@ -396,7 +401,7 @@ static struct uhmm__fiber *dfs_choose(struct uhmm__chooser *c, struct uhmm_sched
 	if (r->tail.on)
 		return uhmm__tail_choose(&r->tail, r->d->w);
 	if (!r->again) {
-		uhmm__spin_look(&at->spin, at->last);
+		uhmm__spin_look(&at->spin, r->d->w, at->last);
 		at->usual = usual_choice(at, s);
 	}
 	r->again = false;
@@ -486,9 +491,10 @@ static void do_item(struct run *r, uint32_t index)
 		return;
 	run_item(r, sh->batch[index], &r->chooser);
 	result->verdict = d->w->verdict;
+	if (result->verdict)
+		strcpy(sh->reports[index], d->w->report);
 	result->ended = d->w->ended && !r->tail.on;
-	result->endless = r->tail.endless;
-	result->undecided = r->tail.undecided || (r->cut && !r->tail.endless);
+	result->undecided = r->tail.undecided || r->cut;
 	result->end = d->w->end;
 	result->steps = r->at.step + r->tail.steps - r->turn.at;
 	if (r->failed || !publish(r, result))
@@ -557,7 +563,6 @@ static int take(struct dfs *d, unsigned int level, uint32_t item, const struct r
 	if (result->ended && uhmm__table_add(&d->ends, result->end) == 1)
 		found->ends_hash += result->end.lo;
 	found->undecided += result->undecided;
-	found->endless += result->endless;
 	found->nr_steps += result->steps;
 	return 0;
 }
@@ -570,6 +575,7 @@ static int learn(struct dfs *d, uint32_t item, struct uhmm__found *found)
 	int ret;
 
 	run_begin(&r, d, item);
+	r.whole = true;
 	rec.inner = &r.chooser;
 	run_item(&r, item, &rec.chooser);
 	ret = r.failed || rec.steps.lost ? -ENOMEM : 0;
@@ -596,6 +602,17 @@ static unsigned int group(const struct dfs *d, unsigned int n)
 	return nr;
 }
 
+static void note_death(const struct dfs *d, const struct uhmm__pool *pool,
+		       struct uhmm__found *found)
+{
+	const struct group *g;
+
+	found->death = uhmm__pool_death(pool);
+	g = &d->shared->groups[found->death.job];
+	found->died_first = found->schedules + g->first + 1;
+	found->died_last = found->schedules + g->first + g->nr;
+}
+
 static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, unsigned int n,
 		 struct uhmm__found *found)
 {
@@ -609,6 +626,8 @@ static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, uns
 	atomic_store(&sh->nr_nodes, 0);
 	atomic_store(&sh->nr_turns, 0);
 	ret = uhmm__pool_run(pool, 0, group(d, n));
+	if (ret == -ECHILD)
+		note_death(d, pool, found);
 	if (!ret && atomic_load(&sh->full))
 		ret = -ENOMEM;
 	for (unsigned int i = 0; i < n && !ret; i++) {
@@ -617,7 +636,8 @@ static int batch(struct dfs *d, struct uhmm__pool *pool, unsigned int level, uns
 		if (ret || !sh->results[i].verdict)
 			continue;
 		found->verdict = sh->results[i].verdict;
-		return learn(d, sh->batch[i], found);
+		found->report = strdup(sh->reports[i]);
+		return found->report ? learn(d, sh->batch[i], found) : -ENOMEM;
 	}
 	return ret;
 }
@@ -646,7 +666,7 @@ static int explore(struct dfs *d, struct uhmm__pool *pool, struct uhmm__found *f
 		free(q->v);
 		*q = (struct queue){ 0 };
 	}
-	found->complete = !found->undecided && !found->endless;
+	found->complete = !found->undecided;
 	return 0;
 }
 

@@ -8,8 +8,14 @@
 #if UHMM_CHECKED
 
 #include <execinfo.h>
+#include <ctype.h>
 #include <stdio.h>
+#include <sys/wait.h>
 #include <unistd.h>
+
+/* Choices that a schedule may have, --max-steps apart: what is written down of each takes memory. */
+#define MAX_SCHEDULED 1000000
+enum { MAX_QUOTED = 24 };
 
 /* What the caller sees, and what it points to. */
 struct result {
@@ -174,7 +180,6 @@ static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__ste
 		r->schedule = uhmm__steps_format(&replay.done);
 		r->pub.nr_switches = replay.nr_switches;
 		r->pub.undecided = replay.tail.undecided;
-		r->pub.endless = replay.tail.endless;
 		r->pub.cycle_at = replay.tail.cycle ? replay.nr_steps - replay.tail.cycle : 0;
 	}
 	if (!r->report || (!ret && !r->schedule) || r->lost || !note_tasks(r, w->s))
@@ -182,6 +187,21 @@ static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__ste
 	uhmm__replay_free(&replay);
 	free(t.places);
 	return ret;
+}
+
+/* printf format: what the result says. Returns: false if there is no memory. */
+uhmm_printf(2, 3) static bool report(struct result *r, const char *fmt, ...)
+{
+	va_list ap;
+	char *text;
+	int len;
+
+	va_start(ap, fmt);
+	len = vasprintf(&text, fmt, ap);
+	va_end(ap);
+	free(r->report);
+	r->report = len < 0 ? NULL : text;
+	return r->report;
 }
 
 /*
@@ -197,16 +217,39 @@ static int not_again(struct result *r, const struct uhmm__found *f)
 	r->pub.nr_switches = 0;
 	r->pub.cycle_at = 0;
 	free(r->schedule);
-	free(r->report);
-	r->schedule = NULL;
-	if (asprintf(
-		    &r->report,
-		    "%s was seen in a run, but its schedule does not show it again (%s): the scenario "
-		    "depends on something that is not put back between runs, a static variable perhaps",
-		    uhmm_verdict_name(f->verdict), now) >= 0)
-		return 0;
-	r->report = NULL;
-	return -ENOMEM;
+	r->schedule = uhmm__steps_format(&f->steps);
+	if (!report(r,
+		    "%s\n\nThis was seen in a run (%s), but its schedule does not show it again (%s): the "
+		    "scenario depends on something that is not put back between runs, a static "
+		    "variable perhaps",
+		    f->report, uhmm_verdict_name(f->verdict), now))
+		return -ENOMEM;
+	return r->schedule ? 0 : -ENOMEM;
+}
+
+/* Which worker, by what, and where. */
+static int worker_died(struct result *r, const struct uhmm__found *f)
+{
+	const struct uhmm__death *d = &f->death;
+	bool signalled = WIFSIGNALED(d->status);
+	char how[64], where[96];
+
+	snprintf(how, sizeof(how),
+		 signalled ? "was killed by signal %d (%s)" : "ended with status %d%s",
+		 signalled ? WTERMSIG(d->status) : WEXITSTATUS(d->status),
+		 signalled ? strsignal(WTERMSIG(d->status)) : "");
+	if (f->died_first == f->died_last)
+		snprintf(where, sizeof(where), "schedule %llu, of seed %llu",
+			 (unsigned long long)f->died_last, (unsigned long long)f->seed);
+	else
+		snprintf(where, sizeof(where), "one of the schedules %llu to %llu",
+			 (unsigned long long)f->died_first, (unsigned long long)f->died_last);
+	r->pub.died_at = f->died_last;
+	return report(r,
+		      "worker process %u %s in %s; no violation in the %llu that were done before",
+		      d->worker + 1, how, where, (unsigned long long)f->schedules)
+		       ? -ECHILD
+		       : -ENOMEM;
 }
 
 static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhmm_explore_config *c)
@@ -235,15 +278,57 @@ static int by_strategy(struct result *r, struct uhmm__world *w, const struct uhm
 			ret = not_again(r, &f);
 	}
 	r->pub.undecided = f.undecided;
-	r->pub.endless = f.endless;
+	if (ret == -ECHILD)
+		ret = worker_died(r, &f);
 	uhmm__steps_free(&f.steps);
+	free(f.report);
 	return ret;
+}
+
+/* The word that is none, with what can be printed of it. */
+static bool report_word(struct result *r, const char *text, const char *bad)
+{
+	char word[MAX_QUOTED + 1];
+	unsigned int line = 1, n = 0;
+
+	for (const char *p = text; p < bad; p++)
+		line += *p == '\n';
+	for (; n < MAX_QUOTED && bad[n] && !isspace((unsigned char)bad[n]); n++)
+		word[n] = isprint((unsigned char)bad[n]) ? bad[n] : '?';
+	word[n] = '\0';
+	return report(
+		r,
+		"line %u: '%s' is no word of a schedule: expected T<task> or W<cpu>, and *<count> "
+		"after it if it goes on more than once",
+		line, word);
+}
+
+static int parse(struct result *r, struct uhmm__steps *steps, const struct uhmm_explore_config *c)
+{
+	const char *bad = NULL;
+	int ret = uhmm__steps_parse(steps, c->schedule, &bad);
+	uint64_t choices = 0;
+
+	if (ret == -EINVAL && !report_word(r, c->schedule, bad))
+		return -ENOMEM;
+	if (ret)
+		return ret;
+	for (size_t i = 0; i < steps->nr; i++)
+		choices += steps->v[i].count;
+	if (choices <= MAX_SCHEDULED + c->max_steps)
+		return 0;
+	return report(r,
+		      "the schedule has %llu choices, more than %u: a count is wrong, or it is to be "
+		      "cut where nothing new comes",
+		      (unsigned long long)choices, MAX_SCHEDULED)
+		       ? -EINVAL
+		       : -ENOMEM;
 }
 
 static int by_schedule(struct result *r, struct uhmm__world *w, const struct uhmm_explore_config *c)
 {
 	struct uhmm__steps steps = { 0 };
-	int ret = uhmm__steps_parse(&steps, c->schedule);
+	int ret = parse(r, &steps, c);
 
 	if (!ret)
 		ret = trace(r, w, &steps, c->seed, c->max_steps);
@@ -267,6 +352,7 @@ int uhmm_explore(const struct uhmm_explore_config *config, struct uhmm_explore_r
 	struct uhmm__world *w = NULL;
 	int ret;
 
+	*out = NULL;
 	if (!valid(config))
 		return -EINVAL;
 	r = calloc(1, sizeof(*r));
@@ -276,14 +362,14 @@ int uhmm_explore(const struct uhmm_explore_config *config, struct uhmm_explore_r
 	if (ret && w) {
 		r->pub.verdict = w->verdict;
 		r->report = strdup(w->report);
-		ret = 0;
+		ret = !r->report ? -ENOMEM : w->verdict ? 0 : ret;
 	} else if (!ret) {
 		ret = config->schedule ? by_schedule(r, w, config) : by_strategy(r, w, config);
 	}
 	uhmm__world_destroy(w);
 	publish(r);
 	*out = &r->pub;
-	if (ret && ret != -ESTALE) {
+	if (ret && !r->report) {
 		uhmm_explore_free(&r->pub);
 		*out = NULL;
 	}

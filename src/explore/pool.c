@@ -40,23 +40,32 @@ struct orders {
 	_Atomic uint64_t next;
 	uint64_t end;
 	bool quit;
+	_Atomic uint64_t jobs[]; /* that each worker does */
 };
 
 struct uhmm__pool {
 	void (*job)(void *ctx, uint64_t index);
 	void *ctx;
 	struct orders *orders;
-	unsigned int nr;
-	pid_t *pids;
+	unsigned int nr, size, me;
+	pid_t *pids; /* 0: it died */
+	struct uhmm__death death;
 };
+
+static size_t orders_size(unsigned int workers)
+{
+	return sizeof(struct orders) + workers * sizeof(uint64_t);
+}
 
 static void work(struct uhmm__pool *p)
 {
 	struct orders *o = p->orders;
 	uint64_t i;
 
-	while ((i = atomic_fetch_add(&o->next, 1)) < o->end)
+	while ((i = atomic_fetch_add(&o->next, 1)) < o->end) {
+		atomic_store(&o->jobs[p->me], i);
 		p->job(p->ctx, i);
+	}
 }
 
 static _Noreturn void worker(struct uhmm__pool *p, pid_t parent)
@@ -86,7 +95,8 @@ int uhmm__pool_create(unsigned int workers, void (*job)(void *ctx, uint64_t inde
 		return -ENOMEM;
 	p->job = job;
 	p->ctx = ctx;
-	p->orders = uhmm__shared_alloc(sizeof(*p->orders));
+	p->size = workers;
+	p->orders = uhmm__shared_alloc(orders_size(workers));
 	p->pids = calloc(workers, sizeof(*p->pids));
 	if (!p->orders || !p->pids) {
 		uhmm__pool_destroy(p);
@@ -97,8 +107,10 @@ int uhmm__pool_create(unsigned int workers, void (*job)(void *ctx, uint64_t inde
 	for (; workers > 1 && p->nr < workers; p->nr++) {
 		pid_t pid = fork();
 
-		if (!pid)
+		if (!pid) {
+			p->me = p->nr;
 			worker(p, parent);
+		}
 		if (pid < 0) {
 			uhmm__pool_destroy(p);
 			return -EAGAIN;
@@ -118,24 +130,30 @@ void uhmm__pool_destroy(struct uhmm__pool *p)
 	for (unsigned int i = 0; i < p->nr; i++)
 		sem_post(&p->orders->go);
 	for (unsigned int i = 0; i < p->nr; i++)
-		while (waitpid(p->pids[i], NULL, 0) < 0 && errno == EINTR)
+		while (p->pids[i] && waitpid(p->pids[i], NULL, 0) < 0 && errno == EINTR)
 			;
-	uhmm__shared_free(p->orders, sizeof(*p->orders));
+	uhmm__shared_free(p->orders, orders_size(p->size));
 	free(p->pids);
 	free(p);
 }
 
 static bool somebody_died(struct uhmm__pool *p)
 {
-	bool died = false;
+	int status;
 
 	for (unsigned int i = 0; i < p->nr; i++) {
-		if (waitpid(p->pids[i], NULL, WNOHANG) != p->pids[i])
+		if (waitpid(p->pids[i], &status, WNOHANG) != p->pids[i])
 			continue;
-		p->pids[i] = p->pids[--p->nr];
-		died = true;
+		p->pids[i] = 0;
+		p->death = (struct uhmm__death){ i, status, atomic_load(&p->orders->jobs[i]) };
+		return true;
 	}
-	return died;
+	return false;
+}
+
+struct uhmm__death uhmm__pool_death(const struct uhmm__pool *p)
+{
+	return p->death;
 }
 
 int uhmm__pool_run(struct uhmm__pool *p, uint64_t first, uint64_t n)

@@ -30,8 +30,16 @@ int uhmm__pool_create(unsigned int workers, void (*job)(void *ctx, uint64_t inde
 		      struct uhmm__pool **out);
 void uhmm__pool_destroy(struct uhmm__pool *p);
 
-/* Do jobs [first, first + n). Returns: 0, or -ECHILD if a worker died. */
+/* A worker that is no more. */
+struct uhmm__death {
+	unsigned int worker; /* from 0 */
+	int status;	     /* as of waitpid() */
+	uint64_t job;	     /* that it did */
+};
+
+/* Do jobs [first, first + n). Returns: 0, or -ECHILD if a worker died: see uhmm__pool_death(). */
 int uhmm__pool_run(struct uhmm__pool *p, uint64_t first, uint64_t n);
+struct uhmm__death uhmm__pool_death(const struct uhmm__pool *p);
 
 #endif
 #endif /* UHMM_EXPLORE_POOL_H */

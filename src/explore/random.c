@@ -28,7 +28,7 @@ struct random_run {
 struct random_result {
 	enum uhmm_verdict verdict;
 	uint64_t steps;
-	bool undecided, endless;
+	bool undecided;
 };
 
 struct random {
@@ -38,6 +38,7 @@ struct random {
 	struct shared {
 		_Atomic uint64_t found; /* the first run with a fault, so far */
 		struct random_result results[BATCH];
+		char reports[BATCH][UHMM__REPORT_SIZE];
 	} * shared;
 };
 
@@ -146,7 +147,8 @@ static int begin(struct random_run *r, const struct random *x, uint64_t seed)
 	if (c->strategy != UHMM_EXPLORE_PCT)
 		return 0;
 	r->chooser.choose = pct_choose;
-	r->max_steps = MIN(r->max_steps, 20 * x->length + 1000);
+	if (!c->max_steps)
+		r->max_steps = MIN(r->max_steps, 20 * x->length + 1000);
 	r->nr_changes = c->switches_bound;
 	r->changes = calloc(r->nr_changes + 1, sizeof(*r->changes));
 	if (!r->changes)
@@ -177,10 +179,11 @@ static void job(void *ctx, uint64_t index)
 	*result = (struct random_result){ .undecided = true };
 	if (!begin(&r, x, seed)) {
 		uhmm__world_run(x->w, &r.chooser, seed);
-		*result = (struct random_result){ x->w->verdict, x->w->s->steps, r.tail.undecided,
-						  r.tail.endless };
+		*result = (struct random_result){ x->w->verdict, x->w->s->steps, r.tail.undecided };
 	}
 	end(&r);
+	if (result->verdict)
+		strcpy(x->shared->reports[index % BATCH], x->w->report);
 	first = atomic_load(&x->shared->found);
 	while (result->verdict && index < first &&
 	       !atomic_compare_exchange_weak(&x->shared->found, &first, index))
@@ -213,12 +216,17 @@ static int batch(struct random *x, struct uhmm__pool *pool, uint64_t first, uint
 		found->schedules++;
 		found->nr_steps += result->steps;
 		found->undecided += result->undecided;
-		found->endless += result->endless;
 		if (!result->verdict)
 			continue;
 		found->verdict = result->verdict;
 		found->seed = x->c->seed + i;
-		return learn(x, found->seed, found);
+		found->report = strdup(x->shared->reports[i % BATCH]);
+		return found->report ? learn(x, found->seed, found) : -ENOMEM;
+	}
+	if (ret == -ECHILD) {
+		found->death = uhmm__pool_death(pool);
+		found->seed = x->c->seed + found->death.job;
+		found->died_first = found->died_last = found->death.job + 1;
 	}
 	return ret;
 }

@@ -86,7 +86,7 @@ static bool join_word(struct shrink *sh, size_t i)
 {
 	for (size_t j = i + 1; j < sh->best.nr && j < i + MAX_APART; j++) {
 		if (sh->best.v[j].index != sh->best.v[i].index ||
-		    sh->best.v[j].worker != sh->best.v[i].worker)
+		    sh->best.v[j].kind != sh->best.v[i].kind)
 			continue;
 		for (int early = 0; early < 2; early++) {
 			struct uhmm__steps s = joined(sh, i, j, early);

@@ -4,6 +4,7 @@
 #define UHMM_EXPLORE_STRATEGY_H
 
 #include "explore/chooser.h"
+#include "explore/pool.h"
 
 #if UHMM_CHECKED
 
@@ -12,8 +13,12 @@ struct uhmm__found {
 	enum uhmm_verdict verdict;
 	struct uhmm__steps steps; /* leads there */
 	uint64_t seed;		  /* of that run */
-	uint64_t schedules, nr_steps, states, ends, ends_hash, undecided, endless;
+	uint64_t schedules, nr_steps, states, ends, ends_hash, undecided;
 	bool complete;
+	char *report; /* of that run, as it was told there */
+	/* -ECHILD: who died, and in which schedules, from 1, it may have been. */
+	struct uhmm__death death;
+	uint64_t died_first, died_last;
 };
 
 /* RANDOM and PCT. */

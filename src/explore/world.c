@@ -229,8 +229,19 @@ static void wipe_below(const struct uhmm__context *c, const char *sp, unsigned i
 	}
 }
 
-#ifdef __SANITIZE_ADDRESS__
-RAW static struct uhmm__hash hash_stack(const char *sp, const char *end, struct uhmm__hash h)
+static void take_serials(uint64_t *copy, size_t n, const char *sp, struct uhmm__serials *serials)
+{
+	for (size_t i = 0; i < n; i++) {
+		if (!uhmm__is_serial(copy[i]))
+			continue;
+		uhmm__serials_add(serials, (uintptr_t)sp + i * sizeof(*copy), copy[i]);
+		copy[i] = UHMM__SERIAL;
+	}
+}
+
+/* Sequence numbers apart, which are told to @serials. */
+RAW static struct uhmm__hash hash_stack(const char *sp, const char *end, struct uhmm__hash h,
+					struct uhmm__serials *serials)
 {
 	static uint64_t copy[UHMM__STACK_SIZE / sizeof(uint64_t)];
 	const raw_word_t *w = (const raw_word_t *)sp;
@@ -238,14 +249,10 @@ RAW static struct uhmm__hash hash_stack(const char *sp, const char *end, struct 
 
 	for (size_t i = 0; i < n; i++)
 		copy[i] = w[i];
+	if (uhmm__serials_in(copy, n))
+		take_serials(copy, n, sp, serials);
 	return uhmm__hash_bytes(copy, n * sizeof(*w), h);
 }
-#else
-static struct uhmm__hash hash_stack(const char *sp, const char *end, struct uhmm__hash h)
-{
-	return uhmm__hash_bytes(sp, (size_t)(end - sp), h);
-}
-#endif
 
 void uhmm__wipe_stack(const struct uhmm__fiber *f)
 {
@@ -317,6 +324,14 @@ static int configure(struct uhmm__world *w, const struct uhmm_machine_config *ma
 	return 0;
 }
 
+/* After a jump out of the midst of something. */
+static void come_back(void)
+{
+	uhmm__current_task = NULL;
+	uhmm__region_lane = 0;
+	uhmm__rcu_abandon();
+}
+
 /* Runs @fn as a task of CPU 0 without an address space. */
 static int as_task(struct uhmm__world *w, int (*fn)(struct uhmm__world *w))
 {
@@ -332,11 +347,41 @@ static int as_task(struct uhmm__world *w, int (*fn)(struct uhmm__world *w))
 	return ret;
 }
 
+/* There is no run. */
+static int not_set_up(struct uhmm__world *w, const char *what, int ret)
+{
+	if (!w->verdict)
+		snprintf(w->report, sizeof(w->report), "%s: %s: %s", w->scenario->name, what,
+			 strerror(-ret));
+	return ret;
+}
+
 static int run_setup(struct uhmm__world *w)
 {
 	int ret = w->scenario->setup(w->m, w->scenario->data, &w->state);
 
-	return ret > 0 ? -EINVAL : ret;
+	if (ret > 0) {
+		if (!w->verdict)
+			snprintf(w->report, sizeof(w->report),
+				 "%s: setup() returned %d, which is no negative errno",
+				 w->scenario->name, ret);
+		return -EINVAL;
+	}
+	return ret ? not_set_up(w, "setup()", ret) : 0;
+}
+
+/* It may crash, or say that it has found something. */
+static int guarded_setup(struct uhmm__world *w)
+{
+	volatile int ret = -EIO;
+
+	w->active = true;
+	if (!sigsetjmp(w->escape, 0))
+		ret = as_task(w, run_setup);
+	else
+		come_back();
+	w->active = false;
+	return ret;
 }
 
 static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *config)
@@ -345,7 +390,7 @@ static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *confi
 	int ret = uhmm_machine_create(config, &w->m);
 
 	if (ret)
-		return ret;
+		return not_set_up(w, "no machine with what configure() says", ret);
 	ret = uhmm_sched_create(w->m, &sched, &w->s);
 	if (ret)
 		return ret;
@@ -359,7 +404,7 @@ static int set_up(struct uhmm__world *w, const struct uhmm_machine_config *confi
 	w->random = uhmm__region_alloc(w->region, 128, sizeof(*w->random));
 	if (!w->random)
 		return -ENOMEM;
-	ret = as_task(w, run_setup);
+	ret = guarded_setup(w);
 	if (w->verdict)
 		return -EIO;
 	if (ret)
@@ -390,7 +435,7 @@ int uhmm__world_create(const struct uhmm_scenario *scenario,
 	take_signals();
 	ret = set_up(w, &config);
 	uhmm__region_here = NULL;
-	if (ret && !w->verdict) {
+	if (ret && !w->report[0]) {
 		uhmm__world_destroy(w);
 		return ret;
 	}
@@ -452,9 +497,7 @@ static int run(struct uhmm__world *w, struct uhmm__chooser *c)
 	} else {
 		if (uhmm__current() && uhmm__current()->fiber)
 			uhmm__context_jumped_back(&w->s->host);
-		uhmm__current_task = NULL;
-		uhmm__region_lane = 0;
-		uhmm__rcu_abandon();
+		come_back();
 	}
 	w->active = false;
 	uhmm__region_here = NULL;
@@ -535,19 +578,25 @@ int uhmm__world_go_on(struct uhmm__world *w, struct uhmm__chooser *c,
 /* ---- the state ---- */
 
 /* What a task that does not run knows is on its stack, from where it was left. */
-static struct uhmm__hash add_stack(struct uhmm__hash h, const struct uhmm__fiber *f)
+static struct uhmm__hash add_stack(struct uhmm__hash h, const struct uhmm__fiber *f,
+				   struct uhmm__serials *serials)
 {
 	const struct uhmm__context *c = &f->context;
 	const char *sp = c->sp, *end = (const char *)c->bottom + c->size;
 
 	if (f->state == UHMM__ENDED)
 		return h;
-	return hash_stack(sp, end, h);
+	return hash_stack(sp, end, h, serials);
 }
 
 struct uhmm__hash uhmm__local_hash(const struct uhmm__fiber *f)
 {
-	return add_stack((struct uhmm__hash){ 0, 0 }, f);
+	struct uhmm__serials serials;
+	struct uhmm__hash h;
+
+	uhmm__serials_init(&serials);
+	h = add_stack((struct uhmm__hash){ 0, 0 }, f, &serials);
+	return uhmm__serials_hash(&serials, h);
 }
 
 struct uhmm__hash uhmm__timeless_hash(const struct uhmm__world *w, uint64_t extra)
@@ -555,12 +604,15 @@ struct uhmm__hash uhmm__timeless_hash(const struct uhmm__world *w, uint64_t extr
 	const struct uhmm_sched *s = w->s;
 	uint64_t rest[] = { extra, s->nr_alive };
 	struct uhmm__hash h = uhmm__region_hash(w->region);
+	struct uhmm__serials serials;
 
+	uhmm__serials_init(&serials);
+	uhmm__region_serials(w->region, &serials);
 	for (unsigned int i = 0; i < s->nr_tasks; i++)
-		h = add_stack(h, s->tasks[i]);
+		h = add_stack(h, s->tasks[i], &serials);
 	for (unsigned int i = 0; i < s->nr_cpus; i++)
-		h = add_stack(h, s->cpus[i].worker);
-	return uhmm__hash_bytes(rest, sizeof(rest), h);
+		h = add_stack(h, s->cpus[i].worker, &serials);
+	return uhmm__hash_bytes(rest, sizeof(rest), uhmm__serials_hash(&serials, h));
 }
 
 struct uhmm__hash uhmm__world_hash(const struct uhmm__world *w, uint64_t extra)

@@ -17,6 +17,8 @@
 
 #if UHMM_CHECKED
 
+#define UHMM__REPORT_SIZE 6000
+
 struct uhmm__world {
 	const struct uhmm_scenario *scenario;
 	struct uhmm__region *region;
@@ -30,7 +32,7 @@ struct uhmm__world {
 	bool ended;	       /* all tasks came to their end */
 	bool stuck;	       /* one did not come to a switch point: it took a second to see */
 	struct uhmm__hash end; /* the state then */
-	char report[6000];
+	char report[UHMM__REPORT_SIZE];
 	/* While it goes on. */
 	bool active, checking;
 	unsigned int ticks;    /* of the watchdog, at which there was no new step */
@@ -41,7 +43,7 @@ struct uhmm__world {
 
 /*
  * @switches_set: bits of the switches to take from @machine. Returns: 0, -EINVAL, -ENOMEM, or what
- * setup() says; -EIO if it caused a report, and only then *@out is made all the same.
+ * setup() says; -EIO if it has shown a fault. *@out is made all the same if there is a report of it.
  */
 int uhmm__world_create(const struct uhmm_scenario *scenario,
 		       const struct uhmm_machine_config *machine, uint64_t switches_set,

@@ -300,7 +300,8 @@ uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
 		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
 			uhmm__cond_resched();
-		acc->faults++;
+		/* A count that nobody asked for would make each retry another state. */
+		acc->faults += acc != &local || !acc->faults;
 		acc->fault_addr = addr;
 		if (flags & FAULT_FLAG_INSTRUCTION)
 			flags |= fault_prot(a.mm, addr);

@@ -231,16 +231,16 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 {
 	uhmm__spin_lock(&fr->zone);
-	for (uint32_t k = 0; k < n; k++) {
-		uint32_t i = pcp->pfn[k] / BLOCK_FRAMES;
+	for (uint32_t k = 0; k < n;) {
+		uint32_t word = pcp->pfn[k] / 64, i = word * 64 / BLOCK_FRAMES, first = k;
 		struct block *b = &fr->blocks[i];
+		uint64_t bits = 0;
 
-		b->free[pcp->pfn[k] % BLOCK_FRAMES / 64] |= BIT(pcp->pfn[k] % 64);
-		/* Most frames do not change the list that their block is on. */
-		if (likely(b->nr_free && b->nr_free < BLOCK_FRAMES - 1))
-			b->nr_free++;
-		else
-			block_set_free(fr, i, b->nr_free + 1);
+		/* Frames that were allocated one after the other are mostly freed so. */
+		for (; k < n && pcp->pfn[k] / 64 == word; k++)
+			bits |= BIT(pcp->pfn[k] % 64);
+		b->free[word % BLOCK_WORDS] |= bits;
+		block_set_free(fr, i, b->nr_free + k - first);
 	}
 	uhmm__spin_unlock(&fr->zone);
 	memmove(pcp->pfn, pcp->pfn + n, (pcp->nr - n) * sizeof(*pcp->pfn));
@@ -453,19 +453,29 @@ static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 
 /* ---- freeing ---- */
 
-/* What must hold of a folio whose last reference is gone. */
-static void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
+/* See check_free(). */
+static uhmm_noinline void check_free_slow(struct uhmm_machine *m, struct uhmm__frame *f,
+					  uint32_t flags)
 {
 	uint32_t bad = (uint32_t)(BIT(PG_LOCKED) | BIT(PG_RESERVED) | BIT(PG_FREE));
 
 	if (m->config.waiters_bit == UHMM_WAITERS_EXACT)
 		bad |= (uint32_t)BIT(PG_WAITERS);
-	if (likely(!(flags & (bad | FOLIO_ORDER_MASK)) && !load_relaxed(&f->mapcount)))
-		return;
 	if (!(flags & bad) && !folio_mapcount(f) && !load_relaxed(&f->mapcount))
 		return;
 	uhmm__report(m, UHMM_REPORT_BUG, "bad folio freed: pfn %#lx flags %#x mapcount %d",
 		     (unsigned long)frame_pfn(m, f), flags, folio_mapcount(f));
+}
+
+/* What must hold of a folio whose last reference is gone. */
+uhmm_always_inline void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
+{
+	uint32_t odd =
+		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_RESERVED) | BIT(PG_FREE) | BIT(PG_WAITERS)) |
+		FOLIO_ORDER_MASK;
+
+	if (unlikely(flags & odd || load_relaxed(&f->mapcount)))
+		check_free_slow(m, f, flags);
 }
 
 /* The tails of a folio that is about to be free. */
@@ -505,16 +515,26 @@ uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame 
 }
 
 /* Context: the CPU's local lock. */
-static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, uint32_t pfn)
+static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, const uint32_t *pfns, uint32_t nr)
 {
-	if (unlikely(pcp->nr == PCP_MAX))
-		pcp_spill(m->frames, pcp, PCP_MAX / 2);
-	pcp->pfn[pcp->nr++] = pfn;
+	while (nr) {
+		uint32_t n = MIN(nr, PCP_MAX - pcp->nr);
+
+		if (unlikely(!n)) {
+			pcp_spill(m->frames, pcp, PCP_MAX / 2);
+			continue;
+		}
+		memcpy(&pcp->pfn[pcp->nr], pfns, n * sizeof(*pfns));
+		pcp->nr += n;
+		pfns += n;
+		nr -= n;
+	}
 }
 
 void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	unsigned int order = folio_order(f);
+	uint32_t pfn = frame_index(m, f);
 	struct uhmm__cpu *cpu;
 
 	if (!folio_retire(m, f, load_relaxed(&f->flags)))
@@ -525,7 +545,7 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	}
 	cpu = uhmm__this_cpu();
 	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, &m->frames->pcp[cpu->id], frame_index(m, f));
+	pcp_push(m, &m->frames->pcp[cpu->id], &pfn, 1);
 	uhmm__spin_unlock(&cpu->local);
 }
 
@@ -548,8 +568,7 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned
 				ram[nr_ram++] = indices[i];
 		}
 		uhmm__spin_lock(&cpu->local);
-		for (unsigned int i = 0; i < nr_ram; i++)
-			pcp_push(m, pcp, ram[i]);
+		pcp_push(m, pcp, ram, nr_ram);
 		uhmm__spin_unlock(&cpu->local);
 		indices += n;
 		nr -= n;

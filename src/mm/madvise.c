@@ -206,7 +206,7 @@ static void free_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep)
 		return;
 	if (pte_young(pte) || pte_dirty(pte)) {
 		set_pte(ptep, pte_clear_bits(pte, PTE_ACCESSED | PTE_DIRTY));
-		gather_widen(g, addr);
+		gather_widen(g, addr, addr + UHMM_PAGE_SIZE);
 	}
 	uhmm__folio_mark_lazyfree(m, f);
 }
@@ -221,8 +221,7 @@ static void free_huge(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *pmdp,
 		return;
 	if (pte_young(pmd) || pte_dirty(pmd)) {
 		set_pte(pmdp, pte_clear_bits(pmd, PTE_ACCESSED | PTE_DIRTY));
-		gather_widen(g, addr);
-		gather_widen(g, addr + UHMM_PMD_SIZE - UHMM_PAGE_SIZE);
+		gather_widen(g, addr, addr + UHMM_PMD_SIZE);
 	}
 	uhmm__folio_mark_lazyfree(g->mm->machine, f);
 }

@@ -368,10 +368,10 @@ void uhmm__zap_file_range(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t
 			  bool even_cows);
 
 /* The entry of a page has changed: CPUs must forget it by the end of the gather. */
-static inline void gather_widen(struct uhmm__gather *g, uhmm_vaddr_t addr)
+static inline void gather_widen(struct uhmm__gather *g, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	g->start = MIN(g->start, addr);
-	g->end = MAX(g->end, addr + UHMM_PAGE_SIZE);
+	g->start = MIN(g->start, start);
+	g->end = MAX(g->end, end);
 }
 
 /* ---- rmap (rmap.c, anon_vma.c) ---- */

@@ -128,7 +128,7 @@ static uint64_t change_pte_range(struct uhmm__gather *g, struct uhmm_vma *vma, p
 		set_pte(ptep, new);
 		changed++;
 		if (needs_flush(old, new))
-			gather_widen(g, addr);
+			gather_widen(g, addr, addr + UHMM_PAGE_SIZE);
 	}
 	uhmm__pte_unmap_unlock(start_pte, ptl);
 	return changed;
@@ -162,8 +162,7 @@ static int64_t change_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t 
 		set_pte(pmdp, new);
 	uhmm__spin_unlock(ptl);
 	if (needs_flush(old, new)) {
-		gather_widen(g, addr);
-		gather_widen(g, next - UHMM_PAGE_SIZE);
+		gather_widen(g, addr, next);
 	}
 	return pte_same(old, new) ? 0 : UHMM_PTRS_PER_TABLE;
 }

@@ -18,7 +18,7 @@ void uhmm__notifiers_init(struct uhmm__notifiers *n)
 	uhmm__waitq_init(&n->wq, UHMM__LC_NOTIFIER_WQ);
 	uhmm__itree_init(&n->tree);
 	list_init(&n->deferred);
-	store_relaxed(&n->seq, 2);
+	store_relaxed(&n->seq, UHMM__SERIAL + 2);
 	n->active = 0;
 	store_relaxed(&n->used, false);
 }

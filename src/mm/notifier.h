@@ -7,6 +7,7 @@
 
 #include "core/itree.h"
 #include "core/machine.h"
+#include "core/serial.h"
 #include "sync/sync.h"
 
 /* The subscriptions of one mm. */

@@ -10,6 +10,7 @@
 enum {
 	GATHER_BATCH = 1020,
 	GATHER_MAX_BATCHES = 10, /* about the kernel's 10,000 pages between flushes */
+	PUT_AT_ONCE = 64,	 /* still in the first cache when they are freed */
 };
 
 struct uhmm__gather_batch {
@@ -32,35 +33,40 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->drop_markers = false;
 }
 
-/* Models: free_pages_and_caches(). */
-static void put_page(struct uhmm_machine *m, uint32_t index, struct uhmm__free_batch *dead)
+/* Models: free_pages_and_caches(), folios_put_refs(). */
+static void put_pages(struct uhmm_machine *m, uint32_t *index, unsigned int nr)
 {
-	struct uhmm__frame *f = &m->vmemmap[index];
+	while (nr) {
+		unsigned int n = MIN(nr, PUT_AT_ONCE), dead = 0;
 
-	free_swap_cache(m, f);
-	folio_put_batched(m, f, dead);
+		for (unsigned int i = 0; i < n; i++) {
+			struct uhmm__frame *f = &m->vmemmap[index[i]];
+
+			free_swap_cache(m, f);
+			if (likely(folio_put_testzero(f)))
+				index[dead++] = index[i];
+		}
+		uhmm__folios_free(m, index, dead);
+		index += n;
+		nr -= n;
+	}
 }
 
 /* Flush, then free what was gathered. The last batch is kept for reuse. */
 static void gather_flush(struct uhmm__gather *g)
 {
 	struct uhmm_machine *m = g->mm->machine;
-	struct uhmm__free_batch dead;
 
-	dead.nr = 0;
 	if (g->start < g->end)
 		uhmm__flush_tlb_range(&g->mm->pgt, g->start, g->end);
 	g->start = UINT64_MAX;
 	g->end = 0;
-	for (unsigned int i = 0; i < g->nr; i++)
-		put_page(m, g->first[i], &dead);
+	put_pages(m, g->first, g->nr);
 	g->nr = 0;
 	for (struct uhmm__gather_batch *b = g->batches; b; b = b->next) {
-		for (uint32_t i = 0; i < b->nr; i++)
-			put_page(m, b->index[i], &dead);
+		put_pages(m, b->index, b->nr);
 		b->nr = 0;
 	}
-	uhmm__free_batch_flush(m, &dead);
 }
 
 void uhmm__gather_finish(struct uhmm__gather *g)
@@ -74,13 +80,11 @@ void uhmm__gather_finish(struct uhmm__gather *g)
 	}
 }
 
-/* Room for one more page; false: flush first. */
-static bool gather_room(struct uhmm__gather *g)
+/* See gather_room(). */
+static uhmm_noinline bool gather_more(struct uhmm__gather *g)
 {
-	struct uhmm__gather_batch *b = g->batches;
+	struct uhmm__gather_batch *b;
 
-	if (g->nr < ARRAY_SIZE(g->first) || (b && b->nr < GATHER_BATCH))
-		return true;
 	if (g->nr_batches == GATHER_MAX_BATCHES)
 		return false;
 	b = uhmm__alloc(g->mm->machine, sizeof(*b));
@@ -92,8 +96,17 @@ static bool gather_room(struct uhmm__gather *g)
 	return true;
 }
 
+/* Room for one more page; false: flush first. */
+uhmm_always_inline bool gather_room(struct uhmm__gather *g)
+{
+	const struct uhmm__gather_batch *b = g->batches;
+
+	return likely(g->nr < ARRAY_SIZE(g->first) || (b && b->nr < GATHER_BATCH)) ||
+	       gather_more(g);
+}
+
 /* Context: after gather_room(). */
-static void gather_page(struct uhmm__gather *g, uint32_t index)
+uhmm_always_inline void gather_page(struct uhmm__gather *g, uint32_t index)
 {
 	if (g->nr < ARRAY_SIZE(g->first))
 		g->first[g->nr++] = index;
@@ -118,31 +131,31 @@ static bool keep_pte(struct uhmm_machine *m, pte_t pte)
 	return f && folio_test_anon(page_folio(f));
 }
 
-/* Remove one entry. False: it stays. Context: PTL; room in the gather. */
-static bool zap_pte(struct uhmm__gather *g, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte)
+/* Remove an entry that CPUs may know. Context: PTL; room in the gather. */
+uhmm_always_inline void zap_present_pte(struct uhmm__gather *g, ptent_t *ptep)
 {
 	struct uhmm_machine *m = g->mm->machine;
-	struct uhmm__frame *page;
+	pte_t pte = ptep_get_and_clear(ptep);
+	struct uhmm__frame *page = vm_normal_page(m, pte);
 
-	uhmm__count(UHMM_CNT_ZAPPED_PAGES);
-	if (pte_present(pte)) {
-		pte = ptep_get_and_clear(ptep);
-		gather_widen(g, addr);
-		page = vm_normal_page(m, pte);
-		if (page && unlikely(g->file) && pte_dirty(pte) &&
-		    !folio_test_anon(page_folio(page)))
-			folio_set(page, PG_DIRTY);
-		if (page)
-			gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
-		return true;
-	}
+	if (!page)
+		return;
+	if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(page_folio(page)))
+		folio_set(page, PG_DIRTY);
+	gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
+}
+
+/* Remove one that they do not know. False: it stays. Context: PTL. */
+static bool zap_nonpresent_pte(struct uhmm__gather *g, ptent_t *ptep, pte_t pte)
+{
+	struct uhmm_machine *m = g->mm->machine;
+
 	if (leaf_is_marker(pte, MARKER_GUARD) && !g->drop_markers)
 		return false;
 	ptep_get_and_clear(ptep);
 	if (leaf_is_device_private(pte) || leaf_is_device_exclusive(pte)) {
-		/* No CPU can have a translation of it: it may be freed at once. */
-		page = pfn_to_frame(m, leaf_pfn(pte));
-		folio_put(m, folio_remove_rmap(page, g->mm));
+		/* It may be freed at once. */
+		folio_put(m, folio_remove_rmap(pfn_to_frame(m, leaf_pfn(pte)), g->mm));
 	} else if (leaf_type(pte) == LEAF_SWAP) {
 		uhmm__swap_put_entry(m, leaf_offset(pte));
 	}
@@ -197,9 +210,10 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 	struct uhmm__spinlock *ptl;
 	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
 	bool all = end - addr == UHMM_PMD_SIZE, unlinked = false;
+	uhmm_vaddr_t known = UINT64_MAX, known_end = 0; /* entries that CPUs may know */
 	ptent_t *ptep = start_pte;
 	struct uhmm__table *tb;
-	uint64_t nr = 0;
+	uint64_t nr = 0, zapped = 0;
 
 	if (!start_pte)
 		return end;
@@ -211,19 +225,26 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 			continue;
 		if (!gather_room(g))
 			break;
-		/* What stays needs its table. */
-		if (unlikely(!zap_pte(g, addr, ptep, pte)))
-			reclaim = false;
+		zapped++;
+		if (likely(pte_present(pte))) {
+			known = MIN(known, addr);
+			known_end = addr + UHMM_PAGE_SIZE;
+			zap_present_pte(g, ptep);
+		} else if (!zap_nonpresent_pte(g, ptep, pte)) {
+			reclaim = false; /* what stays needs its table */
+		}
 	}
+	gather_widen(g, known, known_end);
 	if (unlikely(reclaim) && all && addr == end)
 		unlinked = unlink_table(pmdp, &tb);
 	uhmm__pte_unmap_unlock(start_pte, ptl);
 	if (unlikely(reclaim) && addr == end && (unlinked || unlink_table_if_empty(pmdp, &tb))) {
 		/* As pte_free_tlb() has it: what the table began with is flushed in any case. */
-		gather_widen(g, end - UHMM_PMD_SIZE);
+		gather_widen(g, end - UHMM_PMD_SIZE, end - UHMM_PMD_SIZE + UHMM_PAGE_SIZE);
 		uhmm__pte_free_defer(tb);
 	}
 	uhmm__count_n(UHMM_CNT_READ_PTE, nr);
+	uhmm__count_n(UHMM_CNT_ZAPPED_PAGES, zapped);
 	return addr;
 }
 
@@ -251,10 +272,8 @@ static bool zap_huge_pmd(struct uhmm__gather *g, struct uhmm_vma *vma, ptent_t *
 		return false;
 	pmd = ptep_get_and_clear(pmdp);
 	f = leaf_is_migration(pmd) ? NULL : pmd_folio(m, pmd);
-	if (pte_present(pmd)) {
-		g->start = MIN(g->start, addr);
-		g->end = MAX(g->end, next);
-	}
+	if (pte_present(pmd))
+		gather_widen(g, addr, next);
 	if (f)
 		uhmm__folio_remove_rmap_pmd(f, g->mm);
 	if (f && pte_present(pmd))

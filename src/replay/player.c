@@ -297,6 +297,20 @@ static bool is_major(const struct uhmm_trace_event *ev, const struct uhmm_trace_
 	       next->tid == ev->tid && next->fault.addr == ev->fault.addr;
 }
 
+/* Most events are faults, and most of these need little: as many of them as come in a row. */
+static size_t play_faults(struct uhmm_player *p, const struct uhmm_trace_event *events, size_t nr,
+			  int *err)
+{
+	struct player_mm *mm;
+
+	if (events->kind != UHMM_TRACE_FAULT)
+		return 0;
+	mm = player_mm(p, events->mm);
+	if (!mm || player_run_as(p, mm, events->cpu, events->tid))
+		return 0;
+	return uhmm__player_faults(p, mm, events, nr, err);
+}
+
 void uhmm_player_enter(struct uhmm_player *player)
 {
 	uhmm_task_enter(player->idle);
@@ -325,14 +339,19 @@ int uhmm__player_run(struct uhmm_player *player, const struct uhmm_trace_caps *c
 		.has_cpu = true,
 		.has_snapshot = true,
 	};
+	size_t i = 0, n;
 	int err = 0;
-	size_t i;
 
 	player->caps = caps ? caps : &everything;
 	uhmm_player_enter(player);
-	for (i = 0; i < nr && likely(!err); i++) {
+	while (i < nr && likely(!err)) {
+		n = play_faults(player, &events[i], nr - i, &err);
+		i += n;
+		if (n)
+			continue;
 		player->major = is_major(&events[i], i + 1 < seen ? &events[i + 1] : NULL);
 		err = play_event(player, &events[i]);
+		i++;
 	}
 	player->counts[UHMM_REPLAY_EVENTS] += i;
 	uhmm_player_leave(player);

@@ -235,6 +235,14 @@ bool uhmm__player_apart(const struct uhmm_player *a, const struct uhmm_player *b
 
 int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 		       const struct uhmm_trace_event *ev);
+/*
+ * The same for the first of @nr faults and those behind it that come in a row in one task, as long as
+ * they are accesses of a CPU to private anonymous memory and nothing else. How many they were, perhaps
+ * 0; *@err, 0 or -ENOMEM, is of the last one. The last event is not played: the one behind it tells
+ * what a fault was.
+ */
+size_t uhmm__player_faults(struct uhmm_player *p, struct player_mm *mm,
+			   const struct uhmm_trace_event *events, size_t nr, int *err);
 int uhmm__player_touch(struct uhmm_player *p, struct player_mm *mm,
 		       const struct uhmm_trace_event *ev);
 

@@ -25,7 +25,6 @@ struct access {
 	uint8_t kind; /* enum uhmm_trace_access, known */
 	uint64_t number;
 	const struct player_area *area; /* NULL: nothing is mapped there, as far as is known */
-	bool wp;			/* (out) faulted on a page that was there */
 };
 
 /* The current task counts for itself alone, so differences are what happened in between. */
@@ -112,35 +111,42 @@ static bool stack_above(struct player_mm *mm, uhmm_vaddr_t addr, struct uhmm__ra
 
 /* ---- by a CPU ---- */
 
-uhmm_always_inline int cpu_access(struct uhmm_player *p, struct player_mm *mm, struct access *a,
-				  struct uhmm_access *acc)
+/* The access itself; what it reads goes into the digest. */
+uhmm_always_inline int access_memory(struct uhmm_player *p, struct player_mm *mm, uhmm_vaddr_t addr,
+				     uint8_t kind, uint64_t number, struct uhmm_access *acc)
 {
-	uhmm_vaddr_t word = a->addr & ~7UL;
-	uint64_t wp = wp_faults(p), value;
+	uhmm_vaddr_t word = addr & ~7UL;
+	uint64_t value;
 	int ret;
 
-	player_count(p, UHMM_REPLAY_CPU_ACCESSES);
-	if (unlikely(a->area && a->area->obj)) {
-		ret = uhmm__player_warm(p, a->area, a->addr);
-		if (ret)
-			return ret;
-	}
-	switch (a->kind) {
+	switch (kind) {
 	case UHMM_TRACE_ACCESS_WRITE:
-		value = hash64(a->number ^ p->config.seed);
-		ret = uhmm_cpu_write(mm->mm, word, &value, sizeof(value), acc);
-		break;
+		value = hash64(number ^ p->config.seed);
+		return uhmm_cpu_write(mm->mm, word, &value, sizeof(value), acc);
 	case UHMM_TRACE_ACCESS_EXEC:
 		player_count(p, UHMM_REPLAY_FETCHES);
-		ret = uhmm_cpu_exec(mm->mm, a->addr, acc);
-		break;
+		return uhmm_cpu_exec(mm->mm, addr, acc);
 	default:
 		ret = uhmm_cpu_read(mm->mm, word, &value, sizeof(value), acc);
 		if (!ret)
-			digest(p, a->number, value);
-		break;
+			digest(p, number, value);
+		return ret;
 	}
-	a->wp = wp_faults(p) != wp;
+}
+
+/* *@wp: it faulted on a page that was there. */
+static int cpu_access(struct uhmm_player *p, struct player_mm *mm, const struct access *a,
+		      struct uhmm_access *acc, bool *wp)
+{
+	uint64_t before = wp_faults(p);
+	int ret = 0;
+
+	player_count(p, UHMM_REPLAY_CPU_ACCESSES);
+	if (a->area && a->area->obj)
+		ret = uhmm__player_warm(p, a->area, a->addr);
+	if (!ret)
+		ret = access_memory(p, mm, a->addr, a->kind, a->number, acc);
+	*wp = wp_faults(p) != before;
 	if (unlikely(ret > 0))
 		player_count(p, UHMM_REPLAY_SIGNALS);
 	return ret;
@@ -285,9 +291,9 @@ static bool part_of_huge(const struct uhmm_player *p, const struct player_mm *mm
 }
 
 static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct player_mm *mm,
-					const struct access *a, const struct uhmm_trace_event *ev)
+					const struct player_area *area,
+					const struct uhmm_trace_event *ev)
 {
-	const struct player_area *area = a->area;
 	const struct recent_fault *recent;
 	uint64_t page;
 
@@ -295,7 +301,7 @@ static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct play
 	if (recent->page == page && recent->tid != ev->tid &&
 	    ev->t_ns - recent->t_ns <= SAME_TIME_NS)
 		return UHMM_REPLAY_MISS_SAME_TIME;
-	if (area && area_is_anon(area) && part_of_huge(p, mm, a->addr))
+	if (area && area_is_anon(area) && part_of_huge(p, mm, ev->fault.addr))
 		return UHMM_REPLAY_MISS_HUGE;
 	if (ev->fault.access == UHMM_TRACE_ACCESS_UNKNOWN && area &&
 	    area->prot & UHMM_TRACE_PROT_WRITE)
@@ -314,47 +320,64 @@ static enum uhmm_replay_miss why_missed(struct uhmm_player *p, const struct play
 	return UHMM_REPLAY_MISS_OTHER;
 }
 
-/* Whether a page was there, in the trace and in the model. */
-static void compare_kind(struct uhmm_replay_agreement *g, const struct access *a,
-			 const struct uhmm_trace_event *ev)
+/* Whether a page was there, in the trace and in the model: @wp. */
+uhmm_always_inline void compare_kind(struct uhmm_replay_agreement *g,
+				     const struct player_area *area,
+				     const struct uhmm_trace_event *ev, bool wp)
 {
 	if (ev->fault.present == UHMM_TRACE_UNKNOWN)
 		return;
-	if ((ev->fault.present == UHMM_TRACE_YES) == a->wp)
+	if ((ev->fault.present == UHMM_TRACE_YES) == wp)
 		g->same_kind++;
-	else if (a->area && a->area->kind != AREA_ANON)
+	else if (area && area->kind != AREA_ANON)
 		g->other_kind_other++;
 	else
 		g->other_kind_anon++;
 }
 
-static inline void compare_fault(struct uhmm_player *p, const struct player_mm *mm,
-				 const struct access *a, const struct uhmm_trace_event *ev,
-				 const struct uhmm_access *acc, int ret)
+/* Anything but one fault that was served. */
+static uhmm_noinline void compare_odd(struct uhmm_player *p, const struct player_mm *mm,
+				      const struct player_area *area,
+				      const struct uhmm_trace_event *ev,
+				      const struct uhmm_access *acc, int ret, bool wp)
 {
 	struct uhmm_replay_agreement *g = &p->agreement;
 
-	if (likely(acc->faults)) {
-		g->agreed++;
-		g->signals += ret > 0;
-		g->extra_again += acc->faults - 1;
-		if (!ret)
-			compare_kind(g, a, ev);
-	} else {
-		g->missed[why_missed(p, mm, a, ev)]++;
+	if (!acc->faults) {
+		g->missed[why_missed(p, mm, area, ev)]++;
+		return;
 	}
+	g->agreed++;
+	g->signals += ret > 0;
+	g->extra_again += acc->faults - 1;
+	if (!ret)
+		compare_kind(g, area, ev, wp);
+}
+
+uhmm_always_inline void compare_fault(struct uhmm_player *p, const struct player_mm *mm,
+				      const struct player_area *area,
+				      const struct uhmm_trace_event *ev,
+				      const struct uhmm_access *acc, int ret, bool wp)
+{
+	if (unlikely(ret || acc->faults != 1)) {
+		compare_odd(p, mm, area, ev, acc, ret, wp);
+		return;
+	}
+	p->agreement.agreed++;
+	compare_kind(&p->agreement, area, ev, wp);
 }
 
 /* A thread that is alone, as its TASK says, faults at the same time as nobody. */
-static void note_recent(struct uhmm_player *p, const struct player_mm *mm,
-			const struct uhmm_trace_event *ev)
+uhmm_always_inline bool is_alone(const struct player_mm *mm)
 {
-	struct recent_fault *recent;
-	uint64_t page;
+	return mm->tid && !mm->shared;
+}
 
-	if (likely(mm->tid && !mm->shared))
-		return;
-	recent = recent_slot(p, ev, &page);
+static void note_recent(struct uhmm_player *p, const struct uhmm_trace_event *ev)
+{
+	uint64_t page;
+	struct recent_fault *recent = recent_slot(p, ev, &page);
+
 	*recent = (struct recent_fault){ page, ev->t_ns, ev->tid };
 }
 
@@ -418,6 +441,7 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	struct access a;
 	struct uhmm__range grows;
 	struct uhmm_access acc;
+	bool wp;
 	int ret;
 
 	a.addr = ev->fault.addr;
@@ -433,20 +457,67 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	p->agreement.faults += !ev->fault.source;
 	if (unlikely(ev->fault.source || offloaded(p, &a, ev->tid))) {
 		p->agreement.offloaded += !ev->fault.source;
-		note_recent(p, mm, ev);
+		if (!is_alone(mm))
+			note_recent(p, ev);
 		return device_access(p, mm, &a);
 	}
-	ret = cpu_access(p, mm, &a, &acc);
+	ret = cpu_access(p, mm, &a, &acc, &wp);
 	if (unlikely(ret < 0))
 		return ret;
-	compare_fault(p, mm, &a, ev, &acc, ret);
-	note_recent(p, mm, ev);
+	compare_fault(p, mm, a.area, ev, &acc, ret, wp);
+	if (!is_alone(mm))
+		note_recent(p, ev);
 	if (unlikely(grows.value) && !ret) {
 		struct player_area attr = *(struct player_area *)grows.value;
 
 		return uhmm__area_set(&mm->areas, a.addr & UHMM_PAGE_MASK, grows.start, &attr);
 	}
 	return 0;
+}
+
+/* A fault of this task, of which all is known. */
+uhmm_always_inline bool is_plain(const struct uhmm_trace_event *ev,
+				 const struct uhmm_trace_event *first)
+{
+	return ev->kind == UHMM_TRACE_FAULT && ev[1].kind != UHMM_TRACE_FAULT_MAJOR &&
+	       ev->mm == first->mm && ev->cpu == first->cpu && ev->tid == first->tid &&
+	       ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN && !ev->fault.source;
+}
+
+size_t uhmm__player_faults(struct uhmm_player *p, struct player_mm *mm,
+			   const struct uhmm_trace_event *events, size_t nr, int *err)
+{
+	const struct uhmm_trace_event *ev = events, *end = events + nr - 1;
+	uint64_t number = p->accesses, wp = wp_faults(p), before;
+	bool alone = is_alone(mm);
+	struct uhmm_access acc;
+	int ret = 0;
+
+	if (p->config.offload.kind != UHMM_OFFLOAD_NONE)
+		return 0;
+	for (; ev < end && ret >= 0 && is_plain(ev, events); ev++, number++) {
+		const struct player_area *area = area_find(&mm->areas, ev->fault.addr);
+
+		/* uhmm__player_fault() would do more than the access. */
+		if (!area || area->kind != AREA_ANON || area->flags & AREA_HUGETLB)
+			break;
+		ret = access_memory(p, mm, ev->fault.addr, ev->fault.access, number, &acc);
+		before = wp;
+		wp = wp_faults(p);
+		if (unlikely(ret > 0))
+			player_count(p, UHMM_REPLAY_SIGNALS);
+		if (likely(ret >= 0))
+			compare_fault(p, mm, area, ev, &acc, ret, wp != before);
+		if (unlikely(!alone))
+			note_recent(p, ev);
+	}
+	nr = (size_t)(ev - events);
+	p->accesses = number;
+	p->counts[UHMM_REPLAY_FAULTS] += nr;
+	p->counts[UHMM_REPLAY_CPU_ACCESSES] += nr;
+	p->agreement.faults += nr;
+	*err = MIN(ret, 0);
+	return nr;
 }
 
 /* A recorded access, fault or not; one that crosses into another page is two. */
@@ -458,6 +529,7 @@ int uhmm__player_touch(struct uhmm_player *p, struct player_mm *mm,
 	struct uhmm_trace_event fault = *ev;
 	struct uhmm__range grows;
 	struct uhmm_access acc;
+	bool wp;
 	int ret;
 
 	p->counts[UHMM_REPLAY_TOUCHES] += ev->touch.repeat;
@@ -473,7 +545,7 @@ int uhmm__player_touch(struct uhmm_player *p, struct player_mm *mm,
 		if (offloaded(p, &a, ev->tid)) {
 			ret = device_access(p, mm, &a);
 		} else {
-			ret = cpu_access(p, mm, &a, &acc);
+			ret = cpu_access(p, mm, &a, &acc, &wp);
 			p->agreement.extra_touch += ret < 0 ? 0 : acc.faults;
 		}
 		if (ret || ((a.addr ^ last) & UHMM_PAGE_MASK) == 0)

@@ -291,6 +291,18 @@ int uhmm__trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 	return 1;
 }
 
+size_t uhmm__trace_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
+			  uint64_t *lines, size_t max)
+{
+	size_t nr;
+
+	if (!r->ops || !r->ops->faults || r->error)
+		return 0;
+	nr = r->ops->faults(r, events, lines, max);
+	r->stats.events[UHMM_TRACE_FAULT] += nr;
+	return nr;
+}
+
 int uhmm_trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev)
 {
 	struct uhmm_trace_event next;

@@ -83,8 +83,13 @@ static void fill(struct trace_ahead *a, struct trace_batch *b)
 			return;
 	}
 	do {
-		struct uhmm_trace_event *ev = &b->events[b->nr];
+		struct uhmm_trace_event *ev;
 
+		/* Those behind a change may belong to the next batch. */
+		if (b->nr < TRACE_BATCH && likely(changes == r->caps_changes))
+			b->nr += uhmm__trace_faults(r, b->events + b->nr, b->lines + b->nr,
+						    TRACE_BATCH - b->nr);
+		ev = &b->events[b->nr];
 		b->status = uhmm__trace_next(r, ev);
 		if (unlikely(b->status <= 0))
 			break;

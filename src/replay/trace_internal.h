@@ -29,7 +29,7 @@ struct trace_input;
 /* Longest line, with its end. Longer ones are malformed and skipped in pieces. */
 #define TRACE_LINE_MAX (128u << 10)
 #define TRACE_BUF_SIZE (2 * TRACE_LINE_MAX)
-#define TRACE_BUF_SLACK 8
+#define TRACE_BUF_SLACK 32
 /* How much is looked at to recognise the format. */
 #define TRACE_PEEK (64u << 10)
 #define TRACE_KEPT_MESSAGES 8
@@ -216,6 +216,12 @@ struct trace_ops {
 	 * be written to in any case.
 	 */
 	int (*next)(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev);
+	/*
+	 * Optional: as many of the next events as are plain FAULTs and easily read, with their lines;
+	 * at most @max, 0 at any time. It changes nothing else that a user could see.
+	 */
+	size_t (*faults)(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
+			 uint64_t *lines, size_t max);
 	void (*stop)(struct uhmm_trace_reader *r);
 };
 
@@ -268,6 +274,9 @@ uhmm_cold int uhmm__trace_malformed(struct uhmm_trace_reader *r, const char *fmt
 	uhmm_printf(2, 3);
 /* uhmm_trace_next(), but *@ev may be written to in any case. */
 int uhmm__trace_next(struct uhmm_trace_reader *r, struct uhmm_trace_event *ev);
+/* The FAULTs that come next, see struct trace_ops: how many, 0 if uhmm__trace_next() must tell. */
+size_t uhmm__trace_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
+			  uint64_t *lines, size_t max);
 
 /* ---- trace_state.c ---- */
 

@@ -159,9 +159,9 @@ static struct uhmm__fiber *choose_scheduled(struct uhmm_sched *s)
 	const struct uhmm__step *step = &s->schedule.v[s->schedule_at];
 	struct uhmm__fiber *f = NULL;
 
-	if (step->worker && step->index < s->nr_cpus)
+	if (step->kind == UHMM__STEP_WORKER && step->index < s->nr_cpus)
 		f = s->cpus[step->index].worker;
-	else if (!step->worker && step->index < s->nr_tasks)
+	else if (step->kind == UHMM__STEP_TASK && step->index < s->nr_tasks)
 		f = s->tasks[step->index];
 	if (f && can_run(f)) {
 		if (++s->schedule_by == step->count) {
@@ -173,7 +173,7 @@ static struct uhmm__fiber *choose_scheduled(struct uhmm_sched *s)
 	if (!uhmm__sched_nr_choices(s))
 		return NULL;
 	snprintf(s->why, sizeof(s->why), "word %zu, %c%u*%u, at its choice %u: %s",
-		 s->schedule_at + 1, step->worker ? 'W' : 'T', step->index,
+		 s->schedule_at + 1, uhmm__step_letter(step), step->index,
 		 (unsigned int)step->count, s->schedule_by + 1,
 		 !f			   ? "there is no such task"
 		 : f->state == UHMM__READY ? "another task has its CPU"
@@ -251,8 +251,21 @@ void uhmm__sched_sleep_ns(uint64_t ns)
 
 /* ---- choosing ---- */
 
+static void follow_clock(struct uhmm_sched *s)
+{
+	for (; s->schedule_at < s->schedule.nr; s->schedule_at++) {
+		const struct uhmm__step *step = &s->schedule.v[s->schedule_at];
+
+		if (step->kind != UHMM__STEP_CLOCK)
+			return;
+		for (uint32_t i = 0; i < step->count; i++)
+			uhmm__sched_clock_forward(s, step->index);
+	}
+}
+
 static struct uhmm__fiber *choose(struct uhmm_sched *s)
 {
+	follow_clock(s);
 	if (s->schedule_at < s->schedule.nr)
 		return choose_scheduled(s);
 	if (s->chooser)

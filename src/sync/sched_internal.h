@@ -85,6 +85,9 @@ struct uhmm_sched {
 	int result;
 	char why[160];
 	struct uhmm__steps schedule, trace;
+	/* The explorer has put the clock forward before this choice, by 2^.clock_by seconds. */
+	bool clock_moved;
+	unsigned int clock_by;
 	size_t schedule_at;   /* the word, */
 	uint32_t schedule_by; /* and how often it has been followed */
 	char *trace_text;
@@ -115,6 +118,14 @@ unsigned int uhmm__sched_nr_choices(const struct uhmm_sched *s);
 struct uhmm__fiber *uhmm__sched_nth(struct uhmm_sched *s, unsigned int n);
 /* The same of one CPU; without those that would preempt its task. */
 unsigned int uhmm__sched_cpu_choices(const struct uhmm__sched_cpu *cpu);
+/* By 2^n seconds, up to UHMM__MAX_CLOCK. */
+static inline void uhmm__sched_clock_forward(struct uhmm_sched *s, unsigned int n)
+{
+	s->now += UINT64_C(1000000000) << n;
+	s->clock_moved = true;
+	s->clock_by = n;
+}
+
 /* Each CPU in turn, tasks by age, a tick now and then. */
 struct uhmm__fiber *uhmm__sched_fair(struct uhmm_sched *s);
 

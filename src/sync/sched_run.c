@@ -224,7 +224,7 @@ int uhmm_sched_spawn(struct uhmm_sched *s, const char *name, unsigned int cpu, s
 
 int uhmm_sched_set_schedule(struct uhmm_sched *s, const char *text)
 {
-	int ret = uhmm__steps_parse(&s->schedule, text ? text : "");
+	int ret = uhmm__steps_parse(&s->schedule, text ? text : "", NULL);
 
 	if (!ret)
 		s->schedule_at = s->schedule_by = 0;

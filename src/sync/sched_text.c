@@ -8,8 +8,8 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_COUNT 0x7fffffffU
-/* "T4294967295*2147483647 " */
+#define MAX_COUNT 0x3fffffffU
+/* "T4294967295*1073741823 " */
 #define MAX_WORD 24
 
 static bool append(struct uhmm__steps *s, struct uhmm__step step)
@@ -31,16 +31,16 @@ void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step)
 {
 	struct uhmm__step *last = s->nr ? &s->v[s->nr - 1] : NULL;
 
-	if (last && last->index == step.index && last->worker == step.worker &&
+	if (last && last->index == step.index && last->kind == step.kind &&
 	    last->count <= MAX_COUNT - step.count)
 		last->count += step.count;
 	else if (!append(s, step))
 		s->lost = true;
 }
 
-void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker)
+void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, enum uhmm__step_kind kind)
 {
-	uhmm__steps_append(s, (struct uhmm__step){ index, worker, 1 });
+	uhmm__steps_append(s, (struct uhmm__step){ index, kind, 1 });
 }
 
 /* A decimal number up to @max; false if there is none. */
@@ -69,38 +69,55 @@ static const char *skip_blank(const char *p)
 	}
 }
 
-int uhmm__steps_parse(struct uhmm__steps *s, const char *text)
+static const char letters[] = "TWC"; /* by kind */
+
+char uhmm__step_letter(const struct uhmm__step *step)
+{
+	return letters[step->kind];
+}
+
+static bool parse_word(const char **p, struct uhmm__step *step)
+{
+	const char *letter = **p ? strchr(letters, **p) : NULL;
+	uint32_t max = letter && *letter == 'C' ? UHMM__MAX_CLOCK : UINT32_MAX;
+	uint32_t count = 1;
+
+	if (!letter)
+		return false;
+	step->kind = (unsigned int)(letter - letters) & 3;
+	(*p)++;
+	if (!number(p, max, &step->index))
+		return false;
+	if (**p == '*' && ((*p)++, !number(p, MAX_COUNT, &count)))
+		return false;
+	step->count = count;
+	return !**p || **p == '#' || isspace((unsigned char)**p);
+}
+
+int uhmm__steps_parse(struct uhmm__steps *s, const char *text, const char **bad)
 {
 	struct uhmm__steps parsed = { 0 };
-	const char *p = skip_blank(text);
-	int ret = -EINVAL;
+	const char *p, *word;
+	int ret = 0;
 
-	while (*p) {
+	for (p = skip_blank(text); *p && !ret; p = skip_blank(p)) {
 		struct uhmm__step step = { 0 };
-		uint32_t count = 1;
 
-		if (*p != 'T' && *p != 'W')
-			goto fail;
-		step.worker = *p++ == 'W';
-		if (!number(&p, UINT32_MAX, &step.index))
-			goto fail;
-		if (*p == '*' && (p++, !number(&p, MAX_COUNT, &count)))
-			goto fail;
-		if (*p && *p != '#' && !isspace((unsigned char)*p))
-			goto fail;
-		step.count = count;
-		if (count && !append(&parsed, step)) {
+		word = p;
+		if (!parse_word(&p, &step))
+			ret = -EINVAL;
+		else if (step.count && !append(&parsed, step))
 			ret = -ENOMEM;
-			goto fail;
-		}
-		p = skip_blank(p);
+		if (ret == -EINVAL && bad)
+			*bad = word;
+	}
+	if (ret) {
+		uhmm__steps_free(&parsed);
+		return ret;
 	}
 	uhmm__steps_free(s);
 	*s = parsed;
 	return 0;
-fail:
-	uhmm__steps_free(&parsed);
-	return ret;
 }
 
 char *uhmm__steps_format(const struct uhmm__steps *s)
@@ -113,7 +130,7 @@ char *uhmm__steps_format(const struct uhmm__steps *s)
 	for (size_t i = 0; i < s->nr; i++) {
 		const struct uhmm__step *step = &s->v[i];
 
-		p += sprintf(p, "%s%c%u", i ? " " : "", step->worker ? 'W' : 'T', step->index);
+		p += sprintf(p, "%s%c%u", i ? " " : "", uhmm__step_letter(step), step->index);
 		if (step->count > 1)
 			p += sprintf(p, "*%u", (unsigned int)step->count);
 	}

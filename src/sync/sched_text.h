@@ -5,11 +5,16 @@
 
 #include "core/compiler.h"
 
-/* A task is chosen so many times running. */
+enum uhmm__step_kind { UHMM__STEP_TASK, UHMM__STEP_WORKER, UHMM__STEP_CLOCK };
+
+/* A task is chosen so many times running; or the clock is put forward so many times. */
 struct uhmm__step {
-	uint32_t index; /* of a spawned task; of a CPU, for its worker */
-	uint32_t worker : 1, count : 31;
+	uint32_t index; /* of a spawned task; of a CPU, for its worker; 2^index seconds */
+	uint32_t kind : 2, count : 30;
 };
+
+/* The most that the clock is put forward by at once: 2^this seconds. */
+#define UHMM__MAX_CLOCK 32
 
 /* Memory is libc's: neither counted nor made to fail with the machine's. */
 struct uhmm__steps {
@@ -18,12 +23,17 @@ struct uhmm__steps {
 	bool lost; /* there was no memory for some */
 };
 
-/* Returns: 0, -EINVAL, -ENOMEM; @s is replaced. */
-int uhmm__steps_parse(struct uhmm__steps *s, const char *text);
+/*
+ * @bad: (out) with -EINVAL, the word that is none; NULL allowed. Returns: 0, -EINVAL, -ENOMEM; @s is
+ * replaced.
+ */
+int uhmm__steps_parse(struct uhmm__steps *s, const char *text, const char **bad);
 /* Appends a word, joined with the last if that is the same task's; sets lost without memory. */
 void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step);
 /* Appends one choice. */
-void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, bool worker);
+void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, enum uhmm__step_kind kind);
+/* "T3", "W0", "C1": what it is about. */
+char uhmm__step_letter(const struct uhmm__step *step);
 /* Text to free(), or NULL. */
 char *uhmm__steps_format(const struct uhmm__steps *s);
 void uhmm__steps_free(struct uhmm__steps *s);

@@ -1,8 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The explorer, on scenarios that are small enough to know what must come out. */
 #include <check.h>
+#include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 #include <uhmm/explore.h>
 #include <uhmm/lock.h>
@@ -20,7 +22,8 @@ struct shared {
 	_Atomic uint32_t bit;
 	bool flag, stop;
 	unsigned int n, order[4];
-	uint64_t *freed;
+	uint64_t *freed, serial;
+	pid_t pid;
 };
 
 static struct shared *sh; /* set once by each setup(), at the same place in every run */
@@ -51,6 +54,8 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 	if (!sh)
 		return -ENOMEM;
 	sh->m = m;
+	sh->pid = getpid();
+	sh->serial = UHMM__SERIAL;
 	uhmm__mutex_init(&sh->locks[0], UHMM__LC_MIRROR);
 	uhmm__mutex_init(&sh->locks[1], UHMM__LC_MIRROR);
 	if (uhmm_mutex_create(m, "a", &sh->a) || uhmm_mutex_create(m, "b", &sh->b))
@@ -279,6 +284,14 @@ START_TEST(livelock)
 }
 END_TEST
 
+static void set_flag(void *arg)
+{
+	(void)arg;
+	point();
+	point();
+	sh->flag = true;
+}
+
 static void wait_for_flag(void *arg)
 {
 	(void)arg;
@@ -295,15 +308,96 @@ START_TEST(livelock_of_two)
 }
 END_TEST
 
-/* Spinning for somebody who will come is none, however long he may be kept away. */
-static void set_flag(void *arg)
+/* As a driver that faults until no invalidation has come between, and causes one each time. */
+static void wait_by_number(void *arg)
 {
+	volatile uint64_t number = sh->serial;
+
 	(void)arg;
-	point();
-	point();
-	sh->flag = true;
+	while (!sh->flag) {
+		sh->serial += 2;
+		number = sh->serial;
+		point();
+	}
+	sh->n += number & 1;
 }
 
+static void wait_and_count(void *arg)
+{
+	volatile uint64_t n = 0;
+
+	(void)arg;
+	while (!sh->flag) {
+		n++;
+		point();
+	}
+}
+
+/* A sequence number that goes up makes no other state, a count does. */
+START_TEST(livelock_with_numbers)
+{
+	static const struct program p = { .tasks = { { 0, wait_by_number },
+						     { 1, wait_for_flag } } };
+	static const struct program counts = { .tasks = { { 0, wait_and_count },
+							  { 1, wait_for_flag } } };
+	struct uhmm_explore_result *r;
+
+	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_LIVELOCK);
+	r = dfs(&counts, 0, UHMM_PREEMPT_NONE);
+	ck_assert_int_eq(r->verdict, UHMM_VERDICT_NONE);
+	ck_assert_uint_gt(r->undecided, 0);
+	uhmm_explore_free(r);
+}
+END_TEST
+
+/* At the same place each time, but no spinning: it gets on with it. */
+static void many_rounds(void *arg)
+{
+	(void)arg;
+	while (sh->n++ < 100)
+		point();
+	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, sh->flag);
+}
+
+/* So many steps in so many states: it may spin or not. */
+static void many_steps(void *arg)
+{
+	(void)arg;
+	for (volatile unsigned int i = 0; i < 7000; i++)
+		point();
+}
+
+START_TEST(not_spinning)
+{
+	static const struct program p = { .tasks = { { 0, many_rounds }, { 1, set_flag } } };
+	static const struct program many = { .tasks = { { 0, many_steps }, { 1, set_flag } } };
+	struct uhmm_explore_result *r;
+
+	/* By the first schedule, if the task may go on by itself. */
+	expect_verdict(dfs(&p, 0, UHMM_PREEMPT_NONE), UHMM_VERDICT_WRONG_RESULT);
+	r = dfs(&many, 0, UHMM_PREEMPT_NONE);
+	ck_assert_int_eq(r->verdict, UHMM_VERDICT_NONE);
+	ck_assert_uint_gt(r->undecided, 0);
+	ck_assert(!r->complete);
+	uhmm_explore_free(r);
+}
+END_TEST
+
+/* What is asked for is what is done. */
+START_TEST(steps_before_fairness)
+{
+	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, wait_for_flag } } };
+	struct uhmm_explore_config config = {
+		.strategy = UHMM_EXPLORE_PCT, .runs = 1, .workers = 1, .max_steps = 50000
+	};
+	struct uhmm_explore_result *r = explore(&p, config, UHMM_PREEMPT_NONE);
+
+	ck_assert_uint_ge(r->steps, config.max_steps);
+	expect_verdict(r, UHMM_VERDICT_LIVELOCK);
+}
+END_TEST
+
+/* Spinning for somebody who will come is none, however long he may be kept away. */
 START_TEST(spinning_ends)
 {
 	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, set_flag } } };
@@ -316,6 +410,13 @@ static void busy_user(void *arg)
 {
 	(void)arg;
 	while (!sh->stop)
+		uhmm_sched_user_step();
+}
+
+static void wait_in_user(void *arg)
+{
+	(void)arg;
+	while (!sh->flag)
 		uhmm_sched_user_step();
 }
 
@@ -349,16 +450,21 @@ START_TEST(starvation)
 {
 	static const struct program p = { .tasks = { { 0, wait_for_flag }, { 1, busy_user } } };
 	static const struct program only_user = { .tasks = { { 0, busy_user }, { 1, busy_user } } };
+	static const struct program retries = { .tasks = { { 0, wait_in_user },
+							   { 1, wait_in_user } } };
+	static const struct program one_retries = { .tasks = { { 0, wait_in_user },
+							       { 1, set_flag } } };
 	struct uhmm_explore_result *r;
 
 	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_STARVATION);
-	/* Without an end, but everybody gets on. */
+	/* All of them return to user mode, and come to nothing. */
 	r = dfs(&only_user, 1, UHMM_PREEMPT_NONE);
-	ck_assert_uint_eq(r->undecided, 0);
-	ck_assert_uint_gt(r->endless, 0);
-	ck_assert(!r->complete);
-	ck_assert_int_eq(r->verdict, UHMM_VERDICT_NONE);
-	uhmm_explore_free(r);
+	ck_assert_msg(strstr(r->report, "all tasks return to user mode"), "%s", r->report);
+	ck_assert(r->cycle_at && r->cycle_at < r->nr_steps);
+	expect_verdict(r, UHMM_VERDICT_LIVELOCK);
+	/* Waiting for each other there, and for somebody who comes. */
+	expect_verdict(dfs(&retries, 2, UHMM_PREEMPT_NONE), UHMM_VERDICT_LIVELOCK);
+	expect_verdict(dfs(&one_retries, 2, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
 }
 END_TEST
 
@@ -383,6 +489,29 @@ START_TEST(deadlines_pass)
 }
 END_TEST
 
+static void fails_late(void *arg)
+{
+	wait_for_deadline(arg);
+	uhmm_scenario_fail(UHMM_VERDICT_LOST_DATA, "too late");
+}
+
+/* A schedule says that the clock was put forward. */
+START_TEST(deadlines_pass_again)
+{
+	static const struct program p = { .tasks = { { 0, fails_late }, { 1, wait_for_flag } } };
+	struct uhmm_explore_config config = { .strategy = UHMM_EXPLORE_DFS, .workers = 1 };
+	struct uhmm_explore_result *r = explore(&p, config, UHMM_PREEMPT_NONE);
+	char *schedule = strdup(r->schedule);
+
+	ck_assert_ptr_nonnull(strchr(schedule, 'C'));
+	ck_assert_uint_gt(r->nr_steps, 0);
+	expect_verdict(r, UHMM_VERDICT_LOST_DATA);
+	config.schedule = schedule;
+	expect_verdict(explore(&p, config, UHMM_PREEMPT_NONE), UHMM_VERDICT_LOST_DATA);
+	free(schedule);
+}
+END_TEST
+
 /* A scenario that must not be: what it does depends on how often it was run. */
 static void fails_once(void *arg)
 {
@@ -400,6 +529,9 @@ START_TEST(not_seen_again)
 	struct uhmm_explore_result *r = dfs(&p, 2, UHMM_PREEMPT_NONE);
 
 	ck_assert_ptr_nonnull(strstr(r->report, "does not show it again"));
+	/* What was found is not lost. */
+	ck_assert_ptr_nonnull(strstr(r->report, "the third run"));
+	ck_assert_ptr_nonnull(strchr(r->schedule, 'T'));
 	ck_assert_uint_eq(r->nr_steps, 0);
 	expect_verdict(r, UHMM_VERDICT_LOST_DATA);
 }
@@ -727,6 +859,44 @@ static int failing_setup(struct uhmm_machine *m, const void *data, void **state)
 	return data ? *(const int *)data : 0;
 }
 
+/* What is said of it has @text in it. */
+static void expect_error(const struct uhmm_explore_config *config, int err, const char *text)
+{
+	struct uhmm_explore_result *r = NULL;
+
+	ck_assert_int_eq(uhmm_explore(config, &r), err);
+	ck_assert_ptr_nonnull(r);
+	ck_assert_msg(strstr(r->report, text), "%s", r->report);
+	uhmm_explore_free(r);
+}
+
+static void dies(void *arg)
+{
+	(void)arg;
+	point();
+	if (getpid() != sh->pid)
+		kill(getpid(), SIGKILL);
+}
+
+START_TEST(worker_dies)
+{
+	static const struct program p = { .tasks = { { 0, dies } } };
+	struct uhmm_scenario scenario = {
+		.size = sizeof(scenario), .name = "dies", .summary = "", .setup = setup, .data = &p
+	};
+	struct uhmm_explore_config config = {
+		.size = sizeof(config), .scenario = &scenario, .runs = 1, .seed = 7, .workers = 2
+	};
+	const enum uhmm_explore_strategy strategies[] = { UHMM_EXPLORE_DFS, UHMM_EXPLORE_RANDOM };
+
+	for (size_t i = 0; i < ARRAY_SIZE(strategies); i++) {
+		config.strategy = strategies[i];
+		expect_error(&config, -ECHILD,
+			     " was killed by signal 9 (Killed) in schedule 1, of seed 7");
+	}
+}
+END_TEST
+
 START_TEST(errors)
 {
 	static const int says[] = { -ENODEV, -EIO, 5 };
@@ -748,16 +918,20 @@ START_TEST(errors)
 	ck_assert_int_eq(uhmm_explore(&config, &r), -EINVAL);
 	config.strategy = UHMM_EXPLORE_DFS;
 	config.schedule = "nonsense";
-	ck_assert_int_eq(uhmm_explore(&config, &r), -EINVAL);
+	expect_error(&config, -EINVAL, "line 1: 'nonsense'");
+	config.schedule = "# one\nT0*3 W1\n T0 \001\377";
+	expect_error(&config, -EINVAL,
+		     "line 3: '?"
+		     "?'");
+	config.schedule = "T0*900000 T1*900000";
+	expect_error(&config, -EINVAL, "1800000 choices");
 	config.schedule = "T0";
-	ck_assert_int_eq(uhmm_explore(&config, &r), -ESTALE);
-	ck_assert_ptr_nonnull(strstr(r->report, "word 1, T0*1"));
-	uhmm_explore_free(r);
+	expect_error(&config, -ESTALE, "word 1, T0*1");
 	config.schedule = NULL;
 	/* EIO may be setup()'s own. */
 	for (size_t i = 0; i < ARRAY_SIZE(says); i++) {
 		scenario.data = &says[i];
-		ck_assert_int_eq(uhmm_explore(&config, &r), says[i] < 0 ? says[i] : -EINVAL);
+		expect_error(&config, says[i] < 0 ? says[i] : -EINVAL, "fails: setup()");
 	}
 	uhmm_explore_free(NULL);
 }
@@ -805,16 +979,21 @@ int main(void)
 	tcase_add_test(tc, lock_order);
 	tcase_add_test(tc, livelock);
 	tcase_add_test(tc, livelock_of_two);
+	tcase_add_test(tc, livelock_with_numbers);
+	tcase_add_test(tc, not_spinning);
+	tcase_add_test(tc, steps_before_fairness);
 	tcase_add_test(tc, spinning_ends);
 	tcase_add_test(tc, much_spinning_is_given_up);
 	tcase_add_test(tc, starvation);
 	tcase_add_test(tc, deadlines_pass);
+	tcase_add_test(tc, deadlines_pass_again);
 	tcase_add_test(tc, not_seen_again);
 	tcase_add_loop_test(tc, faults_end_a_run, 0, (int)ARRAY_SIZE(faults));
 	tcase_add_loop_test(tc, workers_do_not_matter, 0, 3);
 	tcase_add_test(tc, schedules_replay);
 	tcase_add_loop_test(tc, reduction_is_sound, 0, 3);
 	tcase_add_test(tc, items_go_on);
+	tcase_add_test(tc, worker_dies);
 	tcase_add_test(tc, errors);
 	tcase_add_test(tc, registry);
 	suite_add_tcase(suite, tc);

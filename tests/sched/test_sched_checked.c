@@ -44,10 +44,33 @@ START_TEST(by_schedule)
 }
 END_TEST
 
+static uint64_t seen[2];
+
+static void clock_reader(void *arg)
+{
+	(void)arg;
+	seen[0] = uhmm__clock_ns();
+	uhmm_sched_user_step();
+	seen[1] = uhmm__clock_ns();
+}
+
+START_TEST(clock_by_schedule)
+{
+	create();
+	spawn(0, clock_reader, NULL);
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "C1 T0 C3*2 T0"), 0);
+	run(0);
+	ck_assert_uint_ge(seen[0], 2000000000);
+	ck_assert_uint_ge(seen[1] - seen[0], 16000000000);
+	ck_assert_uint_lt(seen[1] - seen[0], 17000000000);
+}
+END_TEST
+
 START_TEST(schedule_text_errors)
 {
 	static const char *const bad[] = {
-		"X0", "T", "T0*", "T0x", "T0*-1", "0", "T0,T1", "T99999999999", "T0*2147483648",
+		"X0", "T",   "T0*", "T0x", "T0*-1", "0", "T0,T1", "T99999999999", "T0*2147483648",
+		"C",  "C33",
 	};
 
 	create();
@@ -265,6 +288,7 @@ int main(void)
 	tcase_add_test(tc, config_errors);
 	tcase_add_test(tc, in_turn);
 	tcase_add_test(tc, by_schedule);
+	tcase_add_test(tc, clock_by_schedule);
 	tcase_add_test(tc, schedule_text_errors);
 	tcase_add_test(tc, stale_schedule);
 	tcase_add_test(tc, not_preempted);

@@ -1,10 +1,11 @@
 #!/bin/sh
 # SPDX-License-Identifier: LGPL-2.1-or-later
 # `uhmm explore`: what it prints, saves and ends with.
-#   explore.sh UHMM SCENARIO.so     the command, and the example's shared object
+#   explore.sh UHMM SCENARIO.so BROKEN.so   the command, the example's shared object, broken_scenarios.c
 set -eu
 uhmm=$(realpath "$1")
 example=$(realpath "$2")
+broken=$(realpath "$3")
 # shellcheck source=tests/tools/expect.sh
 . "$(dirname "$0")/expect.sh"
 cd "$tmp"
@@ -46,7 +47,41 @@ echo 'T0*3 nonsense' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 echo 'T0*3 T7' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
-said "the schedule does not fit: word 2, T7*1"
+said "bad.schedule: the schedule does not fit: word 2, T7*1"
+printf '# no schedule\nT0*3 T1*1000000000\n' >bad.schedule
+run 2 migrate-vs-fault --schedule bad.schedule
+said "bad.schedule: the schedule has 1000000003 choices"
+printf '# no schedule\nT0*3 T1*4000000000\n' >bad.schedule
+run 2 migrate-vs-fault --schedule bad.schedule
+said "bad.schedule: line 2: 'T1*4000000000' is no word of a schedule: expected T<task>"
+printf 'T0\nT1\0T0' >bad.schedule
+run 2 migrate-vs-fault --schedule bad.schedule
+said "bad.schedule: line 2: a zero byte"
+run 2 migrate-vs-fault --schedule /dev/zero
+said "/dev/zero: longer than"
+
+# Scenarios that are broken
+run 2 no-setup --load "$broken"
+said "no-setup: setup(): No such device"
+run 1 setup-crashes --load "$broken"
+said "Segmentation fault at address"
+last_line "VERDICT: assertion"
+run 2 no-machine --load "$broken"
+said "no-machine: no machine with what configure() says: Invalid argument"
+run 2 worker-dies --load "$broken" --workers 2
+said "worker process" "was killed by signal 9 (Killed) in schedule 1" "--workers 1 --strategy dfs --seed 1 --runs 1"
+run 2 worker-dies --load "$broken" --workers 2 --strategy random --seed 40 --runs 1
+said "in schedule 1, of seed 40;" "--workers 1 --strategy random --seed 40 --runs 1"
+run 0 worker-dies --load "$broken" --workers 1
+# Where there is such a limit; AddressSanitizer needs more than that to begin with.
+limited() { # ARGUMENT...
+	# shellcheck disable=SC3045 # dash has it
+	(ulimit -v 2000000 2>/dev/null && exec "$uhmm" "$@")
+}
+if limited --version >out 2>&1; then
+	ends_with 2 limited explore migrate-vs-fault
+	said "address space" "ulimit -v"
+fi
 
 # What there is
 run 0 --list
@@ -83,6 +118,16 @@ for strategy in random pct; do
 	run 1 lost-update --load "$example" --schedule lost-update.schedule
 	last_line "VERDICT: lost-data"
 done
+# Alone on standard output, with what a script needs
+"$uhmm" explore lost-update --load "$example" --json - >alone.json 2>out || true
+for word in '"strategy": "dfs"' '"switches_bound": 2' '"seed": 1' '"runs": null' '"verdict": "lost-data"' \
+	'"complete_up_to": null' '"found_at_run": ' '"schedule": "T0' '"seconds": ' '"command": "uhmm explore lost-update'; do
+	grep -qF -e "$word" alone.json || fail "not in the JSON: $word"
+done
+[ "$(head -n 1 alone.json)$(tail -n 1 alone.json)" = '{}' ] || fail "there is more than JSON"
+grep -v '"seconds"' alone.json >alone
+grep -v '"seconds"' found.json | cmp -s - alone || fail "to a file JSON is something else"
+[ ! -s out ] || fail "something is said beside the JSON"
 for word in '"traceEvents"' '"verdict": "lost-data"' '"thread_name"' '"name": "handle_pte_fault"'; do
 	grep -qF -e "$word" found.json || fail "not in the JSON: $word"
 done
@@ -103,7 +148,10 @@ for scenario in walk-vs-zap move-vs-fault exclusive-vs-zap notifier-vs-zap unplu
 	run 0 $scenario --switches-bound 1
 	grep -q ', complete up to 1$' out || fail "$scenario is not complete up to 1"
 done
-run 0 migrate-vs-fault --strategy pct --runs 100 --json -
-said '"undecided": 0'
+run 0 migrate-vs-fault --strategy pct --runs 100 --progress --json -
+said '"undecided": 0' '"runs": 100' '"strategy": "pct"'
+unsaid 'no violation'
+run 0 walk-vs-migrate --switches-bound 1 --json -
+said '"complete_up_to": 1'
 
 finish

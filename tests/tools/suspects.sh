@@ -27,6 +27,7 @@ explored 'no violation in [0-9]* schedules, complete up to 2' split-flush --swit
 
 # F17
 explored 'VERDICT: starvation' timeslice --switches-bound 0
+said 'end_of_timeslice()'
 explored 'no violation in [0-9]* schedules, complete up to 0' timeslice --switches-bound 0 \
 	--switch range-fault-resched=yes
 

@@ -62,6 +62,28 @@ START_TEST(find_and_lookup)
 }
 END_TEST
 
+/* Lines at one place in their pages go to one set of a cache, which has few ways. */
+START_TEST(first_objects_lie_apart)
+{
+	struct uhmm_vma *vma;
+	unsigned int places = 0;
+
+	map_fixed(f.mm, AT, 2, RW);
+	uhmm_mmap_read_lock(f.mm);
+	vma = uhmm_vma_lookup(f.mm, AT);
+	const void *const objects[] = { f.mm, vma, uhmm__current(), uhmm__this_cpu() };
+
+	uhmm_mmap_read_unlock(f.mm);
+	for (unsigned int i = 0, k; i < ARRAY_SIZE(objects); i++) {
+		for (k = 0; k < i; k++)
+			if (!(((uintptr_t)objects[i] ^ (uintptr_t)objects[k]) & 0xfc0))
+				break;
+		places += k == i;
+	}
+	expect(places >= 3);
+}
+END_TEST
+
 START_TEST(map_without_address_finds_room)
 {
 	uhmm_vaddr_t a, b;
@@ -377,6 +399,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup_fixture, teardown_fixture);
 	tcase_add_test(tc, protect_splits_and_merges);
 	tcase_add_test(tc, find_and_lookup);
+	tcase_add_test(tc, first_objects_lie_apart);
 	tcase_add_test(tc, map_without_address_finds_room);
 	tcase_add_test(tc, read_maps_the_zero_page_and_write_a_page);
 	tcase_add_test(tc, signals);

@@ -13,6 +13,8 @@
 
 #include <uhmm/uhmm.h>
 
+#include "replay/player.h"
+
 #define TRACES UHMM_TEST_DATA "/data/traces/"
 #define BROKEN UHMM_TEST_DATA "/data/broken/"
 #define T1 TRACES "t1.perf.txt.zst"
@@ -100,6 +102,69 @@ START_TEST(test_agreement)
 	ck_assert_uint_eq(g.extra_again, 0);
 	ck_assert_uint_eq(count(r, 0, UHMM_REPLAY_REFUSED), 0);
 	uhmm_replay_close(r);
+}
+END_TEST
+
+enum { BLOCK = 2048 };
+
+/* All of a block but its last event, which the next block begins with: @step at a time. */
+static void play_block(struct uhmm_player *p, const struct uhmm_trace_caps *caps,
+		       const struct uhmm_trace_event *events, size_t nr, size_t step)
+{
+	for (size_t at = 0; at + 1 < nr; at += step) {
+		size_t n = step < nr - 1 - at ? step : nr - 1 - at;
+
+		ck_assert_int_eq(uhmm__player_run(p, caps, events + at, n, nr - at), 0);
+	}
+}
+
+static struct uhmm_player *play_events(const char *trace, enum uhmm_thp thp, size_t step)
+{
+	struct uhmm_player_config config = { .size = sizeof(config), .thp = thp };
+	static struct uhmm_trace_event events[BLOCK];
+	struct uhmm_trace_reader *r;
+	struct uhmm_player *p;
+	size_t nr = 0;
+	int more = 1;
+
+	config.strategy = UHMM_COMBINED;
+	ck_assert_int_eq(uhmm_trace_open(trace, NULL, &r), 0);
+	ck_assert_int_eq(uhmm_player_create(&config, &p), 0);
+	while (more) {
+		while (nr < BLOCK && (more = uhmm_trace_next(r, &events[nr])) > 0)
+			nr++;
+		ck_assert_int_ge(more, 0);
+		ck_assert_uint_gt(nr, 0);
+		play_block(p, uhmm_trace_caps(r), events, nr, step);
+		events[0] = events[nr - 1];
+		nr = 1;
+	}
+	ck_assert_int_eq(uhmm_player_run(p, uhmm_trace_caps(r), events, 1), 0);
+	uhmm_trace_close(r);
+	return p;
+}
+
+/* One event at a time, so that each fault goes the long way, and as many as there are. */
+START_TEST(test_one_by_one)
+{
+	const char *trace = shipped[_i / 2].trace;
+	enum uhmm_thp thp = _i % 2 ? UHMM_THP_ALWAYS : UHMM_THP_MADVISE;
+	struct uhmm_player *a = play_events(trace, thp, 1), *b = play_events(trace, thp, BLOCK);
+	struct uhmm_replay_agreement g, h;
+	struct uhmm_counters m, n;
+
+	uhmm_player_agreement(a, &g);
+	uhmm_player_agreement(b, &h);
+	ck_assert_uint_gt(g.faults, 0);
+	ck_assert_mem_eq(&g, &h, sizeof(g));
+	for (unsigned int c = 0; c < UHMM_NR_REPLAY_COUNTS; c++)
+		ck_assert_uint_eq(uhmm_player_count(a, c), uhmm_player_count(b, c));
+	uhmm_counters_read(uhmm_player_machine(a), &m);
+	uhmm_counters_read(uhmm_player_machine(b), &n);
+	ck_assert_mem_eq(&m, &n, sizeof(m));
+	ck_assert_uint_eq(uhmm_player_digest(a), uhmm_player_digest(b));
+	uhmm_player_destroy(a);
+	uhmm_player_destroy(b);
 }
 END_TEST
 
@@ -496,6 +561,7 @@ int main(void)
 	SRunner *sr;
 	int failed;
 
+	tcase_add_loop_test(tc, test_one_by_one, 0, 2 * sizeof(shipped) / sizeof(shipped[0]));
 	tcase_add_loop_test(tc, test_agreement, 0, sizeof(shipped) / sizeof(shipped[0]));
 	tcase_add_loop_test(tc, test_thp, 0, sizeof(settings) / sizeof(settings[0]));
 	tcase_add_loop_test(tc, test_thp_strategies, 0, 2);

@@ -33,13 +33,34 @@ static void tell_more(struct uhmm_trace_caps *caps)
 	}
 }
 
+/* Numbers of each length, mostly short ones. */
+static uint64_t random_number(void)
+{
+	return (uint64_t)random_below(UINT32_MAX) * random_below(UINT32_MAX) >> random_below(64);
+}
+
+static void any_fault(struct uhmm_trace_event *ev)
+{
+	ev->fault.access = (uint8_t)random_below(4);
+	ev->fault.mode = (uint8_t)random_below(3);
+	ev->fault.present = (uint8_t)random_below(3);
+	ev->fault.major = (uint8_t)random_below(3);
+	ev->fault.failed = random_below(50) ? 0 : (uint8_t)random_below(3);
+	ev->fault.order = random_below(50) ? 0 : 9;
+	ev->fault.source = random_below(50) ? 0 : 1;
+	ev->fault.error_code = random_below(50) ? 6 : (uint32_t)random_number();
+	ev->fault.ip = random_below(3) ? ev->fault.ip : random_number();
+	ev->tid = random_below(100) ? ev->tid : (int32_t)random_below(9);
+}
+
 /*
  * A trace of @nr events: faults, of which one in @majors waited, and one in @one_in is followed by
  * something else.
  */
-static void write_trace(const char *path, unsigned int nr, unsigned int one_in, unsigned int majors)
+static void write_trace(const char *path, enum uhmm_trace_format format, unsigned int nr,
+			unsigned int one_in, unsigned int majors)
 {
-	struct uhmm_trace_write_options opt = { sizeof(opt), UHMM_TRACE_FORMAT_TEXT, 0, { 0 } };
+	struct uhmm_trace_write_options opt = { sizeof(opt), format, 0, { 0 } };
 	struct uhmm_trace_event ev = { .kind = UHMM_TRACE_MM_NEW, .mm = 1 };
 	struct uhmm_trace_stats stats = { 0 };
 	struct uhmm_trace_caps caps = { 0 };
@@ -52,7 +73,7 @@ static void write_trace(const char *path, unsigned int nr, unsigned int one_in, 
 		if (more)
 			tell_more(&caps);
 		ck_assert_int_eq(uhmm_trace_write(w, &caps, &ev), 0);
-		ev.t_ns = i;
+		ev.t_ns += random_number() >> 24;
 		if (ev.kind == UHMM_TRACE_FAULT && !random_below(majors)) {
 			ev.kind = UHMM_TRACE_FAULT_MAJOR;
 			if (!random_below(100)) /* as perf's reader learns of them */
@@ -60,7 +81,8 @@ static void write_trace(const char *path, unsigned int nr, unsigned int one_in, 
 			continue;
 		}
 		ev.kind = UHMM_TRACE_FAULT;
-		ev.fault.addr = (uint64_t)i << 12;
+		any_fault(&ev);
+		ev.fault.addr = random_number() << 3;
 		if (!random_below(one_in))
 			ev.kind = random_below(2) ? UHMM_TRACE_MM_DEL : UHMM_TRACE_TASK_EXIT;
 	}
@@ -128,9 +150,11 @@ START_TEST(test_batches)
 
 	ck_assert_int_ge(fd, 0);
 	close(fd);
-	seed = (uint32_t)_i;
-	write_trace(path, sizes[_i].nr, sizes[_i].one_in, sizes[_i].majors);
-	check_batches(path, sizes[_i].nr);
+	for (int format = UHMM_TRACE_FORMAT_TEXT; format <= UHMM_TRACE_FORMAT_BINARY; format++) {
+		seed = (uint32_t)_i;
+		write_trace(path, format, sizes[_i].nr, sizes[_i].one_in, sizes[_i].majors);
+		check_batches(path, sizes[_i].nr);
+	}
 	unlink(path);
 }
 END_TEST
@@ -145,7 +169,7 @@ START_TEST(test_stop)
 
 	ck_assert_int_ge(fd, 0);
 	close(fd);
-	write_trace(path, 20000, NEVER, NEVER);
+	write_trace(path, UHMM_TRACE_FORMAT_TEXT, 20000, NEVER, NEVER);
 	for (int i = 0; i < 40; i++) {
 		r = open_path(path, false);
 		ck_assert_int_eq(uhmm__trace_ahead_start(r, &a), 0);

@@ -5,28 +5,21 @@
  */
 #include "pair.h"
 
-enum { TIMESLICE_NS = 5000000, MANY = 50 };
+enum { TIMESLICE_NS = 5000000 };
 
 struct timeslice {
 	struct pair *p;
 	struct pair_driver device;
-	unsigned int calls; /* of migrate_to_ram() since the device's read began */
-	bool over, ran;
+	bool asked, over, ran; /* for the page; the timeslice; the other task */
 };
 
 static int migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 {
 	struct timeslice *s = data;
 
-	if (s->over) {
+	s->asked = true;
+	if (s->over)
 		pair_to_ram(&s->device, vmf);
-		return 0;
-	}
-	if (++s->calls > MANY && !s->ran)
-		uhmm_scenario_fail(UHMM_VERDICT_STARVATION,
-				   "a range fault has asked for the page %u times without a pause, "
-				   "and another task has waited for the CPU all the time",
-				   s->calls);
 	return 0;
 }
 
@@ -35,9 +28,16 @@ static const struct uhmm_dev_pagemap_ops ops = { .migrate_to_ram = migrate_to_ra
 static void end_of_timeslice(void *arg)
 {
 	struct timeslice *s = arg;
+	bool asked = s->asked;
 
 	uhmm_sched_sleep(TIMESLICE_NS);
 	s->over = true;
+	if (asked && !s->ran)
+		uhmm_scenario_fail(
+			UHMM_VERDICT_STARVATION,
+			"for all of a timeslice of %d ms a range fault has asked for the "
+			"page, and another task has waited for the CPU",
+			TIMESLICE_NS / 1000000);
 }
 
 static void device_read(void *arg)
