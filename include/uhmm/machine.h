@@ -67,7 +67,9 @@ enum uhmm_device_private_write {
 enum uhmm_fault_folio {
 	/* the folio that was split still counts as the fault's: its first page is taken unlocked */
 	UHMM_FAULT_FOLIO_STALE,
-	UHMM_FAULT_FOLIO_LOOKED_UP, /* looked up again after the split */
+	/* looked up again after the split, which gave up the lock and the reference of its page for a while */
+	UHMM_FAULT_FOLIO_LOOKED_UP,
+	UHMM_FAULT_FOLIO_KEPT, /* looked up again; its page has the lock and the reference throughout */
 };
 
 /*

@@ -215,14 +215,15 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * MADV_POPULATE_WRITE, MADV_HUGEPAGE, MADV_NOHUGEPAGE, MADV_COLLAPSE, MADV_GUARD_INSTALL,
  * MADV_GUARD_REMOVE, MADV_HWPOISON, and those that change no page
  * Returns: 0; -EINVAL unknown advice, bad range, or not for this kind of mapping (DONTNEED, FREE, COLD,
- * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; guard
- * regions: a driver's, or a locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not
- * anonymous, advised against, nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private
- * mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
+ * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; DOFORK,
+ * DODUMP: a driver's; populate: one with VM_IO or VM_PFNMAP, no rights; guard regions: a driver's, or a
+ * locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not anonymous, advised against,
+ * nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
  * no memory to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT
- * populate or HWPOISON found a page that cannot be accessed, a broken one, too; of HWPOISON also what
- * uhmm_memory_failure() answers (-EBUSY, -ENXIO), with the pages before that one broken; -EOPNOTSUPP not
- * modelled yet: SOFT_OFFLINE, and HWPOISON of a page of a file.
+ * populate or HWPOISON found a page that cannot be accessed, HWPOISON also a broken one; -EHWPOISON
+ * populate found one that is broken; of HWPOISON also what uhmm_memory_failure() answers (-EBUSY, -ENXIO),
+ * with the pages before that one broken; -EOPNOTSUPP not modelled yet: SOFT_OFFLINE, and HWPOISON of a page
+ * of a file.
  * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, those of
  * files, and all do without a swap device or when it is full. Pages that MADV_FREE gave up keep their
  * contents until RAM is used up, and for good once they are written to.
@@ -348,9 +349,9 @@ UHMM_API int uhmm_machine_verify(struct uhmm_machine *m);
 enum uhmm_compare {
 	/*
 	 * The VMAs, and for every page: the kind of entry, the device (owners of device memory are
-	 * numbered in the order of registration), write permission, contents, and reference, map
-	 * and pin counts without what LRU batches hold. Frame numbers, LRU, young and dirty bits
-	 * may differ.
+	 * numbered in the order of registration), write permission, contents, the order of its folio,
+	 * and reference, map and pin counts without what LRU batches hold. Frame numbers, LRU, young
+	 * and dirty bits may differ.
 	 */
 	UHMM_COMPARE_STATE,
 	/*
@@ -361,8 +362,8 @@ enum uhmm_compare {
 	UHMM_COMPARE_CONTENTS,
 	/*
 	 * As STATE, but where faults map huge pages an empty entry and the zero page are the same: a
-	 * fault maps what lies around it, so it shows how wide a range was faulted. Where a folio was
-	 * split on one side only the counts may differ.
+	 * fault maps what lies around it, so it shows how wide a range was faulted. Folios may be of
+	 * another order on one side, and have other counts then.
 	 */
 	UHMM_COMPARE_STATE_BUT_HOLES,
 	/*

@@ -108,7 +108,8 @@ typedef bool uhmm_uffd_fn(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, uns
  * uhmm_uffd_set_handler() - who resolves the faults of an mm
  * @fn: NULL, the default: nobody, faults are SIGBUS (UFFD_FEATURE_SIGBUS)
  * Whoever faults with mmap_lock held throughout, as uhmm_range_fault() does, gets SIGBUS, that is
- * -EFAULT, in any case; uhmm_range_fault_unlocked_timeout() lets the handler resolve the fault.
+ * -EFAULT, in any case; uhmm_range_fault_unlocked_timeout() lets the handler resolve the fault, also in a
+ * combined walk, which puts everything back before.
  * Context: no other task of @mm faults. Models: reading and answering a userfaultfd.
  */
 UHMM_API void uhmm_uffd_set_handler(struct uhmm_mm *mm, uhmm_uffd_fn *fn, void *data);

@@ -29,7 +29,7 @@ static const struct entry switches[] = {
 	       "a range fault that wants to write to a read-only page of the device's own", "as-is",
 	       "faults"),
 	SWITCH("fault-folio", fault_folio, "the fault's folio after collecting has split it",
-	       "stale", "looked-up"),
+	       "stale", "looked-up", "kept"),
 	SWITCH("large-hole", large_hole, "collecting a hole of several huge pages", "first",
 	       "each"),
 	SWITCH("device-huge-pfn", device_huge_pfn,

@@ -702,10 +702,32 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	return 0;
 }
 
+/*
+ * The fault that the walk would have waited for, with nothing held but mmap_lock. It may drop that for a
+ * userfaultfd. Returns: 0; -errno, -EBUSY after it was dropped.
+ */
+static int wait_and_fault(struct combined *c, bool *locked)
+{
+	bool may_drop = locked && c->vma->flags & UHMM__VM_UFFD;
+	int fault;
+
+	uhmm__count(UHMM_CNT_BACK_OFF);
+	fault = do_fault(c, may_drop ? FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE : 0);
+	if (fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) {
+		*locked = false;
+		return uhmm__current()->killed ? -EINTR : -EBUSY;
+	}
+	if (fault & VM_FAULT_ERROR)
+		return uhmm__vm_fault_to_errno(fault);
+	fault_later(c);
+	return 0;
+}
+
 int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
-			      bool resample)
+			      bool *locked)
 {
 	struct combined c = { 0 };
+	bool resample = locked;
 	enum uhmm__walk_result ret;
 	int err = setup(&c, range, mm);
 
@@ -747,11 +769,8 @@ again:
 		undo(&c);
 		if (ret == WALK_ERROR)
 			return c.w.err;
-		/* Nothing is held but mmap_lock: now wait. */
-		uhmm__count(UHMM_CNT_BACK_OFF);
-		err = do_fault(&c, 0);
-		if (err & VM_FAULT_ERROR)
-			return uhmm__vm_fault_to_errno(err);
-		fault_later(&c);
+		err = wait_and_fault(&c, locked);
+		if (err)
+			return err;
 	}
 }

@@ -410,7 +410,7 @@ int uhmm_range_fault(struct uhmm_hmm_range *range)
 	if (err || !range->notifier || !uhmm__current())
 		return -EINVAL;
 	if (range->default_flags & UHMM_HMM_PFN_REQ_MIGRATE)
-		return uhmm__range_fault_migrate(range, range->notifier->mm, true, false);
+		return uhmm__range_fault_migrate(range, range->notifier->mm, true, NULL);
 	return uhmm__range_fault_locked(range, NULL, false);
 }
 
@@ -432,7 +432,7 @@ int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t tim
 		mmap_read_lock(mm);
 		locked = true;
 		if (migrate)
-			err = uhmm__range_fault_migrate(range, mm, true, true);
+			err = uhmm__range_fault_migrate(range, mm, true, &locked);
 		else
 			err = uhmm__range_fault_locked(range, &locked, again);
 		if (migrate && !err)

@@ -165,7 +165,8 @@ static bool lock_to_split(struct uhmm_machine *m, struct uhmm__frame *f)
 
 /*
  * Split a large folio whose pages are mapped by PTEs. A reference, and for the fault's own folio the
- * lock, come with it; afterwards the page of the fault has them. Models: migrate_vma_split_folio().
+ * lock, come with it; afterwards the page of the fault has them. (q) In 7.3 the first page has them at
+ * first: until the fault's has them again it may move, and be freed. Models: migrate_vma_split_folio().
  */
 static uhmm_noinline int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 {
@@ -173,6 +174,8 @@ static uhmm_noinline int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm_
 	struct uhmm__frame *fault_folio = fault_folio_of(mig), *now;
 	int err;
 
+	if (f == fault_folio && m->config.fault_folio == UHMM_FAULT_FOLIO_KEPT)
+		return uhmm__split_folio_at(m, f, pfn_to_frame(m, mig->fault_page));
 	if (f != fault_folio && !lock_to_split(m, f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		folio_put(m, f);
@@ -362,7 +365,7 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 			return;
 		}
 		/* (q) The split may have given the page of the fault another folio. */
-		if (mig->vma->mm->machine->config.fault_folio == UHMM_FAULT_FOLIO_LOOKED_UP)
+		if (mig->vma->mm->machine->config.fault_folio != UHMM_FAULT_FOLIO_STALE)
 			w.fault_folio = fault_folio_of(mig);
 	}
 }
@@ -474,7 +477,7 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	if (args->flags & UHMM_MIGRATE_VMA_FAULT_WRITE)
 		range.default_flags |= UHMM_HMM_PFN_REQ_WRITE;
-	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, false);
+	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL);
 	if (!err)
 		finish_combined(args, args->src);
 	return err;

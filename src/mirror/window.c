@@ -363,12 +363,13 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 
 /* ---- to RAM ---- */
 
-/* The page goes: no walk may bring the entry back. */
-static void erase_entry(struct uhmm_mirror *mirror, uint64_t index)
+/* The folio goes: no walk may bring its entries back. */
+static void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n)
 {
 	uhmm__mutex_lock(&mirror->mutex);
-	uhmm__radix_erase(&mirror->pt, index);
-	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + 1) << UHMM_PAGE_SHIFT);
+	for (uint64_t i = index; i < index + n; i++)
+		uhmm__radix_erase(&mirror->pt, i);
+	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + n) << UHMM_PAGE_SHIFT);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
@@ -381,26 +382,25 @@ struct homeward {
 };
 
 /* The mirrors of this process: their notifiers ignore what their device migrates. */
-static void erase_others(struct homeward *h, uint64_t index)
+static void erase_others(struct homeward *h, uint64_t index, uint64_t n)
 {
 	struct uhmm_mm *mm = uhmm_vma_mm(h->args->vma);
 	struct uhmm_mirror *other;
 
 	for (uint64_t after = 0; (other = uhmm__mirror_next(h->dev, mm, h->mirror, after));) {
-		erase_entry(other, index);
+		erase_entries(other, index, n);
 		after = other->id;
 		uhmm__mirror_put(other);
 	}
 }
 
-/* Copy a page home. Before that the device loses it, so that it writes no more; even if the move fails. */
-static void copy_page_home(struct homeward *h, uint64_t index, uhmm_pfn_t from, uhmm_pfn_t to)
+/* Before a folio is copied the device loses it, so that it writes no more; even if the move fails. */
+static void take_from_device(struct homeward *h, uint64_t index, uint64_t n)
 {
 	if (h->mirror)
-		erase_entry(h->mirror, index);
+		erase_entries(h->mirror, index, n);
 	if (h->others)
-		erase_others(h, index);
-	uhmm__copy_page(h->dev->machine, to, from);
+		erase_others(h, index, n);
 }
 
 /* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
@@ -421,7 +421,8 @@ static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pf
 			return -ENOMEM;
 		}
 		dst[i + k] = uhmm_migrate_pfn(to);
-		copy_page_home(h, index + k, from + k, to);
+		take_from_device(h, index + k, 1);
+		uhmm__copy_page(m, to, from + k);
 	}
 	return 0;
 }
@@ -440,8 +441,9 @@ static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsig
 		return order ? copy_in_pages(h, i, index, from, n) : err;
 	h->args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
 			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
+	take_from_device(h, index, n);
 	for (uint64_t k = 0; k < n; k++)
-		copy_page_home(h, index + k, from + k, to + k);
+		uhmm__copy_page(m, to + k, from + k);
 	return 0;
 }
 

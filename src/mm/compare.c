@@ -185,23 +185,23 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 	if (p->entry.has_frame) {
 		size_t n = strlen(buf);
 
-		snprintf(buf + n, size - n, " ref %u map %d pins %u content 0x%" PRIx64, p->ref,
-			 p->map, p->pins, first_word(s, p));
+		snprintf(buf + n, size - n, " order %u ref %u map %d pins %u content 0x%" PRIx64,
+			 p->order, p->ref, p->map, p->pins, first_word(s, p));
 	}
 	return buf;
 }
 
 /* ---- pages ---- */
 
-/* @order: also how large folios are, which counts of references and mappings show. */
+/* @order: also how large folios are; else their counts are the same only if that is. */
 static bool same_state(const struct page *a, const struct page *b, bool order)
 {
-	bool counts = order || a->order == b->order;
+	bool same_order = a->order == b->order;
 
 	return a->entry.kind == b->entry.kind && a->entry.write == b->entry.write &&
 	       a->entry.protnone == b->entry.protnone && a->entry.exclusive == b->entry.exclusive &&
-	       a->device == b->device && a->file == b->file &&
-	       (!counts || (a->ref == b->ref && a->map == b->map && a->pins == b->pins));
+	       a->device == b->device && a->file == b->file && (same_order || !order) &&
+	       (!same_order || (a->ref == b->ref && a->map == b->map && a->pins == b->pins));
 }
 
 /* What a file has at a page offset: the zero page for a hole; 0: it is in no frame. */
@@ -359,7 +359,7 @@ static bool agree_apart(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb
 
 static void compare_page(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb)
 {
-	char ta[160], tb[160];
+	char ta[192], tb[192];
 	struct page a, b;
 
 	look(&c->a, pa, &a);

@@ -482,14 +482,15 @@ uhmm_always_inline void check_free(struct uhmm_machine *m, struct uhmm__frame *f
 static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	uint32_t flags = (load_relaxed(&f->flags) & FOLIO_TAIL_FLAGS) | (uint32_t)BIT(PG_FREE);
+	uint64_t n = folio_nr_pages(f);
 
 	uhmm__deferred_split_unqueue(m, f);
-	for (uint64_t i = 1, n = folio_nr_pages(f); i < n; i++) {
+	uhmm__tlb_frames_freed(m, frame_pfn(m, f) + 1, n - 1);
+	for (uint64_t i = 1; i < n; i++) {
 		if (load_relaxed(&f[i].mapcount))
 			uhmm__report(m, UHMM_REPORT_BUG, "bad folio freed: pfn %#lx mapcount %d",
 				     (unsigned long)frame_pfn(m, f) + i,
 				     load_relaxed(&f[i].mapcount));
-		uhmm__tlb_frame_freed(m, frame_pfn(m, f) + i);
 		store_relaxed(&f[i].mapping, 0);
 		store_relaxed(&f[i].index, 0);
 		store_relaxed(&f[i].flags, flags);
@@ -501,7 +502,7 @@ uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame 
 {
 	check_free(m, f, flags);
 	uhmm__lock_forget(m, &f->flags);
-	uhmm__tlb_frame_freed(m, frame_pfn(m, f));
+	uhmm__tlb_frames_freed(m, frame_pfn(m, f), 1);
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	if (unlikely(flags & FOLIO_ORDER_MASK))

@@ -23,59 +23,85 @@
 #define MADV_COLLAPSE 25
 #endif
 
-/*
- * Fault a page in unless it is there. Returns 0 or a negative errno; mmap_lock may be dropped and
- * taken again, which *vma then is NULL for.
- */
-static int populate_page(struct uhmm_mm *mm, struct uhmm_vma **vmap, uhmm_vaddr_t addr, bool write)
+/* Whether a page is there with the rights that an access needs. */
+static bool is_populated(struct uhmm_mm *mm, uhmm_vaddr_t addr, bool write)
 {
-	struct uhmm_vma *vma = *vmap;
-	unsigned int flags = FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0);
+	unsigned int level;
+	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
+	ptent_t *ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
+	pte_t pte = pte_make(0);
 
-	for (;;) {
-		unsigned int level;
-		ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
-		ptent_t *ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
-		pte_t pte = pte_make(0);
-		int ret;
+	if (ptep) {
+		pte = ptep_get(ptep);
+		uhmm__pte_unmap(ptep);
+	} else if (pmdp) {
+		/* Rights are the same for all of a huge leaf. */
+		pte = pmdp_get(pmdp);
+		if (!pmd_trans_huge(pte))
+			pte = pte_make(0);
+	}
+	return pte_present(pte) && !pte_protnone(pte) && (!write || pte_write(pte));
+}
 
-		if (ptep) {
-			pte = ptep_get(ptep);
-			uhmm__pte_unmap(ptep);
-		} else if (pmdp) {
-			/* Rights are the same for all of a huge leaf. */
-			pte = pmdp_get(pmdp);
-			if (!pmd_trans_huge(pte))
-				pte = pte_make(0);
-		}
-		if (pte_present(pte) && !pte_protnone(pte) && (!write || pte_write(pte)))
+/*
+ * Fault a page in unless it is there. Returns: 0; -errno, -EHWPOISON for a broken page. With
+ * FAULT_FLAG_ALLOW_RETRY the lock may be dropped and taken again, which *vmap then is NULL for.
+ * Context: mmap_lock held. Models: faultin_page().
+ */
+static int populate_page(struct uhmm_mm *mm, struct uhmm_vma **vmap, uhmm_vaddr_t addr, bool write,
+			 unsigned int flags)
+{
+	flags |= FAULT_FLAG_REMOTE | (write ? FAULT_FLAG_WRITE : 0);
+	while (!is_populated(mm, addr, write)) {
+		int ret = uhmm__handle_mm_fault(*vmap, addr, flags);
+
+		if (ret & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) {
+			mmap_read_lock(mm);
+			*vmap = NULL;
 			return 0;
-		ret = uhmm__handle_mm_fault(vma, addr, flags);
+		}
+		if (ret & VM_FAULT_HWPOISON)
+			return -EHWPOISON;
 		if (ret & VM_FAULT_ERROR)
 			return uhmm__vm_fault_to_errno(ret);
 	}
+	return 0;
+}
+
+/* 0 or the -errno of madvise(2). Models: __get_user_pages() with FOLL_MADV_POPULATE. */
+static int populate_check(const struct uhmm_vma *vma, bool write)
+{
+	if (!vma)
+		return -ENOMEM;
+	if (vma->flags & (UHMM_VM_IO | UHMM_VM_PFNMAP) ||
+	    !(vma->flags & (write ? UHMM_VM_WRITE : UHMM_VM_READ)))
+		return -EINVAL;
+	return 0;
 }
 
 /*
  * Fault in what is mapped of [start, end) up to the first page that cannot be. @force: whatever the
- * VMA permits. Context: mmap_lock held. Models: faultin_page_range(), populate_vma_page_range().
+ * VMA permits. Context: mmap_lock held; unless @force it may be dropped in between. Models:
+ * faultin_page_range(), populate_vma_page_range().
  */
 static int populate_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, bool write,
 			  bool force)
 {
 	struct uhmm_vma *vma = NULL;
-	uhmm_vaddr_t addr;
+	unsigned int flags = force ? 0 : FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE;
+	uhmm_vaddr_t addr = start;
 	int err = 0;
 
-	for (addr = start; addr < end && !err; addr += UHMM_PAGE_SIZE) {
-		if (!vma || addr >= vma->end)
+	while (addr < end && !err) {
+		if (!vma || addr >= vma->end) {
 			vma = uhmm__vma_lookup(mm, addr);
-		if (!vma)
-			err = -ENOMEM;
-		else if (!force && !(vma->flags & (write ? UHMM_VM_WRITE : UHMM_VM_READ)))
-			err = -EINVAL;
-		else
-			err = populate_page(mm, &vma, addr, write);
+			err = vma && force ? 0 : populate_check(vma, write);
+			if (err)
+				break;
+		}
+		err = populate_page(mm, &vma, addr, write, flags);
+		if (vma)
+			addr += UHMM_PAGE_SIZE;
 	}
 	uhmm__lru_add_drain(mm->machine);
 	return err;
@@ -152,6 +178,9 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t flags = (vma->flags & ~clear) | set;
 	int err;
 
+	/* A driver says which of its mappings are copied, and which are not dumped. */
+	if (clear & (UHMM_VM_DONTCOPY | UHMM_VM_DONTDUMP) && vma->flags & UHMM__VM_SPECIAL)
+		return -EINVAL;
 	if (set & UHMM_VM_WIPEONFORK && (vma->file || vma->flags & UHMM_VM_SHARED))
 		return -EINVAL;
 	if (flags == vma->flags)

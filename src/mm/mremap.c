@@ -268,6 +268,22 @@ static int shrink(const struct remap *r)
 }
 
 /*
+ * A part of the range that lies in one VMA. One that userfaultfd watches moves alone: it would be told with
+ * mmap_lock dropped. Models: check_prep_vma() and vma_multi_allowed(), as called by remap_move().
+ */
+static int check_part(const struct remap *r, const struct uhmm_vma *vma, uhmm_vaddr_t addr,
+		      uint64_t len)
+{
+	struct remap part = *r;
+
+	if (vma->flags & UHMM__VM_UFFD && (addr != r->old || addr + len < r->old + r->old_len))
+		return -EFAULT;
+	part.old = addr;
+	part.old_len = part.new_len = len;
+	return check_vma(&part, vma);
+}
+
+/*
  * Move what is mapped of a range, VMA by VMA, with the same distances between them. Only where
  * something arrives is the new place unmapped. Models: remap_move().
  */
@@ -288,7 +304,9 @@ static int move_range(struct remap *r)
 		addr = MAX(addr, vma->start);
 		len = MIN(vma->end, end) - addr;
 		to = r->new + (addr - r->old);
-		err = uhmm__do_munmap(r->mm, to, to + len);
+		err = check_part(r, vma, addr, len);
+		if (!err)
+			err = uhmm__do_munmap(r->mm, to, to + len);
 		/* That may have cut the source's VMA elsewhere. */
 		if (!err)
 			err = move_vma(uhmm__vma_lookup(r->mm, addr), addr, len, len, to,

@@ -28,6 +28,8 @@ int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason)
 	uhmm_uffd_fn *fn = mm->uffd_fn;
 	void *data = mm->uffd_data;
 
+	if (fn && vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
+		return VM_FAULT_WOULD_WAIT;
 	uhmm__count(UHMM_CNT_FAULT_UFFD);
 	if (!fn || !(vmf->flags & FAULT_FLAG_ALLOW_RETRY))
 		return VM_FAULT_SIGBUS;

@@ -95,7 +95,7 @@ void uhmm__tlb_forget(struct uhmm__pgtable *pgt)
 	tlb_drop(pgt, 0, UINT64_MAX);
 }
 
-void uhmm__tlb_frame_freed(struct uhmm_machine *m, uhmm_pfn_t pfn)
+void uhmm__tlb_frames_freed(struct uhmm_machine *m, uhmm_pfn_t pfn, uint64_t n)
 {
 	struct uhmm__tlbs *t = m->tlbs;
 
@@ -104,11 +104,12 @@ void uhmm__tlb_frame_freed(struct uhmm_machine *m, uhmm_pfn_t pfn)
 		for (int i = 0; i < TLB_ENTRIES; i++) {
 			struct tlb_entry *e = &t->e[cpu][i];
 
-			if (e->pgt && pte_pfn(e->pte) == pfn) {
+			if (e->pgt && pte_pfn(e->pte) - pfn < n) {
 				uhmm__report(m, UHMM_REPORT_TLB,
 					     "frame %#lx freed while CPU %u can still reach it at "
 					     "%#lx",
-					     (unsigned long)pfn, cpu, (unsigned long)e->addr);
+					     (unsigned long)pte_pfn(e->pte), cpu,
+					     (unsigned long)e->addr);
 				e->pgt = NULL;
 			}
 		}

@@ -45,8 +45,8 @@ static inline pte_t uhmm__ptep_clear_flush(struct uhmm__pgtable *pgt, uhmm_vaddr
 pte_t uhmm__tlb_lookup(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr);
 void uhmm__tlb_done(struct uhmm__pgtable *pgt);
 void uhmm__tlb_insert(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, pte_t pte);
-/* Reports if any CPU can still reach @pfn. */
-void uhmm__tlb_frame_freed(struct uhmm_machine *m, uhmm_pfn_t pfn);
+/* Reports if any CPU can still reach one of @n frames from @pfn on. */
+void uhmm__tlb_frames_freed(struct uhmm_machine *m, uhmm_pfn_t pfn, uint64_t n);
 /* The page tables go away. */
 void uhmm__tlb_forget(struct uhmm__pgtable *pgt);
 #else
@@ -65,8 +65,8 @@ static inline void uhmm__tlb_insert(struct uhmm__pgtable *pgt uhmm_unused,
 {
 }
 
-static inline void uhmm__tlb_frame_freed(struct uhmm_machine *m uhmm_unused,
-					 uhmm_pfn_t pfn uhmm_unused)
+static inline void uhmm__tlb_frames_freed(struct uhmm_machine *m uhmm_unused,
+					  uhmm_pfn_t pfn uhmm_unused, uint64_t n uhmm_unused)
 {
 }
 

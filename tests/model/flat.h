@@ -4,8 +4,8 @@
  * with its rights and bytes; and objects, whose bytes several pages may be. No page tables, no
  * devices.
  *
- * An object is mapped either shared only, or private only and then never changes: so it makes no
- * difference when a private page is copied.
+ * An object is mapped either shared only, or private only and then nobody writes to it: so it makes no
+ * difference when a private page is copied. Whole pages of it may be cut off, with all copies.
  */
 #ifndef TESTS_MODEL_FLAT_H
 #define TESTS_MODEL_FLAT_H
@@ -16,6 +16,9 @@
 
 enum {
 	FLAT_PAGES = 640,
+	FLAT_STACK = 32, /* pages where a stack may be, which have the numbers after these */
+	FLAT_ALL = FLAT_PAGES + FLAT_STACK,
+	FLAT_HEAP = 600, /* the first page of the heap, which may grow to FLAT_PAGES */
 	FLAT_PROCS = 5,
 	FLAT_PAGE_SIZE = 4096,
 	FLAT_TAG = 8, /* bytes a page really has where contents are tags */
@@ -24,7 +27,10 @@ enum {
 	FLAT_PRIVATE_FILE = 1, /* mapped private only; page i holds i + 1 at first */
 	FLAT_SHARED_FILE = 2,  /* mapped shared only */
 	FLAT_SHARED_ANON = 3,  /* and the following */
-	FLAT_OBJS = 6,
+	FLAT_DRIVER =
+		6, /* mapped shared only: pages of a driver, as the first FLAT_DRIVER_PAGES here */
+	FLAT_OBJS = 7,
+	FLAT_DRIVER_PAGES = 32,
 };
 
 /*
@@ -33,24 +39,60 @@ enum {
  */
 enum { FLAT_HUGE = (FLAT_PAGES - 512) / 2 };
 #define FLAT_BASE (0x40000000UL - FLAT_HUGE * FLAT_PAGE_SIZE)
+/* Unmapped pages between the others and the stack: more than a stack grows. */
+#define FLAT_GAP 4096UL
+
+static inline uint64_t flat_address(unsigned int page)
+{
+	return FLAT_BASE + (page + (page < FLAT_PAGES ? 0 : FLAT_GAP)) * FLAT_PAGE_SIZE;
+}
+
+/* The first and the last page, exclusive, of those that a page lies among. */
+static inline unsigned int flat_first(unsigned int page)
+{
+	return page < FLAT_PAGES ? 0 : FLAT_PAGES;
+}
+
+static inline unsigned int flat_end(unsigned int page)
+{
+	return page < FLAT_PAGES ? FLAT_PAGES : FLAT_ALL;
+}
+
+/* How a driver put its pages into a mapping. */
+enum flat_special {
+	FLAT_NOT_SPECIAL,
+	FLAT_FRAMES,  /* VM_PFNMAP: frame numbers alone, and no device sees them */
+	FLAT_MIXED,   /* VM_MIXEDMAP: the same, page by page */
+	FLAT_INSERTED /* VM_MIXEDMAP: pages, as any to a device, but that cannot migrate */
+};
 
 struct flat_page {
-	bool mapped, dontfork, wipeonfork;
-	uint8_t prot;	/* PROT_* */
-	uint8_t obj;	/* FLAT_NO_OBJ: anonymous and private */
-	uint16_t index; /* in the object */
+	bool mapped, dontfork, wipeonfork, growsdown;
+	uint8_t special; /* enum flat_special */
+	bool gone;	 /* a driver's: nobody puts it in a second time, and an access is SIGBUS */
+	bool uffd;	 /* its VMA is registered for write protection */
+	bool wp;	 /* and it is protected */
+	bool wp_unsure;	 /* a device wanted to write: the handler was asked if it came to that */
+	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
+	bool hint;	 /* a NUMA hint was given, and no CPU has been there since */
+	bool poisoned;	 /* the hardware's: SIGBUS */
+	uint8_t prot;	 /* PROT_* */
+	uint8_t obj;	 /* FLAT_NO_OBJ: anonymous and private */
+	uint16_t index;	 /* in the object */
 };
 
 struct flat_mm {
 	bool alive;
-	struct flat_page page[FLAT_PAGES];
+	unsigned int brk; /* the first page behind the heap */
+	struct flat_page page[FLAT_ALL];
 	uint8_t *bytes; /* unit for each page */
 };
 
 struct flat {
 	size_t unit; /* bytes of a page: FLAT_PAGE_SIZE or FLAT_TAG */
 	struct flat_mm mm[FLAT_PROCS];
-	uint8_t *obj[FLAT_OBJS]; /* FLAT_PAGES units each; [0] is not used */
+	uint8_t *obj[FLAT_OBJS];  /* FLAT_PAGES units each; [0] is not used */
+	uint64_t size[FLAT_OBJS]; /* in bytes, to the next page of which an access is good */
 };
 
 void flat_init(struct flat *f, size_t unit);
@@ -61,6 +103,20 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child);
 
 /* All pages of [first, first + n) have these rights; the first that has not, or -1. */
 int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
+
+/* What is in the way of whoever has the rights: SIGSEGV, SIGBUS or 0. @p is mapped. */
+int flat_signal(const struct flat *f, const struct flat_page *p);
+/* Whether a device cannot have it though the process can: a driver's frame is no page. */
+static inline bool flat_is_frame(const struct flat_page *p)
+{
+	return p->special == FLAT_FRAMES || p->special == FLAT_MIXED;
+}
+
+/* A page of the range that is mapped as a driver's. */
+bool flat_any_special(const struct flat_mm *mm, unsigned int first, unsigned int n);
+/* The first page of [first, first + n) that is mapped and signals, or -1. */
+int flat_first_signal(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		      unsigned int n);
 
 uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at);
 void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v);
@@ -76,14 +132,38 @@ unsigned int flat_free_object(const struct flat *f);
 /* As system calls; 0 or a negative errno. */
 int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot,
 	      unsigned int obj, unsigned int index);
+void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+		      int prot, unsigned int index, enum flat_special special);
+/* Advice that a mapping of @refused cannot take: it ends there. MADV_PAGEOUT and others. */
+int flat_advise_some(const struct flat_mm *mm, unsigned int first, unsigned int n,
+		     enum flat_special refused, unsigned int *done);
 /* MADV_REMOVE; @f NULL: only what it answers. */
 int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_munmap(struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
 int flat_dontneed(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
+/* MADV_FREE of pages that are nowhere but in RAM, which is not short: those that are broken go. */
+int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
+int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n);
+/* UFFDIO_REGISTER and UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT. */
+void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
+void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
+/* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
+unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);
+void flat_brk(struct flat *f, struct flat_mm *mm, unsigned int page);
+/* The page from which a stack grows down to one that is not mapped if a CPU wants that; -1: none does. */
+int flat_stack_above(const struct flat_mm *mm, unsigned int page);
+void flat_grow_stack(struct flat *f, struct flat_mm *mm, unsigned int page);
+int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
+	       bool install);
+void flat_poison(struct flat_mm *mm, unsigned int page);
+/* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
+void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
-int flat_populate(const struct flat_mm *mm, unsigned int first, unsigned int n, bool write);
+/* @resolved: there is somebody who ends write protection when a fault finds it. */
+int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		  unsigned int n, bool write, bool resolved);
 /* A move that succeeded. @keep: MREMAP_DONTUNMAP. */
 void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned int old_n,
 	       unsigned int new, unsigned int new_n, bool keep);

@@ -60,22 +60,95 @@ static int64_t differences(struct lockstep *l, unsigned int i, unsigned int k,
 	return uhmm_machine_compare(l->machine[i].m, l->machine[k].m, what, emit, l);
 }
 
+/* Whether a device wanted all of the huge page in the middle. */
+static bool wants_huge(const struct op *op)
+{
+	if (op->kind == OP_DEV_SERVE)
+		return op->page == FLAT_HUGE && op->npages >= 512;
+	return op->kind == OP_DEV_ACCESS && op->granularity == 512 * PAGE &&
+	       op->page >= FLAT_HUGE && op->page < FLAT_HUGE + 512;
+}
+
+/* Whether a device was served that wanted such a page, among others. */
+static bool wants(const struct lockstep *l, const struct op *op,
+		  bool (*such)(const struct lockstep *l, const struct flat_page *p))
+{
+	unsigned int first, end;
+
+	if (op->kind != OP_DEV_ACCESS && op->kind != OP_DEV_SERVE)
+		return false;
+	wanted_range(op, &first, &end);
+	for (unsigned int i = first; i < end; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (p->mapped && such(l, p))
+			return true;
+	}
+	return false;
+}
+
+static bool is_broken(const struct lockstep *l, const struct flat_page *p)
+{
+	return flat_signal(&l->flat, p);
+}
+
+static bool is_protected(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->wp;
+}
+
+static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->hint;
+}
+
 /*
+ * How far states must agree where they may differ by right: then the courses do from now on.
+ *
+ * A device that wants, among others, a page which cannot be had, or is to write to one that is protected, gets
+ * nothing. But who faults first has faulted up to that page then, copied pages that were shared, and mapped
+ * those of files around.
+ *
+ * An entry with a NUMA hint is not writable. A fault makes it so again before it is collected; who collects
+ * first leaves the device with an entry that it may only read.
+ *
  * Where a fault may map a huge page it matters who faulted: fault-then-migrate does where the others put
  * a new page. So pages that only one of two machines has, and that are full of zeroes, are no
- * difference; but from then on their courses are.
+ * difference.
+ *
+ * Where none may, a huge page of nothing that a device wants at once is collected as one hole, and one
+ * device folio takes its place, whatever the setting of huge pages; fault-then-migrate maps the zero page
+ * 512 times before, and moves 512 pages. Then the folios' orders may differ, and nothing else.
+ *
+ * Collecting splits large folios that PTEs map. Where a page of one must be copied before it is written,
+ * who faults first collects the copy. So among these orders may differ at any time, and nothing else.
  */
+static enum uhmm_compare differs_by_right(const struct lockstep *l)
+{
+	if (wants(l, &l->op, is_broken) || wants(l, &l->op, is_hinted) ||
+	    (l->op.write && wants(l, &l->op, is_protected)))
+		return UHMM_COMPARE_CONTENTS;
+	if (l->config.huge)
+		return UHMM_COMPARE_STATE_BUT_UNTOUCHED;
+	return wants_huge(&l->op) ? UHMM_COMPARE_STATE_BUT_HOLES : UHMM_COMPARE_STATE;
+}
+
 static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 {
+	enum uhmm_compare what;
 	int64_t ret;
 
 	if (!same_course(l, i, k))
 		return differences(l, i, k, UHMM_COMPARE_CONTENTS);
-	ret = differences(l, i, k, UHMM_COMPARE_STATE);
-	if (ret <= 0 || !l->config.huge)
+	ret = differences(l, i, k,
+			  l->config.large ? UHMM_COMPARE_STATE_BUT_HOLES : UHMM_COMPARE_STATE);
+	what = differs_by_right(l);
+	if (ret <= 0 || what == UHMM_COMPARE_STATE)
 		return ret;
 	l->apart[i][k] = true;
-	return differences(l, i, k, UHMM_COMPARE_STATE_BUT_UNTOUCHED);
+	return differences(l, i, k, what);
 }
 
 /* Whether two are compared already, by way of the first machine. */
@@ -127,6 +200,55 @@ static void compare_results(struct lockstep *l, const struct op *op,
 
 /* ---- a run ---- */
 
+/*
+ * Whether the process may read and write all pages, and they are its own: one that is written to then, at
+ * the latest, is no other's. A pinned one may be where it cannot be split, or be taken from the device.
+ */
+static bool is_own(const struct lockstep *l, const struct op *op)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
+
+	if (op->kind == OP_POISON && l->machine[0].nr_pinned)
+		return false;
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) ||
+		    flat_signal(&l->flat, p) || p->wp || (p->obj && op->kind != OP_POISON))
+			return false;
+	}
+	return true;
+}
+
+/* Whether write protection can be set, or ended, for all of the pages. */
+static bool is_registered(const struct lockstep *l, const struct op *op)
+{
+	if (op->variant < WP_RESOLVE)
+		return is_own(l, op);
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (!p->mapped || p->obj || (op->variant == WP_RESOLVE && !p->uffd))
+			return false;
+	}
+	return true;
+}
+
+/*
+ * A stack would come near others, which it grows towards. Of several mappings the first ones move before
+ * one is met that cannot be moved with others, or by these flags: then it is an error, and is done in part.
+ */
+static bool can_move(const struct lockstep *l, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (p->growsdown || (op->npages > 1 && (p->uffd || p->special)))
+			return false;
+	}
+	return true;
+}
+
 /* Whether the list still means something here; for a fork, where the child goes. */
 static bool applicable(const struct lockstep *l, const struct op *op, unsigned int *child)
 {
@@ -134,8 +256,7 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 
 	if (!l->flat.mm[op->proc].alive)
 		return false;
-	if (l->config.device_bytes ? op->kind == OP_DEV_SERVE
-				   : op->kind == OP_EVICT || op->kind == OP_FAIL_ALLOC)
+	if (l->config.device_bytes ? op->kind == OP_DEV_SERVE : op->kind == OP_EVICT)
 		return false;
 	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
 		alive += l->flat.mm[i].alive;
@@ -144,6 +265,17 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	}
 	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
 		return false;
+	/* It asks no handler, and whether there is protection left is not known. */
+	if (op->kind == OP_DEV_WRITE && l->flat.mm[op->proc].page[op->page].wp_unsure)
+		return false;
+	/* There may be no RAM in one piece. */
+	if (op->kind == OP_LARGE && l->config.ram_bytes)
+		return false;
+	if (op->kind == OP_MREMAP && !can_move(l, op))
+		return false;
+	/* What a migration refuses at once may be mapped for the device by who faults first. */
+	if (op->kind == OP_DEV_SERVE && flat_any_special(&l->flat.mm[op->proc], op->page, 1))
+		return false;
 	/* Neither files nor shared memory are long enough to grow. */
 	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&
 	    l->flat.mm[op->proc].page[op->page].obj)
@@ -151,6 +283,10 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	if (op->kind == OP_MMAP && op->obj == FLAT_SHARED_ANON &&
 	    (l->config.ram_bytes || !flat_free_object(&l->flat)))
 		return false;
+	if (op->kind == OP_POISON || op_frees_and_writes(l, op))
+		return is_own(l, op);
+	if (op->kind == OP_UFFD_WP)
+		return is_registered(l, op);
 	if (op->kind == OP_EXIT)
 		return alive > 1;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;
@@ -173,27 +309,27 @@ static void step(struct lockstep *l, const struct op *op)
 	unsigned int child = 0;
 	int right;
 
+	l->op = *op;
 	if (!applicable(l, op, &child))
 		return;
-	l->fail_alloc |= op->kind == OP_FAIL_ALLOC;
 	l->new_object = flat_free_object(&l->flat);
 	right = model_predict(l, op, &want);
 	for (int i = 0; i < NR_MACHINES; i++) {
 		struct machine *m = &l->machine[i];
 		struct result r = { 0 };
 
-		if (op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE ||
-		    op->kind == OP_DEV_ACCESS)
-			fill(l->buf, op->kind == OP_CPU_WRITE ? op->len : PAGE, op->seed);
+		if (op_writes(l, op))
+			fill(l->buf, op->kind == OP_CPU_WRITE ? op->len : op->npages * PAGE,
+			     op->seed);
 		uhmm_task_enter(m->proc[op->proc].task[op->cpu]);
 		machine_execute(l, m, op, child, &r);
 		uhmm_task_leave();
 		if (right == SOME_ERROR ? r.ret >= 0 : right != NOT_PREDICTED && r.ret != right)
 			lockstep_broken(l, "%s: %d, should be %d", uhmm_strategy_name(m->strategy),
 					r.ret, right);
-		if ((op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE) &&
+		if ((op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE || op->kind == OP_BRK) &&
 		    memcmp(r.out, want.out, sizeof(r.out)))
-			lockstep_broken(l, "%s: %llu bytes to %#llx, should be %llu, %#llx",
+			lockstep_broken(l, "%s: %#llx, %#llx, should be %#llx, %#llx",
 					uhmm_strategy_name(m->strategy),
 					(unsigned long long)r.out[0], (unsigned long long)r.out[1],
 					(unsigned long long)want.out[0],
@@ -209,7 +345,7 @@ static void step(struct lockstep *l, const struct op *op)
 static void read_all(struct lockstep *l)
 {
 	for (unsigned int proc = 0; proc < FLAT_PROCS; proc++) {
-		for (unsigned int page = 0; l->flat.mm[proc].alive && page < FLAT_PAGES; page++) {
+		for (unsigned int page = 0; l->flat.mm[proc].alive && page < FLAT_ALL; page++) {
 			struct op op = { .kind = OP_CPU_READ,
 					 .proc = proc,
 					 .cpu = page & 1,

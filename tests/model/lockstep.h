@@ -25,9 +25,12 @@
 	X(UNPIN, 2)                                                                                \
 	X(EVICT, 2)                                                                                \
 	X(EVICT_ALL, 1)                                                                            \
-	X(FAIL_ALLOC, 0)                                                                           \
+	X(FAIL_ALLOC, 2)                                                                           \
 	X(REOPEN, 1)                                                                               \
 	X(MMAP, 5)                                                                                 \
+	X(LARGE, 6)                                                                                \
+	X(MMAP_DRIVER, 5)                                                                          \
+	X(BRK, 3)                                                                                  \
 	X(MUNMAP, 3)                                                                               \
 	X(MPROTECT, 8)                                                                             \
 	X(DONTNEED, 4)                                                                             \
@@ -35,6 +38,12 @@
 	X(ADVISE_FORK, 3)                                                                          \
 	X(ADVISE_HUGE, 4)                                                                          \
 	X(REMOVE, 2)                                                                               \
+	X(FREE, 4)                                                                                 \
+	X(GUARD, 4)                                                                                \
+	X(POISON, 2)                                                                               \
+	X(UFFD_WP, 5)                                                                              \
+	X(NUMA, 4)                                                                                 \
+	X(TRUNCATE, 3)                                                                             \
 	X(MSYNC, 2)                                                                                \
 	X(POPULATE, 4)                                                                             \
 	X(MREMAP, 4)                                                                               \
@@ -78,6 +87,11 @@ struct run_config {
 	uint64_t ram_bytes; /* 0: unlimited */
 	enum uhmm_device_pfn_space pfn_space;
 	bool coherent; /* the second device */
+	bool large;    /* there are large folios that PTEs map, of orders 1 to 8 */
+	bool drivers;  /* a driver has mappings */
+	bool uffd;     /* pages are write-protected by a userfaultfd */
+	bool hints;    /* NUMA hints are given */
+	bool broken; /* some pages cannot be had: guarded, poisoned, beyond the end of their file */
 };
 
 enum { NR_MACHINES = UHMM_NR_STRATEGIES, MAX_OPS = 2000 };

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* One machine of the lockstep: its processes, and operations on it. */
 #define _GNU_SOURCE
+#include "map_large.h"
 #include "model/world.h"
 
 static void report(void *data, enum uhmm_report_kind kind, const char *text)
@@ -14,11 +15,20 @@ static void report(void *data, enum uhmm_report_kind kind, const char *text)
 
 /* ---- processes ---- */
 
+static bool resolve(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int reason)
+{
+	must(data, reason != UHMM_UFFD_WP);
+	must(data, uhmm_uffd_writeprotect(mm, addr, PAGE, false));
+	return true;
+}
+
 static void proc_start(struct lockstep *l, struct machine *m, unsigned int i, struct uhmm_mm *mm)
 {
 	struct proc *p = &m->proc[i];
 
 	p->mm = mm;
+	if (has_handler(i))
+		uhmm_uffd_set_handler(mm, resolve, l);
 	for (unsigned int c = 0; c < FIXTURE_CPUS; c++)
 		must(l, uhmm_task_create(m->m, mm, c, "proc", &p->task[c]));
 	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++)
@@ -41,6 +51,26 @@ static void proc_exit(struct machine *m, unsigned int i, bool close_first)
 		uhmm_mmput(p->mm);
 	}
 	memset(p, 0, sizeof(*p));
+}
+
+static void map_special(struct lockstep *l, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+			unsigned int npages, int prot, uint64_t flags)
+{
+	must(l,
+	     uhmm_mmap_special(mm, addr, npages * PAGE, prot, MAP_SHARED | MAP_FIXED, flags, NULL));
+}
+
+/* A driver's pages are there as long as it has them mapped itself. */
+static void driver_start(struct lockstep *l, struct machine *m)
+{
+	must(l, uhmm_mm_create(m->m, &m->driver));
+	map_special(l, m->driver, address(0), FLAT_DRIVER_PAGES, RW, UHMM_VM_MIXEDMAP);
+	for (unsigned int i = 0; i < FLAT_DRIVER_PAGES; i++) {
+		must(l, uhmm_alloc_locked_page(m->m, &m->driver_pages[i]));
+		uhmm_clear_highpage(m->m, m->driver_pages[i]);
+		must(l, uhmm_vm_insert_page(m->driver, address(i), m->driver_pages[i]));
+		uhmm_unlock_put_page(m->m, m->driver_pages[i]);
+	}
 }
 
 void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy strategy)
@@ -88,7 +118,9 @@ void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy str
 	}
 	must(l, uhmm_file_populate(m->file[FLAT_SHARED_FILE], 0, FLAT_PAGES));
 	must(l, uhmm_mm_create(m->m, &mm));
+	uhmm_mm_set_brk(mm, address(FLAT_HEAP));
 	proc_start(l, m, 0, mm);
+	driver_start(l, m);
 	uhmm_task_leave();
 }
 
@@ -107,6 +139,7 @@ void machine_stop(struct lockstep *l, struct machine *m)
 		if (m->proc[i].mm)
 			proc_exit(m, i, i & 1);
 	}
+	uhmm_mmput(m->driver);
 	must(l, uhmm_machine_verify(m->m));
 	for (unsigned int d = 0; d < FIXTURE_DEVICES; d++) {
 		uint64_t used = uhmm_devmem_used(uhmm_device_memory(m->dev[d]));
@@ -167,6 +200,23 @@ static int do_ioctl(struct lockstep *l, struct machine *m, const struct op *op,
 	return ret;
 }
 
+/* The device's, or the next allocation of RAM for it fails; none after that. */
+static int do_fail_alloc(struct lockstep *l, struct machine *m, const struct op *op,
+			 struct result *r)
+{
+	struct uhmm_mirror *mirror = m->proc[op->proc].mirror[op->dev];
+	struct uhmm_mirror_cmd on = { .addr = PAGE, .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC };
+	/* It is not cleared by no flag at all. */
+	struct uhmm_mirror_cmd off = { .addr = PAGE, .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC << 1 };
+	int ret;
+
+	must(l, uhmm_mirror_ioctl(mirror, UHMM_MIRROR_FLAGS, &on));
+	ret = do_ioctl(l, m, op,
+		       op->write ? UHMM_MIRROR_MIGRATE_TO_SYS : UHMM_MIRROR_MIGRATE_TO_DEV, r);
+	must(l, uhmm_mirror_ioctl(mirror, UHMM_MIRROR_FLAGS, &off));
+	return ret;
+}
+
 static int do_serve(struct machine *m, const struct op *op, uint64_t *end)
 {
 	struct proc *p = &m->proc[op->proc];
@@ -195,9 +245,62 @@ static int do_advise(struct proc *p, const struct op *op)
 		   : op->kind == OP_PAGEOUT   ? (op->variant ? MADV_PAGEOUT : MADV_COLD)
 		   : op->kind == OP_POPULATE
 			   ? (op->write ? MADV_POPULATE_WRITE : MADV_POPULATE_READ)
-			   : fork_advice[op->variant];
+		   : op->kind == OP_GUARD ? (op->write ? MADV_GUARD_REMOVE : MADV_GUARD_INSTALL)
+					  : fork_advice[op->variant];
 
 	return uhmm_madvise(p->mm, address(op->page), op->npages * PAGE, what);
+}
+
+static int do_free(struct lockstep *l, struct proc *p, const struct op *op)
+{
+	uint64_t len = op->npages * PAGE;
+	int ret = uhmm_madvise(p->mm, address(op->page), len, MADV_FREE);
+
+	if (!ret && op_frees_and_writes(l, op))
+		ret = uhmm_cpu_write(p->mm, address(op->page), l->buf, len, NULL);
+	return ret;
+}
+
+/*
+ * Which other processes have the page, and whether it is on a device that has no poison, is not for the
+ * model to know: so it is made the process's own and brought to RAM, as a long pin for writing does.
+ */
+static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
+{
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	uhmm_pfn_t page;
+
+	must(l, uhmm_pin_user_pages(mm, address(op->page), 1, UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM,
+				    &page) != 1);
+	uhmm_unpin_user_pages(m->m, &page, 1);
+	return uhmm_madvise(mm, address(op->page), PAGE, MADV_HWPOISON);
+}
+
+/*
+ * Whether there is a page to protect must not depend on what else was mapped around a fault, so they are
+ * written to first: not by zeroes, since the zero page, which may take the place of such a one, loses its
+ * protection when it migrates, and so does a marker for no page (as in Linux).
+ */
+static int do_uffd_wp(struct lockstep *l, struct proc *p, const struct op *op)
+{
+	uhmm_vaddr_t addr = address(op->page);
+	uint64_t len = op->npages * PAGE;
+
+	if (op->variant == WP_UNREGISTER)
+		return uhmm_uffd_register(p->mm, addr, len, 0);
+	if (op->variant == WP_RESOLVE)
+		return uhmm_uffd_writeprotect(p->mm, addr, len, false);
+	must(l, uhmm_uffd_register(p->mm, addr, len, UHMM_UFFD_WP));
+	must(l, uhmm_cpu_write(p->mm, addr, l->buf, len, NULL));
+	return uhmm_uffd_writeprotect(p->mm, addr, len, true);
+}
+
+static int do_numa(struct proc *p, const struct op *op, uint64_t *changed)
+{
+	int64_t n = uhmm_change_prot_numa(p->mm, address(op->page), op->npages * PAGE);
+
+	*changed = n > 0 ? (uint64_t)n : 0;
+	return n < 0 ? (int)n : 0;
 }
 
 static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op)
@@ -210,7 +313,8 @@ static void do_reopen(struct lockstep *l, struct machine *m, const struct op *op
 
 static int do_mmap(struct machine *m, const struct op *op)
 {
-	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE);
+	int flags = MAP_FIXED | (op->variant ? 0 : MAP_POPULATE) |
+		    (is_stack(op) ? MAP_GROWSDOWN : 0);
 	struct uhmm_file *file = NULL;
 	uint64_t pgoff = 0;
 
@@ -223,6 +327,28 @@ static int do_mmap(struct machine *m, const struct op *op)
 	}
 	return uhmm_mmap(m->proc[op->proc].mm, address(op->page), op->npages * PAGE, op->prot,
 			 flags, file, pgoff, NULL);
+}
+
+static int do_mmap_driver(struct lockstep *l, struct machine *m, const struct op *op)
+{
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+	enum flat_special special = driver_special(op);
+	int ret = 0;
+
+	map_special(l, mm, address(op->page), op->npages, op->prot,
+		    special == FLAT_FRAMES ? UHMM_VM_PFNMAP : UHMM_VM_MIXEDMAP);
+	for (unsigned int i = 0; i < op->npages && !ret; i++) {
+		uhmm_pfn_t pfn = m->driver_pages[driver_index(op) + i];
+		uhmm_vaddr_t addr = address(op->page + i);
+
+		if (special == FLAT_FRAMES)
+			ret = uhmm_remap_pfn_range(mm, addr, pfn, 1);
+		else if (special == FLAT_MIXED)
+			ret = uhmm_insert_mixed(mm, addr, pfn, op->write);
+		else
+			ret = uhmm_vm_insert_page(mm, addr, pfn);
+	}
+	return ret;
 }
 
 static int do_pin(struct machine *m, const struct op *op, uint64_t *count)
@@ -315,18 +441,21 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 		else
 			r->ret = do_ioctl(l, m, op, UHMM_MIRROR_RELEASE, r);
 		break;
-	case OP_FAIL_ALLOC: {
-		struct uhmm_mirror_cmd cmd = { .addr = PAGE,
-					       .npages = UHMM_MIRROR_FLAG_FAIL_ALLOC };
-
-		r->ret = uhmm_mirror_ioctl(p->mirror[op->dev], UHMM_MIRROR_FLAGS, &cmd);
+	case OP_FAIL_ALLOC:
+		r->ret = do_fail_alloc(l, m, op, r);
 		break;
-	}
 	case OP_REOPEN:
 		do_reopen(l, m, op);
 		break;
 	case OP_MMAP:
 		r->ret = do_mmap(m, op);
+		break;
+	case OP_LARGE:
+		map_large_folio(p->mm, addr, (unsigned int)__builtin_ctz(op->npages));
+		r->ret = uhmm_cpu_write(p->mm, addr, l->buf, len, NULL);
+		break;
+	case OP_MMAP_DRIVER:
+		r->ret = do_mmap_driver(l, m, op);
 		break;
 	case OP_MUNMAP:
 		r->ret = uhmm_munmap(p->mm, addr, len);
@@ -340,7 +469,27 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 	case OP_POPULATE:
 	case OP_ADVISE_HUGE:
 	case OP_REMOVE:
+	case OP_GUARD:
 		r->ret = do_advise(p, op);
+		break;
+	case OP_FREE:
+		r->ret = do_free(l, p, op);
+		break;
+	case OP_POISON:
+		r->ret = do_poison(l, m, op);
+		break;
+	case OP_UFFD_WP:
+		r->ret = do_uffd_wp(l, p, op);
+		break;
+	case OP_NUMA:
+		r->ret = do_numa(p, op, &r->out[0]);
+		break;
+	case OP_BRK:
+		r->ret = uhmm_brk(p->mm, address(FLAT_HEAP) + (heap_end(op) - FLAT_HEAP) * PAGE,
+				  &r->out[0]);
+		break;
+	case OP_TRUNCATE:
+		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(op));
 		break;
 	case OP_MSYNC:
 		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);

@@ -22,7 +22,15 @@ static const unsigned int op_weights[NR_OPS] = {
 
 static unsigned int weight(const struct run_config *config, unsigned int kind)
 {
-	return kind == OP_PAGEOUT && !config->swap_bytes ? 0 : op_weights[kind];
+	if (kind == OP_PAGEOUT && !config->swap_bytes)
+		return 0;
+	if ((kind == OP_MMAP_DRIVER && !config->drivers) || (kind == OP_LARGE && !config->large))
+		return 0;
+	if ((kind == OP_NUMA && !config->hints) || (kind == OP_UFFD_WP && !config->uffd))
+		return 0;
+	if ((kind == OP_GUARD || kind == OP_POISON || kind == OP_TRUNCATE) && !config->broken)
+		return 0;
+	return op_weights[kind];
 }
 
 static enum op_kind random_kind(struct rng *rng, const struct run_config *config)
@@ -60,9 +68,10 @@ static int random_prot(struct rng *rng)
 /* Mostly few pages, and mostly where others have been. */
 static void random_range(struct rng *rng, unsigned int *page, unsigned int *npages)
 {
-	unsigned int hot = (rng_one_in(rng, 2) ? FLAT_PAGES / 2 : FLAT_HUGE) - 16;
+	static const unsigned int hots[] = { FLAT_PAGES / 2 - 16, FLAT_HUGE - 16, FLAT_HEAP };
+	unsigned int hot = hots[rng_below(rng, 3)];
 
-	switch (rng_below(rng, 8)) {
+	switch (rng_below(rng, 9)) {
 	case 0:
 		*npages = 1 + (unsigned int)rng_below(rng, FLAT_PAGES);
 		*page = (unsigned int)rng_below(rng, FLAT_PAGES - *npages + 1);
@@ -72,11 +81,30 @@ static void random_range(struct rng *rng, unsigned int *page, unsigned int *npag
 		*npages = 1 + (unsigned int)rng_below(rng, 40);
 		*page = (unsigned int)rng_below(rng, FLAT_PAGES - *npages + 1);
 		break;
+	case 3:
+		*npages = 1 + (unsigned int)rng_below(rng, 8);
+		*page = FLAT_ALL - *npages - (unsigned int)rng_below(rng, FLAT_STACK - *npages);
+		break;
 	default:
 		*npages = 1 + (unsigned int)rng_below(rng, 8);
 		*page = hot + (unsigned int)rng_below(rng, 32 - *npages);
 		break;
 	}
+}
+
+/* A folio begins at a multiple of its size, and lies in one table. */
+static void align_folio(struct op *op)
+{
+	unsigned int before;
+
+	if (op->page >= FLAT_PAGES && op->npages > 8)
+		op->npages = 8;
+	before = (unsigned int)(flat_address(op->page) / PAGE % op->npages);
+	if (op->page - flat_first(op->page) < before ||
+	    op->page - before + op->npages > flat_end(op->page))
+		op->page = FLAT_HUGE;
+	else
+		op->page -= before;
 }
 
 static const int fork_advice[] = { MADV_DONTFORK, MADV_DOFORK, MADV_WIPEONFORK, MADV_KEEPONFORK };
@@ -105,15 +133,23 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 	op->seed = rng_next(rng);
 	op->off = (unsigned int)rng_below(rng, PAGE);
 	op->len = 1 + (unsigned int)rng_below(rng, rng_one_in(rng, 4) ? 3 * PAGE : 24);
-	left = (FLAT_PAGES - op->page) * PAGE - op->off;
+	left = (flat_end(op->page) - op->page) * PAGE - op->off;
 	if (op->len > left)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
 		op->npages = 1;
-	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE)
+	if (op->kind == OP_POISON)
+		op->npages = 1;
+	if (op->kind == OP_LARGE)
+		op->npages = 2U << rng_below(rng, 8);
+	if (op->kind == OP_TRUNCATE)
+		op->obj = FLAT_PRIVATE_FILE + (unsigned int)rng_below(rng, 2);
+	if (op->kind == OP_PIN || op->kind == OP_EXCLUSIVE || op->kind == OP_MMAP_DRIVER)
 		op->npages = 1 + op->npages % 8;
-	if (op->page + op->npages > FLAT_PAGES)
-		op->page = FLAT_PAGES - op->npages;
+	if (op->page + op->npages > flat_end(op->page))
+		op->page = flat_end(op->page) - op->npages;
+	if (op->kind == OP_LARGE)
+		align_folio(op);
 	if (op->kind == OP_MREMAP) {
 		unsigned int most = op->npages > op->npages2 ? op->npages : op->npages2;
 
@@ -149,10 +185,10 @@ void op_print(const struct op *op, char *buf, size_t size)
 			 op->write ? "write" : "read", (unsigned long long)op->granularity);
 		break;
 	case OP_MMAP:
+	case OP_MMAP_DRIVER:
 	case OP_MPROTECT:
-		snprintf(buf, size, " prot %d%s obj %u from %u", op->prot,
-			 op->kind == OP_MMAP && !op->variant ? " populate" : "", op->obj,
-			 op->page2);
+		snprintf(buf, size, " prot %d variant %d obj %u from %u", op->prot, op->variant,
+			 op->obj, op->page2);
 		break;
 	case OP_ADVISE_FORK:
 		snprintf(buf, size, " advice %d", fork_advice[op->variant]);
@@ -160,6 +196,20 @@ void op_print(const struct op *op, char *buf, size_t size)
 	case OP_ADVISE_HUGE:
 		snprintf(buf, size, " %s",
 			 op->variant ? (op->variant & 1 ? "huge" : "collapse") : "nohuge");
+		break;
+	case OP_BRK:
+		snprintf(buf, size, " off %#x", op->off);
+		break;
+	case OP_TRUNCATE:
+		snprintf(buf, size, " obj %u off %#x variant %d%s", op->obj, op->off, op->variant,
+			 op->write ? " whole" : "");
+		break;
+	case OP_GUARD:
+	case OP_FREE:
+		snprintf(buf, size, "%s",
+			 !op->write	       ? ""
+			 : op->kind == OP_FREE ? " and write"
+					       : " remove");
 		break;
 	case OP_MREMAP:
 		snprintf(buf, size, " to %u+%u variant %d", op->page2, op->npages2, op->variant);

@@ -3,6 +3,23 @@
 #define _GNU_SOURCE
 #include "model/world.h"
 
+void wanted_range(const struct op *op, unsigned int *first, unsigned int *end)
+{
+	unsigned int n = (unsigned int)(op->granularity / PAGE);
+	/* How far into the granule the page is. */
+	unsigned int before = (unsigned int)(address(op->page) / PAGE % n);
+
+	*first = op->page;
+	*end = op->page + op->npages;
+	if (op->kind != OP_DEV_ACCESS)
+		return;
+	*first = op->page > flat_first(op->page) + before ? op->page - before
+							  : flat_first(op->page);
+	*end = op->page - before + n;
+	if (op->page + n > flat_end(op->page) + before)
+		*end = flat_end(op->page);
+}
+
 /* Whether a page of the range is one that processes share. */
 static bool any_shared(const struct flat_mm *mm, const struct op *op)
 {
@@ -13,87 +30,158 @@ static bool any_shared(const struct flat_mm *mm, const struct op *op)
 	return false;
 }
 
-int model_predict(const struct lockstep *l, const struct op *op, struct result *r)
+static bool any_frame(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (mm->page[i].mapped && flat_is_frame(&mm->page[i]))
+			return true;
+	}
+	return false;
+}
+
+/* Whether a page is write-protected for a device that asks no handler; -1: it may be. */
+static int any_protected(const struct flat_mm *mm, const struct op *op)
+{
+	int ret = 0;
+
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (mm->page[i].wp)
+			return 1;
+		if (mm->page[i].wp_unsure)
+			ret = -1;
+	}
+	return ret;
+}
+
+/* Bytes that a CPU gets to, and where it ends. */
+static int predict_cpu(const struct lockstep *l, const struct op *op, struct result *r)
 {
 	const struct flat_mm *mm = &l->flat.mm[op->proc];
 	const uint64_t at = op->page * PAGE + op->off;
+
+	for (uint64_t i = 0; i < op->len; i++) {
+		unsigned int page = (unsigned int)((at + i) / PAGE);
+		const struct flat_page *p = &mm->page[page];
+		int above = p->mapped ? -1 : flat_stack_above(mm, page), signal = 0;
+
+		if (above >= 0)
+			p = &mm->page[above];
+		if (!p->mapped || !(op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot))
+			signal = SIGSEGV;
+		else if (above < 0)
+			signal = flat_signal(&l->flat, p);
+		if (!signal && op->kind == OP_CPU_WRITE && above < 0 && p->wp &&
+		    !has_handler(op->proc))
+			signal = SIGBUS;
+		if (!signal)
+			continue;
+		r->out[0] = i;
+		r->out[1] = address(page) + (at + i) % PAGE;
+		return signal;
+	}
+	r->out[0] = op->len;
+	return 0;
+}
+
+int model_predict(const struct lockstep *l, const struct op *op, struct result *r)
+{
+	const struct flat_mm *mm = &l->flat.mm[op->proc];
 	const struct flat_page *page = &mm->page[op->page];
 	bool unlimited = !l->config.device_bytes;
 	bool read_bad = flat_first_without(mm, op->page, op->npages, PROT_READ) >= 0;
 	bool write_bad = flat_first_without(mm, op->page, op->npages, PROT_WRITE) >= 0;
+	bool hole = flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0;
+	bool special = flat_any_special(mm, op->page, op->npages);
+	bool broken = flat_first_signal(&l->flat, mm, op->page, op->npages) >= 0 ||
+		      any_frame(mm, op);
+	unsigned int done;
 
 	switch (op->kind) {
 	case OP_CPU_READ:
 	case OP_CPU_WRITE:
-		for (uint64_t i = 0; i < op->len; i++) {
-			const struct flat_page *p = &mm->page[(at + i) / PAGE];
-
-			if (p->mapped &&
-			    (op->kind == OP_CPU_WRITE ? p->prot & PROT_WRITE : p->prot))
-				continue;
-			r->out[0] = i;
-			r->out[1] = FLAT_BASE + at + i;
-			return SIGSEGV;
-		}
-		r->out[0] = op->len;
-		r->out[1] = 0;
+		return predict_cpu(l, op, r);
+	case OP_BRK:
+		r->out[0] = FLAT_BASE + flat_brk_answer(mm, heap_end(op)) * PAGE;
 		return 0;
 	case OP_DEV_ACCESS:
 	case OP_DEV_SERVE:
+		/* A page that the device has already needs no service. */
+		if (page->mapped && page->special)
+			return page->special == FLAT_INSERTED ? NOT_PREDICTED : -EINVAL;
 		if (!page->mapped || !(page->prot & PROT_READ))
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
 			return -EPERM;
-		return 0;
+		if (flat_signal(&l->flat, page))
+			return -EFAULT;
+		if (op->write && !has_handler(op->proc)) {
+			if (page->wp)
+				return -EFAULT;
+			broken |= any_protected(mm, op);
+		}
+		/* Of a range that is cut to its VMA: but where that ends is not known. */
+		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
-		return read_bad ? -EFAULT : 0;
+		return read_bad || broken ? -EFAULT : 0;
 	case OP_DEV_WRITE:
 		if (read_bad)
 			return -EFAULT;
 		/* -EPERM, but -EFAULT at a page of the device's own that it may only read. */
-		return write_bad ? SOME_ERROR : NOT_PREDICTED;
+		return write_bad || broken || page->wp ? SOME_ERROR : NOT_PREDICTED;
 	case OP_EXCLUSIVE:
 		/* Not for pages of files, if they come before what is not mapped. */
-		if (l->fail_alloc || any_shared(mm, op))
+		if (any_shared(mm, op))
 			return NOT_PREDICTED;
-		return write_bad ? -EFAULT : 0;
+		if (write_bad || broken)
+			return -EFAULT;
+		return any_protected(mm, op) < 0 ? NOT_PREDICTED
+		       : any_protected(mm, op)	 ? -EFAULT
+						 : 0;
 	case OP_PIN:
-		if (l->fail_alloc)
-			return NOT_PREDICTED;
 		/* The fast way looks at entries alone, and one that may be written may be read. */
 		if (op->write && !(op->variant & 1) && page->mapped && page->prot == PROT_WRITE)
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
+		if (flat_is_frame(page))
+			return SOME_ERROR;
+		if (flat_signal(&l->flat, page) ||
+		    (op->variant & 1 && page->wp && !has_handler(op->proc)))
+			return -EFAULT;
 		return op->variant & 2 ? NOT_PREDICTED : 0;
 	case OP_TO_DEV:
-		return read_bad ? -EINVAL : NOT_PREDICTED;
+		if (!read_bad && !special)
+			return broken ? SOME_ERROR : NOT_PREDICTED;
+		return -EINVAL;
+	case OP_FAIL_ALLOC:
+		return read_bad || special ? SOME_ERROR : NOT_PREDICTED;
 	case OP_TO_SYS:
-		if (l->fail_alloc)
-			return NOT_PREDICTED;
-		return read_bad ? -EINVAL : 0;
+		return read_bad || special ? -EINVAL : 0;
 	case OP_ON_FAULT:
 		if (!read_bad && !op->write && unlimited)
-			return 0;
+			return broken || special ? SOME_ERROR : 0;
 		return NOT_PREDICTED;
 	case OP_MPROTECT:
-		return read_bad && flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0
-			       ? -ENOMEM
-			       : 0;
+	case OP_MSYNC:
+		return hole ? -ENOMEM : 0;
 	case OP_DONTNEED:
 	case OP_PAGEOUT:
-	case OP_MSYNC:
-		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+		return flat_advise_some(mm, op->page, op->npages, FLAT_FRAMES, &done);
+	case OP_GUARD:
+		return flat_advise_some(mm, op->page, op->npages, FLAT_NOT_SPECIAL, &done);
 	case OP_ADVISE_HUGE:
 		if (op->variant == 2)
 			return NOT_PREDICTED;
-		return flat_first_without(mm, op->page, op->npages, PROT_NONE) >= 0 ? -ENOMEM : 0;
+		return hole ? -ENOMEM : 0;
+	case OP_FREE:
+		return flat_free_answer(mm, op->page, op->npages);
 	case OP_ADVISE_FORK:
 		return flat_advise_answer(mm, op->page, op->npages, fork_advice[op->variant]);
 	case OP_REMOVE:
 		return flat_remove(NULL, &l->flat.mm[op->proc], op->page, op->npages);
 	case OP_POPULATE:
-		return flat_populate(mm, op->page, op->npages, op->write);
+		return flat_populate(&l->flat, mm, op->page, op->npages, op->write,
+				     has_handler(op->proc));
 	case OP_MREMAP:
 		return NOT_PREDICTED;
 	default:
@@ -130,12 +218,13 @@ static void check_snapshot(struct lockstep *l, const struct machine *m, const st
 
 	for (unsigned int i = 0; i < op->npages; i++) {
 		const struct flat_page *p = &mm->page[op->page + i];
-		bool error = !p->mapped || !(p->prot & PROT_READ);
+		bool error = !p->mapped || !(p->prot & PROT_READ) || p->special == FLAT_FRAMES ||
+			     (p->special == FLAT_MIXED && !p->gone);
 
 		if (l->buf[i] == UHMM_PROT_ERROR && may_be_foreign_huge(l, op->page + i))
 			continue;
 		if ((l->buf[i] == UHMM_PROT_ERROR) != error ||
-		    (!error && l->buf[i] & UHMM_PROT_WRITE && !(p->prot & PROT_WRITE)))
+		    (!error && l->buf[i] & UHMM_PROT_WRITE && (!(p->prot & PROT_WRITE) || p->wp)))
 			lockstep_broken(l, "%s: snapshot of page %u: %#x",
 					uhmm_strategy_name(m->strategy), op->page + i, l->buf[i]);
 	}
@@ -154,8 +243,8 @@ void model_check(struct lockstep *l, const struct machine *m, const struct op *o
 		return;
 	if (op->kind == OP_DEV_ACCESS && !op->write)
 		check_bytes(l, m, op, (at + op->off) & ~7UL, 8);
-	else if (op->kind == OP_DEV_READ || op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT ||
-		 op->kind == OP_EXCLUSIVE)
+	else if ((op->kind == OP_FAIL_ALLOC && !op->write) || op->kind == OP_DEV_READ ||
+		 op->kind == OP_TO_DEV || op->kind == OP_ON_FAULT || op->kind == OP_EXCLUSIVE)
 		check_bytes(l, m, op, at, op->npages * PAGE);
 	else if (op->kind == OP_SNAPSHOT)
 		check_snapshot(l, m, op);
@@ -165,6 +254,54 @@ static void write_model(struct lockstep *l, struct flat_mm *mm, uint64_t at, uin
 {
 	for (uint64_t i = 0; i < n; i++)
 		flat_set_byte(&l->flat, mm, at + i, l->buf[i]);
+}
+
+/*
+ * Stacks grow to every page that was touched, also to one that may not be accessed then. Hints are gone
+ * from those that were.
+ */
+static void touch_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
+			const struct result *r)
+{
+	uint64_t first = op->page * PAGE + op->off, end = first + r->out[0] + !!r->ret;
+
+	for (unsigned int page = op->page; page * PAGE < end; page++) {
+		if (!mm->page[page].mapped && flat_stack_above(mm, page) >= 0)
+			flat_grow_stack(&l->flat, mm, page);
+		mm->page[page].hint &= page * PAGE >= first + r->out[0];
+	}
+}
+
+/* Protection ends where it was in the way of a write, up to @npages. */
+static void resolve_model(struct flat_mm *mm, const struct op *op, unsigned int npages)
+{
+	if (has_handler(op->proc))
+		flat_protect(mm, op->page, npages, false);
+}
+
+/* A device that wants to write asks the handler for what it comes to. */
+static void device_write_model(struct flat_mm *mm, const struct op *op)
+{
+	unsigned int first, end;
+
+	if (!op->write || !has_handler(op->proc))
+		return;
+	wanted_range(op, &first, &end);
+	for (unsigned int i = first; i < end; i++) {
+		mm->page[i].wp_unsure |= mm->page[i].wp;
+		mm->page[i].wp = false;
+	}
+}
+
+/* The pages that were populated before the first that could not be. */
+static unsigned int populated(const struct lockstep *l, const struct op *op)
+{
+	unsigned int n = 0;
+
+	while (n < op->npages && !flat_populate(&l->flat, &l->flat.mm[op->proc], op->page + n, 1,
+						op->write, has_handler(op->proc)))
+		n++;
+	return n;
 }
 
 static void move_model(struct lockstep *l, struct flat_mm *mm, const struct op *op)
@@ -182,11 +319,38 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	struct flat_mm *mm = &l->flat.mm[op->proc];
 	uint64_t at = op->page * PAGE;
 
+	if (op->kind == OP_CPU_READ || op->kind == OP_CPU_WRITE)
+		touch_model(l, mm, op, r);
 	switch (op->kind) {
 	case OP_CPU_WRITE:
 		write_model(l, mm, at + op->off, r->out[0]);
+		if (r->out[0])
+			resolve_model(mm, op, (unsigned int)((op->off + r->out[0] - 1) / PAGE + 1));
+		break;
+	case OP_PIN:
+		if (op->variant & 1)
+			resolve_model(mm, op, (unsigned int)r->out[0]);
+		break;
+	case OP_POPULATE:
+		if (op->write)
+			resolve_model(mm, op, populated(l, op));
+		break;
+	case OP_UFFD_WP:
+		if (op->variant != WP_RESOLVE)
+			flat_uffd(mm, op->page, op->npages, op->variant != WP_UNREGISTER);
+		flat_protect(mm, op->page, op->npages, op->variant < WP_RESOLVE);
+		if (op->variant < WP_RESOLVE)
+			write_model(l, mm, at, op->npages * PAGE);
+		break;
+	case OP_BRK:
+		flat_brk(&l->flat, mm, heap_end(op));
+		break;
+	case OP_DEV_SERVE:
+	case OP_ON_FAULT:
+		device_write_model(mm, op);
 		break;
 	case OP_DEV_ACCESS:
+		device_write_model(mm, op);
 		if (op->write && !r->ret)
 			write_model(l, mm, (at + op->off) & ~7UL, 8);
 		break;
@@ -197,6 +361,16 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	case OP_MMAP:
 		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,
 			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));
+		for (unsigned int i = op->page; i < op->page + op->npages; i++)
+			mm->page[i].growsdown = is_stack(op);
+		break;
+	case OP_LARGE:
+		flat_mmap(&l->flat, mm, op->page, op->npages, RW, FLAT_NO_OBJ, 0);
+		write_model(l, mm, at, op->npages * PAGE);
+		break;
+	case OP_MMAP_DRIVER:
+		flat_mmap_driver(&l->flat, mm, op->page, op->npages, op->prot, driver_index(op),
+				 driver_special(op));
 		break;
 	case OP_REMOVE:
 		flat_remove(&l->flat, mm, op->page, op->npages);
@@ -209,6 +383,24 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		break;
 	case OP_DONTNEED:
 		flat_dontneed(&l->flat, mm, op->page, op->npages);
+		break;
+	case OP_FREE:
+		flat_free(&l->flat, mm, op->page, op->npages);
+		if (op_frees_and_writes(l, op))
+			write_model(l, mm, at, op->npages * PAGE);
+		break;
+	case OP_GUARD:
+		flat_guard(&l->flat, mm, op->page, op->npages, !op->write);
+		break;
+	case OP_NUMA:
+		for (unsigned int i = op->page; i < op->page + op->npages; i++)
+			mm->page[i].hint = true;
+		break;
+	case OP_POISON:
+		flat_poison(mm, op->page);
+		break;
+	case OP_TRUNCATE:
+		flat_truncate(&l->flat, op->obj, truncated_size(op));
 		break;
 	case OP_ADVISE_FORK:
 		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);

@@ -3,14 +3,15 @@
  * Random operations leave the same state whichever strategy moves the pages, and every byte read is
  * the one that a flat array of pages predicts; the verifier is content after each operation.
  *
- * The lists are the same each time, so that no change is blamed for what it did not do; with
- * UHMM_TEST_SECONDS above the default they are others each time, for as long as that. UHMM_TEST_SEED
- * repeats a run. A list that fails is printed, shortened.
+ * Most lists are the same each time, so that no change is blamed for what it did not do, and a few are
+ * new ones; with UHMM_TEST_SECONDS above the default all are, for as long as that. UHMM_TEST_SEED repeats
+ * a run: it is printed with a list that fails, which is shortened.
  */
 #include "model/lockstep.h"
 
 enum {
-	OPS_A_RUN = 300,
+	OPS_A_RUN = 250,
+	FRESH = 2,    /* runs that are others each time */
 	RUNS = 9,     /* at least; every kind of huge pages and of swap is among as many seeds */
 	LITTLE = 1536 /* pages of RAM, of which machines leave 512 out */
 };
@@ -22,13 +23,15 @@ static void complain(const struct run_config *config, struct op *ops, unsigned i
 
 	n = shrink(config, ops, n);
 	printf("seed %llu%s, content %s, device memory %llu, swap %llu%s, RAM %llu, pfn space %d, second "
-	       "device %s:\n",
+	       "device %s, ",
 	       (unsigned long long)seed, config->huge ? ", huge pages" : "",
 	       config->content == UHMM_CONTENT_TAG ? "tags" : "bytes",
 	       (unsigned long long)config->device_bytes, (unsigned long long)config->swap_bytes,
 	       config->swap == UHMM_SWAP_DISK ? " (disk)" : "",
 	       (unsigned long long)config->ram_bytes, config->pfn_space,
 	       config->coherent ? "coherent" : "private");
+	printf("broken pages %d, large folios %d, hints %d, userfaultfd %d, drivers %d\n",
+	       config->broken, config->large, config->hints, config->uffd, config->drivers);
 	for (unsigned int i = 0; i < n; i++) {
 		op_print(&ops[i], line, sizeof(line));
 		printf("%4u %s\n", i, line);
@@ -50,6 +53,12 @@ static void one_run(uint64_t seed)
 		.device_bytes = limits[seed / 2 % 6],
 		.pfn_space = seed / 3 % 2 ? UHMM_DEVICE_PFN_OWN : UHMM_DEVICE_PFN_PHYSICAL,
 		.coherent = seed / 4 % 2,
+		/* All are among as many seeds as there are runs, and some have none of these. */
+		.broken = seed % 4 == 1 || seed % 4 == 2,
+		.large = seed % 4 >= 2,
+		.hints = seed % 5 == 3,
+		.uffd = seed % 5 < 2,
+		.drivers = seed % 7 % 3 == 2,
 	};
 	struct rng rng = { seed };
 	bool little_ram = false;
@@ -74,7 +83,11 @@ static void one_run(uint64_t seed)
 	for (unsigned int i = 0; i < OPS_A_RUN; i++)
 		op_random(&rng, &config, &ops[i]);
 	/* Something to begin with. */
-	ops[0] = (struct op){ .kind = OP_MMAP, .npages = FLAT_PAGES, .prot = RW, .variant = 1 };
+	ops[0] = (struct op){ .kind = OP_MMAP, .npages = FLAT_HEAP, .prot = RW, .variant = 1 };
+	ops[1] = (struct op){
+		.kind = OP_MMAP, .page = FLAT_ALL - 4, .npages = 4, .prot = RW, .variant = 3
+	};
+	ops[2] = (struct op){ .kind = OP_BRK, .off = (FLAT_PAGES - FLAT_HEAP) / 2 };
 	if (run_apart(&config, ops, OPS_A_RUN))
 		complain(&config, ops, OPS_A_RUN, seed);
 }
@@ -82,14 +95,18 @@ static void one_run(uint64_t seed)
 START_TEST(strategies_agree_with_each_other_and_the_flat_model)
 {
 	bool is_long = test_is_long();
-	uint64_t seed = is_long ? test_seed("property") : env_number("UHMM_TEST_SEED", 0);
-	uint64_t first = seed;
+	uint64_t first = is_long ? test_seed("property") : env_number("UHMM_TEST_SEED", 0), seed;
 	double until = now_seconds() + test_seconds();
 
-	for (; seed < first + RUNS || (is_long && now_seconds() < until); seed++)
+	for (seed = first; seed < first + RUNS || (is_long && now_seconds() < until); seed++)
 		one_run(seed);
 	printf("property: %llu runs of %d operations\n", (unsigned long long)(seed - first),
 	       OPS_A_RUN);
+	if (is_long || getenv("UHMM_TEST_SEED"))
+		return;
+	first = test_seed("property, new lists");
+	for (seed = first; seed < first + FRESH; seed++)
+		one_run(seed);
 }
 END_TEST
 

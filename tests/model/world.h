@@ -23,6 +23,13 @@
 #ifndef MADV_COLLAPSE
 #define MADV_COLLAPSE 25
 #endif
+#ifndef MADV_HWPOISON
+#define MADV_HWPOISON 100
+#endif
+#ifndef MADV_GUARD_INSTALL
+#define MADV_GUARD_INSTALL 102
+#define MADV_GUARD_REMOVE 103
+#endif
 #ifndef MREMAP_DONTUNMAP
 #define MREMAP_DONTUNMAP 4
 #endif
@@ -50,6 +57,8 @@ struct machine {
 	struct uhmm_device *dev[FIXTURE_DEVICES];
 	struct proc proc[FLAT_PROCS];
 	struct uhmm_file *file[FLAT_SHARED_ANON]; /* FLAT_PRIVATE_FILE and FLAT_SHARED_FILE */
+	struct uhmm_mm *driver;			  /* which maps all of its pages */
+	uhmm_pfn_t driver_pages[FLAT_DRIVER_PAGES];
 	uhmm_pfn_t pinned[MAX_PINNED];
 	unsigned int nr_pinned;
 	bool warn_allowed;
@@ -63,8 +72,8 @@ struct lockstep {
 	void (*complain)(const char *message);
 	char text[4096]; /* of differences between machines */
 	uint8_t *buf;
+	struct op op;		 /* that is, or was last, executed */
 	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
-	bool fail_alloc;	 /* an allocation was told to fail, some time before */
 	bool apart[NR_MACHINES][NR_MACHINES]; /* of two, the first less: they took another course */
 };
 
@@ -87,7 +96,7 @@ void lockstep_broken(struct lockstep *l, const char *fmt, ...)
 
 static inline uhmm_vaddr_t address(unsigned int page)
 {
-	return FLAT_BASE + page * PAGE;
+	return flat_address(page);
 }
 
 /* Where in its file a mapping begins: within the file to its end. */
@@ -97,6 +106,70 @@ static inline unsigned int file_index(const struct op *op)
 		return 0;
 	return op->page2 + op->npages > FLAT_PAGES ? FLAT_PAGES - op->npages : op->page2;
 }
+
+/*
+ * What swap has of pages that MADV_FREE gives up is gone, and what is in RAM goes when that is short: until
+ * somebody writes, which is at once, nobody can tell what they hold. Without swap they keep it.
+ */
+static inline bool op_frees_and_writes(const struct lockstep *l, const struct op *op)
+{
+	return op->kind == OP_FREE && (l->config.swap_bytes || op->write);
+}
+
+/* Which of its pages a driver maps first, and how. */
+static inline unsigned int driver_index(const struct op *op)
+{
+	return op->page2 % (FLAT_DRIVER_PAGES - op->npages + 1);
+}
+
+static inline enum flat_special driver_special(const struct op *op)
+{
+	static const enum flat_special how[] = { FLAT_FRAMES, FLAT_MIXED, FLAT_INSERTED,
+						 FLAT_INSERTED };
+
+	return how[op->variant];
+}
+
+/* Half of the processes have a handler that ends the protection of a page; others get SIGBUS. */
+static inline bool has_handler(unsigned int proc)
+{
+	return !(proc & 1);
+}
+
+/* Where the heap is to end. */
+static inline unsigned int heap_end(const struct op *op)
+{
+	return FLAT_HEAP + op->off % (FLAT_PAGES - FLAT_HEAP + 1);
+}
+
+/* Whether what is mapped may grow downwards: anonymous private memory alone. */
+static inline bool is_stack(const struct op *op)
+{
+	return op->page >= FLAT_PAGES && op->obj == FLAT_NO_OBJ && op->variant & 2;
+}
+
+/* The size that a file is given; half of the time it is whole again. */
+static inline uint64_t truncated_size(const struct op *op)
+{
+	uint64_t bytes = op->page % FLAT_PAGES * PAGE;
+
+	if (op->write)
+		return FLAT_PAGES * PAGE;
+	return op->obj == FLAT_SHARED_FILE && op->variant & 1 ? bytes + op->off : bytes;
+}
+
+/* What is done with the write protection of a userfaultfd. */
+enum { WP_PROTECT, WP_PROTECT_TOO, WP_RESOLVE, WP_UNREGISTER };
+
+/* Whether an operation gives its pages new contents, which are in l->buf. */
+static inline bool op_writes(const struct lockstep *l, const struct op *op)
+{
+	return op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE || op->kind == OP_LARGE ||
+	       (op->kind == OP_DEV_ACCESS && op->write) || op_frees_and_writes(l, op);
+}
+
+/* What a device wants at once; it is cut to its VMA. */
+void wanted_range(const struct op *op, unsigned int *first, unsigned int *end);
 
 /* ---- machine.c ---- */
 

@@ -1,6 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Answers of system calls that once were not Linux's. */
 #define _GNU_SOURCE
+#include <uhmm/special.h>
+
 #include "fixture.h"
 
 #define AT 0x40200000UL
@@ -539,6 +541,36 @@ START_TEST(mirror_of_a_dead_process)
 }
 END_TEST
 
+#define TO 0x50000000UL
+
+static int move(unsigned int npages, int flags)
+{
+	return uhmm_mremap(f.mm, AT, npages * PAGE, npages * PAGE,
+			   MREMAP_MAYMOVE | MREMAP_FIXED | flags, TO, NULL);
+}
+
+/* Each mapping of a range is looked at before it moves, and what userfaultfd watches moves alone. */
+START_TEST(mremap_looks_at_each_mapping)
+{
+	map_written(4);
+	expect_eq(uhmm_uffd_register(f.mm, AT + PAGE, PAGE, UHMM_UFFD_WP), 0);
+	expect_eq(move(2, 0), -EFAULT);
+	expect_eq(get_word(f.mm, TO), 1);
+	expect_eq(get_word(f.mm, AT + PAGE), 2);
+	map_written(4);
+	expect_eq(uhmm_uffd_register(f.mm, AT, PAGE, UHMM_UFFD_WP), 0);
+	expect_eq(move(2, 0), -EFAULT);
+	expect_eq(get_word(f.mm, AT), 1);
+	expect_eq(move(1, 0), 0);
+	expect_eq(get_word(f.mm, TO), 1);
+	expect_eq(uhmm_mmap_special(f.mm, AT, PAGE, RW, MAP_SHARED | MAP_FIXED, UHMM_VM_PFNMAP,
+				    NULL),
+		  0);
+	expect_eq(move(1, MREMAP_DONTUNMAP), -EINVAL);
+	expect_eq(move(1, 0), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mm");
@@ -572,6 +604,7 @@ int main(void)
 	tcase_add_test(tc, stack_grows_towards_a_stack);
 	tcase_add_test(tc, fetch_maps_first);
 	tcase_add_test(tc, mirror_of_a_dead_process);
+	tcase_add_test(tc, mremap_looks_at_each_mapping);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

@@ -26,6 +26,7 @@
 #define MADV_POPULATE_WRITE 23
 #endif
 
+enum { NR_WAITS = UHMM_DEVICE_WAIT_INSTALL_ENTRY + 1 };
 enum { MAX_THREADS = 4, OWN_PAGES = 24, SHARED_PAGES = 48, MOVED_PAGES = 16 };
 
 /* Next to each other and on both sides of a boundary of 2 MiB, so that tables and VMAs are shared. */
@@ -715,6 +716,22 @@ START_TEST(little_ram)
 }
 END_TEST
 
+/* Each way to wait for a device page that is locked, in the time of one test. */
+START_TEST(device_private_waits)
+{
+	struct uhmm_machine_config config = {
+		.nr_cpus = 4,
+		.thp = UHMM_THP_NEVER,
+		.device_private_wait = (enum uhmm_device_private_wait)_i,
+	};
+
+	start_machine("ways to wait for a device page", config, 0);
+	s.until = now_seconds() + test_seconds() / NR_WAITS;
+	run_threads();
+	stop();
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("mm_threads");
@@ -728,6 +745,7 @@ int main(void)
 	tcase_add_test(tc, huge_pages_little_device_memory);
 	tcase_add_test(tc, swapping);
 	tcase_add_test(tc, little_ram);
+	tcase_add_loop_test(tc, device_private_waits, 0, NR_WAITS);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

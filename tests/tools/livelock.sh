@@ -48,7 +48,9 @@ none 300 hmm-livelock-cpu-fault $wait=trylock-spin --strategy random
 clean "$bound" hmm-livelock-one-mapping
 
 # With a reference
-finds wrong-result hmm-livelock $wait=lock-with-ref
+for preemption in none lazy full; do
+	finds wrong-result hmm-livelock $wait=lock-with-ref --switch preemption=$preemption
+done
 clean "$bound" hmm-livelock $wait=lock-with-ref --switch migration-blocked-by=pin
 
 # One mapping and two

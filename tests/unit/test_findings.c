@@ -409,6 +409,23 @@ START_TEST(s9_f8_flags_are_cleared)
 }
 END_TEST
 
+/* ---- F21: the zero page loses write protection ---- */
+
+START_TEST(f21_zero_page_loses_protection)
+{
+	map_fixed(f.mm, AT, 2, RW);
+	put_word(f.mm, AT + PAGE, 2);
+	touch(f.mm, AT);
+	expect_eq(uhmm_uffd_register(f.mm, AT, 2 * PAGE, UHMM_UFFD_WP), 0);
+	expect_eq(uhmm_uffd_writeprotect(f.mm, AT, 2 * PAGE, true), 0);
+	expect_eq(uhmm_cpu_write(f.mm, AT, NULL, 1, NULL), SIGBUS);
+	to_device(0, AT, 2);
+	expect_eq(uhmm_cpu_write(f.mm, AT, NULL, 1, NULL), 0);
+	/* Any other page keeps it. */
+	expect_eq(uhmm_cpu_write(f.mm, AT + PAGE, NULL, 1, NULL), SIGBUS);
+}
+END_TEST
+
 static Suite *suite(void)
 {
 	Suite *s = suite_create("findings");
@@ -425,6 +442,7 @@ static Suite *suite(void)
 	tcase_add_test(tc, f7_both_mirrors_forget_it);
 	tcase_add_test(tc, s9_f8_page_past_the_end_is_dropped);
 	tcase_add_test(tc, s9_f8_flags_stay);
+	tcase_add_test(tc, f21_zero_page_loses_protection);
 	suite_add_tcase(s, tc);
 	tc = tcase_create("mended");
 	tcase_add_checked_fixture(tc, setup_mended, teardown);

@@ -46,6 +46,12 @@ static void setup_mended(void)
 	      (struct uhmm_device_config){ .order_of_each = true });
 }
 
+static void setup_kept(void)
+{
+	start((struct uhmm_machine_config){ .fault_folio = UHMM_FAULT_FOLIO_KEPT },
+	      (struct uhmm_device_config){ 0 });
+}
+
 static void map_huge(uhmm_vaddr_t addr, unsigned int n)
 {
 	map_fixed(f.mm, addr, n * NR, RW);
@@ -686,6 +692,10 @@ static Suite *suite(void)
 	tcase_add_test(tc, s9_f8_order_is_forgotten);
 	tcase_add_test(tc, s9_f8_order_is_forgotten_and_mirror_is_right);
 	tcase_add_test(tc, m25_goes_on_after_the_split);
+	suite_add_tcase(s, tc);
+	tc = tcase_create("kept");
+	tcase_add_checked_fixture(tc, setup_kept, teardown_fixture);
+	tcase_add_loop_test(tc, s2_f10_all_pages_move_locked, 0, 2);
 	suite_add_tcase(s, tc);
 	return s;
 }

@@ -299,6 +299,33 @@ START_TEST(collapse_of_shared_pages)
 }
 END_TEST
 
+/*
+ * A hole that is collected becomes one folio, whatever the setting; pages that were mapped before become as
+ * many. The two read the same, and each has one mapping a page: their orders tell them apart.
+ */
+START_TEST(compared_by_order)
+{
+	struct fixture whole = f;
+	uint64_t word = 0;
+
+	map_fixed(f.mm, AT, NR, RW);
+	expect_eq(uhmm_mirror_access(f.mirror[0], AT, false, &word, UHMM_COMBINED, HUGE, NULL), 0);
+	expect(huge_at(f.mm, AT));
+	uhmm_task_leave();
+	setup_fixture();
+	map_fixed(f.mm, AT, NR, RW);
+	expect_eq(uhmm_mirror_access(f.mirror[0], AT, false, &word, UHMM_FAULT_THEN_MIGRATE, HUGE,
+				     NULL),
+		  0);
+	expect(!huge_at(f.mm, AT) && on_device(f.mm, AT));
+	expect_eq(uhmm_machine_compare(whole.m, f.m, UHMM_COMPARE_STATE, NULL, NULL), NR);
+	expect_eq(uhmm_machine_compare(whole.m, f.m, UHMM_COMPARE_STATE_BUT_HOLES, NULL, NULL), 0);
+	teardown_fixture();
+	f = whole;
+	uhmm_task_enter(f.task);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("thp_meets");
@@ -314,6 +341,7 @@ int main(void)
 	tcase_add_test(tc, numa_hint);
 	tcase_add_test(tc, userfaultfd);
 	tcase_add_test(tc, collapse_of_shared_pages);
+	tcase_add_test(tc, compared_by_order);
 	suite_add_tcase(suite, tc);
 	tc = tcase_create("swapping");
 	tcase_add_checked_fixture(tc, setup_swapping, teardown_fixture);

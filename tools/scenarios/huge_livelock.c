@@ -29,22 +29,19 @@ static void migrate(void *arg)
 	uhmm_mmap_read_unlock(h->child);
 }
 
-/* Its page stays in the batch of this CPU. */
-static void write_page(void *arg)
-{
-	struct huge *h = arg;
-
-	huge_write(h->child, -1, 2);
-}
-
-/* hmm_range_fault() for a device that the page does not belong to. */
+/*
+ * A page of RAM, which stays in the batch of this CPU. Then hmm_range_fault() for a device that the huge page
+ * does not belong to. One task does both: a third has no part in it, and makes many more schedules.
+ */
 static void device_read(void *arg)
 {
 	struct huge *h = arg;
 	uint64_t buf[UHMM_PAGE_SIZE / 8] = { 0 };
 	struct uhmm_mirror_cmd cmd = { .addr = HUGE_AT, .npages = 1, .ptr = buf };
-	int err = uhmm_mirror_ioctl(h->other, UHMM_MIRROR_READ, &cmd);
+	int err;
 
+	huge_write(h->child, -1, 2);
+	err = uhmm_mirror_ioctl(h->other, UHMM_MIRROR_READ, &cmd);
 	uhmm_scenario_expect(UHMM_VERDICT_WRONG_RESULT, !err);
 	uhmm_scenario_expect(UHMM_VERDICT_LOST_DATA, buf[0] == 1);
 }
@@ -61,8 +58,6 @@ static int setup(struct uhmm_machine *m, const void *data, void **state)
 		err = huge_fork(h);
 	if (!err)
 		err = uhmm_scenario_spawn("migrate", 0, h->child, migrate, h);
-	if (!err)
-		err = uhmm_scenario_spawn("write", 1, h->child, write_page, h);
 	if (!err)
 		err = uhmm_scenario_spawn("device", 1, h->mm, device_read, h);
 	*state = h;
