@@ -182,12 +182,6 @@ void uhmm__lru_add_drain_all(struct uhmm_machine *m)
 	free_dead(m, d.dead, d.nr_dead);
 }
 
-bool uhmm__folio_isolate_lru(struct uhmm__frame *f)
-{
-	uhmm__sched_point(UHMM__PT_ATOMIC, f);
-	return folio_test_clear(f, PG_LRU);
-}
-
 static void for_each_in(const struct lru_batch *b, uhmm__pfn_fn *fn, void *arg)
 {
 	for (uint32_t i = 0; i < load_relaxed(&b->nr); i++)

@@ -536,23 +536,20 @@ void uhmm__unmap_poisoned(struct uhmm__frame *f);
  */
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held);
+
+/* The same for several: those whose entries lie in one table, one after the other, share its lock. */
+struct uhmm__remap {
+	struct uhmm__frame *old, *dst;
+};
+
+void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
+				      unsigned int n, struct uhmm__anon_vma **held);
 void uhmm__rmap_release(struct uhmm__anon_vma **held);
 /*
  * Write-protect a page of a file in every shared mapping and clean the entries. Returns: how many were
  * writable or dirty. Context: folio locked. Models: folio_mkclean().
  */
 unsigned int uhmm__folio_mkclean(struct uhmm_machine *m, struct uhmm__frame *f);
-/*
- * Replace one entry by a migration entry under its PTL, as the collectors do.
- * @pte: the entry, present or device-private, that maps @page of a locked folio
- * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
- * flushed here, at once, and others are the caller's to flush if the entry was present
- * Returns: false if the page may be pinned: the entry is as it was.
- * The mapping's reference is now the caller's.
- */
-bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *page, bool *flush);
-
 /* Called for each VMA that may map a folio. Returns: false ends the walk. */
 typedef bool uhmm__rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 			       void *arg);
