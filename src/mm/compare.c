@@ -170,7 +170,7 @@ static uint64_t first_word(struct side *s, const struct page *p)
 
 static const char *page_text(struct side *s, const struct page *p, char *buf, size_t size)
 {
-	char perm[4], node[32] = "", order[16] = "";
+	char perm[4], node[32] = "", order[24] = "";
 
 	if (p->device >= 0)
 		snprintf(node, sizeof(node), " device %d", p->device);
