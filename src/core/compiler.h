@@ -42,6 +42,15 @@
 #define READ_ONCE(x) __atomic_load_n(&(x), __ATOMIC_RELAXED)
 #define WRITE_ONCE(x, v) __atomic_store_n(&(x), v, __ATOMIC_RELAXED)
 
+/* From here on the compiler knows nothing of the value, and computes nothing from it ahead. */
+#define OPTIMIZER_HIDE_VAR(x) __asm__("" : "+r"(x))
+
+/* One bit of a value, in another place. Models: _calc_vm_trans(). */
+uhmm_always_inline uint64_t carry_bit(uint64_t val, uint64_t from, uint64_t to)
+{
+	return from < to ? (val & from) * (to / from) : (val & from) / (from / to);
+}
+
 static inline void cpu_relax(void)
 {
 #if defined(__x86_64__) || defined(__i386__)

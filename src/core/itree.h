@@ -122,9 +122,30 @@ struct uhmm__itree_node *uhmm__itree_iter_first(const struct uhmm__itree *tree, 
 struct uhmm__itree_node *uhmm__itree_iter_next(const struct uhmm__itree_node *node, uint64_t start,
 					       uint64_t last);
 
+/* uhmm__itree_iter_first(), without a call in a tree of one node, as most are. */
+static inline struct uhmm__itree_node *uhmm__itree_first(const struct uhmm__itree *tree,
+							 uint64_t start, uint64_t last)
+{
+	struct uhmm__itree_node *root = tree->root;
+
+	if (!root || root->child[0] || root->child[1])
+		return uhmm__itree_iter_first(tree, start, last);
+	return root->start <= last && root->last >= start ? root : NULL;
+}
+
+/* The same of uhmm__itree_iter_next(). */
+static inline struct uhmm__itree_node *uhmm__itree_next(const struct uhmm__itree_node *node,
+							uint64_t start, uint64_t last)
+{
+	/* No parent, in the bits above the balance, and nothing behind it. */
+	if (!node->child[1] && node->parent_balance < 4)
+		return NULL;
+	return uhmm__itree_iter_next(node, start, last);
+}
+
 #define uhmm__itree_for_each(node, tree, start, last)                                              \
-	for ((node) = uhmm__itree_iter_first((tree), (start), (last)); (node);                     \
-	     (node) = uhmm__itree_iter_next((node), (start), (last)))
+	for ((node) = uhmm__itree_first((tree), (start), (last)); (node);                          \
+	     (node) = uhmm__itree_next((node), (start), (last)))
 
 /**
  * uhmm__itree_verify - check order, balance, links and subtree_last of every node

@@ -140,6 +140,31 @@ static struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index, str
 	return node;
 }
 
+/* Nodes come and go: the leaf of the last change may, or may get another parent. */
+static void forget_last(struct uhmm__radix *map)
+{
+	map->last_leaf = NULL;
+}
+
+/* find_leaf() for a change, most of which are where the one before was. */
+static struct leaf *find_leaf_to_change(struct uhmm__radix *map, uint64_t index,
+					struct inner **parent)
+{
+	struct leaf *leaf = map->last_leaf;
+
+	if (leaf && (index & ~(uint64_t)MASK) == map->last_base) {
+		*parent = map->last_parent;
+		return leaf;
+	}
+	leaf = find_leaf(map, index, parent);
+	if (leaf) {
+		map->last_leaf = leaf;
+		map->last_parent = *parent;
+		map->last_base = index & ~(uint64_t)MASK;
+	}
+	return leaf;
+}
+
 uint64_t uhmm__radix_load(const struct uhmm__radix *map, uint64_t index)
 {
 	struct inner *parent;
@@ -223,6 +248,7 @@ static struct leaf *create_leaf(struct uhmm__radix *map, uint64_t index, struct 
 	struct inner *node;
 	void *chain;
 
+	forget_last(map);
 	if (!map->root) {
 		while (index > span_at(level))
 			level++;
@@ -258,6 +284,7 @@ static void prune(struct uhmm__radix *map, uint64_t index)
 	void *node = map->root;
 	unsigned int level;
 
+	forget_last(map);
 	for (level = map->level; level; level--) {
 		path[level] = node;
 		node = path[level]->child[slot_at(index, level)];
@@ -296,7 +323,7 @@ int uhmm__radix_store(struct uhmm__radix *map, uint64_t index, uint64_t value)
 		uhmm__radix_erase(map, index);
 		return 0;
 	}
-	leaf = find_leaf(map, index, &parent);
+	leaf = find_leaf_to_change(map, index, &parent);
 	if (!leaf)
 		leaf = create_leaf(map, index, &parent);
 	if (!leaf)
@@ -321,7 +348,7 @@ static int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t
 		i++;
 	if (i == nr)
 		return 0;
-	leaf = find_leaf(map, index, &parent);
+	leaf = find_leaf_to_change(map, index, &parent);
 	if (!leaf)
 		leaf = create_leaf(map, index, &parent);
 	if (!leaf)
@@ -356,7 +383,7 @@ int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_
 uint64_t uhmm__radix_erase(struct uhmm__radix *map, uint64_t index)
 {
 	struct inner *parent;
-	struct leaf *leaf = find_leaf(map, index, &parent);
+	struct leaf *leaf = find_leaf_to_change(map, index, &parent);
 	uint64_t old;
 
 	if (!leaf || !leaf->value[index & MASK])
@@ -371,7 +398,7 @@ uint64_t uhmm__radix_erase(struct uhmm__radix *map, uint64_t index)
 int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index, uint64_t **values)
 {
 	struct inner *parent;
-	struct leaf *leaf = find_leaf(map, index, &parent);
+	struct leaf *leaf = find_leaf_to_change(map, index, &parent);
 
 	if (!leaf)
 		leaf = create_leaf(map, index, &parent);
@@ -385,7 +412,7 @@ void uhmm__radix_leaf_commit(struct uhmm__radix *map, uint64_t index, int delta)
 {
 	struct inner *parent = NULL;
 
-	find_leaf(map, index, &parent);
+	(void)find_leaf_to_change(map, index, &parent);
 	if (!account(map, parent, index, delta))
 		prune(map, index);
 }
@@ -465,6 +492,7 @@ uint64_t uhmm__radix_erase_range(struct uhmm__radix *map, uint64_t first, uint64
 
 	if (first > last || !covers(map, first))
 		return 0;
+	forget_last(map);
 	if (map->level) {
 		empty = erase_in_inner(&w, map->root, 0, map->level);
 	} else {
@@ -578,10 +606,14 @@ static bool inspect(const void *node, unsigned int level, uint64_t *nr, uint64_t
 
 int64_t uhmm__radix_verify(const struct uhmm__radix *map)
 {
+	struct inner *parent = NULL;
 	uint64_t nr = 0, bytes = 0;
 
 	if (!map->root)
-		return map->nr || map->level ? -1 : 0;
+		return map->nr || map->level || map->last_leaf ? -1 : 0;
+	if (map->last_leaf && (find_leaf(map, map->last_base, &parent) != map->last_leaf ||
+			       parent != map->last_parent))
+		return -1;
 	if (!inspect(map->root, map->level, &nr, &bytes) || nr != map->nr)
 		return -1;
 	/* No higher than needed. */

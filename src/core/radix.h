@@ -33,6 +33,9 @@ struct uhmm__radix {
 	uint64_t nr;
 	const struct uhmm__allocator *allocator;
 	unsigned int level;
+	/* The leaf that the last change was in, NULL for none; its first index and its parent. */
+	void *last_leaf, *last_parent;
+	uint64_t last_base;
 };
 
 /**

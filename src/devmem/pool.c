@@ -17,7 +17,7 @@ static const uint64_t default_chunk_bytes = 256UL << 20;
 
 /* ---- numbers and lists ---- */
 
-static struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
+static inline struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
 	/* All chunks but the last have the same size, most often a power of two. */
 	if (likely(pool->chunk_shift))
@@ -36,7 +36,7 @@ static uhmm_pfn_t pfn_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
 	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
 
-	return uhmm_pagemap_start(c->pgmap) + (nr - c->first);
+	return c->start + (nr - c->first);
 }
 
 /* Chunks are few; the frame's aux says which number a page has. */
@@ -58,7 +58,8 @@ static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_
 	l->tail = nr + 1;
 }
 
-static void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l, struct uhmm__devpage *p)
+static inline void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l,
+			    struct uhmm__devpage *p)
 {
 	if (p->prev)
 		page_of_number(pool, p->prev - 1)->next = p->next;
@@ -75,8 +76,9 @@ static void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l, struct u
 static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 {
 	struct uhmm_devmem *pool = data;
-	uint32_t nr = number_of_pfn(pool, pfn);
-	unsigned int order = folio_order(pfn_to_frame(pool->machine, pfn));
+	struct uhmm__frame *f = pfn_to_frame(pool->machine, pfn);
+	unsigned int order = folio_order(f);
+	uint32_t nr = f->aux;
 	struct uhmm__devpage *p;
 
 	if (pool->user.folio_free)
@@ -168,6 +170,7 @@ static int chunk_add(struct uhmm_devmem *pool)
 		uhmm__unreserve(c.pages, c.npages * sizeof(*c.pages));
 		return err;
 	}
+	c.start = uhmm_pagemap_start(c.pgmap);
 	uhmm__spin_lock(&pool->lock);
 	pool->chunks[pool->nr_chunks++] = c;
 	pool->nr_pages += c.npages;
@@ -331,15 +334,57 @@ static bool take_huge(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn
 	return true;
 }
 
+/*
+ * What take() would give, from the free list as long as it stays in one chunk: each page goes from the
+ * end of one list to the end of the other. Returns: how many. Context: lock.
+ */
+static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
+			     unsigned int max)
+{
+	uint32_t at = pool->free.tail, last = pool->lru.tail;
+	struct uhmm__devmem_chunk *c = at ? chunk_of_number(pool, at - 1) : NULL;
+	struct uhmm__devpage *before = last ? page_of_number(pool, last - 1) : NULL;
+	unsigned int n = 0;
+
+	while (n < max && at && at - 1 - c->first < c->npages) {
+		struct uhmm__devpage *p = &c->pages[at - 1 - c->first];
+
+		pfns[n++] = c->start + (at - 1 - c->first);
+		if (before)
+			before->next = at;
+		else
+			pool->lru.head = at;
+		before = p;
+		p->data = page_data;
+		p->used = true;
+		/* The one before it in the free list is the next to go. */
+		pool->free.tail = p->prev;
+		p->prev = last;
+		last = at;
+		at = pool->free.tail;
+	}
+	if (!n)
+		return 0;
+	before->next = 0;
+	pool->lru.tail = last;
+	pool->nr_used += n;
+	if (at)
+		page_of_number(pool, at - 1)->next = 0;
+	else
+		pool->free.head = 0;
+	return n;
+}
+
 unsigned int uhmm__devmem_alloc_bulk(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
 				     unsigned int max)
 {
-	unsigned int n = 0;
+	unsigned int n;
 
 	/* One at a time where the n-th must fail. */
 	if (unlikely(load_relaxed(&pool->machine->inject_armed)))
 		return 0;
 	uhmm__spin_lock(&pool->lock);
+	n = take_run(pool, page_data, pfns, max);
 	while (n < max && take(pool, page_data, &pfns[n]))
 		n++;
 	uhmm__spin_unlock(&pool->lock);

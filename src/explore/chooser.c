@@ -70,7 +70,8 @@ static struct uhmm__hash hash_without_tick(const struct uhmm__spin *sp, const st
 }
 
 /* The state is one to compare with from now on, or the one that it is compared with. */
-static void compare_states(struct uhmm__spin *sp, const struct uhmm__world *w, struct uhmm__hash local)
+static void compare_states(struct uhmm__spin *sp, const struct uhmm__world *w,
+			   struct uhmm__hash local)
 {
 	struct uhmm__hash whole;
 

@@ -12,6 +12,7 @@
  */
 #include "hmm/range.h"
 #include "mm/huge.h"
+#include "mm/migration_entry.h"
 
 struct combined {
 	struct uhmm__hmm_walk w;
@@ -25,19 +26,19 @@ struct combined {
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
 };
 
-static uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
+uhmm_always_inline uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
 {
 	return &c->w.range->hmm_pfns[(addr - c->w.range->start) >> UHMM_PAGE_SHIFT];
 }
 
-static bool is_collected(uint64_t hmm_pfn)
+uhmm_always_inline bool is_collected(uint64_t hmm_pfn)
 {
 	const uint64_t both = UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE;
 
 	return (hmm_pfn & both) == both;
 }
 
-static void put_out(uint64_t *hmm_pfn, uint64_t out)
+uhmm_always_inline void put_out(uint64_t *hmm_pfn, uint64_t out)
 {
 	*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | out;
 }
@@ -95,23 +96,21 @@ static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t a
 	return WALK_OK;
 }
 
-/* Whether migrate->flags select the page of an entry. */
-static bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page)
+/* Whether migrate->flags select the page of an entry, which belongs to @f. */
+uhmm_always_inline bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page,
+				 struct uhmm__frame *f)
 {
 	const struct uhmm_migrate_vma *mig = c->migrate;
-	struct uhmm_machine *m = c->w.mm->machine;
 
 	if (pte_present(pte))
-		return uhmm__select_present(mig, page) && load_relaxed(&page_folio(page)->mapping);
+		return uhmm__select_present(mig, page) && load_relaxed(&f->mapping);
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
-	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
+	       page_pgmap(c->w.mm->machine, leaf_pfn(pte))->owner == mig->pgmap_owner;
 }
 
 /* The page belongs to a large folio that should become pages first. Context: PTL. */
-static bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *page)
+uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *f)
 {
-	struct uhmm__frame *f = page_folio(page);
-
 	if (likely(!folio_test_large(f)) || addr < c->whole_until)
 		return false;
 	folio_get(f);
@@ -120,11 +119,9 @@ static bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame
 }
 
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
-static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-		    struct uhmm__frame *page, bool *flush)
+uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+				struct uhmm__frame *page, struct uhmm__frame *f, bool *flush)
 {
-	struct uhmm__frame *f = page_folio(page);
-
 	/* Only whole, or not at all. */
 	if (unlikely(folio_test_large(f)))
 		return false;
@@ -132,7 +129,7 @@ static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t 
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (!uhmm__install_migration_entry(c->vma, addr, ptep, pte, page, flush)) {
+	if (!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
@@ -143,15 +140,16 @@ static bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t 
 }
 
 /* An entry that is neither none nor present. */
-static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
-					pte_t pte, uint64_t *hmm_pfn, bool *flush)
+static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr,
+						      ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
+						      bool *flush)
 {
 	struct uhmm_hmm_range *range = c->w.range;
 	struct uhmm_machine *m = c->w.mm->machine;
 	unsigned int need;
 
 	if (leaf_is_device_private(pte)) {
-		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte));
+		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte)), *f = page_folio(page);
 		bool own = page_pgmap(m, leaf_pfn(pte))->owner == range->dev_private_owner;
 		uint64_t out = own ? leaf_pfn(pte) | UHMM_HMM_PFN_VALID : 0;
 
@@ -163,9 +161,11 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 				return fault(c, addr, need);
 		}
 		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
-			if (selected(c, pte, page) && must_split(c, addr, page))
+			bool wanted = selected(c, pte, page, f);
+
+			if (wanted && must_split(c, addr, f))
 				return stop(c, addr, WALK_SPLIT);
-			if (selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
+			if (wanted && collect(c, addr, ptep, pte, page, f, flush))
 				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
 				      (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE
 					       ? UHMM_HMM_PFN_WRITE
@@ -193,12 +193,15 @@ static enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr, p
 	return fail(c, addr, -EFAULT);
 }
 
-static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
-					   pte_t pte, uint64_t *hmm_pfn, bool *flush)
+uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr,
+						       ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
+						       bool *flush)
 {
 	struct uhmm__frame *page = vm_normal_page(c->w.mm->machine, pte);
+	struct uhmm__frame *f = page ? page_folio(page) : NULL;
 	uint64_t flags = hmm_pte_flags(pte);
 	unsigned int need;
+	bool wanted;
 
 	if (!page && pte_pfn(pte) == c->w.mm->machine->zero_pfn && vma_is_anonymous(c->vma) &&
 	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
@@ -206,9 +209,10 @@ static enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr
 	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
 	if (need)
 		return fault(c, addr, need);
-	if (page && selected(c, pte, page) && must_split(c, addr, page))
+	wanted = page && selected(c, pte, page, f);
+	if (wanted && must_split(c, addr, f))
 		return stop(c, addr, WALK_SPLIT);
-	if (page && selected(c, pte, page) && collect(c, addr, ptep, pte, page, flush))
+	if (wanted && collect(c, addr, ptep, pte, page, f, flush))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;
@@ -383,7 +387,7 @@ static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp,
 			uhmm__spin_unlock(ptl);
 			return fault(c, addr, need);
 		}
-		if ((own || !need) && selected(c, pmd, f))
+		if ((own || !need) && selected(c, pmd, f, f))
 			return collect_huge(c, pmdp, ptl, f, addr, end, hmm_private_pmd_flags(pmd));
 		uhmm__spin_unlock(ptl);
 		if (own)

@@ -99,10 +99,11 @@ static inline uint64_t hmm_private_pmd_flags(pte_t pmd)
 static inline bool uhmm__select_present(const struct uhmm_migrate_vma *mig,
 					struct uhmm__frame *page)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
+	struct uhmm_machine *m;
 
 	if (likely(!folio_is_zone_device(page)))
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM;
+	m = mig->vma->mm->machine;
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_COHERENT &&
 	       page_pgmap(m, frame_pfn(m, page))->owner == mig->pgmap_owner;
 }

@@ -23,28 +23,32 @@ static bool uhmm_cold only_pins_block(struct uhmm_machine *m, struct uhmm__frame
  * Whether nobody but the mappings and this migration refers to a page. A device page is granted one
  * reference too many here; folio_migrate_mapping() sees it later. Models: migrate_vma_check_page().
  */
-static bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
+uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f,
+				   bool is_fault_page, int32_t mapcount)
 {
+	const uint32_t granted = FOLIO_ZONE_DEVICE | (uint32_t)BIT(PG_SWAPCACHE);
 	int64_t extra = 1 + is_fault_page;
 
-	if (folio_is_zone_device(f) || folio_test(f, PG_SWAPCACHE))
+	if (load_relaxed(&f->flags) & granted)
 		extra++;
 	/* The page cache's. */
 	if (folio_mapping(f))
 		extra++;
-	if (likely((int64_t)folio_ref_count(f) - extra <= folio_mapcount(f)))
+	if (likely((int64_t)folio_ref_count(f) - extra <= mapcount))
 		return true;
 	return only_pins_block(m, f);
 }
 
 /* One folio. False: it must go back. */
-static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page,
-		       bool *drained)
+uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f,
+				   bool is_fault_page, bool *drained)
 {
-	bool zone_device = folio_is_zone_device(f);
+	uint32_t flags = load_relaxed(&f->flags);
+	bool zone_device = flags & FOLIO_ZONE_DEVICE;
+	int32_t mapcount;
 
 	if (!zone_device) {
-		if (!folio_test(f, PG_LRU) && !*drained) {
+		if (unlikely(!(flags & BIT(PG_LRU))) && !*drained) {
 			uhmm__lru_add_drain_all(m);
 			*drained = true;
 		}
@@ -53,11 +57,14 @@ static bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fa
 			return false;
 		}
 	}
-	if (folio_mapped(f))
+	mapcount = folio_mapcount(f);
+	if (unlikely(mapcount > 0)) {
 		uhmm__try_to_migrate(f);
-	if (likely(!folio_mapped(f) && check_page(m, f, is_fault_page)))
+		mapcount = folio_mapcount(f);
+	}
+	if (likely(mapcount <= 0 && check_page(m, f, is_fault_page, mapcount)))
 		return true;
-	uhmm__count(folio_mapped(f) ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
+	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
 	/* Back by way of a batch, which holds it for a while. */
 	if (!zone_device)
 		uhmm__folio_add_lru(m, f);
@@ -115,14 +122,29 @@ static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_
 	folio_put(m, f);
 }
 
-uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
-				    uhmm_pfn_t fault_page)
+/* What cannot move. */
+static uhmm_noinline void restore_pages(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+					uhmm_pfn_t fault_page)
 {
 	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
 						     : NULL;
+
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
+
+		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+			continue;
+		src[i] = 0;
+		restore_page(m, f, f == fault_folio);
+	}
+}
+
+uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+				    uhmm_pfn_t fault_page)
+{
 	bool flag = m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG;
-	uint64_t unmapped = 0, restore = 0, nr;
-	bool drained = false;
+	bool drained = false, restore = false;
+	uint64_t unmapped = 0, nr;
 
 	if (unlikely(flag))
 		migration_flag_set(m, src, npages);
@@ -137,27 +159,21 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
 			continue;
 		}
-		nr = folio_nr_pages(f);
-		if (unlikely(nr > 1))
+		if (unlikely(folio_test_large(f))) {
+			nr = folio_nr_pages(f);
 			src[i] |= UHMM_MIGRATE_PFN_COMPOUND;
+		}
 		if (unmap_page(m, f, uhmm_migrate_pfn_to_pfn(src[i]) == fault_page, &drained)) {
 			unmapped++;
 			continue;
 		}
 		src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		restore++;
+		restore = true;
 	}
 	if (unlikely(flag))
 		migration_flag_clear_all(m, src, npages);
-	for (uint64_t i = 0; i < npages && restore; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
-
-		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-			continue;
-		src[i] = 0;
-		restore_page(m, f, f == fault_folio);
-		restore--;
-	}
+	if (unlikely(restore))
+		restore_pages(m, src, npages, fault_page);
 	return unmapped;
 }
 
@@ -273,42 +289,53 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	return true;
 }
 
+/* From one place in a mapping or in the swap cache to the other. @refs: what the old one must have. */
+static uhmm_noinline bool replace_in_cache(struct uhmm_machine *m, struct uhmm__frame *dst,
+					   struct uhmm__frame *src, uint32_t refs)
+{
+	struct uhmm__mapping *mapping = folio_mapping(src);
+
+	if (!mapping)
+		return uhmm__swap_cache_replace(m, src, dst, refs + 1);
+	/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
+	if (!folio_test(src, PG_SWAPBACKED))
+		folio_clear(dst, PG_SWAPBACKED);
+	return uhmm__mapping_replace(mapping, dst, src, refs + 1);
+}
+
 /*
  * Give the new folio the old one's place, if the caller has the only references to the old.
  * Models: folio_migrate_mapping(), folio_migrate_flags().
  */
-static bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
-			    struct uhmm__frame *src, unsigned int extra)
+uhmm_always_inline bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
+					struct uhmm__frame *src, unsigned int extra)
 {
 	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
 	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
 	struct uhmm__mapping *mapping = folio_mapping(src);
+	bool swapcache = folio_test(src, PG_SWAPCACHE);
+	uint32_t flags;
 
-	if (folio_test(src, PG_SWAPCACHE)) {
-		/* A device has no place in the swap cache. */
-		if (folio_is_zone_device(dst) && !uhmm__folio_free_swap(m, src))
+	/* A device has no place in the swap cache. */
+	if (unlikely(swapcache) && folio_is_zone_device(dst)) {
+		if (!uhmm__folio_free_swap(m, src))
 			return false;
+		swapcache = false;
 	}
-	if (unlikely(mapping)) {
-		/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
-		if (!folio_test(src, PG_SWAPBACKED))
-			folio_clear(dst, PG_SWAPBACKED);
-		if (!uhmm__mapping_replace(mapping, dst, src, expected + 1))
-			return false;
-	} else if (folio_test(src, PG_SWAPCACHE)) {
-		if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
+	if (unlikely(mapping || swapcache)) {
+		if (!replace_in_cache(m, dst, src, expected))
 			return false;
 	} else if (unlikely(folio_ref_count(src) != expected) && !only_pins_block(m, src)) {
 		return false;
 	}
-	if (!mapping) {
+	if (likely(!mapping)) {
 		store_relaxed(&dst->index, load_relaxed(&src->index));
 		store_release(&dst->mapping, load_relaxed(&src->mapping));
 	}
-	atomic_fetch_or_explicit(&dst->flags, load_relaxed(&src->flags) & carry,
-				 memory_order_release);
+	flags = load_relaxed(&src->flags);
+	atomic_fetch_or_explicit(&dst->flags, flags & carry, memory_order_release);
 	/* What MADV_FREE gave up stays given up. */
-	if (!folio_test(src, PG_SWAPBACKED))
+	if (unlikely(!(flags & BIT(PG_SWAPBACKED))))
 		folio_clear(dst, PG_SWAPBACKED);
 	return true;
 }
@@ -319,21 +346,24 @@ static bool stays_in_ram(struct uhmm__frame *dst, struct uhmm__frame *src)
 	return unlikely(!folio_test_anon(src)) && folio_is_zone_device(dst) && folio_mapping(src);
 }
 
-static void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
+static inline void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
 {
-	bool to = folio_is_zone_device(dst), from = folio_is_zone_device(src);
+	uint32_t flags = load_relaxed(&src->flags);
+	enum uhmm_counter c = UHMM_CNT_MIGRATED_TO_RAM;
 
-	uhmm__count_n(to ? (from ? UHMM_CNT_MIGRATED_DEVICE_DEVICE : UHMM_CNT_MIGRATED_TO_DEVICE)
-			 : UHMM_CNT_MIGRATED_TO_RAM,
-		      folio_nr_pages(src));
+	if (folio_is_zone_device(dst))
+		c = flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
+					      : UHMM_CNT_MIGRATED_TO_DEVICE;
+	uhmm__count_n(c, 1UL << flags_order(flags));
 }
 
 /* A call of migrate_vma_pages() or migrate_device_pages(). */
 struct move {
 	struct uhmm_machine *m;
 	uint64_t *src, *dst, npages;
-	struct uhmm_migrate_vma *mig; /* NULL for device pages by pfn */
-	struct uhmm_mmu_notifier_range range;
+	struct uhmm_migrate_vma *mig;	      /* NULL for device pages by pfn */
+	uhmm_pfn_t fault_page;		      /* of @mig, or 0 */
+	struct uhmm_mmu_notifier_range range; /* if @notified */
 	bool notified;
 };
 
@@ -418,50 +448,60 @@ static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhm
 }
 
 /* One folio for another. */
-static void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
-		       struct uhmm__frame *old)
+uhmm_always_inline void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
+				   struct uhmm__frame *old)
 {
-	bool fault = mv->mig && mv->mig->fault_page &&
-		     mv->mig->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
+	bool fault = mv->fault_page && mv->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
 
-	if (!migrate_mapping(mv->m, new, old, fault))
+	if (unlikely(!migrate_mapping(mv->m, new, old, fault)))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 	else if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
 		/* Without it the driver drops the new one again. */
 		count_moved(new, old);
 }
 
-/* What is at entry @i. Returns: entries that are done. */
-static uint64_t move_entry(struct move *mv, uint64_t i)
+/* One of the two at entry @i is more than a page. False: they are not of a size. */
+static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 {
-	const uint64_t compound = UHMM_MIGRATE_PFN_COMPOUND;
-	struct uhmm__frame *old = migrate_pfn_to_folio(mv->m, mv->src[i]);
-	struct uhmm__frame *new = migrate_pfn_to_folio(mv->m, mv->dst[i]);
-	bool migrate = mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE;
-	bool large = migrate && mv->src[i] & compound;
+	const uint64_t both = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+	bool large = (mv->src[i] & both) == both;
 
-	if (!new) {
+	if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE && !large &&
+	    mv->dst[i] & UHMM_MIGRATE_PFN_COMPOUND)
+		return false;
+	if (!large || mv->dst[i] & UHMM_MIGRATE_PFN_COMPOUND)
+		return true;
+	if (mv->mig && split_unmapped(mv, i, migrate_pfn_to_folio(mv->m, mv->src[i])))
+		return true;
+	mv->src[i] &= ~UHMM_MIGRATE_PFN_COMPOUND;
+	return false;
+}
+
+/* What is at entry @i. Returns: entries that are done. */
+uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+{
+	uint64_t src = mv->src[i], dst = mv->dst[i];
+	bool migrate = src & UHMM_MIGRATE_PFN_MIGRATE;
+	struct uhmm__frame *old, *new;
+
+	if (unlikely(!(dst & UHMM_MIGRATE_PFN_VALID))) {
 		if (migrate)
 			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
 		return 1;
 	}
-	if (!old)
+	if (!(src & UHMM_MIGRATE_PFN_VALID))
 		return migrate ? move_hole(mv, i) : 1;
-	if (migrate && !large && mv->dst[i] & compound) {
+	if (unlikely((src | dst) & UHMM_MIGRATE_PFN_COMPOUND) && !match_sizes(mv, i)) {
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
 		return 1;
 	}
-	if (large && !(mv->dst[i] & compound) && (!mv->mig || !split_unmapped(mv, i, old))) {
-		mv->src[i] &= ~compound;
-		refuse(mv, i, UHMM_CNT_FAIL_RACED);
-		return 1;
-	}
-	if (stays_in_ram(new, old)) {
+	/* After a split it is the folio of the first page. */
+	old = migrate_pfn_to_folio(mv->m, src);
+	new = migrate_pfn_to_folio(mv->m, dst);
+	if (stays_in_ram(new, old))
 		refuse(mv, i, UHMM_CNT_FAIL_FILE);
-		return 1;
-	}
-	/* After a split the folio is that of the first page. */
-	move_folio(mv, i, new, old);
+	else
+		move_folio(mv, i, new, old);
 	return 1;
 }
 
@@ -469,8 +509,15 @@ static uint64_t move_entry(struct move *mv, uint64_t i)
 static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
 			  struct uhmm_migrate_vma *mig)
 {
-	struct move mv = { .m = m, .src = src, .dst = dst, .npages = npages, .mig = mig };
+	struct move mv;
 
+	mv.m = m;
+	mv.src = src;
+	mv.dst = dst;
+	mv.npages = npages;
+	mv.mig = mig;
+	mv.fault_page = mig ? mig->fault_page : 0;
+	mv.notified = false;
 	for (uint64_t i = 0; i < npages;)
 		i += move_entry(&mv, i);
 	if (mv.notified)
@@ -490,11 +537,58 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
 
 /* ---- finalize ---- */
 
+/*
+ * So many pages at once are mapped and then released, where Linux does the two for each in turn: in
+ * the checked build as well, for what may come in between.
+ */
+enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
+
 /* Unlock a folio and drop the migration's reference to it. */
-static void release(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__free_batch *dead)
+uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
+				struct uhmm__free_batch *dead)
 {
 	folio_unlock(m, f);
 	folio_put_batched(m, f, dead);
+}
+
+/*
+ * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
+ * entries; then let go of both.
+ */
+static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const uint64_t *dst,
+			   uint64_t npages, struct uhmm__frame *fault_folio,
+			   struct uhmm__anon_vma **held, struct uhmm__free_batch *dead)
+{
+	struct uhmm__remap remap[FINALIZE_BATCH];
+	unsigned int n = 0;
+
+	for (uint64_t i = 0; i < npages; i++) {
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
+
+		if (new &&unlikely(!old || !(src[i] & UHMM_MIGRATE_PFN_MIGRATE))) {
+			release(m, new, dead);
+			new = NULL;
+		}
+		if (!old)
+			continue;
+		if (!new)
+			new = old;
+		/* Only the survivor goes to the LRU: the other is about to be freed. */
+		if (!folio_is_zone_device(new))
+			uhmm__folio_add_lru(m, new);
+		remap[n++] = (struct uhmm__remap){ old, new };
+	}
+	if (n)
+		uhmm__remove_migration_ptes_many(m, remap, n, held);
+	for (unsigned int i = 0; i < n; i++) {
+		if (likely(remap[i].old != fault_folio))
+			release(m, remap[i].old, dead);
+		else
+			folio_put(m, remap[i].old);
+		if (remap[i].dst != remap[i].old)
+			release(m, remap[i].dst, dead);
+	}
 }
 
 static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
@@ -506,31 +600,9 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 	struct uhmm__free_batch dead;
 
 	dead.nr = 0;
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
-
-		if (!old) {
-			if (new)
-				release(m, new, &dead);
-			continue;
-		}
-		if (!(src[i] & UHMM_MIGRATE_PFN_MIGRATE) || !new) {
-			if (new)
-				release(m, new, &dead);
-			new = old;
-		}
-		/* Only the survivor goes to the LRU: the other is about to be freed. */
-		if (!folio_is_zone_device(new))
-			uhmm__folio_add_lru(m, new);
-		uhmm__remove_migration_ptes(m, old, new, &held);
-		if (old != fault_folio)
-			release(m, old, &dead);
-		else
-			folio_put(m, old);
-		if (new != old)
-			release(m, new, &dead);
-	}
+	for (uint64_t i = 0; i < npages; i += FINALIZE_BATCH)
+		finalize_batch(m, src + i, dst + i, MIN((uint64_t)FINALIZE_BATCH, npages - i),
+			       fault_folio, &held, &dead);
 	uhmm__rmap_release(&held);
 	uhmm__free_batch_flush(m, &dead);
 }

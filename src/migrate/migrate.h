@@ -22,6 +22,12 @@ static inline struct uhmm__frame *migrate_pfn_to_folio(struct uhmm_machine *m, u
 	return page ? page_folio(page) : NULL;
 }
 
+/* uhmm_is_device_private_page() */
+static inline bool is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	return pfn_is_device(m, pfn) && folio_is_device_private(pfn_to_frame(m, pfn));
+}
+
 /*
  * Isolate, unmap elsewhere, check references; put back what cannot move.
  * @fault_page: page of the CPU fault that this serves, or 0

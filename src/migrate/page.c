@@ -13,7 +13,7 @@ int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order, uhmm_pfn
 
 	if (order > FOLIO_MAX_ORDER)
 		return -EINVAL;
-	f = uhmm__folio_alloc_order(m, order, false);
+	f = order ? uhmm__folio_alloc_order(m, order, false) : uhmm__folio_alloc(m, false);
 	if (!f)
 		return -ENOMEM;
 	folio_lock_new(f);
@@ -84,7 +84,7 @@ void uhmm_set_page_dirty_lock(struct uhmm_machine *m, uhmm_pfn_t pfn)
 
 bool uhmm_is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return pfn_is_device(m, pfn) && folio_is_device_private(pfn_to_frame(m, pfn));
+	return is_device_private_page(m, pfn);
 }
 
 bool uhmm_is_device_coherent_page(struct uhmm_machine *m, uhmm_pfn_t pfn)

@@ -8,6 +8,7 @@
 #include "hmm/range.h"
 #include "migrate/migrate.h"
 #include "mm/huge.h"
+#include "mm/migration_entry.h"
 
 static void collect_skip(struct uhmm_migrate_vma *mig, uint64_t n)
 {
@@ -35,7 +36,8 @@ static void collect_huge_holes(struct uhmm_migrate_vma *mig, uint64_t *src, uint
 }
 
 /* Models: migrate_vma_collect_hole(). */
-static void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start, uhmm_vaddr_t end)
+static uhmm_noinline void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_t start,
+				       uhmm_vaddr_t end)
 {
 	uint64_t *src = &mig->src[mig->npages], n = (end - start) >> UHMM_PAGE_SHIFT;
 
@@ -66,29 +68,27 @@ static bool leaves_entry(const struct uhmm_machine *m, pte_t pte)
 }
 
 /* The page that an entry offers, NULL if it is not selected. *mpfn: what src[] will say. */
-static struct uhmm__frame *select_page(struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
+uhmm_always_inline struct uhmm__frame *
+select_page(struct uhmm_machine *m, const struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page;
 
 	if (pte_present(pte)) {
 		page = vm_normal_page(m, pte);
 		if (!page || !uhmm__select_present(mig, page))
 			return NULL;
-		*mpfn = pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0;
-	} else {
-		/* Other entries cannot be migrated; swapped pages are ignored. */
-		if (!leaf_is_device_private(pte) ||
-		    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
-		    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
-			return NULL;
-		page = pfn_to_frame(m, leaf_pfn(pte));
-		*mpfn = leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0;
+		*mpfn = uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
+			(pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0);
+		return page;
 	}
-	if (!load_relaxed(&page_folio(page)->mapping))
+	/* Other entries cannot be migrated; swapped pages are ignored. */
+	if (!leaf_is_device_private(pte) ||
+	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
+	    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
 		return NULL;
-	*mpfn |= uhmm_migrate_pfn(frame_pfn(m, page)) | UHMM_MIGRATE_PFN_MIGRATE;
-	return page;
+	*mpfn = uhmm_migrate_pfn(leaf_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
+		(leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0);
+	return pfn_to_frame(m, leaf_pfn(pte));
 }
 
 /* The part of the range under one PTE table; its entries so far. */
@@ -103,10 +103,10 @@ struct table_walk {
  * One entry. Only a trylock: the PTL is held, and so are other folios, whose owners may want this
  * one. Returns what src[] says. Context: PTL.
  */
-static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, ptent_t *ptep,
-			    pte_t pte, struct table_walk *w)
+uhmm_always_inline uint64_t collect_pte(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+					uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+					struct table_walk *w)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *page, *f;
 	uint64_t mpfn;
 
@@ -114,10 +114,12 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 		return vma_is_anonymous(mig->vma) ? UHMM_MIGRATE_PFN_MIGRATE : 0;
 	if (pte_present(pte) && pte_pfn(pte) == m->zero_pfn)
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
-	page = select_page(mig, pte, &mpfn);
+	page = select_page(m, mig, pte, &mpfn);
 	if (!page)
 		return 0;
 	f = page_folio(page);
+	if (unlikely(!load_relaxed(&f->mapping)))
+		return 0;
 	if (unlikely(folio_test_large(f))) {
 		w->split = f;
 		if (f != w->fault_folio)
@@ -130,7 +132,7 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 	}
 	if (leaves_entry(m, pte)) {
 		folio_get(f);
-	} else if (!uhmm__install_migration_entry(mig->vma, addr, ptep, pte, page, NULL)) {
+	} else if (!install_migration_entry(mig->vma, addr, ptep, pte, page, f, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
@@ -142,7 +144,7 @@ static uint64_t collect_pte(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, pte
 }
 
 /* The folio of the page of the fault, NULL without one. */
-static struct uhmm__frame *fault_folio_of(const struct uhmm_migrate_vma *mig)
+static inline struct uhmm__frame *fault_folio_of(const struct uhmm_migrate_vma *mig)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 
@@ -166,7 +168,7 @@ static bool lock_to_split(struct uhmm_machine *m, struct uhmm__frame *f)
  * lock, come with it; afterwards the page of the fault has them. (q) In 7.3 the first page has them at
  * first: until the fault's has them again it may move, and be freed. Models: migrate_vma_split_folio().
  */
-static int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
+static uhmm_noinline int split_mapped(struct uhmm_migrate_vma *mig, struct uhmm__frame *f)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__frame *fault_folio = fault_folio_of(mig), *now;
@@ -216,21 +218,25 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__spinlock *ptl;
 	ptent_t *first = uhmm__pte_offset_map_lock(pmdp, w->addr, &ptl), *ptep = first;
+	uint64_t *src = &mig->src[mig->npages], *dst = &mig->dst[mig->npages], n = 0, cpages = 0;
+	uhmm_vaddr_t addr = w->addr;
 
 	w->split = NULL;
 	if (!first)
 		return false;
-	for (; w->addr < w->end; w->addr += UHMM_PAGE_SIZE, ptep++) {
-		pte_t pte = ptep_get(ptep);
-		uint64_t mpfn = collect_pte(mig, w->addr, ptep, pte, w);
+	for (; addr < w->end; addr += UHMM_PAGE_SIZE, ptep++, n++) {
+		uint64_t mpfn = collect_pte(m, mig, addr, ptep, ptep_get(ptep), w);
 
 		if (unlikely(w->split))
 			break;
-		mig->cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
-		mig->dst[mig->npages] = 0;
-		mig->src[mig->npages++] = mpfn;
+		cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
+		dst[n] = 0;
+		src[n] = mpfn;
 	}
-	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - first);
+	w->addr = addr;
+	mig->npages += n;
+	mig->cpages += cpages;
+	uhmm__count_n(UHMM_CNT_READ_PTE, n);
 	/*
 	 * Before the lock goes: whoever finds the entry gone relies on that it is flushed. (q) But not in
 	 * 7.3 before a split: see collect_pmd().
@@ -290,9 +296,9 @@ static enum huge_result split_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp, 
 }
 
 /* Models: migrate_vma_collect_huge_pmd(). */
-static enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
-				     uhmm_vaddr_t start, uhmm_vaddr_t end,
-				     struct uhmm__frame *fault_folio)
+static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
+						   uhmm_vaddr_t start, uhmm_vaddr_t end,
+						   struct uhmm__frame *fault_folio)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	uint64_t n = (end - start) >> UHMM_PAGE_SHIFT, write = 0;
@@ -338,7 +344,6 @@ static enum huge_result collect_huge(struct uhmm_migrate_vma *mig, ptent_t *pmdp
 static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
 			uhmm_vaddr_t end)
 {
-	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct table_walk w = { .start = start, .addr = start, .end = end };
 
 	w.fault_folio = fault_folio_of(mig);
@@ -360,7 +365,7 @@ static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_
 			return;
 		}
 		/* (q) The split may have given the page of the fault another folio. */
-		if (m->config.fault_folio != UHMM_FAULT_FOLIO_STALE)
+		if (mig->vma->mm->machine->config.fault_folio != UHMM_FAULT_FOLIO_STALE)
 			w.fault_folio = fault_folio_of(mig);
 	}
 }
@@ -407,41 +412,47 @@ static int check_args(struct uhmm_migrate_vma *args)
 	if (args->fault_page) {
 		struct uhmm_machine *m = vma->mm->machine;
 
-		if (!uhmm_is_device_private_page(m, args->fault_page) ||
+		if (!is_device_private_page(m, args->fault_page) ||
 		    !folio_test(page_folio(pfn_to_frame(m, args->fault_page)), PG_LOCKED))
 			return -EINVAL;
 	}
 	return 0;
 }
 
-uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
+uhmm_always_inline uint64_t to_migrate_pfn(uint64_t hmm_pfn)
 {
 	uint64_t mpfn = UHMM_MIGRATE_PFN_MIGRATE;
 
-	if (!(hmm_pfn & UHMM_HMM_PFN_MIGRATE))
+	if (unlikely(!(hmm_pfn & UHMM_HMM_PFN_MIGRATE)))
 		return 0;
-	if (uhmm_hmm_pfn_to_map_order(hmm_pfn))
+	if (unlikely(hmm_pfn & UHMM_HMM_PFN_ORDER_MASK))
 		mpfn |= UHMM_MIGRATE_PFN_COMPOUND;
 	if (!(hmm_pfn & UHMM_HMM_PFN_VALID))
 		return mpfn;
-	mpfn |= uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn));
-	return hmm_pfn & UHMM_HMM_PFN_WRITE ? mpfn | UHMM_MIGRATE_PFN_WRITE : mpfn;
+	return mpfn | uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn)) |
+	       carry_bit(hmm_pfn, UHMM_HMM_PFN_WRITE, UHMM_MIGRATE_PFN_WRITE);
+}
+
+uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
+{
+	return to_migrate_pfn(hmm_pfn);
 }
 
 /* Turn the outputs of a combined walk into src[], which may be the same array. */
 static void finish_combined(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns)
 {
+	uint64_t n = (mig->end - mig->start) >> UHMM_PAGE_SHIFT, cpages = 0, *src = mig->src;
 	struct uhmm_machine *m = mig->vma->mm->machine;
 
-	mig->npages = (mig->end - mig->start) >> UHMM_PAGE_SHIFT;
-	mig->cpages = 0;
-	for (uint64_t i = 0; i < mig->npages; i++) {
-		mig->src[i] = uhmm_hmm_pfn_to_migrate_pfn(hmm_pfns[i]);
-		mig->cpages += !!mig->src[i];
+	for (uint64_t i = 0; i < n; i++) {
+		src[i] = to_migrate_pfn(hmm_pfns[i]);
+		cpages += !!src[i];
 	}
-	memset(mig->dst, 0, mig->npages * sizeof(*mig->dst));
-	if (mig->cpages)
-		mig->cpages = uhmm__migrate_device_unmap(m, mig->src, mig->npages, mig->fault_page);
+	memset(mig->dst, 0, n * sizeof(*mig->dst));
+	if (cpages)
+		cpages = uhmm__migrate_device_unmap(m, src, n, mig->fault_page);
+	mig->npages = n;
+	mig->cpages = cpages;
 }
 
 void uhmm_migrate_hmm_range_setup(struct uhmm_hmm_range *range)
@@ -463,6 +474,7 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 	};
 	int err;
 
+	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	if (args->flags & UHMM_MIGRATE_VMA_FAULT_WRITE)
 		range.default_flags |= UHMM_HMM_PFN_REQ_WRITE;
 	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL);
@@ -478,7 +490,6 @@ int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args)
 	if (err)
 		return err;
 	uhmm__rwsem_assert_held(&args->vma->mm->mmap_lock);
-	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	args->cpages = 0;
 	args->npages = 0;
 	if (args->flags & (UHMM_MIGRATE_VMA_FAULT | UHMM_MIGRATE_VMA_FAULT_WRITE))

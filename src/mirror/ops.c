@@ -13,8 +13,8 @@ static const uint64_t range_timeout_ns = 1000000000UL;
 /* ---- device faults ---- */
 
 /* What the device's tables are to say of a page; 0: it may not have it as it asked. */
-static uint64_t entry_of_pfn(struct uhmm_mirror *mirror, uint64_t v,
-			     const struct uhmm_hmm_range *range, bool strict)
+static inline uint64_t entry_of_pfn(struct uhmm_mirror *mirror, uint64_t v,
+				    const struct uhmm_hmm_range *range, bool strict)
 {
 	uhmm_pfn_t pfn = uhmm_hmm_pfn_to_pfn(v);
 	bool write = v & UHMM_HMM_PFN_WRITE;
@@ -303,6 +303,7 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 {
 	uint64_t index = range->start >> UHMM_PAGE_SHIFT;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+	const uint64_t *pfns = range->hmm_pfns;
 	int err = 0;
 
 	uhmm__mutex_lock(&mirror->mutex);
@@ -310,9 +311,9 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 	    uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
 		err = -EBUSY;
 	for (uint64_t i = 0; i < n && !err; i++) {
-		uint64_t v = range->hmm_pfns[i], entry;
+		uint64_t v = pfns[i], entry;
 
-		if (!(v & UHMM_HMM_PFN_VALID) || v & UHMM_HMM_PFN_MIGRATE)
+		if ((v & (UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE)) != UHMM_HMM_PFN_VALID)
 			continue;
 		entry = entry_of_pfn(mirror, v, range, strict);
 		err = entry ? uhmm__radix_store(&mirror->pt, index + i, entry) : -EFAULT;

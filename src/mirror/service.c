@@ -179,18 +179,21 @@ static int serve_once(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_v
 /* The first page in [index, last) that the device may only read, or may not. Context: mutex. */
 static uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64_t last, bool is)
 {
-	const uint64_t *leaf = NULL;
+	while (index < last) {
+		const uint64_t *leaf = uhmm__radix_leaf(&mirror->pt, index);
+		uint64_t end = MIN(last, (index | UHMM__RADIX_MASK) + 1);
 
-	for (uint64_t first = index; index < last; index++) {
-		uint64_t entry;
+		if (!leaf && !is)
+			return index;
+		for (; leaf && index < end; index++) {
+			uint64_t entry = leaf[index & UHMM__RADIX_MASK];
 
-		if (index == first || !(index & UHMM__RADIX_MASK))
-			leaf = uhmm__radix_leaf(&mirror->pt, index);
-		entry = leaf ? leaf[index & UHMM__RADIX_MASK] : 0;
-		if ((entry && !dpt_permits(entry, true)) == is)
-			break;
+			if ((entry && !dpt_permits(entry, true)) == is)
+				return index;
+		}
+		index = end;
 	}
-	return index;
+	return last;
 }
 
 /* The first run of pages in [*start, *end) that the device may only read. False: none. */

@@ -110,17 +110,19 @@ static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *
 static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t index,
 		      uint64_t i, uint64_t n)
 {
-	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index);
+	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index), *saved = &w->saved[i];
 	int erased = 0;
 
-	memset(&w->saved[i], 0, n * sizeof(w->saved[0]));
-	if (!entry)
+	if (!entry) {
+		memset(saved, 0, n * sizeof(*saved));
 		return;
+	}
 	entry += index & UHMM__RADIX_MASK;
 	for (uint64_t k = 0; k < n; k++) {
+		saved[k] = 0;
 		if (!entry[k] || !uhmm__window_may_move(w, i + k))
 			continue;
-		w->saved[i + k] = entry[k];
+		saved[k] = entry[k];
 		entry[k] = 0;
 		erased++;
 	}
@@ -206,34 +208,39 @@ struct supply {
 	uint64_t wanted; /* more of them */
 };
 
-static uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w, struct supply *s)
+static uhmm_noinline void refill(struct uhmm_mirror *mirror, struct supply *s)
 {
-	if (s->at == s->nr) {
-		unsigned int max = MIN(s->wanted, ARRAY_SIZE(s->pfn));
+	unsigned int max = MIN(s->wanted, ARRAY_SIZE(s->pfn));
 
-		s->at = s->nr = 0;
-		if (likely(!(load_relaxed(&mirror->flags) & UHMM_MIRROR_FLAG_FAIL_ALLOC)))
-			s->nr = uhmm__devmem_alloc_bulk(mirror->dev->pool, mirror, s->pfn, max);
-	}
+	s->at = s->nr = 0;
+	if (likely(!(load_relaxed(&mirror->flags) & UHMM_MIRROR_FLAG_FAIL_ALLOC)))
+		s->nr = uhmm__devmem_alloc_bulk(mirror->dev->pool, mirror, s->pfn, max);
+}
+
+uhmm_always_inline uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					struct supply *s)
+{
+	if (unlikely(s->at == s->nr))
+		refill(mirror, s);
 	s->wanted--;
 	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_folio(mirror, w, 0);
 }
 
 /* Fill a device page that was taken for entry @i with what @src says, page @k of it. */
-static void fill_page(struct uhmm_machine *m, uint64_t src, uint64_t k, uhmm_pfn_t pfn)
+uhmm_always_inline void fill_page(struct uhmm_machine *m, uint64_t src, uint64_t k, uhmm_pfn_t pfn)
 {
 	if (src & UHMM_MIGRATE_PFN_VALID)
-		uhmm_copy_highpage(m, pfn, uhmm_migrate_pfn_to_pfn(src) + k);
+		uhmm__copy_page(m, pfn, uhmm_migrate_pfn_to_pfn(src) + k);
 	else
-		uhmm_clear_highpage(m, pfn);
+		uhmm__clear_page(m, pfn);
 }
 
 /*
  * A huge page, or a hole of that size: to a huge page, else to as many pages. Returns: its pages.
  * Models: the large part of dmirror_migrate_alloc_and_copy().
  */
-static uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm__window *w, struct supply *s,
-			  uint64_t i)
+static uhmm_noinline uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					struct supply *s, uint64_t i)
 {
 	struct uhmm_machine *m = mirror->dev->machine;
 	uint64_t src = w->src[i], write = src & UHMM_MIGRATE_PFN_WRITE, n = UHMM_PTRS_PER_TABLE;
@@ -258,9 +265,11 @@ static uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm__window *w, st
 static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 {
 	struct uhmm_machine *m = mirror->dev->machine;
-	struct supply supply = { .wanted = w->args.cpages };
+	struct supply supply;
 	uint64_t n;
 
+	supply.wanted = w->args.cpages;
+	supply.at = supply.nr = 0;
 	for (uint64_t i = 0; i < w->args.npages; i += n) {
 		uint64_t src = w->src[i];
 		uhmm_pfn_t pfn;
@@ -413,7 +422,7 @@ static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pf
 		}
 		dst[i + k] = uhmm_migrate_pfn(to);
 		take_from_device(h, index + k, 1);
-		uhmm_copy_highpage(m, to, from + k);
+		uhmm__copy_page(m, to, from + k);
 	}
 	return 0;
 }
@@ -434,7 +443,7 @@ static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsig
 			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
 	take_from_device(h, index, n);
 	for (uint64_t k = 0; k < n; k++)
-		uhmm_copy_highpage(m, to + k, from + k);
+		uhmm__copy_page(m, to + k, from + k);
 	return 0;
 }
 
@@ -452,7 +461,7 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	unsigned int order = 0;
 	int err = 0;
 
-	h.others = !mirror || mirror->mm != uhmm_vma_mm(args->vma) || uhmm__device_shares_mm(dev);
+	h.others = !mirror || mirror->mm != args->vma->mm || uhmm__device_shares_mm(dev);
 	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
@@ -462,7 +471,7 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			index++;
 			continue;
 		}
-		order = uhmm_page_order(dev->machine, uhmm_migrate_pfn_to_pfn(src));
+		order = folio_order(pfn_to_frame(dev->machine, uhmm_migrate_pfn_to_pfn(src)));
 		err = copy_folio_home(&h, i, index, order);
 		index += 1UL << order;
 	}
@@ -507,7 +516,7 @@ int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 	struct uhmm_device *dev = data;
 	struct uhmm_machine *m = dev->machine;
 	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
-	unsigned int order = vmf->pte ? 0 : uhmm_page_order(m, vmf->page);
+	unsigned int order = vmf->pte ? 0 : folio_order(pfn_to_frame(m, vmf->page));
 	uint64_t n = 1UL << order, one[2] = { 0 };
 	uint64_t *src = order ? uhmm__alloc(m, 2 * n * sizeof(*src)) : one;
 	struct uhmm_migrate_vma args = {

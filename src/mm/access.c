@@ -1,147 +1,20 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * A CPU's accesses: translation, faults, contents. Models: the MMU, and
- * arch/x86/mm/fault.c:do_user_addr_fault().
+ * A CPU's accesses: translation, contents, and again after a fault (fault.c). Models: the MMU.
  *
  * On hardware a flush waits until no CPU is in the middle of an access by the old translation. Host
  * threads have no such interrupt, so an access holds the table's PTL for the moment between reading
  * the entry and touching the contents. That hold is the hardware's, and not counted. On fibers an
  * access cannot be cut in two; there the TLB of the checked build decides what it sees.
  */
-#include <signal.h>
-#include <sys/mman.h>
-#include <sys/resource.h>
-
 #include "mm/huge.h"
-
-enum {
-	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
-};
 
 struct access {
 	struct uhmm_mm *mm;
-	uint8_t *buf; /* NULL: touch only */
+	uint8_t *buf; /* of what is left; NULL: touch only */
 	bool write;
 	unsigned int flags; /* FAULT_FLAG_* */
 };
-
-/* ---- faults ---- */
-
-/* Models: access_error(). */
-static bool access_error(const struct uhmm_vma *vma, unsigned int flags)
-{
-	if (flags & FAULT_FLAG_WRITE)
-		return !(vma->flags & UHMM_VM_WRITE);
-	/* An instruction fetch is a read, until there is a page that says no. */
-	if (flags & FAULT_FLAG_PROT)
-		return !(vma->flags & UHMM_VM_EXEC);
-	return !(vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
-}
-
-/* Grow a stack down to @addr. Context: mmap_lock for writing. Models: expand_downwards(). */
-static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
-{
-	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
-
-	addr &= UHMM_PAGE_MASK;
-	if (!(vma->flags & UHMM_VM_GROWSDOWN) || addr < MMAP_MIN_ADDR ||
-	    vma->end - addr > STACK_LIMIT)
-		return false;
-	/* Another stack need not be kept at a distance. */
-	if (prev && !(prev->flags & UHMM_VM_GROWSDOWN) &&
-	    prev->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) &&
-	    addr < prev->end + STACK_GUARD_GAP)
-		return false;
-	if (load_relaxed(&vma->anon_vma) == NULL && uhmm__anon_vma_prepare(vma))
-		return false;
-	return !uhmm__vma_resize(vma, addr, vma->end);
-}
-
-/*
- * The VMA of an address, with mmap_lock held for reading; NULL without it. A stack is grown with the
- * lock held for writing in between. Models: lock_mm_and_find_vma().
- */
-static struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
-{
-	struct uhmm_vma *vma;
-
-	mmap_read_lock(mm);
-	vma = uhmm__find_vma(mm, addr);
-	if (likely(vma && vma->start <= addr))
-		return vma;
-	if (!vma || !(vma->flags & UHMM_VM_GROWSDOWN)) {
-		mmap_read_unlock(mm);
-		return NULL;
-	}
-	mmap_read_unlock(mm);
-	mmap_write_lock(mm);
-	vma = uhmm__find_vma(mm, addr);
-	if (!vma || (vma->start > addr && !expand_stack(vma, addr))) {
-		mmap_write_unlock(mm);
-		return NULL;
-	}
-	/* As mmap_write_downgrade(): the VMAs are not locked for writing any more. */
-	store_release(&mm->lock_seq, load_relaxed(&mm->lock_seq) + 1);
-	uhmm__downgrade_write(&mm->mmap_lock);
-	uhmm__count(UHMM_CNT_MMAP_READ);
-	return vma;
-}
-
-static int sigsegv(void)
-{
-	uhmm__count(UHMM_CNT_FAULT_SIGSEGV);
-	return SIGSEGV;
-}
-
-static int fault_result(int fault)
-{
-	if (likely(!(fault & VM_FAULT_ERROR)))
-		return 0;
-	if (fault & VM_FAULT_OOM)
-		return fault & VM_FAULT_DRIVER_OOM ? UHMM__FAULT_AGAIN : -ENOMEM;
-	if (fault & VM_FAULT_SIGSEGV)
-		return sigsegv();
-	uhmm__count(UHMM_CNT_FAULT_SIGBUS);
-	return SIGBUS;
-}
-
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
-{
-	struct uhmm_vma *vma;
-	int fault;
-
-	if (unlikely(addr >= UHMM_TASK_SIZE))
-		return sigsegv();
-	vma = lock_vma_under_rcu(mm, addr);
-	if (likely(vma)) {
-		if (unlikely(access_error(vma, flags))) {
-			vma_end_read(vma);
-			return sigsegv();
-		}
-		fault = uhmm__handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK);
-		if (likely(!(fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED))))
-			vma_end_read(vma);
-		if (likely(!(fault & VM_FAULT_RETRY)))
-			return fault_result(fault);
-		uhmm__count(UHMM_CNT_FAULT_RETRY);
-	}
-	do {
-		vma = lock_mm_and_find_vma(mm, addr);
-		if (!vma)
-			return sigsegv();
-		if (access_error(vma, flags)) {
-			mmap_read_unlock(mm);
-			return sigsegv();
-		}
-		fault = uhmm__handle_mm_fault(vma, addr, flags);
-		flags |= FAULT_FLAG_TRIED;
-	} while (fault & VM_FAULT_RETRY);
-	if (!(fault & VM_FAULT_COMPLETED))
-		mmap_read_unlock(mm);
-	return fault_result(fault);
-}
-
-/* ---- translation ---- */
 
 /*
  * Every access here is passed by value: its kind is a constant in each of the three entry points, and
@@ -162,20 +35,35 @@ uhmm_always_inline uint64_t used_bits(bool write)
 }
 
 /* Read or write the part of a frame that an access covers. */
-uhmm_always_inline void touch_frame(struct access a, uhmm_pfn_t pfn, size_t off, uint64_t at,
-				    size_t len)
+uhmm_always_inline void touch_frame(struct access a, uhmm_pfn_t pfn, size_t off, size_t len)
 {
 	if (!a.buf)
 		return;
 	if (a.write)
-		uhmm__write_frame(a.mm->machine, pfn, off, a.buf + at, len);
+		uhmm__write_frame(a.mm->machine, pfn, off, a.buf, len);
 	else
-		uhmm__read_frame(a.mm->machine, pfn, off, a.buf + at, len);
+		uhmm__read_frame(a.mm->machine, pfn, off, a.buf, len);
+}
+
+/*
+ * The PMD entry of an address, none if there is no PMD table. The entries above are counted as read even
+ * where *@pmdp is known: so what a fault costs does not depend on the build. Context: RCU.
+ */
+uhmm_always_inline pte_t walk_to_pmd(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, ptent_t **pmdp)
+{
+	unsigned int level;
+
+	if (!UHMM_CHECKED && *pmdp) {
+		uhmm__count(UHMM_CNT_READ_PGD);
+		uhmm__count(UHMM_CNT_READ_PUD);
+	} else {
+		*pmdp = uhmm__pmd_offset(pgt, addr, &level);
+	}
+	return *pmdp ? pmdp_get(*pmdp) : pte_make(0);
 }
 
 /* The same by a huge leaf, whose lock is that of the PMD table. Context: RCU. */
-static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr_t addr,
-				      uint64_t at, size_t len)
+static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr_t addr, size_t len)
 {
 	uint64_t bits = used_bits(a.write);
 	struct uhmm__spinlock *ptl = uhmm__ptlp(pmdp);
@@ -191,7 +79,7 @@ static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr
 			store_relaxed(pmdp, pmd.val);
 		}
 		pte = pmd_page_entry(pmd, table_index(addr, 1));
-		touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, at, len);
+		touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, len);
 		uhmm__tlb_insert(&a.mm->pgt, addr, pte);
 	}
 	uhmm__spin_unlock(ptl);
@@ -199,19 +87,21 @@ static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr
 }
 
 /*
- * One access within one page. False: it faults. Inline, and the loop around it, so that reading,
- * writing and fetching have each code of their own.
+ * The part of an access within one page. False: it faults. Inline, and the loops around it, so that
+ * reading, writing and fetching have each code of their own.
+ * @pmdp: (in/out) where the PMD entry is, NULL if that is not known yet. A CPU that comes again after a
+ * fault may go on from there, too: what it has cached of the walk stands until the table is freed, and
+ * a table that is not linked any more has no entries.
  */
-uhmm_always_inline bool access_page(struct access a, uhmm_vaddr_t addr, uint64_t at, size_t len)
+uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t len, ptent_t **pmdp)
 {
 	struct uhmm__pgtable *pgt = &a.mm->pgt;
 	uint64_t bits = used_bits(a.write);
 	size_t off = addr & ~UHMM_PAGE_MASK;
 	struct uhmm__spinlock *ptl;
-	unsigned int level;
-	ptent_t *pmdp, *ptep;
 	bool ok = false;
 	pte_t pmd, pte;
+	ptent_t *ptep;
 
 	if (unlikely(addr >= UHMM_TASK_SIZE))
 		return false;
@@ -219,16 +109,15 @@ uhmm_always_inline bool access_page(struct access a, uhmm_vaddr_t addr, uint64_t
 	/* A first write through an entry that a read cached goes to the table: the dirty bit. */
 	ok = UHMM_CHECKED && pte_permits(pte, a.flags) && (pte.val & bits) == bits;
 	if (ok)
-		touch_frame(a, pte_pfn(pte), off, at, len);
+		touch_frame(a, pte_pfn(pte), off, len);
 	uhmm__tlb_done(pgt);
 	if (ok)
 		return true;
 	/* RCU keeps the tables while they are walked without any lock. */
-	uhmm__rcu_read_lock();
-	pmdp = uhmm__pmd_offset(pgt, addr, &level);
-	pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
+	uhmm__rcu_link_lock();
+	pmd = walk_to_pmd(pgt, addr, pmdp);
 	if (unlikely(!entry_is_table(pmd))) {
-		ok = pmd_trans_huge(pmd) && access_huge(a, pmdp, addr, at, len);
+		ok = pmd_trans_huge(pmd) && access_huge(a, *pmdp, addr, len);
 		goto out;
 	}
 	ptep = &entry_table(pmd)->e[table_index(addr, 1)];
@@ -244,12 +133,12 @@ uhmm_always_inline bool access_page(struct access a, uhmm_vaddr_t addr, uint64_t
 			pte = pte_set(pte, bits);
 			store_relaxed(ptep, pte.val);
 		}
-		touch_frame(a, pte_pfn(pte), off, at, len);
+		touch_frame(a, pte_pfn(pte), off, len);
 		uhmm__tlb_insert(pgt, addr, pte);
 	}
 	uhmm__spin_unlock(ptl);
 out:
-	uhmm__rcu_read_unlock();
+	uhmm__rcu_link_unlock();
 	return ok;
 }
 
@@ -260,64 +149,89 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	pte_t pmd = pte_make(0);
 	ptent_t *pmdp, *ptep;
 
-	uhmm__rcu_read_lock();
+	uhmm__rcu_link_lock();
 	pmdp = addr < UHMM_TASK_SIZE ? uhmm__pmd_offset(&mm->pgt, addr, &level) : NULL;
-	ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, &pmd) : NULL;
+	ptep = pmdp ? uhmm__pte_offset_map_link(pmdp, addr, &pmd) : NULL;
 	if (pmd_trans_huge(pmd) && pmd.val & PTE_PRESENT)
 		ret = FAULT_FLAG_PROT;
 	if (ptep) {
 		ret = ptep_get(ptep).val & PTE_PRESENT ? FAULT_FLAG_PROT : 0;
-		uhmm__pte_unmap(ptep);
+		uhmm__pte_unmap_link(ptep);
 	}
-	uhmm__rcu_read_unlock();
+	uhmm__rcu_link_unlock();
 	return ret;
+}
+
+/*
+ * The part of an access within one page, and its faults. 0, a signal or -ENOMEM.
+ * @asked: somebody wants to know of @acc.
+ */
+uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t len,
+				   struct uhmm_access *acc, bool asked)
+{
+	unsigned int flags = a.flags | FAULT_FLAG_USER;
+	bool driver_oom = false;
+	ptent_t *pmdp = NULL;
+	int ret;
+
+	uhmm__rcu_chain_begin();
+	while (unlikely(!try_access(a, addr, len, &pmdp))) {
+		OPTIMIZER_HIDE_VAR(addr);
+		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
+		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
+			uhmm__cond_resched();
+		/* A count that nobody asked for would make each retry another state. */
+		acc->faults += !UHMM_CHECKED || asked || !acc->faults;
+		acc->fault_addr = addr;
+		if (a.flags & FAULT_FLAG_INSTRUCTION)
+			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
+		ret = uhmm__user_fault(a.mm, addr, flags);
+		if (likely(!ret))
+			continue;
+		/*
+		 * Linux lets the process run into the fault again, for as long as it takes or until
+		 * somebody is killed. Here once: a driver that was told to fail does so once.
+		 */
+		if (ret == UHMM__FAULT_AGAIN && driver_oom)
+			return -ENOMEM;
+		if (ret != UHMM__FAULT_AGAIN && ret != UHMM__FAULT_UNCHAINED)
+			return ret;
+		driver_oom |= ret == UHMM__FAULT_AGAIN;
+		uhmm__rcu_chain_begin();
+		pmdp = NULL;
+	}
+	uhmm__rcu_chain_end();
+	return 0;
 }
 
 uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t len,
 				    struct uhmm_access *acc)
 {
-	uhmm_vaddr_t oom_at = UINT64_MAX;
-	struct uhmm_access local;
-	uint64_t at = 0;
-	int ret = 0;
+	struct uhmm_access local = { 0 };
+	int ret = -EINVAL;
 
-	if (!acc)
-		acc = &local;
-	*acc = (struct uhmm_access){ 0 };
 	if (unlikely(!uhmm__current()))
-		return -EINVAL;
-	while (at < len) {
-		size_t n = MIN(len - at, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
-		unsigned int flags = a.flags | FAULT_FLAG_USER;
+		goto out;
+	uhmm__might_sleep();
+	for (ret = 0; len;) {
+		size_t n = MIN(len, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
 
-		if (likely(access_page(a, addr, at, n))) {
-			uhmm__count(UHMM_CNT_CPU_ACCESSES);
-			addr += n;
-			at += n;
-			acc->done = at;
-			continue;
-		}
-		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
-		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
-			uhmm__cond_resched();
-		/* A count that nobody asked for would make each retry another state. */
-		acc->faults += acc != &local || !acc->faults;
-		acc->fault_addr = addr;
-		if (flags & FAULT_FLAG_INSTRUCTION)
-			flags |= fault_prot(a.mm, addr);
-		ret = uhmm__user_fault(a.mm, addr, flags);
-		/*
-		 * Linux lets the process run into the fault again, for as long as it takes or until
-		 * somebody is killed. Here once: a driver that was told to fail does so once.
-		 */
-		if (unlikely(ret == UHMM__FAULT_AGAIN)) {
-			ret = oom_at == addr ? -ENOMEM : 0;
-			oom_at = addr;
-		}
-		if (ret)
+		ret = access_page(a, addr, n, &local, acc != NULL);
+		if (unlikely(ret))
 			break;
+		uhmm__count(UHMM_CNT_CPU_ACCESSES);
+		local.done += n;
+		if (likely(n == len))
+			break;
+		len -= n;
+		addr += n;
+		if (a.buf)
+			a.buf += n;
 	}
 	uhmm__exit_to_user();
+out:
+	if (acc)
+		*acc = local;
 	return ret;
 }
 

@@ -170,7 +170,7 @@ static uint64_t first_word(struct side *s, const struct page *p)
 
 static const char *page_text(struct side *s, const struct page *p, char *buf, size_t size)
 {
-	char perm[4], node[32] = "";
+	char perm[4], node[32] = "", order[24] = "";
 
 	if (p->device >= 0)
 		snprintf(node, sizeof(node), " device %d", p->device);
@@ -185,8 +185,10 @@ static const char *page_text(struct side *s, const struct page *p, char *buf, si
 	if (p->entry.has_frame) {
 		size_t n = strlen(buf);
 
-		snprintf(buf + n, size - n, " order %u ref %u map %d pins %u content 0x%" PRIx64,
-			 p->order, p->ref, p->map, p->pins, first_word(s, p));
+		if (p->order)
+			snprintf(order, sizeof(order), " order %u", p->order);
+		snprintf(buf + n, size - n, "%s ref %u map %d pins %u content 0x%" PRIx64, order,
+			 p->ref, p->map, p->pins, first_word(s, p));
 	}
 	return buf;
 }

@@ -21,21 +21,8 @@ static uint64_t *frame_words(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	return (uint64_t *)(m->bytes + (pfn_to_index(m, pfn) << UHMM_PAGE_SHIFT));
 }
 
-static void count_copy(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
+void uhmm__copy_page_bytes(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
 {
-	bool to_dev = dst >= m->device_base, from_dev = src >= m->device_base;
-
-	uhmm__count(to_dev ? (from_dev ? UHMM_CNT_COPY_DEVICE : UHMM_CNT_COPY_TO_DEVICE)
-			   : (from_dev ? UHMM_CNT_COPY_TO_RAM : UHMM_CNT_COPY_RAM));
-}
-
-void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
-{
-	count_copy(m, dst, src);
-	if (m->tags) {
-		store_relaxed(frame_tag(m, dst), load_relaxed(frame_tag(m, src)));
-		return;
-	}
 	for (int i = 0; i < WORDS; i++) {
 		uint64_t w = __atomic_load_n(&frame_words(m, src)[i], __ATOMIC_RELAXED);
 

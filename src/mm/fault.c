@@ -6,11 +6,14 @@
  * may sleep or allocate, then take the PTL, see that the entry is still the same, and install. If it
  * is not, somebody else was faster: the access is tried again.
  */
+#include <signal.h>
+
 #include <uhmm/special.h>
 
+#include "mm/fault.h"
 #include "mm/huge.h"
-#include "mm/swap.h"
-#include "mm/zone_device.h"
+#include "mm/lru.h"
+#include "mm/pcp.h"
 
 int uhmm__vm_fault_to_errno(int fault)
 {
@@ -42,50 +45,72 @@ int uhmm__vmf_anon_prepare_slow(struct uhmm__fault *vmf)
 	return err ? VM_FAULT_OOM : 0;
 }
 
-/* Map and lock the entry again. False: it changed, or its table is gone. */
-uhmm_always_inline bool relock(struct uhmm__fault *vmf)
-{
-	vmf->pte = uhmm__pte_offset_map_lock(vmf->pmd, vmf->address, &vmf->ptl);
-	if (unlikely(!vmf->pte))
-		return false;
-	if (likely(pte_same(ptep_get(vmf->pte), vmf->orig_pte)))
-		return true;
-	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
-	return false;
-}
-
-static void unlock(struct uhmm__fault *vmf)
-{
-	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-}
-
 /* Models: vma_is_accessible(). */
 static bool is_accessible(const struct uhmm_vma *vma)
 {
 	return vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC);
 }
 
-static pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
-{
-	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
-}
-
 /* What a write-protect marker leaves in the entry that takes its place. */
-static pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry)
+uhmm_always_inline pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry)
 {
 	if (likely(pte_none(vmf->orig_pte)))
 		return entry;
 	return pte_clear_bits(pte_set(entry, PTE_UFFD_WP), PTE_RW);
 }
 
+/* ---- anonymous pages ---- */
+
+/*
+ * Map a new folio with zeroes where there is nothing yet; its reference is the mapping's, or dropped.
+ * @link: in a chain of RCU sections.
+ */
+uhmm_always_inline int map_anon_folio(struct uhmm__fault *vmf, struct uhmm__frame *f, bool link)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	pte_t entry = pte_set(pte_mk(ram_pfn(m, f), vma->page_prot), PTE_DIRTY);
+
+	entry = keep_uffd_wp(vmf, maybe_mkwrite(entry, vma));
+	if (unlikely(!vmf_relock(vmf, link))) {
+		folio_put(m, f);
+		return 0;
+	}
+	if (!link && unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
+		vmf_unlock(vmf, link);
+		folio_put(m, f);
+		return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
+	}
+	store_relaxed(&f->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
+	folio_add_new_anon_rmap(f, vma, vmf->address);
+	folio_add_lru_new(m, f);
+	set_pte(vmf->pte, entry);
+	vmf_unlock(vmf, link);
+	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
+	return 0;
+}
+
+static int map_zero_page(struct uhmm__fault *vmf)
+{
+	struct uhmm_vma *vma = vmf->vma;
+
+	if (!vmf_relock(vmf, false))
+		return 0;
+	if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
+		vmf_unlock(vmf, false);
+		return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
+	}
+	set_pte(vmf->pte, keep_uffd_wp(vmf, pte_mk(vma->mm->machine->zero_pfn, vma->page_prot)));
+	vmf_unlock(vmf, false);
+	uhmm__count(UHMM_CNT_FAULT_ANON_READ);
+	return 0;
+}
+
 /* Models: do_anonymous_page(). Nothing mapped on entry; orig_pte is none or a uffd-wp marker. */
 static int do_anonymous_page(struct uhmm__fault *vmf)
 {
 	struct uhmm_vma *vma = vmf->vma;
-	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm__frame *f;
-	pte_t entry;
 	int ret;
 
 	/* What its driver did not put into a mapping is not there. */
@@ -93,170 +118,16 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 		return VM_FAULT_SIGBUS;
 	if (uhmm__pte_alloc(&vma->mm->pgt, vmf->pmd))
 		return VM_FAULT_OOM;
-	if (!(vmf->flags & FAULT_FLAG_WRITE)) {
-		if (!relock(vmf))
-			return 0;
-		if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
-			unlock(vmf);
-			return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
-		}
-		set_pte(vmf->pte, keep_uffd_wp(vmf, pte_mk(m->zero_pfn, vma->page_prot)));
-		unlock(vmf);
-		uhmm__count(UHMM_CNT_FAULT_ANON_READ);
-		return 0;
-	}
+	if (!(vmf->flags & FAULT_FLAG_WRITE))
+		return map_zero_page(vmf);
 	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		return ret;
-	f = uhmm__folio_alloc(m, true);
-	if (unlikely(!f))
-		return VM_FAULT_OOM;
-	entry = maybe_mkwrite(pte_set(pte_mk(ram_pfn(m, f), vma->page_prot), PTE_DIRTY), vma);
-	entry = keep_uffd_wp(vmf, entry);
-	if (unlikely(!relock(vmf))) {
-		folio_put(m, f);
-		return 0;
-	}
-	if (unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
-		unlock(vmf);
-		folio_put(m, f);
-		return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
-	}
-	store_relaxed(&f->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
-	folio_add_new_anon_rmap(f, vma, vmf->address);
-	uhmm__folio_add_lru_new(m, f);
-	set_pte(vmf->pte, entry);
-	unlock(vmf);
-	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
-	return 0;
+	f = uhmm__folio_alloc(vma->mm->machine, true);
+	return likely(f) ? map_anon_folio(vmf, f, false) : VM_FAULT_OOM;
 }
 
-/* Models: wp_can_reuse_anon_folio(). Context: PTL. */
-static bool can_reuse(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm_vma *vma)
-{
-	const bool maybe_in_batch = !folio_test(f, PG_LRU);
-	const bool in_swapcache = folio_test(f, PG_SWAPCACHE);
-
-	if (unlikely(folio_test_large(f)))
-		return uhmm__large_can_reuse(f);
-	/* Another CPU's batch is not looked at, and this one's only if that can help. */
-	if (folio_ref_count(f) > 1U + maybe_in_batch + in_swapcache)
-		return false;
-	if (maybe_in_batch)
-		uhmm__lru_add_drain(m);
-	if (folio_ref_count(f) > 1U + in_swapcache)
-		return false;
-	if (!folio_trylock(f))
-		return false;
-	if (folio_test(f, PG_SWAPCACHE))
-		uhmm__folio_free_swap(m, f);
-	if (folio_ref_count(f) != 1) {
-		folio_unlock(m, f);
-		return false;
-	}
-	/* The folio is this VMA's alone from now on: look for it only here. */
-	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
-	folio_unlock(m, f);
-	return true;
-}
-
-static void wp_reuse(struct uhmm__fault *vmf)
-{
-	pte_t entry = pte_set(vmf->orig_pte, PTE_ACCESSED | PTE_DIRTY);
-
-	set_pte(vmf->pte, maybe_mkwrite(entry, vmf->vma));
-	unlock(vmf);
-	uhmm__count(UHMM_CNT_FAULT_COW_REUSE);
-}
-
-/*
- * Copy a page that others may read. Models: wp_page_copy(). @old is the page that is mapped, its
- * folio with a reference, or NULL for the zero page or a driver's frame.
- */
-static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
-{
-	struct uhmm_vma *vma = vmf->vma;
-	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
-		vma->mm, UHMM_MMU_NOTIFY_CLEAR, vmf->address, vmf->address + UHMM_PAGE_SIZE, NULL);
-	struct uhmm__frame *new;
-	bool copied = false;
-	pte_t entry;
-	int ret;
-
-	ret = uhmm__vmf_anon_prepare(vmf);
-	if (unlikely(ret))
-		goto out;
-	new = uhmm__folio_alloc(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
-	if (unlikely(!new)) {
-		ret = VM_FAULT_OOM;
-		goto out;
-	}
-	if (pte_pfn(vmf->orig_pte) != m->zero_pfn)
-		uhmm__copy_page(m, ram_pfn(m, new), pte_pfn(vmf->orig_pte));
-	uhmm__invalidate_start(&range);
-	if (relock(vmf)) {
-		entry = pte_mk(ram_pfn(m, new), vma->page_prot);
-		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
-			entry = pte_set(entry, vmf->orig_pte.val & (PTE_SOFT_DIRTY | PTE_UFFD_WP));
-		else
-			entry = maybe_mkwrite(pte_set(entry, PTE_DIRTY), vma);
-		/* Cleared before the new one is set: no CPU may see the two at a time. */
-		uhmm__ptep_clear_flush(&vma->mm->pgt, vmf->address, vmf->pte);
-		store_relaxed(&new->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
-		folio_add_new_anon_rmap(new, vma, vmf->address);
-		uhmm__folio_add_lru_new(m, new);
-		set_pte(vmf->pte, entry);
-		if (old)
-			folio_remove_rmap(old, vma->mm);
-		unlock(vmf);
-		copied = true;
-		uhmm__count(UHMM_CNT_FAULT_COW_COPY);
-	}
-	uhmm__invalidate_end(&range);
-	if (copied && old) {
-		free_swap_cache(m, page_folio(old));
-		folio_put(m, page_folio(old)); /* the mapping's */
-	}
-	if (!copied)
-		folio_put(m, new);
-out:
-	if (old)
-		folio_put(m, page_folio(old));
-	return ret;
-}
-
-int uhmm__do_wp_page(struct uhmm__fault *vmf)
-{
-	struct uhmm_vma *vma = vmf->vma;
-	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__frame *page = vm_normal_page(m, vmf->orig_pte);
-
-	if (unlikely(vmf->orig_pte.val & PTE_UFFD_WP) && vma->flags & UHMM_VM_UFFD_WP &&
-	    !(vmf->flags & FAULT_FLAG_UNSHARE)) {
-		unlock(vmf);
-		return uhmm__handle_userfault(vmf, UHMM_UFFD_WP);
-	}
-	if (unlikely(vma->flags & UHMM_VM_SHARED)) {
-		if (page && vma->file)
-			return uhmm__wp_page_shared(vmf, page);
-		wp_reuse(vmf); /* a driver's frame or page, which wants to hear nothing of it */
-		return 0;
-	}
-	if (page && folio_test_anon(page_folio(page)) &&
-	    (folio_test(page, PG_ANON_EXCLUSIVE) || can_reuse(m, page_folio(page), vma))) {
-		folio_set(page, PG_ANON_EXCLUSIVE);
-		if (unlikely(vmf->flags & FAULT_FLAG_UNSHARE))
-			unlock(vmf); /* whoever asked may have it now, and only to read */
-		else
-			wp_reuse(vmf);
-		return 0;
-	}
-	if (page)
-		folio_get(page_folio(page));
-	unlock(vmf);
-	return wp_copy(vmf, page);
-}
+/* ---- entries that are not none ---- */
 
 /*
  * The access found a present entry with the rights it needs: another CPU was faster, or only the
@@ -267,15 +138,8 @@ static void spurious(struct uhmm__fault *vmf)
 	uint64_t bits = PTE_ACCESSED | (vmf->flags & FAULT_FLAG_WRITE ? PTE_DIRTY : 0);
 
 	set_pte(vmf->pte, pte_set(vmf->orig_pte, bits));
-	unlock(vmf);
+	vmf_unlock(vmf, false);
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
-}
-
-static int do_pte_missing(struct uhmm__fault *vmf)
-{
-	if (unlikely(vmf->vma->file))
-		return uhmm__do_file_fault(vmf);
-	return do_anonymous_page(vmf);
 }
 
 /* A NUMA hint: the access is seen, the entry is as it was. Context: PTL. Models: do_numa_page(). */
@@ -287,7 +151,7 @@ static int do_numa_page(struct uhmm__fault *vmf)
 	if (uhmm__can_change_writable(vma, pte))
 		pte = pte_set(pte, PTE_RW);
 	set_pte(vmf->pte, pte);
-	unlock(vmf);
+	vmf_unlock(vmf, false);
 	uhmm__count(UHMM_CNT_FAULT_NUMA);
 	return 0;
 }
@@ -299,39 +163,21 @@ static int uffd_wp_marker(struct uhmm__fault *vmf)
 	if (vmf->vma->flags & UHMM_VM_UFFD_WP)
 		return do_anonymous_page(vmf);
 	/* Left over from a range that is not registered any more. */
-	if (relock(vmf)) {
+	if (vmf_relock(vmf, false)) {
 		set_pte(vmf->pte, pte_make(0));
-		unlock(vmf);
+		vmf_unlock(vmf, false);
 	}
 	return 0;
 }
 
-/* Models: handle_pte_fault(). */
-static int handle_pte_fault(struct uhmm__fault *vmf)
+/* Context: the entry mapped; it is not any more. */
+static int do_pte_entry(struct uhmm__fault *vmf)
 {
-	pte_t pmd;
-
-	/* No page table: a huge page is there, or may come there; else one page as usual. */
-	while (unlikely(!(vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd)))) {
-		int ret = uhmm__huge_fault(vmf, pmd);
-
-		if (ret != VM_FAULT_FALLBACK)
-			return ret;
-		if (pte_none(pmd))
-			return do_pte_missing(vmf);
-		/* A leaf that was split: the entry of the page has to be looked at. */
-	}
-	uhmm__count(UHMM_CNT_READ_PTE);
-	vmf->orig_pte = ptep_get(vmf->pte);
-	if (pte_none(vmf->orig_pte)) {
-		uhmm__pte_unmap(vmf->pte);
-		return do_pte_missing(vmf);
-	}
 	if (!pte_present(vmf->orig_pte))
 		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
 								     : uhmm__do_swap_page(vmf);
 	uhmm__pte_unmap(vmf->pte);
-	if (!relock(vmf))
+	if (!vmf_relock(vmf, false))
 		return 0;
 	if (unlikely(pte_protnone(vmf->orig_pte)) && is_accessible(vmf->vma))
 		return do_numa_page(vmf);
@@ -341,16 +187,102 @@ static int handle_pte_fault(struct uhmm__fault *vmf)
 	return 0;
 }
 
-int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+/* ---- any fault ---- */
+
+static int do_pte_missing(struct uhmm__fault *vmf)
 {
-	struct uhmm__fault vmf = {
-		.vma = vma,
-		.address = addr & UHMM_PAGE_MASK,
-		.flags = flags,
-	};
+	return unlikely(vmf->vma->file) ? uhmm__do_file_fault(vmf) : do_anonymous_page(vmf);
+}
+
+/* No page table: a huge page is there, or may come there; else one page as usual. */
+static int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
+{
+	do {
+		int ret = uhmm__huge_fault(vmf, pmd);
+
+		if (ret != VM_FAULT_FALLBACK)
+			return ret;
+		if (pte_none(pmd))
+			return do_pte_missing(vmf);
+		/* A leaf that was split: the entry of the page has to be looked at. */
+		vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
+	} while (!vmf->pte);
+	uhmm__count(UHMM_CNT_READ_PTE);
+	vmf->orig_pte = ptep_get(vmf->pte);
+	if (!pte_none(vmf->orig_pte))
+		return do_pte_entry(vmf);
+	uhmm__pte_unmap(vmf->pte);
+	return do_pte_missing(vmf);
+}
+
+/*
+ * A fault begins in a chain of RCU sections and stays there if it does not have to sleep. What may
+ * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault by value: so the hot
+ * path has it in registers.
+ */
+static uhmm_noinline int unchained_pte_missing(struct uhmm__fault vmf)
+{
+	uhmm__rcu_chain_end();
+	return do_pte_missing(&vmf) | VM_FAULT_UNCHAINED;
+}
+
+static uhmm_noinline int unchained_pte_table_missing(struct uhmm__fault vmf, pte_t pmd)
+{
+	uhmm__rcu_chain_end();
+	return do_pte_table_missing(&vmf, pmd) | VM_FAULT_UNCHAINED;
+}
+
+/* Context: the entry is mapped by a link, with which the chain ends. */
+static uhmm_noinline int unchained_pte_entry(struct uhmm__fault vmf)
+{
+	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
+}
+
+/* A write to anonymous memory that has all it needs at hand. */
+uhmm_always_inline bool anon_write_is_simple(const struct uhmm__fault *vmf)
+{
+	const struct uhmm_vma *vma = vmf->vma;
+
+	return vmf->flags & FAULT_FLAG_WRITE && !vma->file &&
+	       !(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) &&
+	       load_acquire(&vma->anon_vma);
+}
+
+/* Models: handle_pte_fault(). Context: in a chain. */
+uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
+{
+	struct uhmm__frame *f;
+	pte_t pmd;
+
+	vmf->pte = uhmm__pte_offset_map_link(vmf->pmd, vmf->address, &pmd);
+	if (unlikely(!vmf->pte))
+		return unchained_pte_table_missing(*vmf, pmd);
+	uhmm__count(UHMM_CNT_READ_PTE);
+	vmf->orig_pte = ptep_get(vmf->pte);
+	if (unlikely(!pte_none(vmf->orig_pte)))
+		return unchained_pte_entry(*vmf);
+	uhmm__pte_unmap_link(vmf->pte);
+	if (unlikely(!anon_write_is_simple(vmf)))
+		return unchained_pte_missing(*vmf);
+	f = uhmm__folio_alloc_quick(vmf->vma->mm->machine, true);
+	if (unlikely(!f))
+		return unchained_pte_missing(*vmf);
+	return map_anon_folio(vmf, f, true);
+}
+
+/* Context: in a chain. */
+uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+{
+	struct uhmm__fault vmf;
 	int ret;
 
-	uhmm__might_sleep();
+	/* Not by an initialiser: that clears all of it in memory, which the hot path has no use for. */
+	vmf.vma = vma;
+	vmf.address = addr & UHMM_PAGE_MASK;
+	vmf.flags = flags;
+	vmf.pte = NULL;
+	vmf.ptl = NULL;
+	vmf.orig_pte = pte_make(0);
 	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
 	if (unlikely(!vmf.pmd))
 		return VM_FAULT_OOM;
@@ -358,4 +290,163 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 	if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;
+}
+
+int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+{
+	int ret;
+
+	uhmm__might_sleep();
+	uhmm__rcu_chain_begin();
+	ret = handle_mm_fault(vma, addr, flags);
+	if (!(ret & VM_FAULT_UNCHAINED))
+		uhmm__rcu_chain_end();
+	return ret & ~VM_FAULT_UNCHAINED;
+}
+
+/* ---- faults of a running process ---- */
+
+enum {
+	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
+};
+
+/* Models: access_error(). */
+static bool access_error(const struct uhmm_vma *vma, unsigned int flags)
+{
+	uint64_t need = UHMM_VM_WRITE;
+
+	/* An instruction fetch is a read, until there is a page that says no. */
+	if (unlikely(!(flags & FAULT_FLAG_WRITE)))
+		need = flags & FAULT_FLAG_PROT ? UHMM_VM_EXEC
+					       : UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
+	return !(vma->flags & need);
+}
+
+/* Grow a stack down to @addr. Context: mmap_lock for writing. Models: expand_downwards(). */
+static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *prev = uhmm__vma_prev(vma->mm, vma);
+
+	addr &= UHMM_PAGE_MASK;
+	if (!(vma->flags & UHMM_VM_GROWSDOWN) || addr < MMAP_MIN_ADDR ||
+	    vma->end - addr > STACK_LIMIT)
+		return false;
+	/* Another stack need not be kept at a distance. */
+	if (prev && !(prev->flags & UHMM_VM_GROWSDOWN) &&
+	    prev->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC) &&
+	    addr < prev->end + STACK_GUARD_GAP)
+		return false;
+	if (load_relaxed(&vma->anon_vma) == NULL && uhmm__anon_vma_prepare(vma))
+		return false;
+	return !uhmm__vma_resize(vma, addr, vma->end);
+}
+
+/*
+ * The VMA of an address, with mmap_lock held for reading; NULL without it. A stack is grown with the
+ * lock held for writing in between. Models: lock_mm_and_find_vma().
+ */
+static struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma;
+
+	mmap_read_lock(mm);
+	vma = uhmm__find_vma(mm, addr);
+	if (likely(vma && vma->start <= addr))
+		return vma;
+	if (!vma || !(vma->flags & UHMM_VM_GROWSDOWN)) {
+		mmap_read_unlock(mm);
+		return NULL;
+	}
+	mmap_read_unlock(mm);
+	mmap_write_lock(mm);
+	vma = uhmm__find_vma(mm, addr);
+	if (!vma || (vma->start > addr && !expand_stack(vma, addr))) {
+		mmap_write_unlock(mm);
+		return NULL;
+	}
+	/* As mmap_write_downgrade(): the VMAs are not locked for writing any more. */
+	store_release(&mm->lock_seq, load_relaxed(&mm->lock_seq) + 1);
+	uhmm__downgrade_write(&mm->mmap_lock);
+	uhmm__count(UHMM_CNT_MMAP_READ);
+	return vma;
+}
+
+static int sigsegv(void)
+{
+	uhmm__count(UHMM_CNT_FAULT_SIGSEGV);
+	return SIGSEGV;
+}
+
+static int fault_result(int fault)
+{
+	if (likely(!(fault & VM_FAULT_ERROR)))
+		return 0;
+	if (fault & VM_FAULT_OOM)
+		return fault & VM_FAULT_DRIVER_OOM ? UHMM__FAULT_AGAIN : -ENOMEM;
+	if (fault & VM_FAULT_SIGSEGV)
+		return sigsegv();
+	uhmm__count(UHMM_CNT_FAULT_SIGBUS);
+	return SIGBUS;
+}
+
+/* By mmap_lock, where the VMA's lock was not to be had or does not do. Context: outside of a chain. */
+static int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
+{
+	struct uhmm_vma *vma;
+	int fault;
+
+	do {
+		vma = lock_mm_and_find_vma(mm, addr);
+		if (!vma)
+			return sigsegv();
+		if (access_error(vma, flags)) {
+			mmap_read_unlock(mm);
+			return sigsegv();
+		}
+		fault = uhmm__handle_mm_fault(vma, addr, flags);
+		flags |= FAULT_FLAG_TRIED;
+	} while (fault & VM_FAULT_RETRY);
+	if (!(fault & VM_FAULT_COMPLETED))
+		mmap_read_unlock(mm);
+	return fault_result(fault);
+}
+
+/* A fault that is not just done, the VMA's lock dropped. Ends the chain. */
+static uhmm_noinline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+					 int fault)
+{
+	int ret;
+
+	if (!(fault & VM_FAULT_UNCHAINED))
+		uhmm__rcu_chain_end();
+	if (fault & VM_FAULT_RETRY)
+		ret = user_fault_mmap_lock(mm, addr, flags);
+	else
+		ret = fault_result(fault);
+	return ret ? ret : UHMM__FAULT_UNCHAINED;
+}
+
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
+{
+	struct uhmm_vma *vma;
+	int fault;
+
+	if (unlikely(addr >= UHMM_TASK_SIZE))
+		return user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
+	vma = lock_vma_link(mm, addr);
+	if (unlikely(!vma))
+		return user_fault_slow(mm, addr, flags, VM_FAULT_RETRY);
+	if (unlikely(access_error(vma, flags))) {
+		vma_end_read(vma);
+		return user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
+	}
+	/* In the plain build a chain is open, and what does sleep looks for itself. */
+	if (UHMM_CHECKED)
+		uhmm__might_sleep();
+	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK);
+	if (unlikely(fault & VM_FAULT_RETRY))
+		uhmm__count(UHMM_CNT_FAULT_RETRY);
+	else if (likely(!(fault & VM_FAULT_COMPLETED)))
+		vma_end_read(vma);
+	return likely(!fault) ? 0 : user_fault_slow(mm, addr, flags, fault);
 }

@@ -6,7 +6,7 @@
  * A handler locks the folio before it takes the PTL, and truncation locks it before it looks for
  * mappings: so a page is either mapped before it is taken from its file, and found, or not mapped.
  */
-#include "mm/mm.h"
+#include "mm/fault.h"
 
 enum {
 	FAULT_AROUND = 16,	/* pages; the kernel's fault_around_bytes */
@@ -143,11 +143,6 @@ static bool map_none(struct uhmm__fault *vmf)
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
 	return false;
-}
-
-static pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
-{
-	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
 }
 
 /* The entry's reference is the caller's, handed over. Context: PTL. Models: set_pte_range(). */

@@ -11,6 +11,7 @@
 
 #include "core/alloc.h"
 #include "mm/large.h"
+#include "mm/pcp.h"
 #include "mm/swap.h"
 #include "mm/zone_device.h"
 #include "pgtable/tlb.h"
@@ -18,8 +19,6 @@
 enum {
 	BLOCK_FRAMES = 512,
 	BLOCK_WORDS = BLOCK_FRAMES / 64,
-	PCP_BATCH = 64,
-	PCP_MAX = 4 * PCP_BATCH,
 	POPULATE_BLOCKS = 16, /* 32 MiB of RAM: 256 KiB of descriptors, 64 KiB of tags */
 	MAX_FUTILE = 4,	      /* attempts to reclaim that free nothing, before giving up */
 	FIRST_BLOCK = 1,      /* block 0 holds the zero page and no other frame in use */
@@ -31,12 +30,6 @@ struct block {
 	uint32_t next, prev;	    /* [zone] list of blocks with free frames, 0 = end */
 };
 
-/* Free frames of one CPU. [local lock of the CPU] */
-struct pcp {
-	uint32_t nr;
-	uint32_t pfn[PCP_MAX];
-} __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
-
 struct uhmm__frames {
 	struct uhmm__spinlock zone;
 	struct block *blocks; /* reserved, indexed by pfn / BLOCK_FRAMES */
@@ -45,7 +38,7 @@ struct uhmm__frames {
 	uint32_t partial;    /* some are free */
 	uint32_t whole;	     /* all are */
 	uint32_t next_fresh; /* [zone] first block never used */
-	struct pcp *pcp;
+	struct uhmm__pcp *pcp;
 	void *vmemmap; /* as reserved: m->vmemmap is aligned in it */
 	size_t vmemmap_bytes, tags_bytes, bytes_bytes;
 };
@@ -86,6 +79,8 @@ int uhmm__frames_init(struct uhmm_machine *m)
 	}
 	if (!fr->blocks || !fr->pcp || !m->vmemmap || (!m->bytes && !m->tags))
 		return -ENOMEM;
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++)
+		uhmm__cpu(m, c)->frames = &fr->pcp[c];
 	m->zero_pfn = 1;
 	zero_page_init(m);
 	return 0;
@@ -182,7 +177,7 @@ static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
 }
 
 /* The frames from @first on that have a bit in @word, the last of them first. */
-static void pcp_add_word(struct pcp *pcp, uint32_t first, uint64_t word)
+static void pcp_add_word(struct uhmm__pcp *pcp, uint32_t first, uint64_t word)
 {
 	if (likely(word == UINT64_MAX)) {
 		for (uint32_t k = 0; k < 64; k++)
@@ -199,7 +194,7 @@ static void pcp_add_word(struct pcp *pcp, uint32_t first, uint64_t word)
 }
 
 /* Fill an empty list with the free frames of one bitmap word. */
-static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
+static bool pcp_refill(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 {
 	struct uhmm__frames *fr = m->frames;
 	bool fresh = false;
@@ -228,7 +223,7 @@ static bool pcp_refill(struct uhmm_machine *m, struct pcp *pcp)
 }
 
 /* Give the @n oldest frames of a list back to the blocks. Context: the CPU's local lock. */
-static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
+static void pcp_spill(struct uhmm__frames *fr, struct uhmm__pcp *pcp, uint32_t n)
 {
 	uhmm__spin_lock(&fr->zone);
 	for (uint32_t k = 0; k < n;) {
@@ -249,22 +244,18 @@ static void pcp_spill(struct uhmm__frames *fr, struct pcp *pcp, uint32_t n)
 
 /* ---- allocation ---- */
 
-/* A frame, or NULL if RAM is used up. Models: get_page_from_freelist(). */
-uhmm_always_inline struct uhmm__frame *frame_get(struct uhmm_machine *m)
+/* The pfn of a frame, 0 if RAM is used up. Models: get_page_from_freelist(). */
+static uhmm_pfn_t frame_get(struct uhmm_machine *m)
 {
-	struct uhmm__frames *fr = m->frames;
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct pcp *pcp = &fr->pcp[cpu->id];
-	uhmm_pfn_t pfn;
+	struct uhmm__pcp *pcp = cpu->frames;
+	uhmm_pfn_t pfn = 0;
 
 	uhmm__spin_lock(&cpu->local);
-	if (unlikely(!pcp->nr) && !pcp_refill(m, pcp)) {
-		uhmm__spin_unlock(&cpu->local);
-		return NULL;
-	}
-	pfn = pcp->pfn[--pcp->nr];
+	if (likely(pcp->nr || pcp_refill(m, pcp)))
+		pfn = pcp->pfn[--pcp->nr];
 	uhmm__spin_unlock(&cpu->local);
-	return pfn_to_frame(m, pfn);
+	return pfn;
 }
 
 /* Frames that CPUs keep may be what another, or a block, lacks. Models: drain_all_pages(). */
@@ -272,7 +263,7 @@ static void pcp_drain_all(struct uhmm_machine *m)
 {
 	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
 		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
-		struct pcp *pcp = &m->frames->pcp[c];
+		struct uhmm__pcp *pcp = &m->frames->pcp[c];
 
 		uhmm__spin_lock(&cpu->local);
 		pcp_spill(m->frames, pcp, pcp->nr);
@@ -285,16 +276,16 @@ static void pcp_drain_all(struct uhmm_machine *m)
  * and a few times without, for what others work on cannot be reclaimed for the moment.
  * Models: __alloc_pages_slowpath().
  */
-static uhmm_noinline struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
+static uhmm_noinline uhmm_pfn_t frame_reclaim(struct uhmm_machine *m)
 {
 	unsigned int futile = 0;
 
 	while (futile < MAX_FUTILE) {
 		unsigned int freed = uhmm__try_to_free_pages(m);
-		struct uhmm__frame *f = frame_get(m);
+		uhmm_pfn_t pfn = frame_get(m);
 
-		if (f)
-			return f;
+		if (pfn)
+			return pfn;
 		if (freed) {
 			futile = 0;
 			continue;
@@ -305,30 +296,23 @@ static uhmm_noinline struct uhmm__frame *frame_reclaim(struct uhmm_machine *m)
 			pcp_drain_all(m);
 		}
 	}
-	return NULL;
+	return 0;
 }
 
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 {
-	struct uhmm__frame *f;
+	uhmm_pfn_t pfn;
 
 	uhmm__map_wait(UHMM__LC_RECLAIM, m->frames, UHMM__HERE);
 	if (unlikely(uhmm__inject(m, UHMM_INJECT_FRAME)))
 		return NULL;
-	f = frame_get(m);
-	if (unlikely(!f)) {
-		f = frame_reclaim(m);
-		if (!f)
+	pfn = frame_get(m);
+	if (unlikely(!pfn)) {
+		pfn = frame_reclaim(m);
+		if (!pfn)
 			return NULL;
 	}
-	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
-	/* Only if somebody came to wait when it was free. Models: PAGE_FLAGS_CHECK_AT_PREP. */
-	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
-	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
-	store_relaxed(&f->refcount, 1);
-	if (zero)
-		uhmm__clear_page(m, ram_pfn(m, f));
-	return f;
+	return uhmm__prep_new_folio(m, pfn, zero);
 }
 
 /* ---- large folios ---- */
@@ -516,7 +500,8 @@ uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame 
 }
 
 /* Context: the CPU's local lock. */
-static void pcp_push(struct uhmm_machine *m, struct pcp *pcp, const uint32_t *pfns, uint32_t nr)
+static void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp, const uint32_t *pfns,
+		     uint32_t nr)
 {
 	while (nr) {
 		uint32_t n = MIN(nr, PCP_MAX - pcp->nr);
@@ -546,14 +531,14 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 	}
 	cpu = uhmm__this_cpu();
 	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, &m->frames->pcp[cpu->id], &pfn, 1);
+	pcp_push(m, cpu->frames, &pfn, 1);
 	uhmm__spin_unlock(&cpu->local);
 }
 
 void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct pcp *pcp = &m->frames->pcp[cpu->id];
+	struct uhmm__pcp *pcp = cpu->frames;
 	uint32_t ram[32];
 
 	while (nr) {

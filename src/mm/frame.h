@@ -49,7 +49,8 @@ enum {
 #define FOLIO_ORDER_MASK (0xfU << FOLIO_ORDER_SHIFT)
 #define FOLIO_MAX_ORDER UHMM_PMD_ORDER
 /* What tails show as well, so that a page tells what memory it is. */
-#define FOLIO_TAIL_FLAGS ((uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT)))
+#define FOLIO_ZONE_DEVICE ((uint32_t)(BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT)))
+#define FOLIO_TAIL_FLAGS FOLIO_ZONE_DEVICE
 
 #define MAPPING_ANON 1UL
 #define UHMM_PIN_BIAS 1024U
@@ -188,6 +189,17 @@ uhmm_always_inline bool folio_test_clear(struct uhmm__frame *f, unsigned int bit
 	       BIT(bit);
 }
 
+/* Several bits by one atomic instruction, or none if nothing changes. */
+uhmm_always_inline void folio_change(struct uhmm__frame *f, uint32_t clear, uint32_t set)
+{
+	uint32_t old = load_relaxed(&f->flags);
+
+	while (((old & ~clear) | set) != old &&
+	       !atomic_compare_exchange_weak_explicit(&f->flags, &old, (old & ~clear) | set,
+						      memory_order_release, memory_order_relaxed))
+		;
+}
+
 uhmm_always_inline bool folio_is_device_private(struct uhmm__frame *f)
 {
 	return folio_test(f, PG_DEVICE_PRIVATE);
@@ -200,7 +212,7 @@ uhmm_always_inline bool folio_is_device_coherent(struct uhmm__frame *f)
 
 uhmm_always_inline bool folio_is_zone_device(struct uhmm__frame *f)
 {
-	return load_relaxed(&f->flags) & (BIT(PG_DEVICE_PRIVATE) | BIT(PG_DEVICE_COHERENT));
+	return load_relaxed(&f->flags) & FOLIO_ZONE_DEVICE;
 }
 
 uhmm_always_inline bool folio_test_anon(struct uhmm__frame *f)
@@ -422,7 +434,11 @@ void uhmm__lru_add_drain_all(struct uhmm_machine *m);
  * Models: folio_isolate_lru(), but takes no reference: the caller has one, which the kernel's callers
  * drop right afterwards. False if the folio is not on the LRU.
  */
-bool uhmm__folio_isolate_lru(struct uhmm__frame *f);
+uhmm_always_inline bool uhmm__folio_isolate_lru(struct uhmm__frame *f)
+{
+	uhmm__sched_point(UHMM__PT_ATOMIC, f);
+	return folio_test_clear(f, PG_LRU);
+}
 
 /* It was used by a system call: the second time makes it active. Models: folio_mark_accessed(). */
 static inline void folio_mark_accessed(struct uhmm__frame *f)
@@ -437,15 +453,43 @@ static inline void folio_mark_accessed(struct uhmm__frame *f)
 
 /* ---- contents ---- */
 
+void uhmm__copy_page_bytes(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
+
 /* Copies a whole page between frames; counted by kind. */
-void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
+uhmm_always_inline void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
+{
+	bool to_dev = dst >= m->device_base, from_dev = src >= m->device_base;
+
+	uhmm__count(to_dev ? (from_dev ? UHMM_CNT_COPY_DEVICE : UHMM_CNT_COPY_TO_DEVICE)
+			   : (from_dev ? UHMM_CNT_COPY_TO_RAM : UHMM_CNT_COPY_RAM));
+	if (likely(m->tags))
+		store_relaxed(&m->tags[pfn_to_index(m, dst)],
+			      load_relaxed(&m->tags[pfn_to_index(m, src)]));
+	else
+		uhmm__copy_page_bytes(m, dst, src);
+}
+
 /* The same for @n frames that lie side by side. */
 void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
+/* Of RAM, where the pfn is the index. */
+uhmm_always_inline void uhmm__clear_ram_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	uhmm__count(UHMM_CNT_CLEAR_RAM);
+	if (likely(m->tags))
+		store_relaxed(&m->tags[pfn], 0);
+	else
+		uhmm__clear_page_bytes(m, pfn);
+}
+
 uhmm_always_inline void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	uhmm__count(pfn >= m->device_base ? UHMM_CNT_CLEAR_DEVICE : UHMM_CNT_CLEAR_RAM);
+	if (pfn < m->device_base) {
+		uhmm__clear_ram_page(m, pfn);
+		return;
+	}
+	uhmm__count(UHMM_CNT_CLEAR_DEVICE);
 	if (likely(m->tags))
 		store_relaxed(&m->tags[pfn_to_index(m, pfn)], 0);
 	else

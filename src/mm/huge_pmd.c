@@ -312,7 +312,7 @@ bool uhmm__set_pmd_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t haddr, pte
 	uint64_t soft = present ? PTE_SOFT_DIRTY : LEAF_SOFT_DIRTY;
 	uint64_t uffd = present ? PTE_UFFD_WP : LEAF_UFFD_WP;
 
-	/* Invalidate first, then look for pins: see uhmm__install_migration_entry(). */
+	/* Invalidate first, then look for pins: see install_migration_entry(). */
 	if (present)
 		pmd = pmdp_invalidate(vma, haddr, pmdp);
 	else

@@ -6,25 +6,13 @@
  *
  * The LRU itself has no list: PG_LRU says that a folio is on it. Reclaim scans frames by number.
  */
+#include "mm/lru.h"
+
 #include "core/alloc.h"
-#include "mm/frame.h"
 #include "mm/mm.h"
 #include "mm/swap.h"
 
-enum { BATCH = 31 };
-
-/* [local lock of the CPU] */
-struct lru_batch {
-	_Atomic uint32_t nr; /* read without the lock to see that there is nothing to drain */
-	uint32_t pfn[BATCH];
-};
-
-struct lru_batches {
-	struct lru_batch add;
-	struct lru_batch lazyfree;
-};
-
-enum { MAX_DEAD = 2 * BATCH };
+enum { MAX_DEAD = 2 * LRU_BATCH };
 
 int uhmm__lru_init(struct uhmm_machine *m)
 {
@@ -110,40 +98,28 @@ static void free_dead(struct uhmm_machine *m, const uint32_t *dead, unsigned int
 		uhmm__folios_free(m, dead, nr);
 }
 
-/*
- * @lazyfree: into the batch of MADV_FREE. @at_once: a large folio does not wait, nor do those before
- * it.
- */
-uhmm_always_inline void batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool lazyfree,
-				  bool at_once)
+void uhmm_noinline uhmm__lru_batch_move(struct uhmm_machine *m, struct uhmm__cpu *cpu,
+					bool lazyfree)
 {
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct lru_batches *batches = cpu->lru;
-	struct lru_batch *b = lazyfree ? &batches->lazyfree : &batches->add;
-	uint32_t dead[BATCH], nr;
-	unsigned int nr_dead = 0;
+	struct lru_batches *b = cpu->lru;
+	uint32_t dead[LRU_BATCH];
+	unsigned int nr_dead;
 
-	uhmm__spin_lock(&cpu->local);
-	nr = load_relaxed(&b->nr);
-	b->pfn[nr++] = frame_index(m, f);
-	store_relaxed(&b->nr, nr);
-	if (unlikely(nr == BATCH || at_once))
-		nr_dead = batch_move(m, b, lazyfree, dead);
+	nr_dead = lazyfree ? batch_move(m, &b->lazyfree, true, dead)
+			   : batch_move(m, &b->add, false, dead);
 	uhmm__spin_unlock(&cpu->local);
-	if (unlikely(nr_dead))
-		free_dead(m, dead, nr_dead);
+	free_dead(m, dead, nr_dead);
 }
 
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	folio_get(f);
-	batch_add(m, f, false, folio_test_large(f));
+	lru_batch_add(m, f, false, folio_test_large(f));
 }
 
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	store_relaxed(&f->refcount, 2);
-	batch_add(m, f, false, false);
+	folio_add_lru_new(m, f);
 }
 
 void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
@@ -151,7 +127,7 @@ void uhmm__folio_mark_lazyfree(struct uhmm_machine *m, struct uhmm__frame *f)
 	if (!folio_test_anon(f) || !folio_test(f, PG_SWAPBACKED) || !folio_test(f, PG_LRU))
 		return;
 	folio_get(f);
-	batch_add(m, f, true, folio_test_large(f));
+	lru_batch_add(m, f, true, folio_test_large(f));
 }
 
 void uhmm__lru_add_drain(struct uhmm_machine *m)
@@ -204,12 +180,6 @@ void uhmm__lru_add_drain_all(struct uhmm_machine *m)
 	uhmm__count(UHMM_CNT_LRU_DRAIN_ALL);
 	uhmm__on_each_cpu(m, drain_cpu, &d);
 	free_dead(m, d.dead, d.nr_dead);
-}
-
-bool uhmm__folio_isolate_lru(struct uhmm__frame *f)
-{
-	uhmm__sched_point(UHMM__PT_ATOMIC, f);
-	return folio_test_clear(f, PG_LRU);
 }
 
 static void for_each_in(const struct lru_batch *b, uhmm__pfn_fn *fn, void *arg)

@@ -164,20 +164,6 @@ static inline void vma_start_write_at(struct uhmm_vma *vma, const struct uhmm_si
 	uhmm__vma_start_write_slow(vma);
 }
 
-/* NULL: take mmap_lock. Models: lock_vma_under_rcu(). */
-struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr);
-
-#define lock_vma_under_rcu(mm, addr) lock_vma_under_rcu_at(mm, addr, UHMM__HERE)
-static inline struct uhmm_vma *lock_vma_under_rcu_at(struct uhmm_mm *mm, uhmm_vaddr_t addr,
-						     const struct uhmm_site *where)
-{
-	struct uhmm_vma *vma = uhmm__lock_vma_under_rcu(mm, addr);
-
-	if (vma)
-		uhmm__map_started(UHMM__LC_VMA, vma, where);
-	return vma;
-}
-
 /* Where the current CPU counts as a reader; a task does not change its CPU. */
 static inline _Atomic uint32_t *vma_reader_slot(struct uhmm_vma *vma)
 {
@@ -202,6 +188,78 @@ static inline void vma_put_reader(struct uhmm_vma *vma)
 	/* A writer may free the VMA from here on, but not the caller's mm. */
 	if (unlikely(atomic_load_explicit(&mm->vma_writer_waits, memory_order_seq_cst)))
 		uhmm__wake_up_all(&mm->vma_writers);
+}
+
+/* Context: RCU, or the VMA could be freed while it is looked at. Models: vma_start_read(). */
+static inline bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
+{
+	if (unlikely(load_relaxed(&vma->lock_seq) == load_relaxed(&mm->lock_seq)))
+		return false;
+	uhmm__sched_point(UHMM__PT_LOCK, vma);
+	atomic_fetch_add_explicit(vma_reader_slot(vma), 1, memory_order_seq_cst);
+	if (likely(atomic_load_explicit(&vma->lock_seq, memory_order_seq_cst) !=
+			   load_acquire(&mm->lock_seq) &&
+		   load_acquire(&vma->attached)))
+		return true;
+	vma_put_reader(vma);
+	return false;
+}
+
+/* By the tree, and kept in mind; NULL also if the tree changes meanwhile. Context: RCU. */
+struct uhmm_vma *uhmm__vma_lookup_rcu_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+
+/*
+ * The last VMA that the task found is most often the next, and the tree's sequence number says
+ * whether it is still in the tree.
+ */
+static inline struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_task *t = uhmm__current();
+
+	if (likely(t->vma_cache_mm == mm->id && t->vma_cache_seq == load_acquire(&mm->vmas.seq) &&
+		   addr >= t->vma_cache_start && addr < t->vma_cache_end)) {
+		if (!t->vma_cache_vma)
+			__builtin_unreachable();
+		return t->vma_cache_vma;
+	}
+	return uhmm__vma_lookup_rcu_slow(mm, addr);
+}
+
+/* NULL: take mmap_lock. Context: a link of a chain of RCU sections. Models: lock_vma_under_rcu(). */
+uhmm_always_inline struct uhmm_vma *uhmm__lock_vma_link(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma;
+
+	uhmm__rcu_link_lock();
+	vma = vma_lookup_rcu(mm, addr);
+	if (unlikely(!vma || !vma_start_read(vma, mm))) {
+		uhmm__rcu_link_unlock();
+		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
+		return NULL;
+	}
+	uhmm__rcu_link_unlock();
+	/* The VMA may have changed its range before it was locked. */
+	if (unlikely(addr < vma->start || addr >= vma->end)) {
+		vma_put_reader(vma);
+		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
+		return NULL;
+	}
+	uhmm__count(UHMM_CNT_VMA_LOCK);
+	return vma;
+}
+
+/* The same by itself. */
+struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+
+#define lock_vma_under_rcu(mm, addr)                                                               \
+	vma_read_locked_at(uhmm__lock_vma_under_rcu(mm, addr), UHMM__HERE)
+#define lock_vma_link(mm, addr) vma_read_locked_at(uhmm__lock_vma_link(mm, addr), UHMM__HERE)
+static inline struct uhmm_vma *vma_read_locked_at(struct uhmm_vma *vma,
+						  const struct uhmm_site *where)
+{
+	if (vma)
+		uhmm__map_started(UHMM__LC_VMA, vma, where);
+	return vma;
 }
 
 static inline void vma_end_read_at(struct uhmm_vma *vma, const struct uhmm_site *where)
@@ -478,23 +536,20 @@ void uhmm__unmap_poisoned(struct uhmm__frame *f);
  */
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held);
+
+/* The same for several: those whose entries lie in one table, one after the other, share its lock. */
+struct uhmm__remap {
+	struct uhmm__frame *old, *dst;
+};
+
+void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
+				      unsigned int n, struct uhmm__anon_vma **held);
 void uhmm__rmap_release(struct uhmm__anon_vma **held);
 /*
  * Write-protect a page of a file in every shared mapping and clean the entries. Returns: how many were
  * writable or dirty. Context: folio locked. Models: folio_mkclean().
  */
 unsigned int uhmm__folio_mkclean(struct uhmm_machine *m, struct uhmm__frame *f);
-/*
- * Replace one entry by a migration entry under its PTL, as the collectors do.
- * @pte: the entry, present or device-private, that maps @page of a locked folio
- * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
- * flushed here, at once, and others are the caller's to flush if the entry was present
- * Returns: false if the page may be pinned: the entry is as it was.
- * The mapping's reference is now the caller's.
- */
-bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *page, bool *flush);
-
 /* Called for each VMA that may map a folio. Returns: false ends the walk. */
 typedef bool uhmm__rmap_one_fn(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 			       void *arg);
@@ -561,6 +616,7 @@ enum {
 	VM_FAULT_WOULD_WAIT = 1 << 6,
 	VM_FAULT_FALLBACK = 1 << 7,   /* no huge page: go on with pages; inside mm only */
 	VM_FAULT_DRIVER_OOM = 1 << 8, /* with OOM: the owner of a device page had no memory */
+	VM_FAULT_UNCHAINED = 1 << 9,  /* the chain of RCU sections has ended; inside fault.c only */
 	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
 };
 
@@ -613,11 +669,14 @@ bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t 
 int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason);
 /* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
 bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
-/* From uhmm__user_fault(): a device's driver had no memory, and the access may come again. */
-enum { UHMM__FAULT_AGAIN = -10000 };
+enum {
+	UHMM__FAULT_AGAIN =
+		-10000, /* a device's driver had no memory, and the access may come again */
+	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
+};
 /*
- * A fault by a running process. 0, a signal, -ENOMEM, or UHMM__FAULT_AGAIN.
- * Models: do_user_addr_fault().
+ * A fault by a running process. Returns: 0; else a signal, -ENOMEM, or one of the above, and the chain
+ * has ended. Context: in a chain of RCU sections. Models: do_user_addr_fault().
  */
 int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */

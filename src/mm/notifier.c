@@ -37,7 +37,7 @@ static struct uhmm_mmu_interval_notifier *inv_start(struct uhmm__notifiers *n,
 
 	uhmm__spin_lock(&n->lock);
 	n->active++;
-	node = uhmm__itree_iter_first(&n->tree, range->start, range->end - 1);
+	node = uhmm__itree_first(&n->tree, range->start, range->end - 1);
 	if (node)
 		store_release(&n->seq, load_relaxed(&n->seq) | 1);
 	*seq = load_relaxed(&n->seq);
@@ -49,8 +49,7 @@ static struct uhmm_mmu_interval_notifier *inv_start(struct uhmm__notifiers *n,
 static struct uhmm_mmu_interval_notifier *inv_next(struct uhmm_mmu_interval_notifier *mni,
 						   const struct uhmm_mmu_notifier_range *range)
 {
-	struct uhmm__itree_node *node =
-		uhmm__itree_iter_next(&mni->node, range->start, range->end - 1);
+	struct uhmm__itree_node *node = uhmm__itree_next(&mni->node, range->start, range->end - 1);
 
 	return node ? container_of(node, struct uhmm_mmu_interval_notifier, node) : NULL;
 }

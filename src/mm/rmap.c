@@ -5,6 +5,7 @@
  * mm/migrate.c:remove_migration_ptes().
  */
 #include "mm/huge.h"
+#include "mm/migration_entry.h"
 
 void uhmm__rmap_release(struct uhmm__anon_vma **held)
 {
@@ -14,12 +15,18 @@ void uhmm__rmap_release(struct uhmm__anon_vma **held)
 }
 
 /*
- * The lock of the family of @av, for reading. The root of an anon_vma in use does not change while
- * its lock is held, so a lock that is held may serve for the next folio of the same family.
+ * The root of an anon_vma in use does not change while its lock is held, so a lock that is held may
+ * serve for the next folio of the same family.
  */
+uhmm_always_inline bool rmap_is_locked(struct uhmm__anon_vma *av, struct uhmm__anon_vma *held)
+{
+	return held && load_acquire(&av->root) == held;
+}
+
+/* The lock of the family of @av, for reading. */
 static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
 {
-	if (*held && load_acquire(&av->root) == *held)
+	if (rmap_is_locked(av, *held))
 		return;
 	uhmm__rmap_release(held);
 	*held = uhmm__anon_vma_lock_read(av);
@@ -53,8 +60,8 @@ static void rmap_walk_file(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *
 	uhmm__up_read(&mapping->i_mmap_rwsem);
 }
 
-uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
-				  struct uhmm__anon_vma **held)
+static void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
+		      struct uhmm__anon_vma **held)
 {
 	struct uhmm__anon_vma *av = folio_anon_vma(f), *own = NULL;
 	uint64_t pgoff = load_relaxed(&f->index);
@@ -85,54 +92,6 @@ uhmm_always_inline void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one,
 void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
 {
 	rmap_walk(f, one, arg, NULL);
-}
-
-bool uhmm__install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep,
-				   pte_t pte, struct uhmm__frame *page, bool *flush)
-{
-	struct uhmm_machine *m = vma->mm->machine;
-	bool present = pte_present(pte);
-	struct uhmm__frame *f = page_folio(page);
-	bool exclusive = folio_test_anon(f) && folio_test(page, PG_ANON_EXCLUSIVE);
-	uint64_t offset = frame_pfn(m, page);
-	enum leaf_type type;
-	pte_t swp;
-
-	/*
-	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
-	 * either sees the entry gone or is seen.
-	 */
-	pte = exclusive ? ptep_xchg_clear(ptep) : ptep_get_and_clear(ptep);
-	if (exclusive && present && !flush)
-		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
-	if (exclusive && !folio_try_share_anon_rmap(page)) {
-		set_pte(ptep, pte);
-		return false;
-	}
-	if (flush)
-		*flush |= present;
-	if (present ? pte_write(pte) : leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
-		type = LEAF_MIGRATION_WRITE;
-	else
-		type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
-	if (present) {
-		/* Only a present entry has such bits: a device-private one must not be asked. */
-		if (pte_dirty(pte)) {
-			if (!folio_test(f, PG_DIRTY))
-				folio_set(f, PG_DIRTY);
-			offset |= LEAF_DIRTY;
-		}
-		if (pte_young(pte))
-			offset |= LEAF_YOUNG;
-	}
-	swp = leaf_make(type, offset);
-	if (present ? pte.val & PTE_SOFT_DIRTY : pte.val & LEAF_SOFT_DIRTY)
-		swp = pte_set(swp, LEAF_SOFT_DIRTY);
-	if (present ? pte.val & PTE_UFFD_WP : pte.val & LEAF_UFFD_WP)
-		swp = pte_set(swp, LEAF_UFFD_WP);
-	set_pte(ptep, swp);
-	folio_remove_rmap(page, vma->mm);
-	return true;
 }
 
 bool uhmm__rmap_take(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
@@ -166,7 +125,7 @@ static bool take_for_migration(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t 
 			       struct uhmm__frame *f)
 {
 	bool flush = false;
-	bool ok = uhmm__install_migration_entry(vma, addr, ptep, pte, f, &flush);
+	bool ok = install_migration_entry(vma, addr, ptep, pte, f, f, &flush);
 
 	if (flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
@@ -210,7 +169,7 @@ static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
 			first = addr + UHMM_PAGE_SIZE;
 			continue;
 		}
-		ok = uhmm__install_migration_entry(vma, addr, ptep, pte, &f[n], &flush);
+		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], f, &flush);
 		put += ok;
 	}
 	flush_replaced(vma, first, addr, &flush);
@@ -336,6 +295,7 @@ void uhmm__unmap_poisoned(struct uhmm__frame *f)
 	rmap_walk(f, unmap_poisoned_one, NULL, NULL);
 }
 
+/* What becomes of migration entries. Passed by value, so that it stays in registers. */
 struct remove_arg {
 	struct uhmm_machine *machine;
 	uhmm_pfn_t old;
@@ -374,14 +334,14 @@ uhmm_always_inline pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma
  * Huge pages are often used in part. Models: try_to_map_unused_to_zeropage(). Context: PTL. True:
  * the zero page is mapped instead.
  */
-static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg *a, struct uhmm_vma *vma,
+static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg a, struct uhmm_vma *vma,
 						 ptent_t *ptep, pte_t swp)
 {
-	struct uhmm_machine *m = a->machine;
+	struct uhmm_machine *m = a.machine;
 	pte_t pte;
 
-	if (vma->flags & UHMM_VM_LOCKED || folio_test(a->dst, PG_HWPOISON) ||
-	    !uhmm__same_content(m, a->old, m, m->zero_pfn))
+	if (vma->flags & UHMM_VM_LOCKED || folio_test(a.dst, PG_HWPOISON) ||
+	    !uhmm__same_content(m, a.old, m, m->zero_pfn))
 		return false;
 	pte = pte_mk(m->zero_pfn, READ_ONCE(vma->page_prot));
 	if (swp.val & LEAF_SOFT_DIRTY)
@@ -393,24 +353,23 @@ static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg *a, struct uh
 }
 
 /* One entry that stands for @page, of the destination. Context: PTL. */
-uhmm_always_inline void restore_pte(struct remove_arg *a, struct uhmm_vma *vma, ptent_t *ptep,
+uhmm_always_inline void restore_pte(struct remove_arg a, struct uhmm_vma *vma, ptent_t *ptep,
 				    pte_t swp, struct uhmm__frame *page)
 {
 	bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
 
-	if (unlikely(a->zero_page) && map_unused_to_zeropage(a, vma, ptep, swp))
+	if (unlikely(a.zero_page) && map_unused_to_zeropage(a, vma, ptep, swp))
 		return;
-	folio_get(a->dst);
-	folio_add_anon_rmap(page, vma->mm, exclusive && folio_test_anon(a->dst));
-	set_pte(ptep, mapping_of(a->machine, vma, swp, page));
+	folio_get(a.dst);
+	folio_add_anon_rmap_locked(page, vma->mm, exclusive && folio_test_anon(a.dst));
+	set_pte(ptep, mapping_of(a.machine, vma, swp, page));
 }
 
 /* Models: remove_migration_pte() for a large folio. */
-static uhmm_noinline void remove_large(struct remove_arg *a, struct uhmm_vma *vma,
-				       uhmm_vaddr_t addr)
+static void remove_large(struct remove_arg a, struct uhmm_vma *vma, uhmm_vaddr_t addr)
 {
-	uhmm_vaddr_t end = folio_end_address(vma, a->dst), next;
-	uint64_t n = folio_nr_pages(a->dst);
+	uhmm_vaddr_t end = folio_end_address(vma, a.dst), next;
+	uint64_t n = folio_nr_pages(a.dst);
 
 	for (; addr < end; addr = next) {
 		unsigned int level;
@@ -423,8 +382,8 @@ static uhmm_noinline void remove_large(struct remove_arg *a, struct uhmm_vma *vm
 		if (pmd_is_leaf(pmdp_get(pmdp)) && (ptl = uhmm__pmd_leaf_lock(pmdp))) {
 			pte_t pmd = ptep_get(pmdp);
 
-			if (leaf_is_migration(pmd) && leaf_pfn(pmd) == a->old)
-				uhmm__remove_migration_pmd(vma, pmdp, a->dst);
+			if (leaf_is_migration(pmd) && leaf_pfn(pmd) == a.old)
+				uhmm__remove_migration_pmd(vma, pmdp, a.dst);
 			uhmm__spin_unlock(ptl);
 			continue;
 		}
@@ -434,52 +393,165 @@ static uhmm_noinline void remove_large(struct remove_arg *a, struct uhmm_vma *vm
 		for (uhmm_vaddr_t at = addr; at < next; at += UHMM_PAGE_SIZE, ptep++) {
 			pte_t swp = ptep_get(ptep);
 
-			if (leaf_is_migration(swp) && leaf_pfn(swp) - a->old < n)
-				restore_pte(a, vma, ptep, swp, a->dst + (leaf_pfn(swp) - a->old));
+			if (leaf_is_migration(swp) && leaf_pfn(swp) - a.old < n)
+				restore_pte(a, vma, ptep, swp, a.dst + (leaf_pfn(swp) - a.old));
 		}
 		uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
 		uhmm__pte_unmap_unlock(start, ptl);
 	}
 }
 
-/* Models: remove_migration_pte(). */
-uhmm_always_inline bool remove_migration_pte(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-					     struct uhmm__frame *f uhmm_unused, void *arg)
-{
-	struct remove_arg *a = arg;
+/*
+ * A table that is mapped and locked, for the 2 MiB of a VMA from @addr on: what lies side by side is
+ * found at once. Its RCU section and the family's lock keep it.
+ */
+struct rmap_table {
+	struct uhmm_vma *vma; /* NULL: none */
+	uhmm_vaddr_t addr;
+	ptent_t *table;
 	struct uhmm__spinlock *ptl;
+	uint64_t again; /* pages for which it was not looked for again */
+};
+
+uhmm_always_inline void rmap_table_unlock(struct rmap_table *t)
+{
+	if (unlikely(!t->vma))
+		return;
+	uhmm__pte_unmap_unlock(t->table, t->ptl);
+	t->vma = NULL;
+	if (!t->again)
+		return;
+	/* Linux walks page by page, and so it is counted. */
+	uhmm__count_n(UHMM_CNT_READ_PGD, t->again);
+	uhmm__count_n(UHMM_CNT_READ_PUD, t->again);
+	uhmm__count_n(UHMM_CNT_READ_PMD, t->again);
+	uhmm__count_n(UHMM_CNT_READ_PTE, t->again);
+	uhmm__count_n(UHMM_CNT_PTL, t->again);
+	t->again = 0;
+}
+
+/* The entry at @addr, its table mapped and locked; NULL: there is none. Context: in an rmap walk. */
+uhmm_always_inline ptent_t *rmap_table_lock(struct rmap_table *t, struct uhmm_vma *vma,
+					    uhmm_vaddr_t addr)
+{
 	ptent_t *ptep;
+
+	if (t->vma == vma && addr - t->addr < UHMM_PMD_SIZE) {
+		t->again++;
+		return t->table + table_index(addr, 1);
+	}
+	rmap_table_unlock(t);
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &t->ptl);
+	if (unlikely(!ptep))
+		return NULL;
+	t->vma = vma;
+	t->addr = addr & UHMM_PMD_MASK;
+	t->table = ptep - table_index(addr, 1);
+	return ptep;
+}
+
+/* A folio of one page. Models: remove_migration_pte(). */
+uhmm_always_inline void remove_migration_pte(struct remove_arg a, struct uhmm_vma *vma,
+					     uhmm_vaddr_t addr, struct rmap_table *t)
+{
+	ptent_t *ptep = rmap_table_lock(t, vma, addr);
 	pte_t swp;
 
-	if (unlikely(folio_test_large(a->dst))) {
-		remove_large(a, vma, addr);
-		return true;
-	}
-	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
-	if (!ptep)
-		return true;
+	if (unlikely(!ptep))
+		return;
 	swp = ptep_get(ptep);
-	if (leaf_is_migration(swp) && leaf_pfn(swp) == a->old)
-		restore_pte(a, vma, ptep, swp, a->dst);
-	uhmm__pte_unmap_unlock(ptep, ptl);
+	if (likely(leaf_is_migration(swp) && leaf_pfn(swp) == a.old))
+		restore_pte(a, vma, ptep, swp, a.dst);
+}
+
+static bool remove_migration_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+				 void *arg)
+{
+	struct remove_arg *a = arg;
+	struct rmap_table t = { 0 };
+
+	if (folio_test_large(f)) {
+		remove_large(*a, vma, addr);
+	} else {
+		remove_migration_pte(*a, vma, addr, &t);
+		rmap_table_unlock(&t);
+	}
 	return true;
+}
+
+/* Folios of any kind. */
+static uhmm_noinline void remove_by_walk(struct uhmm_machine *m, struct uhmm__frame *old,
+					 struct uhmm__frame *dst, bool zero_page,
+					 struct uhmm__anon_vma **held)
+{
+	struct remove_arg a = { m, frame_pfn(m, old), dst, zero_page };
+
+	rmap_walk(dst, remove_migration_one, &a, held);
+}
+
+/*
+ * A page of anonymous memory: rmap_walk(), all of it inline, for a migration spends much of its time
+ * here. Leaves the last table locked. Context: the family's lock.
+ */
+uhmm_always_inline void remove_of_anon_page(struct remove_arg a, struct uhmm__anon_vma *av,
+					    struct rmap_table *t)
+{
+	uint64_t pgoff = load_relaxed(&a.dst->index);
+	struct uhmm__itree_node *node = uhmm__itree_first(&av->tree, pgoff, pgoff);
+
+	while (node) {
+		struct uhmm_vma *vma = container_of(node, struct uhmm__anon_vma_chain, node)->vma;
+
+		uhmm__count(UHMM_CNT_RMAP_STEPS);
+		remove_migration_pte(a, vma, vma_anon_address(vma, pgoff), t);
+		node = uhmm__itree_next(node, pgoff, pgoff);
+		if (unlikely(node)) {
+			rmap_table_unlock(t);
+			uhmm__cond_resched();
+		}
+	}
+}
+
+void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
+				      unsigned int n, struct uhmm__anon_vma **held)
+{
+	struct rmap_table t = { 0 };
+
+	for (unsigned int i = 0; i < n; i++) {
+		struct uhmm__frame *old = remap[i].old, *dst = remap[i].dst;
+		struct uhmm__anon_vma *av = folio_anon_vma(dst);
+
+		if (unlikely(!av || folio_test_large(dst))) {
+			rmap_table_unlock(&t);
+			remove_by_walk(m, old, dst, false, held);
+			continue;
+		}
+		if (unlikely(!rmap_is_locked(av, *held))) {
+			rmap_table_unlock(&t);
+			rmap_lock(av, held);
+		}
+		uhmm__count(UHMM_CNT_RMAP_WALKS);
+		remove_of_anon_page((struct remove_arg){ m, frame_pfn(m, old), dst, false }, av,
+				    &t);
+	}
+	rmap_table_unlock(&t);
+	uhmm__cond_resched();
 }
 
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held)
 {
-	struct remove_arg a = { m, frame_pfn(m, old), dst, false };
+	struct uhmm__remap one = { old, dst };
+	struct uhmm__anon_vma *own = NULL;
 
-	rmap_walk(dst, remove_migration_pte, &a, held);
+	uhmm__remove_migration_ptes_many(m, &one, 1, held ? held : &own);
+	uhmm__rmap_release(&own);
 }
 
 void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
 			    struct uhmm__anon_vma **held)
 {
-	struct remove_arg a = { m, frame_pfn(m, page), page,
-				zero_page && !folio_is_device_private(page) };
-
-	rmap_walk(page, remove_migration_pte, &a, held);
+	remove_by_walk(m, page, page, zero_page && !folio_is_device_private(page), held);
 }
 
 struct mkclean_arg {

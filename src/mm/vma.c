@@ -97,36 +97,12 @@ void uhmm__vma_start_write_slow(struct uhmm_vma *vma)
 	atomic_store_explicit(&mm->vma_writer_waits, false, memory_order_relaxed);
 }
 
-/*
- * Context: RCU, or the VMA could be freed while it is looked at. Models: vma_start_read().
- */
-static bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
-{
-	if (load_relaxed(&vma->lock_seq) == load_relaxed(&mm->lock_seq))
-		return false;
-	uhmm__sched_point(UHMM__PT_LOCK, vma);
-	atomic_fetch_add_explicit(vma_reader_slot(vma), 1, memory_order_seq_cst);
-	if (likely(atomic_load_explicit(&vma->lock_seq, memory_order_seq_cst) !=
-			   load_acquire(&mm->lock_seq) &&
-		   load_acquire(&vma->attached)))
-		return true;
-	vma_put_reader(vma);
-	return false;
-}
-
-/*
- * The last VMA that the task found is most often the next, and the tree's sequence number says
- * whether it is still in the tree.
- */
-static struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+struct uhmm_vma *uhmm__vma_lookup_rcu_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_task *t = uhmm__current();
-	struct uhmm__range r;
 	uint64_t seq = load_acquire(&mm->vmas.seq);
+	struct uhmm__range r;
 
-	if (likely(t->vma_cache_mm == mm->id && t->vma_cache_seq == seq &&
-		   addr >= t->vma_cache_start && addr < t->vma_cache_end))
-		return t->vma_cache_vma;
 	if (uhmm__rangetree_lookup(&mm->vmas, addr, &r) != UHMM__RANGE_FOUND)
 		return NULL;
 	if (seq & 1 || load_acquire(&mm->vmas.seq) != seq)
@@ -143,21 +119,9 @@ struct uhmm_vma *uhmm__lock_vma_under_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_vma *vma;
 
-	uhmm__rcu_read_lock();
-	vma = vma_lookup_rcu(mm, addr);
-	if (unlikely(!vma || !vma_start_read(vma, mm))) {
-		uhmm__rcu_read_unlock();
-		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
-		return NULL;
-	}
-	uhmm__rcu_read_unlock();
-	/* The VMA may have changed its range before it was locked. */
-	if (unlikely(addr < vma->start || addr >= vma->end)) {
-		vma_put_reader(vma);
-		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
-		return NULL;
-	}
-	uhmm__count(UHMM_CNT_VMA_LOCK);
+	uhmm__rcu_chain_begin();
+	vma = uhmm__lock_vma_link(mm, addr);
+	uhmm__rcu_chain_end();
 	return vma;
 }
 

@@ -125,11 +125,11 @@ void *uhmm_pagemap_owner(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	return pgmap ? pgmap->owner : NULL;
 }
 
-static void folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order, uint32_t flag)
+/* @flags: of a page of this pagemap. */
+uhmm_always_inline void folio_init(struct uhmm_machine *m uhmm_unused, struct uhmm__frame *f,
+				   unsigned int order, uint32_t flags)
 {
-	const uint32_t flags = flag | (uint32_t)BIT(PG_SWAPBACKED);
-	struct uhmm__frame *f = pfn_to_frame(m, pfn);
-
+	flags |= (uint32_t)BIT(PG_SWAPBACKED);
 	UHMM_VM_BUG_ON(m, folio_ref_count(f) != 0);
 	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
 	/* Nothing of the page's last life may stay. */
@@ -145,6 +145,11 @@ static void folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int orde
 	store_release(&f->refcount, 1);
 }
 
+static bool pgmap_has(const struct uhmm_dev_pagemap *pgmap, uhmm_pfn_t pfn)
+{
+	return pfn - pgmap->start < pgmap->npages;
+}
+
 void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns, unsigned int nr)
 {
 	unsigned int n;
@@ -153,12 +158,13 @@ void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns
 	/* Each page in use holds its pagemap, so that it cannot go away below it. */
 	for (unsigned int i = 0; i < nr; i += n) {
 		struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfns[i]);
+		uint32_t flag = pgmap_page_flag(pgmap);
 
-		for (n = 1; i + n < nr && page_pgmap(m, pfns[i + n]) == pgmap; n++)
-			;
+		for (n = 1; i + n < nr && pgmap_has(pgmap, pfns[i + n]); n++)
+			__builtin_prefetch(pfn_to_frame(m, pfns[i + n]), 1);
 		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
 		for (unsigned int k = i; k < i + n; k++)
-			folio_init(m, pfns[k], 0, pgmap_page_flag(pgmap));
+			folio_init(m, pfn_to_frame(m, pfns[k]), 0, flag);
 	}
 }
 
@@ -172,7 +178,7 @@ void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigne
 	UHMM_VM_BUG_ON(m, order > FOLIO_MAX_ORDER || pfn & ((1UL << order) - 1));
 	atomic_fetch_add_explicit(&m->pgmaps->used, 1UL << order, memory_order_relaxed);
 	atomic_fetch_add_explicit(&page_pgmap(m, pfn)->refs, 1UL << order, memory_order_relaxed);
-	folio_init(m, pfn, order, pgmap_page_flag(page_pgmap(m, pfn)));
+	folio_init(m, pfn_to_frame(m, pfn), order, pgmap_page_flag(page_pgmap(m, pfn)));
 }
 
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)

@@ -127,9 +127,14 @@ uhmm_always_inline pte_t ptep_xchg_clear(ptent_t *p)
 	return pte_make(atomic_exchange_explicit(p, 0, memory_order_seq_cst));
 }
 
+/* Never NULL: said to the compiler as well, or it would look after each step of a walk. */
 uhmm_always_inline struct uhmm__table *entry_table(pte_t p)
 {
-	return (struct uhmm__table *)(uintptr_t)(p.val & PTE_PFN_MASK);
+	struct uhmm__table *table = (struct uhmm__table *)(uintptr_t)(p.val & PTE_PFN_MASK);
+
+	if (!table)
+		__builtin_unreachable();
+	return table;
 }
 
 uhmm_always_inline unsigned int table_index(uhmm_vaddr_t addr, unsigned int level)
@@ -185,17 +190,41 @@ uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
 	return ptep_get(pmdp);
 }
 
-/* Macros, so that the checked build knows who maps a table, and who locks it. */
+/*
+ * Macros, so that the checked build knows who maps a table, and who locks it. A mapping by _link is a
+ * link of a chain of RCU sections.
+ */
 #define uhmm__pte_offset_map(pmdp, addr, pmdval)                                                   \
-	uhmm__pte_offset_map_at(pmdp, addr, pmdval, UHMM__HERE)
-#define uhmm__pte_unmap(ptep) uhmm__pte_unmap_at(ptep, UHMM__HERE)
+	uhmm__pte_offset_map_at(pmdp, addr, pmdval, false, UHMM__HERE)
+#define uhmm__pte_offset_map_link(pmdp, addr, pmdval)                                              \
+	uhmm__pte_offset_map_at(pmdp, addr, pmdval, true, UHMM__HERE)
+#define uhmm__pte_unmap(ptep) uhmm__pte_unmap_at(ptep, false, UHMM__HERE)
+#define uhmm__pte_unmap_link(ptep) uhmm__pte_unmap_at(ptep, true, UHMM__HERE)
 #define uhmm__ptl_lock(ptl) uhmm__ptl_lock_at(ptl, 0, UHMM__HERE)
 #define uhmm__ptl_lock_nested(ptl, subclass) uhmm__ptl_lock_at(ptl, subclass, UHMM__HERE)
 #define uhmm__pte_offset_map_lock(pmdp, addr, ptlp)                                                \
-	uhmm__pte_offset_map_lock_at(pmdp, addr, ptlp, UHMM__HERE)
-#define uhmm__pte_unmap_unlock(ptep, ptl) uhmm__pte_unmap_unlock_at(ptep, ptl, UHMM__HERE)
+	uhmm__pte_offset_map_lock_at(pmdp, addr, ptlp, false, UHMM__HERE)
+#define uhmm__pte_offset_map_lock_link(pmdp, addr, ptlp)                                           \
+	uhmm__pte_offset_map_lock_at(pmdp, addr, ptlp, true, UHMM__HERE)
+#define uhmm__pte_unmap_unlock(ptep, ptl) uhmm__pte_unmap_unlock_at(ptep, ptl, false, UHMM__HERE)
+#define uhmm__pte_unmap_unlock_link(ptep, ptl)                                                     \
+	uhmm__pte_unmap_unlock_at(ptep, ptl, true, UHMM__HERE)
 #define uhmm__pmd_lock(pmdp) uhmm__pmd_lock_at(pmdp, 0, UHMM__HERE)
 #define uhmm__pmd_lock_nested(pmdp, subclass) uhmm__pmd_lock_at(pmdp, subclass, UHMM__HERE)
+
+/* The section of a mapping. */
+uhmm_always_inline void map_section_begin(bool link, const struct uhmm_site *where)
+{
+	if (UHMM_CHECKED || !link)
+		uhmm__rcu_read_lock_at(where);
+}
+
+uhmm_always_inline void map_section_end(const void *mapped, bool link,
+					const struct uhmm_site *where)
+{
+	if (UHMM_CHECKED || !link)
+		uhmm__rcu_read_unlock_at(mapped, where);
+}
 
 /**
  * uhmm__pte_offset_map() - map a PTE table for reading without its lock
@@ -205,26 +234,26 @@ uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
  * Returns: the PTE entry of @addr inside an RCU read section, NULL if there is no table.
  * Context: end with uhmm__pte_unmap(). Models: pte_offset_map().
  */
-static inline ptent_t *uhmm__pte_offset_map_at(ptent_t *pmdp, uhmm_vaddr_t addr, pte_t *pmdval,
-					       const struct uhmm_site *where)
+uhmm_always_inline ptent_t *uhmm__pte_offset_map_at(ptent_t *pmdp, uhmm_vaddr_t addr, pte_t *pmdval,
+						    bool link, const struct uhmm_site *where)
 {
 	pte_t pmd;
 
-	uhmm__rcu_read_lock_at(where);
+	map_section_begin(link, where);
 	pmd = pmdp_get(pmdp);
 	if (pmdval)
 		*pmdval = pmd;
 	if (unlikely(!entry_is_table(pmd))) {
-		uhmm__rcu_read_unlock_at(NULL, where);
+		map_section_end(NULL, link, where);
 		return NULL;
 	}
 	uhmm__rcu_mapped(entry_table(pmd));
 	return &entry_table(pmd)->e[table_index(addr, 1)];
 }
 
-static inline void uhmm__pte_unmap_at(ptent_t *ptep, const struct uhmm_site *where)
+uhmm_always_inline void uhmm__pte_unmap_at(ptent_t *ptep, bool link, const struct uhmm_site *where)
 {
-	uhmm__rcu_read_unlock_at((void *)((uintptr_t)ptep & UHMM_PAGE_MASK), where);
+	map_section_end((void *)((uintptr_t)ptep & UHMM_PAGE_MASK), link, where);
 }
 
 /* Take a PTL; counted. */
@@ -245,12 +274,12 @@ static inline void uhmm__ptl_lock_at(struct uhmm__spinlock *ptl, unsigned int su
  * Context: end with uhmm__pte_unmap_unlock(). Models: pte_offset_map_lock().
  */
 uhmm_always_inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vaddr_t addr,
-							 struct uhmm__spinlock **ptlp,
+							 struct uhmm__spinlock **ptlp, bool link,
 							 const struct uhmm_site *where)
 {
 	for (;;) {
 		pte_t pmd;
-		ptent_t *ptep = uhmm__pte_offset_map_at(pmdp, addr, &pmd, where);
+		ptent_t *ptep = uhmm__pte_offset_map_at(pmdp, addr, &pmd, link, where);
 		struct uhmm__spinlock *ptl;
 
 		if (unlikely(!ptep)) {
@@ -265,15 +294,15 @@ uhmm_always_inline ptent_t *uhmm__pte_offset_map_lock_at(ptent_t *pmdp, uhmm_vad
 			return ptep;
 		}
 		uhmm__spin_unlock_at(ptl, where);
-		uhmm__pte_unmap_at(ptep, where);
+		uhmm__pte_unmap_at(ptep, link, where);
 	}
 }
 
-static inline void uhmm__pte_unmap_unlock_at(ptent_t *ptep, struct uhmm__spinlock *ptl,
-					     const struct uhmm_site *where)
+uhmm_always_inline void uhmm__pte_unmap_unlock_at(ptent_t *ptep, struct uhmm__spinlock *ptl,
+						  bool link, const struct uhmm_site *where)
 {
 	uhmm__spin_unlock_at(ptl, where);
-	uhmm__pte_unmap_at(ptep, where);
+	uhmm__pte_unmap_at(ptep, link, where);
 }
 
 /* Lock of a PMD entry. */

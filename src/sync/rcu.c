@@ -181,6 +181,11 @@ void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
 
 #endif
 
+bool uhmm__rcu_read_held(void)
+{
+	return _urcu_memb_read_ongoing();
+}
+
 void uhmm__rcu_abandon(void)
 {
 	while (_urcu_memb_read_ongoing())

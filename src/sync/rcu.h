@@ -99,6 +99,24 @@ uhmm_always_inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
 }
 #endif
 
+/*
+ * A chain: read sections one after the other, and nothing between them that sleeps. In the plain build
+ * it is one section, and its links cost nothing. In the checked build it is nothing, and its links are
+ * the sections, each by itself as in the kernel. What may sleep ends the chain and begins it again.
+ * A link may also be ended by uhmm__rcu_read_unlock(), and the chain is with it.
+ */
+#if UHMM_CHECKED
+#define uhmm__rcu_chain_begin() ((void)0)
+#define uhmm__rcu_chain_end() ((void)0)
+#define uhmm__rcu_link_lock() uhmm__rcu_read_lock()
+#define uhmm__rcu_link_unlock() uhmm__rcu_read_unlock()
+#else
+#define uhmm__rcu_chain_begin() uhmm__rcu_read_lock()
+#define uhmm__rcu_chain_end() uhmm__rcu_read_unlock()
+#define uhmm__rcu_link_lock() ((void)0)
+#define uhmm__rcu_link_unlock() ((void)0)
+#endif
+
 static inline void uhmm__rcu_mapped(const void *mapped uhmm_unused)
 {
 #if UHMM_CHECKED

@@ -25,6 +25,8 @@ enum uhmm__point {
 };
 
 void uhmm__rcu_poll(struct uhmm_machine *m);
+/* Whether the host thread is in a read section; not on fibers. */
+bool uhmm__rcu_read_held(void);
 
 #if UHMM_CHECKED
 void uhmm__sched_point_slow(enum uhmm__point kind, const void *addr);
@@ -61,19 +63,22 @@ static inline void uhmm__resched(enum uhmm__point kind uhmm_unused)
 
 /*
  * Sleeping is allowed here: no spin lock is held and this is no RCU read section. Checked build:
- * reports if that is not so. Both: runs RCU callbacks when enough of them have been queued.
+ * reports if that is not so; debug builds look for read sections only. All: runs RCU callbacks when
+ * enough of them have been queued.
  */
 static inline void uhmm__might_sleep(void)
 {
 	struct uhmm_task *t = uhmm__current();
 
+	UHMM_VM_BUG_ON(t ? t->machine : NULL, uhmm__rcu_read_held());
 	if (unlikely(t && t->rcu_due))
 		uhmm__rcu_poll(t->machine);
 }
 
-/* Checked build: reports locks and RCU read sections that the current task still has. */
+/* Checked build: reports locks and RCU read sections that the current task still has; debug: sections. */
 static inline void uhmm__assert_no_locks(void)
 {
+	UHMM_VM_BUG_ON(NULL, uhmm__rcu_read_held());
 }
 #endif
 

@@ -62,7 +62,7 @@ none 100 100000 timeslice --strategy random --switch range-fault-resched=yes
 
 # F20
 for how in stale looked-up; do
-	finds assertion split-fault --switches-bound 0 --switch fault-folio=$how
+	finds assertion split-fault --switches-bound 1 --switch fault-folio=$how
 	said 'bad folio freed'
 done
 clean 0 1 split-fault --switch fault-folio=kept

@@ -403,7 +403,7 @@ START_TEST(walk_takes_no_page_table_lock)
 	struct uhmm_task *other = another_task(f.m), *self;
 	struct uhmm__spinlock *ptl, *pmd_ptl;
 	unsigned int level;
-	ptent_t *pmdp, *ptep;
+	ptent_t *pmdp;
 
 	map_written(AT, 1);
 	map_fixed(f.mm, AT + UHMM_PMD_SIZE, 512, RW);
@@ -412,14 +412,16 @@ START_TEST(walk_takes_no_page_table_lock)
 	self = become(other);
 	pmdp = uhmm__pmd_offset(&f.mm->pgt, AT + UHMM_PMD_SIZE, &level);
 	pmd_ptl = uhmm__pmd_lock(pmdp);
-	ptep = uhmm__pte_offset_map_lock(uhmm__pmd_offset(&f.mm->pgt, AT, &level), AT, &ptl);
+	/* Not mapped: an RCU read section would be the host thread's, and the walk's as well. */
+	ptl = uhmm__ptlp(ptep_at(f.mm, AT));
+	uhmm__ptl_lock(ptl);
 	become(self);
 	expect_eq(walk(AT, 1, UHMM_HMM_PFN_REQ_FAULT), 0);
 	expect_eq(flags_of(pfns[0]), V | W);
 	expect_eq(walk(AT + UHMM_PMD_SIZE, 1, UHMM_HMM_PFN_REQ_FAULT), 0);
 	expect(pfns[0] & V && uhmm_hmm_pfn_to_map_order(pfns[0]) == UHMM_PMD_ORDER);
 	become(other);
-	uhmm__pte_unmap_unlock(ptep, ptl);
+	uhmm__spin_unlock(ptl);
 	uhmm__spin_unlock(pmd_ptl);
 	become(self);
 	uhmm_task_destroy(other);

@@ -76,6 +76,24 @@ START_TEST(height_follows_the_greatest_index)
 }
 END_TEST
 
+/* The map remembers where the last change was; the leaf may get a parent, and lose it, since. */
+START_TEST(last_leaf_gets_a_parent)
+{
+	put(1, 1);
+	put(2, 2);
+	put(600, 3);
+	check_map(3);
+	put(3, 4);
+	check_map(4);
+	expect_eq(uhmm__radix_erase(&map, 600), 3);
+	check_map(3);
+	expect_eq(uhmm__radix_erase_range(&map, 1, 3, NULL, NULL), 3);
+	check_map(0);
+	put(2, 5);
+	check_map(1);
+}
+END_TEST
+
 START_TEST(overwrite_and_erase_by_zero)
 {
 	put(1000, 5);
@@ -363,6 +381,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, empty);
 	tcase_add_test(tc, height_follows_the_greatest_index);
+	tcase_add_test(tc, last_leaf_gets_a_parent);
 	tcase_add_test(tc, overwrite_and_erase_by_zero);
 	tcase_add_test(tc, leaf_pointers);
 	tcase_add_loop_test(tc, failed_allocations_change_nothing, 0, 4);

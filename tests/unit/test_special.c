@@ -443,6 +443,8 @@ static bool resolve(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned 
 
 	calls++;
 	reasons |= reason;
+	/* It may take its time: the fault is in no RCU read section, or this would wait for itself. */
+	uhmm__synchronize_rcu(f.m);
 	if (data)
 		return false;
 	if (reason == UHMM_UFFD_WP) {
@@ -611,6 +613,38 @@ START_TEST(uffd_missing)
 }
 END_TEST
 
+/* Two places whose tables serve nothing else. */
+#define HERE 0x600000000000UL
+#define THERE 0x700000000000UL
+
+/* Takes away all tables that the access has walked through; another mapping gets them. */
+static bool tables_change_hands(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+				unsigned int reason)
+{
+	(void)data;
+	(void)reason;
+	expect_eq(addr, HERE);
+	expect_eq(uhmm_munmap(mm, HERE, 2 * PAGE), 0);
+	uhmm__rcu_barrier(f.m);
+	map_fixed(mm, THERE, 1, RW);
+	put_word(mm, THERE, 1);
+	map_fixed(mm, HERE, 1, RW);
+	return true;
+}
+
+START_TEST(uffd_walk_begins_again)
+{
+	map_fixed(f.mm, HERE, 2, RW);
+	put_word(f.mm, HERE + PAGE, 3);
+	expect_eq(uhmm_uffd_register(f.mm, HERE, 2 * PAGE, UHMM_UFFD_MISSING), 0);
+	uhmm_uffd_set_handler(f.mm, tables_change_hands, NULL);
+	put_word(f.mm, HERE, 2);
+	expect_eq(get_word(f.mm, HERE), 2);
+	expect_eq(get_word(f.mm, THERE), 1);
+	fixture_verify(&f);
+}
+END_TEST
+
 START_TEST(poison_marker)
 {
 	struct uhmm_mm *child;
@@ -762,6 +796,7 @@ int main(void)
 	tcase_add_test(tc, bits_that_are_not_set_do_not_appear);
 	tcase_add_test(tc, uffd_wp_marker);
 	tcase_add_test(tc, uffd_missing);
+	tcase_add_test(tc, uffd_walk_begins_again);
 	tcase_add_test(tc, poison_marker);
 	tcase_add_test(tc, uffd_does_not_move);
 	tc = new_case(suite, "numa", setup_fixture, teardown_fixture);

@@ -21,7 +21,7 @@ DAMAGE(d_ref_missing, atomic_fetch_sub(&frame_of(MAIN)->refcount, d))
 /* One more time in a batch, with the reference that goes with it. */
 static void batch_put(struct uhmm__frame *f, int d)
 {
-	struct lru_batch *b = w.task->this_cpu->lru;
+	struct lru_batch *b = &((struct lru_batches *)w.task->this_cpu->lru)->add;
 
 	if (d > 0)
 		b->pfn[b->nr++] = (uint32_t)frame_pfn(w.m, f);

@@ -14,6 +14,7 @@
 
 #include <uhmm/uhmm.h>
 
+#include "mm/lru.h"
 #include "mm/mm.h"
 #include "mm/zone_device.h"
 #include "unit/another.h"
@@ -46,12 +47,6 @@ struct world {
 };
 
 static struct world w;
-
-/* As in mm/lru.c. */
-struct lru_batch {
-	uint32_t nr;
-	uint32_t pfn[31];
-};
 
 /* ---- set-up ---- */
 

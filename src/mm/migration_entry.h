@@ -1,0 +1,96 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/*
+ * migration_entry.h - the entry that stands for a page while it moves. Inline, for every page that
+ * moves comes by here.
+ */
+#ifndef UHMM_MM_MIGRATION_ENTRY_H
+#define UHMM_MM_MIGRATION_ENTRY_H
+
+#include "mm/mm.h"
+
+/* The migration entry for one that maps a page. @exclusive: the page was it. */
+uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool exclusive)
+{
+	enum leaf_type type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
+
+	if (pte_present(pte)) {
+		uint64_t offset = pte_pfn(pte) | carry_bit(pte.val, PTE_DIRTY, LEAF_DIRTY) |
+				  carry_bit(pte.val, PTE_ACCESSED, LEAF_YOUNG);
+
+		return pte_set(leaf_make(pte_write(pte) ? LEAF_MIGRATION_WRITE : type, offset),
+			       carry_bit(pte.val, PTE_SOFT_DIRTY, LEAF_SOFT_DIRTY) |
+				       carry_bit(pte.val, PTE_UFFD_WP, LEAF_UFFD_WP));
+	}
+	if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
+		type = LEAF_MIGRATION_WRITE;
+	return pte_set(leaf_make(type, leaf_pfn(pte)), pte.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
+}
+
+/*
+ * folio_add_anon_rmap() and folio_remove_rmap() with the folio locked as well: nobody else maps it, so
+ * the count of a page that is mapped nowhere else needs no atomic instruction. A page of a large folio
+ * has several counts. Context: PTL, folio lock.
+ */
+uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm,
+						   bool exclusive)
+{
+	if (unlikely(page_in_large(page) || load_relaxed(&page->mapcount))) {
+		folio_add_anon_rmap(page, mm, exclusive);
+		return;
+	}
+	store_relaxed(&page->mapcount, 1);
+	if (exclusive)
+		folio_set(page, PG_ANON_EXCLUSIVE);
+}
+
+uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm)
+{
+	if (unlikely(page_in_large(page) || load_relaxed(&page->mapcount) != 1))
+		folio_remove_rmap(page, mm);
+	else
+		store_relaxed(&page->mapcount, 0);
+}
+
+/*
+ * Replace one entry by a migration entry under its PTL, as the collectors do.
+ * @pte: the entry, present or device-private, that maps @page of the locked folio @f
+ * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
+ * flushed here, at once, and others are the caller's to flush if the entry was present
+ * Returns: false if the page may be pinned: the entry is as it was.
+ * The mapping's reference is now the caller's.
+ */
+uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+						ptent_t *ptep, pte_t pte, struct uhmm__frame *page,
+						struct uhmm__frame *f, bool *flush)
+{
+	bool exclusive = folio_test(page, PG_ANON_EXCLUSIVE) && folio_test_anon(f);
+	bool present = pte_present(pte);
+	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0, dirty;
+
+	/*
+	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
+	 * either sees the entry gone or is seen. It only looks at present ones.
+	 */
+	pte = exclusive && present ? ptep_xchg_clear(ptep) : ptep_get_and_clear(ptep);
+	if (exclusive && present && !flush)
+		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
+	/* As folio_try_share_anon_rmap(). */
+	if (exclusive && unlikely(folio_maybe_dma_pinned(f))) {
+		set_pte(ptep, pte);
+		return false;
+	}
+	if (flush)
+		*flush |= present;
+	dirty = present && pte_dirty(pte) ? (uint32_t)BIT(PG_DIRTY) : 0;
+	if (likely(page == f)) {
+		folio_change(f, shared, dirty);
+	} else {
+		folio_change(page, shared, 0);
+		folio_change(f, 0, dirty);
+	}
+	set_pte(ptep, make_migration_entry(pte, exclusive));
+	folio_remove_rmap_locked(page, vma->mm);
+	return true;
+}
+
+#endif /* UHMM_MM_MIGRATION_ENTRY_H */

@@ -1,0 +1,54 @@
+/* SPDX-License-Identifier: LGPL-2.1-or-later */
+/* pcp.h - the free frames that a CPU has at hand; see frame.c. */
+#ifndef UHMM_MM_PCP_H
+#define UHMM_MM_PCP_H
+
+#include "mm/frame.h"
+
+enum { PCP_MAX = 256 };
+
+/* Free frames of one CPU: cpu->frames. [local lock of the CPU] */
+struct uhmm__pcp {
+	uint32_t nr;
+	uint32_t pfn[PCP_MAX];
+} __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
+
+/* Make a free frame of RAM an allocated one. Models: prep_new_page(). */
+uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine *m, uhmm_pfn_t pfn,
+							    bool zero)
+{
+	struct uhmm__frame *f = &m->vmemmap[pfn];
+
+	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
+	/* Only if somebody came to wait when it was free. Models: PAGE_FLAGS_CHECK_AT_PREP. */
+	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
+	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
+	store_relaxed(&f->refcount, 1);
+	if (zero)
+		uhmm__clear_ram_page(m, pfn);
+	return f;
+}
+
+/*
+ * As uhmm__folio_alloc(), from this CPU's list alone and without sleeping. NULL: call that, which can
+ * do more. So it is always in the checked build, where that tells the lock checker what may come.
+ */
+uhmm_always_inline struct uhmm__frame *uhmm__folio_alloc_quick(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__cpu *cpu = uhmm__this_cpu();
+	struct uhmm__pcp *pcp = cpu->frames;
+	uhmm_pfn_t pfn;
+
+	if (UHMM_CHECKED || unlikely(load_relaxed(&m->inject_armed)))
+		return NULL;
+	uhmm__spin_lock(&cpu->local);
+	if (unlikely(!pcp->nr)) {
+		uhmm__spin_unlock(&cpu->local);
+		return NULL;
+	}
+	pfn = pcp->pfn[--pcp->nr];
+	uhmm__spin_unlock(&cpu->local);
+	return uhmm__prep_new_folio(m, pfn, zero);
+}
+
+#endif /* UHMM_MM_PCP_H */
