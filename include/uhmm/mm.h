@@ -218,14 +218,16 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * PAGEOUT, REMOVE: locked memory; FREE and WIPEONFORK: files; REMOVE: anonymous memory; DOFORK,
  * DODUMP: a driver's; populate: one with VM_IO or VM_PFNMAP, no rights; guard regions: a driver's, or a
  * locked one for INSTALL), or COLLAPSE of what cannot be a huge page (not anonymous, advised against,
- * nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private mapping; -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN
- * no memory to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT
- * populate or HWPOISON found a page that cannot be accessed, HWPOISON also a broken one; -EHWPOISON
- * populate found one that is broken; of HWPOISON also what uhmm_memory_failure() answers (-EBUSY, -ENXIO),
- * with the pages before that one broken; -EOPNOTSUPP not modelled yet: SOFT_OFFLINE, and HWPOISON of a page
- * of a file.
- * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, those of
- * files, and all do without a swap device or when it is full. Pages that MADV_FREE gave up keep their
+ * nothing there, device pages, swapped); -EACCES MADV_REMOVE of a private mapping, or a foreign file;
+ * -ENOMEM a hole in the range (the rest is done; populate stops there), or no memory; -EAGAIN no memory
+ * to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT populate or
+ * HWPOISON found a page that cannot be accessed, HWPOISON also a broken one; -EHWPOISON populate found one
+ * that is broken; -EINTR populate: the task was killed; of HWPOISON also what uhmm_memory_failure() answers
+ * (-EBUSY, -ENXIO), with the pages before that one broken; -EOPNOTSUPP not modelled yet: SOFT_OFFLINE, and
+ * HWPOISON of a page of a file.
+ * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, dirty ones of
+ * regular files, all of foreign files, and those that must go to swap if there is none, or it is full.
+ * Pages that MADV_FREE gave up keep their
  * contents until RAM is used up, and for good once they are written to.
  * Context: takes mmap_lock; MADV_PAGEOUT, MADV_FREE, MADV_REMOVE, MADV_COLLAPSE and MADV_HWPOISON call
  * notifiers.

@@ -99,6 +99,10 @@ static int populate_range(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t e
 			if (err)
 				break;
 		}
+		if (unlikely(uhmm__current()->killed)) {
+			err = -EINTR;
+			break;
+		}
 		err = populate_page(mm, &vma, addr, write, flags);
 		if (vma)
 			addr += UHMM_PAGE_SIZE;
@@ -379,7 +383,7 @@ static int advise_remove(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr_t 
 {
 	if (vma->flags & UHMM_VM_LOCKED || !vma->file)
 		return -EINVAL;
-	if (!(vma->flags & UHMM_VM_SHARED))
+	if (!(vma->flags & UHMM_VM_SHARED) || vma->file->foreign)
 		return -EACCES;
 	return advise_file(vma, start, end, MADV_REMOVE);
 }

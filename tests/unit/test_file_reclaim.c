@@ -237,6 +237,8 @@ START_TEST(files_of_others_are_let_alone)
 	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_COLD), 0);
 	expect(!pte_young(pte_at(f.mm, AT)));
 	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, RW), -EACCES);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_REMOVE), -EACCES);
+	expect_eq(uhmm_file_nr_cached(file), NPAGES);
 	expect_eq(uhmm_mprotect(f.mm, AT, PAGE, PROT_NONE), 0);
 	expect_eq(uhmm_mmap(f.mm, ELSEWHERE, PAGE, RW, MAP_SHARED | MAP_FIXED, file, 0, NULL),
 		  -EACCES);

@@ -62,6 +62,26 @@ START_TEST(userfaultfd_is_asked)
 }
 END_TEST
 
+/* A handler that does not answer. */
+static bool kills(void *data, struct uhmm_mm *mm uhmm_unused, uhmm_vaddr_t addr uhmm_unused,
+		  unsigned int reason uhmm_unused)
+{
+	struct uhmm_task *t = data;
+
+	t->killed = true;
+	return true;
+}
+
+START_TEST(killed_while_it_waits)
+{
+	expect_eq(uhmm_uffd_register(f.mm, AT, NPAGES * PAGE, UHMM_UFFD_MISSING), 0);
+	uhmm_uffd_set_handler(f.mm, kills, f.task);
+	expect_eq(populate(0, NPAGES, true), -EINTR);
+	f.task->killed = false;
+	expect(pte_none(pte_at(f.mm, AT)));
+}
+END_TEST
+
 /* A device that is served waits for it as well, whatever the strategy. */
 START_TEST(device_asks_userfaultfd)
 {
@@ -138,6 +158,7 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown_fixture);
 	tcase_add_test(tc, broken_page);
 	tcase_add_test(tc, userfaultfd_is_asked);
+	tcase_add_test(tc, killed_while_it_waits);
 	tcase_add_loop_test(tc, device_asks_userfaultfd, 0, UHMM_NR_STRATEGIES);
 	tcase_add_test(tc, driver_of_frames);
 	tcase_add_test(tc, driver_and_fork);
