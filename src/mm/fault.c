@@ -62,7 +62,7 @@ uhmm_always_inline pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry
 /* ---- anonymous pages ---- */
 
 /*
- * Map a new folio with zeroes where there is nothing yet; its reference is the mapping's, or dropped.
+ * Map a new, frozen folio with zeroes where there is nothing yet, or free it.
  * @link: in a chain of RCU sections.
  */
 uhmm_always_inline int map_anon_folio(struct uhmm__fault *vmf, struct uhmm__frame *f, bool link)
@@ -73,12 +73,12 @@ uhmm_always_inline int map_anon_folio(struct uhmm__fault *vmf, struct uhmm__fram
 
 	entry = keep_uffd_wp(vmf, maybe_mkwrite(entry, vma));
 	if (unlikely(!vmf_relock(vmf, link))) {
-		folio_put(m, f);
+		uhmm__folio_free(m, f);
 		return 0;
 	}
 	if (!link && unlikely(vma->flags & UHMM_VM_UFFD_MISSING)) {
 		vmf_unlock(vmf, link);
-		folio_put(m, f);
+		uhmm__folio_free(m, f);
 		return uhmm__handle_userfault(vmf, UHMM_UFFD_MISSING);
 	}
 	store_relaxed(&f->flags, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
@@ -123,7 +123,7 @@ static int do_anonymous_page(struct uhmm__fault *vmf)
 	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		return ret;
-	f = uhmm__folio_alloc(vma->mm->machine, true);
+	f = uhmm__folio_alloc_frozen(vma->mm->machine, true);
 	return likely(f) ? map_anon_folio(vmf, f, false) : VM_FAULT_OOM;
 }
 

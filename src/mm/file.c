@@ -243,10 +243,10 @@ int uhmm__mapping_find(struct uhmm__mapping *mapping, uint64_t index, const stru
 	}
 }
 
-/* A page for the cache that nobody knows yet; one reference is the cache's, one the caller's. */
+/* A page for the cache that nobody knows yet, frozen. */
 static struct uhmm__frame *cache_page_new(struct uhmm_file *file, uint64_t index)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc(file->machine, true);
+	struct uhmm__frame *f = uhmm__folio_alloc_frozen(file->machine, true);
 	uint32_t flags = (uint32_t)BIT(PG_UPTODATE);
 
 	if (!f)
@@ -254,20 +254,15 @@ static struct uhmm__frame *cache_page_new(struct uhmm_file *file, uint64_t index
 	if (file->kind == UHMM_FILE_MEMORY)
 		flags |= (uint32_t)BIT(PG_SWAPBACKED);
 	store_relaxed(&f->flags, flags);
-	store_relaxed(&f->refcount, 2);
 	store_relaxed(&f->index, index);
 	store_release(&f->mapping, (uintptr_t)&file->mapping);
 	return f;
 }
 
-static void cache_page_discard(struct uhmm_machine *m, struct uhmm__frame *f)
-{
-	store_relaxed(&f->mapping, 0);
-	store_relaxed(&f->refcount, 1);
-	folio_put(m, f);
-}
-
-/* A page into its place. 0, -ENOMEM, -EFAULT beyond the end, or -EEXIST there is one. */
+/*
+ * A new page into its place; one reference is the cache's, one the caller's. Returns: 0; -ENOMEM; -EFAULT
+ * beyond the end; -EEXIST there is one.
+ */
 static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, struct uhmm__frame *new)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
@@ -280,8 +275,10 @@ static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, stru
 		err = -EFAULT;
 	} else {
 		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(m, new));
-		if (!err)
+		if (!err) {
 			uhmm__disk_read(mapping, new);
+			store_release(&new->refcount, 2);
+		}
 	}
 	uhmm__spin_unlock(&mapping->lock);
 	return err;
@@ -303,7 +300,7 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 			return -ENOMEM;
 		err = add_to_page_cache(mapping, index, new);
 		if (err)
-			cache_page_discard(file->machine, new);
+			uhmm__folio_free(file->machine, new);
 	} while (err == -EEXIST);
 	if (err)
 		return err;

@@ -276,12 +276,12 @@ static int do_cow_fault(struct uhmm__fault *vmf)
 
 	if (ret)
 		return ret;
-	new = uhmm__folio_alloc(m, false);
+	new = uhmm__folio_alloc_frozen(m, false);
 	if (!new)
 		return VM_FAULT_OOM;
 	ret = do_fault_page(vmf, &f);
 	if (ret) {
-		folio_put(m, new);
+		uhmm__folio_free(m, new);
 		return ret;
 	}
 	uhmm__copy_page(m, frame_pfn(m, new), frame_pfn(m, f));
@@ -295,7 +295,7 @@ static int do_cow_fault(struct uhmm__fault *vmf)
 		uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 		uhmm__count(UHMM_CNT_FAULT_FILE_COW);
 	} else {
-		folio_put(m, new);
+		uhmm__folio_free(m, new);
 	}
 	unlock_put(m, f);
 	return 0;

@@ -144,7 +144,7 @@ again:
 	if (err == -EBUSY)
 		err = -ENOMEM; /* all that callers in Linux ever say */
 	if (err == -EAGAIN) {
-		prealloc = uhmm__folio_alloc(m, false);
+		prealloc = uhmm__folio_alloc_frozen(m, false);
 		if (!prealloc)
 			return -ENOMEM;
 		err = 0;
@@ -152,7 +152,7 @@ again:
 	}
 out:
 	if (prealloc)
-		folio_put(m, prealloc);
+		uhmm__folio_free(m, prealloc);
 	return err;
 }
 

@@ -299,7 +299,7 @@ static uhmm_noinline uhmm_pfn_t frame_reclaim(struct uhmm_machine *m)
 	return 0;
 }
 
-struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+struct uhmm__frame *uhmm__folio_alloc_frozen(struct uhmm_machine *m, bool zero)
 {
 	uhmm_pfn_t pfn;
 
@@ -313,6 +313,15 @@ struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 			return NULL;
 	}
 	return uhmm__prep_new_folio(m, pfn, zero);
+}
+
+struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__frame *f = uhmm__folio_alloc_frozen(m, zero);
+
+	if (f)
+		store_release(&f->refcount, 1);
+	return f;
 }
 
 /* ---- large folios ---- */

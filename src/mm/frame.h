@@ -392,6 +392,12 @@ void uhmm__frames_exit(struct uhmm_machine *m);
  * order 0.
  */
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero);
+/*
+ * The same without a reference: who looks frames up by pfn gets none until the caller has stored the count,
+ * which comes after all else. One that is not needed goes by uhmm__folio_free(). Models:
+ * alloc_frozen_pages().
+ */
+struct uhmm__frame *uhmm__folio_alloc_frozen(struct uhmm_machine *m, bool zero);
 
 /* The same for 2^@order pages that start at a multiple of that; FOLIO_MAX_ORDER at most. */
 struct uhmm__frame *uhmm__folio_alloc_order(struct uhmm_machine *m, unsigned int order, bool zero);
@@ -420,7 +426,7 @@ void uhmm__lru_for_each_lazyfree(struct uhmm_machine *m, uhmm__pfn_fn *fn, void 
 
 /* Models: folio_add_lru(): the batch of this CPU takes a reference of its own. */
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f);
-/* The same for a folio that nobody else can see yet and that has one reference. */
+/* The same for a frozen one, which has a reference of its owner's, too, from then on. */
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
  * MADV_FREE: into another batch of this CPU, with a reference, unless the folio is not on the LRU.

@@ -48,10 +48,10 @@ uhmm_always_inline void lru_batch_add(struct uhmm_machine *m, struct uhmm__frame
 	uhmm__spin_unlock(&cpu->local);
 }
 
-/* As uhmm__folio_add_lru(), for a folio that nobody else can see yet and that has one reference. */
+/* As uhmm__folio_add_lru(), for a frozen folio, which has a reference of its owner's, too, from then on. */
 uhmm_always_inline void folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	store_relaxed(&f->refcount, 2);
+	store_release(&f->refcount, 2);
 	lru_batch_add(m, f, false, false);
 }
 

@@ -13,7 +13,7 @@ struct uhmm__pcp {
 	uint32_t pfn[PCP_MAX];
 } __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
 
-/* Make a free frame of RAM an allocated one. Models: prep_new_page(). */
+/* Make a free frame of RAM an allocated one, frozen. Models: prep_new_page(). */
 uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine *m, uhmm_pfn_t pfn,
 							    bool zero)
 {
@@ -23,14 +23,13 @@ uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine 
 	/* Only if somebody came to wait when it was free. Models: PAGE_FLAGS_CHECK_AT_PREP. */
 	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
-	store_relaxed(&f->refcount, 1);
 	if (zero)
 		uhmm__clear_ram_page(m, pfn);
 	return f;
 }
 
 /*
- * As uhmm__folio_alloc(), from this CPU's list alone and without sleeping. NULL: call that, which can
+ * As uhmm__folio_alloc_frozen(), from this CPU's list alone and without sleeping. NULL: call that, which can
  * do more. So it is always in the checked build, where that tells the lock checker what may come.
  */
 uhmm_always_inline struct uhmm__frame *uhmm__folio_alloc_quick(struct uhmm_machine *m, bool zero)

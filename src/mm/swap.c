@@ -370,7 +370,7 @@ static bool cache_add_new(struct uhmm_machine *m, struct uhmm__frame *f, uint64_
 		 */
 		if (s->evictions - s->shadow[slot] < m->ram_frames / 2)
 			folio_set(f, PG_ACTIVE);
-		store_relaxed(&f->refcount, 2);
+		store_release(&f->refcount, 2);
 		store_release(&s->cache[slot], (uint32_t)frame_pfn(m, f));
 	}
 	uhmm__spin_unlock(&s->lock);
@@ -387,12 +387,12 @@ struct uhmm__frame *uhmm__swapin(struct uhmm_machine *m, uint64_t slot)
 			return f;
 		if (!load_relaxed(&m->swap->count[slot]))
 			return NULL;
-		f = uhmm__folio_alloc(m, false);
+		f = uhmm__folio_alloc_frozen(m, false);
 		if (!f)
 			return NULL;
 		if (cache_add_new(m, f, slot))
 			break;
-		folio_put(m, f);
+		uhmm__folio_free(m, f);
 	}
 	uhmm__folio_add_lru(m, f);
 	swap_read(m, f);

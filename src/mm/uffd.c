@@ -199,7 +199,7 @@ static struct uhmm_vma *registered(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 static int fill(struct uhmm_vma *vma, uhmm_vaddr_t addr, const void *page, bool protect)
 {
 	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__frame *f = uhmm__folio_alloc(m, false);
+	struct uhmm__frame *f = uhmm__folio_alloc_frozen(m, false);
 	pte_t entry;
 	int err;
 
@@ -213,7 +213,7 @@ static int fill(struct uhmm_vma *vma, uhmm_vaddr_t addr, const void *page, bool 
 		entry = pte_set(entry, PTE_RW);
 	err = install(vma, addr, entry, f);
 	if (err)
-		folio_put(m, f);
+		uhmm__folio_free(m, f);
 	return err;
 }
 

@@ -62,7 +62,7 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 	ret = uhmm__vmf_anon_prepare(vmf);
 	if (unlikely(ret))
 		goto out;
-	new = uhmm__folio_alloc(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
+	new = uhmm__folio_alloc_frozen(m, pte_pfn(vmf->orig_pte) == m->zero_pfn);
 	if (unlikely(!new)) {
 		ret = VM_FAULT_OOM;
 		goto out;
@@ -94,7 +94,7 @@ static int wp_copy(struct uhmm__fault *vmf, struct uhmm__frame *old)
 		folio_put(m, page_folio(old)); /* the mapping's */
 	}
 	if (!copied)
-		folio_put(m, new);
+		uhmm__folio_free(m, new);
 out:
 	if (old)
 		folio_put(m, page_folio(old));

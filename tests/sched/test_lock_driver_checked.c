@@ -479,7 +479,7 @@ START_TEST(mistakes_inside)
 		 " #0: PTE_MAP 0x", ", in forgets_unmap() at sched/");
 	run(allocates_under_pmd_lock);
 	reported(2, "sleeping function called from invalid context: with a spin lock held\n",
-		 ", in uhmm__folio_alloc() at mm/frame.c:", " #0: PTL_PMD 0x",
+		 ", in uhmm__folio_alloc_frozen() at mm/frame.c:", " #0: PTL_PMD 0x",
 		 "allocates_under_pmd_lock()", "possible circular", "RECLAIM -> PTL_PMD: declared");
 	run(allocates_with_table_mapped);
 	reported(1, "sleeping function called from invalid context: with a PTE table mapped",

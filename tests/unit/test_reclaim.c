@@ -50,6 +50,43 @@ START_TEST(lazyfree_migrates)
 }
 END_TEST
 
+static unsigned int nr_found;
+static uint32_t found[1024];
+
+/* As who looks at frames by number, as reclaim does: a reference to each that is in use. */
+static bool find_all(struct uhmm_mmu_interval_notifier *mni,
+		     const struct uhmm_mmu_notifier_range *range uhmm_unused, unsigned long seq)
+{
+	uhmm_pfn_t pfn, end;
+
+	uhmm_mmu_interval_set_seq(mni, seq);
+	uhmm__frames_range(f.m, &pfn, &end);
+	for (nr_found = 0; pfn < end && nr_found < ARRAY_SIZE(found); pfn++) {
+		if (folio_try_get(pfn_to_frame(f.m, pfn)))
+			found[nr_found++] = (uint32_t)pfn;
+	}
+	return true;
+}
+
+/* A fault has allocated a page and has not mapped it: the reference of who finds it is not lost. */
+START_TEST(a_new_page_is_found_by_number)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = find_all };
+	struct uhmm_mmu_interval_notifier *mni;
+
+	map_written(AT, 1);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, PAGE, &ops, NULL, &mni), 0);
+	put_word(f.mm, AT, 2);
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect(nr_found > 0 && nr_found < ARRAY_SIZE(found));
+	while (nr_found)
+		folio_put(f.m, pfn_to_frame(f.m, found[--nr_found]));
+	fixture_verify(&f);
+	expect_eq(get_word(f.mm, AT), 2);
+}
+END_TEST
+
 /* A page that reclaim has isolated breaks. */
 START_TEST(broken_pages_leave_the_lru)
 {
@@ -177,6 +214,7 @@ static void add_common(TCase *tc)
 	tcase_add_test(tc, lazyfree);
 	tcase_add_test(tc, lazyfree_migrates);
 	tcase_add_test(tc, broken_pages_leave_the_lru);
+	tcase_add_test(tc, a_new_page_is_found_by_number);
 }
 
 static Suite *suite(void)
