@@ -138,8 +138,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		       : any_protected(mm, op)	 ? -EFAULT
 						 : 0;
 	case OP_PIN:
-		/* The fast way looks at entries alone, and one that may be written may be read. */
-		if (op->write && !(op->variant & 1) && page->mapped && page->prot == PROT_WRITE)
+		/* The fast way looks at entries alone, and whatever is present may be read. */
+		if (op->write && !(op->variant & 1) && page->mapped && page->prot &&
+		    !(page->prot & PROT_READ))
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
