@@ -71,7 +71,7 @@ uhmm_always_inline uint64_t join_sevens(uint64_t v, bool pext uhmm_unused)
 /* Whether this CPU has that instruction; the first that had it took hundreds of cycles. */
 static bool have_pext(void)
 {
-#if defined(__x86_64__)
+#if defined(__x86_64__) && !defined(__CHECKER__) /* sparse does not know these */
 	__builtin_cpu_init();
 	return __builtin_cpu_supports("bmi2") && !__builtin_cpu_is("znver1") &&
 	       !__builtin_cpu_is("znver2");

@@ -135,6 +135,13 @@ static enum uhmm_compare differs_by_right(const struct lockstep *l)
 	return wants_huge(&l->op) ? UHMM_COMPARE_STATE_BUT_HOLES : UHMM_COMPARE_STATE;
 }
 
+/* How far states agree whose courses go on together. */
+static enum uhmm_compare must_agree(const struct lockstep *l)
+{
+	return l->config.large && !wants_huge(&l->op) ? UHMM_COMPARE_STATE_BUT_HOLES
+						      : UHMM_COMPARE_STATE;
+}
+
 static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 {
 	enum uhmm_compare what;
@@ -142,8 +149,7 @@ static int64_t compare_two(struct lockstep *l, unsigned int i, unsigned int k)
 
 	if (!same_course(l, i, k))
 		return differences(l, i, k, UHMM_COMPARE_CONTENTS);
-	ret = differences(l, i, k,
-			  l->config.large ? UHMM_COMPARE_STATE_BUT_HOLES : UHMM_COMPARE_STATE);
+	ret = differences(l, i, k, must_agree(l));
 	what = differs_by_right(l);
 	if (ret <= 0 || what == UHMM_COMPARE_STATE)
 		return ret;
