@@ -68,8 +68,9 @@ static void driver_start(struct lockstep *l, struct machine *m)
 	for (unsigned int i = 0; i < FLAT_DRIVER_PAGES; i++) {
 		must(l, uhmm_alloc_locked_page(m->m, &m->driver_pages[i]));
 		uhmm_clear_highpage(m->m, m->driver_pages[i]);
+		uhmm_unlock_page(m->m, m->driver_pages[i]);
 		must(l, uhmm_vm_insert_page(m->driver, address(i), m->driver_pages[i]));
-		uhmm_unlock_put_page(m->m, m->driver_pages[i]);
+		uhmm_put_user_pages(m->m, &m->driver_pages[i], 1);
 	}
 }
 
