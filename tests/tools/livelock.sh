@@ -44,7 +44,7 @@ for strategy in dfs random pct; do
 	finds livelock hmm-livelock $wait=trylock-spin --strategy $strategy
 done
 clean "$bound" hmm-livelock
-none 300 hmm-livelock-cpu-fault $wait=trylock-spin --strategy random
+clean "$bound" hmm-livelock-cpu-fault $wait=trylock-spin
 clean "$bound" hmm-livelock-one-mapping
 
 # With a reference
@@ -57,6 +57,7 @@ clean "$bound" hmm-livelock $wait=lock-with-ref --switch migration-blocked-by=pi
 clean "$bound" hmm-livelock-one-mapping $wait=install-migration-entry
 finds livelock hmm-livelock $wait=install-migration-entry
 finds livelock hmm-livelock-one-mapping $wait=trylock-spin
+clean "$bound" hmm-livelock $wait=install-migration-entry --switch lru-drain=after-unmap
 
 # A bit of its own: good for a migration, and for nobody else who holds the lock
 clean "$bound" hmm-livelock $wait=wait-on-migration-flag
@@ -77,6 +78,8 @@ clean "$bound" hmm-livelock $wait=trylock-spin --switch preemption=full
 clean "$bound" hmm-livelock $wait=trylock-spin --switch range-fault-resched=yes
 clean "$bound" hmm-livelock $wait=trylock-spin --switch lru-drain=after-unmap
 finds livelock hmm-livelock-other-holder $wait=trylock-spin --switch lru-drain=after-unmap
+clean "$bound" hmm-livelock-other-holder $wait=trylock-spin --switch range-fault-resched=yes
+clean "$bound" hmm-livelock-other-holder $wait=trylock-spin --switch preemption=lazy
 
 # mmap_lock, twice for reading
 finds lock-report mmap-lock-recursion

@@ -45,7 +45,7 @@ none 100 100000 huge-livelock --strategy pct --switch huge-device-wait=entry-wai
 # F15
 finds deadlock split-abba --strategy random
 said 'sleeps   for FOLIO'
-clean 0 1 split-abba --switch split-lock=tries
+clean 0 0 split-abba --switch split-lock=tries
 none 10 10000 split-abba --strategy random --switch split-lock=tries
 none 10 1000 split-abba --strategy pct --switch split-lock=tries
 
@@ -62,8 +62,9 @@ none 100 100000 timeslice --strategy random --switch range-fault-resched=yes
 
 # F20
 for how in stale looked-up; do
-	finds assertion split-fault --switches-bound 1 --switch fault-folio=$how
+	finds assertion split-fault --strategy pct --switch fault-folio=$how
 	said 'bad folio freed'
+	[ "$how_long" = short ] || finds assertion split-fault --switches-bound 1 --switch fault-folio=$how
 done
 clean 0 1 split-fault --switch fault-folio=kept
 none 10 10000 split-fault --strategy random --switch fault-folio=kept
