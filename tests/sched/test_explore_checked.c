@@ -279,7 +279,7 @@ START_TEST(livelock)
 		ck_assert_uint_eq(r->trace[i].cpu, 1);
 	expect_verdict(r, UHMM_VERDICT_LIVELOCK);
 	/* A tick lets the worker have the CPU. */
-	expect_verdict(dfs(&spins, 2, UHMM_PREEMPT_LAZY), UHMM_VERDICT_NONE);
+	expect_verdict(dfs(&spins, 1, UHMM_PREEMPT_LAZY), UHMM_VERDICT_NONE);
 	expect_verdict(dfs(&spins, 2, UHMM_PREEMPT_FULL), UHMM_VERDICT_NONE);
 }
 END_TEST
@@ -298,6 +298,50 @@ static void wait_for_flag(void *arg)
 	while (!sh->flag)
 		point();
 }
+
+static void spin_at_stage_3(void *arg)
+{
+	(void)arg;
+	sh->n = 1;
+	while (!sh->flag) {
+		if (sh->n == 2)
+			sh->n = 3;
+		point();
+	}
+}
+
+static void to_stage_2(void *arg)
+{
+	(void)arg;
+	if (sh->n == 1)
+		sh->n = 2;
+}
+
+static void before_another(void *arg)
+{
+	(void)arg;
+	if (sh->n == 3 && !sh->stop)
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "before the other CPU's");
+}
+
+static void another(void *arg)
+{
+	sh->stop = true;
+	set_flag(arg);
+}
+
+/* It spins until a tick, the second one: others of its CPU come then, before those of another. */
+START_TEST(tick_ends_spinning)
+{
+	static const struct program p = { .tasks = { { 0, spin_at_stage_3 },
+						     { 0, to_stage_2 },
+						     { 0, before_another },
+						     { 1, another } } };
+
+	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
+	expect_verdict(dfs(&p, 2, UHMM_PREEMPT_LAZY), UHMM_VERDICT_WRONG_RESULT);
+}
+END_TEST
 
 /* Each lets the other go first, for ever. */
 START_TEST(livelock_of_two)
@@ -831,10 +875,12 @@ START_TEST(items_go_on)
 							  &lost_update,	  &abba,   &spins };
 
 	for (size_t i = 0; i < ARRAY_SIZE(programs); i++) {
-		struct uhmm_explore_result *on = dfs(programs[i], 2, UHMM_PREEMPT_LAZY), *from;
+		/* To spin until a tick takes long. */
+		unsigned int bound = programs[i] == &spins ? 1 : 2;
+		struct uhmm_explore_result *on = dfs(programs[i], bound, UHMM_PREEMPT_LAZY), *from;
 
 		uhmm__dfs_from_start = true;
-		from = dfs(programs[i], 2, UHMM_PREEMPT_LAZY);
+		from = dfs(programs[i], bound, UHMM_PREEMPT_LAZY);
 		uhmm__dfs_from_start = false;
 		ck_assert_int_eq(on->verdict, from->verdict);
 		ck_assert_uint_eq(on->schedules, from->schedules);
@@ -976,6 +1022,7 @@ int main(void)
 	tcase_add_test(tc, deadlock);
 	tcase_add_test(tc, lock_order);
 	tcase_add_test(tc, livelock);
+	tcase_add_test(tc, tick_ends_spinning);
 	tcase_add_test(tc, livelock_of_two);
 	tcase_add_test(tc, livelock_with_numbers);
 	tcase_add_test(tc, not_spinning);
