@@ -69,17 +69,8 @@ static struct uhmm__hash hash_without_tick(const struct uhmm__spin *sp, const st
 	return h;
 }
 
-/* A tick is to come, which will let another have the CPU: so it is not for ever. */
-static bool tick_will_tell(const struct uhmm__spin *sp, const struct uhmm_sched *s)
-{
-	const struct uhmm__sched_cpu *cpu = &s->cpus[sp->cpu];
-
-	return s->preemption == UHMM_PREEMPT_LAZY && cpu->nr_queued && cpu->tick < UHMM__TICK_STEPS;
-}
-
 /* The state is one to compare with from now on, or the one that it is compared with. */
-static void compare_states(struct uhmm__spin *sp, const struct uhmm__world *w,
-			   struct uhmm__hash local)
+static void compare_states(struct uhmm__spin *sp, const struct uhmm__world *w, struct uhmm__hash local)
 {
 	struct uhmm__hash whole;
 
@@ -108,7 +99,7 @@ void uhmm__spin_look(struct uhmm__spin *sp, const struct uhmm__world *w,
 	if (!last || last->state != UHMM__READY)
 		return;
 	uhmm__wipe_stack(last);
-	if (++sp->steps > UHMM__SPIN_GRACE && !tick_will_tell(sp, w->s))
+	if (++sp->steps > UHMM__SPIN_GRACE)
 		compare_states(sp, w, uhmm__local_hash(last));
 }
 

@@ -30,8 +30,8 @@ unsigned int uhmm__choice_default(struct uhmm_sched *s, const struct uhmm__fiber
 #define UHMM__SPIN_GRACE 32
 
 struct uhmm__spin {
-	unsigned int cpu;	 /* whose steps these are; UINT32_MAX: none yet */
-	uint64_t steps, power;	 /* of this stretch; when to take the next state to compare with */
+	unsigned int cpu; /* whose steps these are; UINT32_MAX: none yet */
+	uint64_t steps, power; /* of this stretch; when to take the next state to compare with */
 	struct uhmm__hash local; /* that state: what the task alone knows, */
 	struct uhmm__hash whole; /* and all else, when the first had come again */
 	bool again, spins;

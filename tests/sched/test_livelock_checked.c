@@ -32,50 +32,6 @@ static void wait_for_flag(void *arg)
 		point();
 }
 
-static void spin_at_stage_3(void *arg)
-{
-	(void)arg;
-	sh->n = 1;
-	while (!sh->flag) {
-		if (sh->n == 2)
-			sh->n = 3;
-		point();
-	}
-}
-
-static void to_stage_2(void *arg)
-{
-	(void)arg;
-	if (sh->n == 1)
-		sh->n = 2;
-}
-
-static void before_another(void *arg)
-{
-	(void)arg;
-	if (sh->n == 3 && !sh->stop)
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "before the other CPU's");
-}
-
-static void another(void *arg)
-{
-	sh->stop = true;
-	set_flag(arg);
-}
-
-/* It spins until a tick, the second one: others of its CPU come then, before those of another. */
-START_TEST(tick_ends_spinning)
-{
-	static const struct program p = { .tasks = { { 0, spin_at_stage_3 },
-						     { 0, to_stage_2 },
-						     { 0, before_another },
-						     { 1, another } } };
-
-	expect_verdict(dfs(&p, 1, UHMM_PREEMPT_NONE), UHMM_VERDICT_NONE);
-	expect_verdict(dfs(&p, 2, UHMM_PREEMPT_LAZY), UHMM_VERDICT_WRONG_RESULT);
-}
-END_TEST
-
 /* Each lets the other go first, for ever. */
 START_TEST(livelock_of_two)
 {
@@ -296,7 +252,6 @@ int main(void)
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, livelock);
-	tcase_add_test(tc, tick_ends_spinning);
 	tcase_add_test(tc, livelock_of_two);
 	tcase_add_test(tc, livelock_with_numbers);
 	tcase_add_test(tc, not_spinning);
