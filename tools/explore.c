@@ -323,31 +323,42 @@ void explore_print_command(FILE *f, const struct explore_options *o,
 	fprintf(f, " --schedule %s.schedule", o->config.scenario->name);
 }
 
-static int save_schedule(const struct explore_options *o, const struct uhmm_explore_result *r)
+/* Returns: false if there was no place for it, which has been told. */
+static bool write_schedule(const struct explore_options *o, const struct uhmm_explore_result *r,
+			   const char *name)
 {
-	char name[300];
+	FILE *f = fopen(name, "we");
 	int status;
-	FILE *f;
 
-	snprintf(name, sizeof(name), "%s.schedule", o->config.scenario->name);
-	f = fopen(name, "we");
 	if (!f) {
 		tool_warn("%s: %s", name, strerror(errno));
-		if (!explore_json_only(o))
-			printf("the schedule, which could not be saved: %s\n", r->schedule);
-		return TOOL_OK;
+		return false;
 	}
 	fprintf(f, "# ");
 	explore_print_command(f, o, r);
 	fprintf(f, "\n# VERDICT: %s\n%s\n", uhmm_verdict_name(r->verdict), r->schedule);
 	status = tool_finish_file(f, name);
 	fclose(f);
-	if (status == TOOL_OK && !explore_json_only(o)) {
-		printf("saved as %s; to see it again: ", name);
-		explore_print_command(stdout, o, r);
-		putchar('\n');
+	return status == TOOL_OK;
+}
+
+/* What was found is not less so if it cannot be saved: then it is printed. */
+static void save_schedule(const struct explore_options *o, const struct uhmm_explore_result *r)
+{
+	char name[300];
+	bool saved;
+
+	snprintf(name, sizeof(name), "%s.schedule", o->config.scenario->name);
+	saved = write_schedule(o, r, name);
+	if (explore_json_only(o))
+		return;
+	if (!saved) {
+		printf("the schedule, which could not be saved: %s\n", r->schedule);
+		return;
 	}
-	return status;
+	printf("saved as %s; to see it again: ", name);
+	explore_print_command(stdout, o, r);
+	putchar('\n');
 }
 
 /* A worker has died: what it did is done again in one process. */
@@ -403,7 +414,7 @@ static int tell(const struct explore_options *o, const struct uhmm_explore_resul
 	if (!explore_json_only(o))
 		print_found(r);
 	if (r->verdict && r->schedule && !o->schedule_path)
-		status = save_schedule(o, r);
+		save_schedule(o, r);
 	if (o->json_path && explore_write_json(o, r) != TOOL_OK)
 		status = TOOL_USAGE;
 	if (!explore_json_only(o)) {

@@ -102,7 +102,7 @@ int tool_check_writable(const char *file)
 
 	if (!stat(file, &st))
 		err = S_ISDIR(st.st_mode) ? EISDIR : access(file, W_OK) ? errno : 0;
-	else if (errno != ENOENT || access(dirname(copy), W_OK | X_OK))
+	else if (errno != ENOENT || !*file || access(dirname(copy), W_OK | X_OK))
 		err = errno;
 	free(copy);
 	return err ? tool_error("%s: cannot write: %s", file, strerror(err)) : TOOL_OK;

@@ -661,9 +661,7 @@ static void add_serials(const struct piece *piece, struct uhmm__serials *serials
 
 void uhmm__region_serials(const struct uhmm__region *r, struct uhmm__serials *serials)
 {
-	for (unsigned int i = 0; i < r->saved_serials.nr_values; i++)
-		uhmm__serials_know(serials, r->saved_serials.values[i]);
-	serials->lost |= r->saved_serials.lost;
+	uhmm__serials_know_saved(serials, &r->saved_serials);
 	for (size_t i = 0; i < r->nr_pieces; i++)
 		if (r->pieces[i].serials)
 			add_serials(&r->pieces[i], serials);

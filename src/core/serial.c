@@ -31,6 +31,14 @@ void uhmm__serials_know(struct uhmm__serials *s, uint64_t value)
 	s->nr_values++;
 }
 
+void uhmm__serials_know_saved(struct uhmm__serials *s, const struct uhmm__serials *saved)
+{
+	for (unsigned int i = 0; i < saved->nr_values; i++)
+		uhmm__serials_know(s, saved->values[i]);
+	s->lost |= saved->lost;
+	s->saved = saved;
+}
+
 /* In whatever order they are added. */
 static struct uhmm__hash sum(struct uhmm__hash h, uint64_t at, uint64_t value)
 {
@@ -86,6 +94,9 @@ struct uhmm__hash uhmm__serials_hash(const struct uhmm__serials *s, struct uhmm_
 	rename(s, names);
 	for (unsigned int i = 0; i < s->nr; i++)
 		all = sum(all, s->v[i].at, name_of(s, names, s->v[i].value));
+	/* No address is as small as this number. */
+	for (unsigned int i = 0; s->saved && i < s->saved->nr_values; i++)
+		all = sum(all, i, name_of(s, names, s->saved->values[i]));
 	h = uhmm__hash_bytes(names, s->nr_values * sizeof(*names), h);
 	return uhmm__hash_bytes(&all, sizeof(all), h);
 }

@@ -37,6 +37,8 @@ struct uhmm__serials {
 		uint64_t at, value;
 	} v[UHMM__SERIALS];
 	uint64_t values[UHMM__SERIALS]; /* that there are, sorted */
+	/* Of those that are as they were saved, wherever they are: the values of these. NULL: none. */
+	const struct uhmm__serials *saved;
 };
 
 /* None. The rest of it, which is long, need not be zeroes. */
@@ -45,6 +47,7 @@ static inline void uhmm__serials_init(struct uhmm__serials *s)
 	s->nr = s->nr_values = 0;
 	s->lost = false;
 	s->exact = (struct uhmm__hash){ 0, 0 };
+	s->saved = NULL;
 }
 
 static inline bool uhmm__is_serial(uint64_t word)
@@ -55,8 +58,11 @@ static inline bool uhmm__is_serial(uint64_t word)
 /* Of @n words; 0 mostly. */
 size_t uhmm__serials_in(const uint64_t *w, size_t n);
 
-/* There is one of this value, somewhere where it is in every state. */
+/* There is one of this value. */
 void uhmm__serials_know(struct uhmm__serials *s, uint64_t value);
+
+/* Those of @saved's values, which are where they are in every state. It must outlive @s. */
+void uhmm__serials_know_saved(struct uhmm__serials *s, const struct uhmm__serials *saved);
 
 /* One is at address @at, and need not be. */
 void uhmm__serials_add(struct uhmm__serials *s, uint64_t at, uint64_t value);

@@ -298,9 +298,9 @@ static bool report_word(struct result *r, const char *text, const char *bad)
 	word[n] = '\0';
 	return report(
 		r,
-		"line %u: '%s' is no word of a schedule: expected T<task> or W<cpu>, and *<count> "
-		"after it if it goes on more than once",
-		line, word);
+		"line %u: '%s' is no word of a schedule: expected T<task>, W<cpu> or C<n>, n up to %d, "
+		"and *<count> after it if that is more than once",
+		line, word, UHMM__MAX_CLOCK);
 }
 
 static int parse(struct result *r, struct uhmm__steps *steps, const struct uhmm_explore_config *c)

@@ -43,8 +43,13 @@ said "no-such-file.so"
 cp "$example" again.so
 run 2 lost-update --load "$example" --load again.so
 said "again.so: no scenario of it could be registered"
+run 2 migrate-vs-fault --json ""
+unsaid "no violation"
 echo 'T0*3 nonsense' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
+echo 'T0*3 C99' >bad.schedule
+run 2 migrate-vs-fault --schedule bad.schedule
+said "'C99' is no word of a schedule" "C<n>, n up to 32"
 echo 'T0*3 T7' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 said "bad.schedule: the schedule does not fit: word 2, T7*1"
@@ -111,6 +116,12 @@ run 1 lost-update --load "$example"
 said "could not be saved: T"
 last_line "VERDICT: lost-data"
 rmdir lost-update.schedule
+# A full disk: what was found is found
+ln -s /dev/full lost-update.schedule
+run 1 lost-update --load "$example"
+said "cannot write" "could not be saved: T"
+last_line "VERDICT: lost-data"
+rm lost-update.schedule
 for strategy in random pct; do
 	run 1 lost-update --load "$example" --strategy $strategy --runs 1000
 	said "uhmm explore lost-update --load $example"

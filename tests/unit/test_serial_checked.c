@@ -101,6 +101,27 @@ START_TEST(different)
 }
 END_TEST
 
+/* One that is as it was saved is next to others, wherever it is: 40, above or below. */
+START_TEST(saved_have_their_place)
+{
+	static const uint64_t v[][2] = { { 42, 40 }, { 40, 38 } };
+	struct uhmm__serials saved, serials;
+	struct uhmm__hash h[2];
+
+	uhmm__serials_init(&saved);
+	uhmm__serials_know(&saved, UHMM__SERIAL + 2);
+	uhmm__serials_know(&saved, UHMM__SERIAL + 40);
+	for (int i = 0; i < 2; i++) {
+		uhmm__serials_init(&serials);
+		uhmm__serials_know_saved(&serials, &saved);
+		uhmm__serials_add(&serials, 4096, UHMM__SERIAL + v[i][0]);
+		uhmm__serials_add(&serials, 8192, UHMM__SERIAL + v[i][1]);
+		h[i] = uhmm__serials_hash(&serials, (struct uhmm__hash){ 0, 0 });
+	}
+	ck_assert(!same(h[0], h[1]));
+}
+END_TEST
+
 /* Too many to compare: none is left out. */
 START_TEST(too_many)
 {
@@ -129,6 +150,7 @@ int main(void)
 	tcase_add_test(tc, saved_state_has_none);
 	tcase_add_test(tc, alike);
 	tcase_add_test(tc, different);
+	tcase_add_test(tc, saved_have_their_place);
 	tcase_add_test(tc, too_many);
 	suite_add_tcase(suite, tc);
 	srunner_run_all(sr, CK_ENV);

@@ -157,9 +157,15 @@ static void cpu_read(struct actor *a)
 		see(a, addr, value, "CPU read");
 }
 
+/* What is mapped may not be executed, mostly. */
 static void cpu_exec(struct actor *a)
 {
-	(void)uhmm_cpu_exec(a->process->mm, place_addr(a->all, pick(PLACES)), NULL);
+	uhmm_vaddr_t addr = place_addr(a->all, pick(PLACES));
+
+	if (pick(2))
+		(void)uhmm_mprotect(a->process->mm, addr, UHMM_PAGE_SIZE,
+				    PROT_READ | PROT_WRITE | PROT_EXEC);
+	(void)uhmm_cpu_exec(a->process->mm, addr, NULL);
 }
 
 /* ---- devices ---- */

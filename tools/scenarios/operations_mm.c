@@ -111,6 +111,13 @@ static void protect(struct actor *a)
 	(void)uhmm_mprotect(a->process->mm, r.start, r.len, prots[pick(5)]);
 }
 
+/* Some operations want memory that is shared, which is seldom where they are. */
+static void map_shared(struct actor *a, struct range r)
+{
+	(void)uhmm_mmap(a->process->mm, r.start, r.len, PROT_READ | PROT_WRITE,
+			MAP_SHARED | MAP_ANONYMOUS | MAP_FIXED, NULL, 0, NULL);
+}
+
 /*
  * To another copy. DONTUNMAP leaves shared memory where it was, too, and so does an old length of 0. Here
  * and there it becomes shorter or longer.
@@ -141,6 +148,8 @@ static void move(struct actor *a)
 	if (how < 3)
 		p->aliased = true;
 	change_begin(p, 0, PLACES);
+	if (!old_len && pick(2))
+		map_shared(a, r);
 	(void)uhmm_mremap(p->mm, r.start, old_len, len, flags, addr, NULL);
 	change_end(p, 0, PLACES);
 }
@@ -166,6 +175,8 @@ static void advise(struct actor *a)
 	if (i >= 6)
 		n = 0;
 	change_begin(a->process, first, n);
+	if (advice[i] == MADV_REMOVE && pick(2))
+		map_shared(a, r);
 	(void)uhmm_madvise(a->process->mm, r.start, r.len, advice[i]);
 	change_end(a->process, first, n);
 }
@@ -268,8 +279,13 @@ static void watch_copy(struct actor *a)
 	uint64_t value;
 	int err;
 
-	/* Something may be there, and then it stays. */
+	/* Something may be there, and then it stays, if it does not go first. */
 	(void)!uhmm_uffd_register(mm, addr, UHMM_PAGE_SIZE, UHMM_UFFD_MISSING | UHMM_UFFD_WP);
+	if (pick(2)) {
+		change_begin(a->process, place, 1);
+		(void)uhmm_madvise(mm, addr, UHMM_PAGE_SIZE, MADV_DONTNEED);
+		change_end(a->process, place, 1);
+	}
 	value = write_begin(a, place, &changed);
 	for (unsigned int i = 0; i < UHMM_PAGE_SIZE / 8; i++)
 		a->buf[i] = value;
@@ -336,6 +352,8 @@ static void file_op(struct actor *a)
 		(void)!uhmm_file_populate(file, page, MAX_RANGE);
 		break;
 	case 3:
+		if (pick(2))
+			write_file(a, file, place, offset);
 		(void)uhmm_file_writeback(file, 0, a->all->shape->copy_pages);
 		break;
 	default:
