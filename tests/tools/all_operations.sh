@@ -11,21 +11,24 @@ tmp=$(mktemp -d)
 trap 'rm -rf "$tmp"' EXIT
 cd "$tmp"
 
-# A run that was given up shows nothing either.
-ended_well() { # STATUS RUNS
-	[ "$1" = 0 ] && [ "$(tail -n 1 out)" = "no violation in $2 schedules" ] && ! grep -q 'given up' out
+# A run that was given up shows nothing either: of huge pages one in a hundred may be, in which two devices
+# that want the same 2 MiB undo each other's work for very long (docs/explorer.md).
+ended_well() { # STATUS RUNS MAY-BE-GIVEN-UP
+	given_up=$(sed -n 's/^\([0-9]*\) of them were given up.*/\1/p' out)
+	[ "$1" = 0 ] && [ "$(tail -n 1 out)" = "no violation in $2 schedules" ] && [ "${given_up:-0}" -le "$3" ]
 }
 
-# explore SCENARIO RUNS OPTION...
+# explore SCENARIO RUNS MAY-BE-GIVEN-UP OPTION...
 explore() {
 	scenario=$1
 	n=$2
-	shift 2
+	may=$3
+	shift 3
 	status=0
 	timeout 600 "$uhmm" explore "$scenario" --strategy random --runs "$n" --seed $((total + 1)) "$@" >out 2>&1 ||
 		status=$?
 	total=$((total + n))
-	ended_well "$status" "$n" && return
+	ended_well "$status" "$n" "$may" && return
 	tail -n 60 out
 	[ ! -f "$scenario.schedule" ] || cat "$scenario.schedule"
 	exit 1
@@ -36,9 +39,9 @@ end=$(($(date +%s) + ${SECONDS_FOR:-0}))
 while :; do
 	for options in '' '--switch preemption=full' '--switch waiters-bit=hint --switch swap-device=disk'; do
 		# shellcheck disable=SC2086 # a list of words
-		explore all-operations "$runs" $options
+		explore all-operations "$runs" 0 $options
 		# shellcheck disable=SC2086
-		explore all-operations-huge $((1 + runs / 50)) --max-steps 1000000 $options
+		explore all-operations-huge $((1 + runs / 50)) $((1 + runs / 5000)) --max-steps 1000000 $options
 	done
 	[ "$(date +%s)" -lt "$end" ] || break
 done
