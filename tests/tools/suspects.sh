@@ -45,9 +45,9 @@ none 100 100000 huge-livelock --strategy pct --switch huge-device-wait=entry-wai
 # F15
 finds deadlock split-abba --strategy random
 said 'sleeps   for FOLIO'
-clean 0 0 split-abba --switch split-lock=tries
-none 10 10000 split-abba --strategy random --switch split-lock=tries
-none 10 1000 split-abba --strategy pct --switch split-lock=tries
+clean 0 1 split-abba --switch split-lock=tries --switch fault-folio=kept
+none 10 10000 split-abba --strategy random --switch split-lock=tries --switch fault-folio=kept
+none 10 1000 split-abba --strategy pct --switch split-lock=tries --switch fault-folio=kept
 
 # F16
 finds stale-tlb split-flush --strategy random
