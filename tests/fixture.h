@@ -17,6 +17,8 @@
 
 #include <uhmm/uhmm.h>
 
+#include "run_suite.h"
+
 #define PAGE UHMM_PAGE_SIZE
 #define RW (PROT_READ | PROT_WRITE)
 #define ANON (MAP_PRIVATE | MAP_ANONYMOUS)
@@ -254,17 +256,6 @@ static inline int mirror_op(struct uhmm_mirror *mirror, enum uhmm_mirror_op op, 
 	if (out)
 		*out = cmd;
 	return err;
-}
-
-static inline int run_suite(Suite *suite)
-{
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 #endif /* TESTS_FIXTURE_H */

@@ -178,7 +178,7 @@ static bool look(struct uhmm__tail *t, struct uhmm__world *w)
 	struct uhmm_sched *s = w->s;
 	struct uhmm__hash h = uhmm__timeless_hash(w, s->last_cpu);
 
-	if (t->steps && h.lo == t->state.lo && h.hi == t->state.hi) {
+	if (t->steps && same_hash(h, t->state)) {
 		if (s->clock_reads != t->clock_reads || s->nr_timers) {
 			if (++t->jumps > MAX_CLOCK_JUMPS)
 				return false;

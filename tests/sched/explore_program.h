@@ -15,6 +15,7 @@
 #include "core/alloc.h"
 #include "explore/strategy.h"
 #include "sync/sync.h"
+#include "run_suite.h"
 
 /* What the scenarios below change while they run. */
 struct shared {

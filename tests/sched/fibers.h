@@ -8,6 +8,7 @@
 #include <uhmm/sched.h>
 
 #include "unit/bare_machine.h"
+#include "run_suite.h"
 
 #define BIT_LOCK 0
 #define BIT_WAITERS 7
@@ -81,17 +82,6 @@ static inline void forever(void *arg)
 	(void)arg;
 	for (;;)
 		point();
-}
-
-static inline int run_suite(Suite *suite)
-{
-	SRunner *sr = srunner_create(suite);
-	int failed;
-
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 #endif /* TESTS_SCHED_FIBERS_H */

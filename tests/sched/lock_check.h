@@ -14,6 +14,7 @@
 
 #include "sync/lock_graph.h"
 #include "unit/bare_machine.h"
+#include "run_suite.h"
 
 #define BIT_LOCK 0
 #define BIT_WAITERS 7
@@ -143,17 +144,6 @@ static inline void check_said(unsigned int nr, const char *const *texts, unsigne
 static inline void nothing_reported(void)
 {
 	ck_assert_msg(b.nr_reports == 0, "not expected: %s", said);
-}
-
-static inline int run_suite(Suite *suite)
-{
-	SRunner *sr = srunner_create(suite);
-	int failed;
-
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 #endif /* TESTS_SCHED_LOCK_CHECK_H */

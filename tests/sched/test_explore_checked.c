@@ -553,8 +553,6 @@ int main(void)
 {
 	Suite *suite = suite_create("explore");
 	TCase *tc = tcase_create("explore");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, lost_update_needs_one_switch);
@@ -572,9 +570,5 @@ int main(void)
 	tcase_add_test(tc, errors);
 	tcase_add_test(tc, registry);
 	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

@@ -247,8 +247,6 @@ int main(void)
 {
 	Suite *suite = suite_create("livelock");
 	TCase *tc = tcase_create("livelock");
-	SRunner *sr;
-	int failed;
 
 	tcase_set_timeout(tc, 120);
 	tcase_add_test(tc, livelock);
@@ -262,9 +260,5 @@ int main(void)
 	tcase_add_test(tc, deadlines_pass);
 	tcase_add_test(tc, deadlines_pass_again);
 	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

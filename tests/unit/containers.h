@@ -11,6 +11,7 @@
 #include <time.h>
 
 #include "core/allocator.h"
+#include "run_suite.h"
 
 /*
  * libcheck's assertions write a mark to a file each time, even when they hold; loops that are
@@ -108,17 +109,6 @@ static inline void test_free(void *ctx, void *p, size_t size)
 static inline void test_allocator_init(struct test_allocator *a)
 {
 	*a = (struct test_allocator){ .base = { test_alloc, test_free, a } };
-}
-
-static inline int run_suite(Suite *suite)
-{
-	SRunner *runner = srunner_create(suite);
-	int failed;
-
-	srunner_run_all(runner, CK_NORMAL);
-	failed = srunner_ntests_failed(runner);
-	srunner_free(runner);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
 }
 
 #endif /* UHMM_TESTS_UNIT_CONTAINERS_H */

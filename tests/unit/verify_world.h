@@ -18,6 +18,7 @@
 #include "mm/mm.h"
 #include "mm/zone_device.h"
 #include "unit/another.h"
+#include "run_suite.h"
 
 #define PAGE UHMM_PAGE_SIZE
 #define RW (PROT_READ | PROT_WRITE)
@@ -347,16 +348,5 @@ static inline uint64_t prot_of(uhmm_vaddr_t addr)
 	END_TEST
 
 #define ADD_DAMAGES(tc, kind) tcase_add_loop_test(tc, test_##kind, 0, ARRAY_SIZE(kind##_damages))
-
-static inline int run_suite(Suite *s)
-{
-	SRunner *sr = srunner_create(s);
-	int failed;
-
-	srunner_run_all(sr, CK_NORMAL);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
-}
 
 #endif /* TESTS_UNIT_VERIFY_WORLD_H */
