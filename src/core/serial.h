@@ -23,6 +23,11 @@ struct uhmm__hash {
 	uint64_t lo, hi;
 };
 
+static inline bool uhmm__same_hash(struct uhmm__hash a, struct uhmm__hash b)
+{
+	return a.lo == b.lo && a.hi == b.hi;
+}
+
 /* Of @size bytes and of what came before them, @h. */
 struct uhmm__hash uhmm__hash_bytes(const void *p, size_t size, struct uhmm__hash h);
 

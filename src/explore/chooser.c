@@ -51,11 +51,6 @@ void uhmm__spin_reset(struct uhmm__spin *sp)
 	*sp = (struct uhmm__spin){ .cpu = UINT32_MAX };
 }
 
-static bool same_hash(struct uhmm__hash a, struct uhmm__hash b)
-{
-	return a.lo == b.lo && a.hi == b.hi;
-}
-
 /* All there is but for the time, and for when the next tick of this CPU is, which is the same. */
 static struct uhmm__hash hash_without_tick(const struct uhmm__spin *sp, const struct uhmm__world *w)
 {
@@ -81,10 +76,10 @@ static void compare_states(struct uhmm__spin *sp, const struct uhmm__world *w,
 		sp->again = false;
 		return;
 	}
-	if (!same_hash(local, sp->local))
+	if (!uhmm__same_hash(local, sp->local))
 		return;
 	whole = hash_without_tick(sp, w);
-	sp->spins |= sp->again && same_hash(whole, sp->whole);
+	sp->spins |= sp->again && uhmm__same_hash(whole, sp->whole);
 	if (!sp->again)
 		sp->whole = whole;
 	sp->again = true;
@@ -178,7 +173,7 @@ static bool look(struct uhmm__tail *t, struct uhmm__world *w)
 	struct uhmm_sched *s = w->s;
 	struct uhmm__hash h = uhmm__timeless_hash(w, s->last_cpu);
 
-	if (t->steps && same_hash(h, t->state)) {
+	if (t->steps && uhmm__same_hash(h, t->state)) {
 		if (s->clock_reads != t->clock_reads || s->nr_timers) {
 			if (++t->jumps > MAX_CLOCK_JUMPS)
 				return false;

@@ -1,38 +1,10 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Memory that can be saved, put back and compared. */
-#include <check.h>
-#include <signal.h>
-#include <stdlib.h>
-
-#include "core/region.h"
-
-static struct uhmm__region *r;
-
-static void touch(int sig, siginfo_t *info, void *context)
-{
-	(void)context;
-	if (!uhmm__region_touch(r, info->si_addr)) {
-		signal(sig, SIG_DFL);
-		raise(sig);
-	}
-}
-
-static void setup(void)
-{
-	struct sigaction sa = { .sa_sigaction = touch, .sa_flags = SA_SIGINFO };
-
-	sigaction(SIGSEGV, &sa, NULL);
-	ck_assert_int_eq(uhmm__region_create(&r), 0);
-}
+#include "unit/region_world.h"
 
 static void teardown(void)
 {
 	uhmm__region_destroy(r);
-}
-
-static bool same(struct uhmm__hash a, struct uhmm__hash b)
-{
-	return a.lo == b.lo && a.hi == b.hi;
 }
 
 START_TEST(alloc_and_free)
@@ -113,10 +85,10 @@ START_TEST(restore_undoes)
 		ck_assert_int_eq(more[4096], 0);
 		more[4096] = 15;
 		after = uhmm__region_hash(r);
-		ck_assert(!same(before, after));
-		ck_assert(!same(between, after));
+		ck_assert(!uhmm__same_hash(before, after));
+		ck_assert(!uhmm__same_hash(between, after));
 		uhmm__region_copy_back(r, &copy);
-		ck_assert(same(between, uhmm__region_hash(r)));
+		ck_assert(uhmm__same_hash(between, uhmm__region_hash(r)));
 		ck_assert_uint_eq(kept[1], 11);
 		ck_assert_uint_eq(kept[2], 0);
 		ck_assert_uint_eq(later[0], 12);
@@ -131,7 +103,7 @@ START_TEST(restore_undoes)
 		ck_assert_int_eq(sparse[5], 3);
 		ck_assert_int_eq(sparse[6], 0);
 		ck_assert_int_eq(sparse[100 << 20], 0);
-		ck_assert(same(before, uhmm__region_hash(r)));
+		ck_assert(uhmm__same_hash(before, uhmm__region_hash(r)));
 	}
 	uhmm__region_copy_free(&copy);
 }
@@ -146,7 +118,7 @@ START_TEST(hash_of_contents)
 	ck_assert_int_eq(uhmm__region_save(r), 0);
 	h[0] = uhmm__region_hash(r);
 	ck_assert_int_eq(sparse[0], 0); /* a touch */
-	ck_assert(same(h[0], uhmm__region_hash(r)));
+	ck_assert(uhmm__same_hash(h[0], uhmm__region_hash(r)));
 	sparse[1] = 1;
 	h[1] = uhmm__region_hash(r);
 	sparse[1] = 0;
@@ -158,17 +130,17 @@ START_TEST(hash_of_contents)
 	p[299] = 0;
 	for (int i = 0; i < 4; i++)
 		for (int k = 0; k < i; k++)
-			ck_assert(!same(h[i], h[k]));
-	ck_assert(same(h[0], uhmm__region_hash(r)));
+			ck_assert(!uhmm__same_hash(h[i], h[k]));
+	ck_assert(uhmm__same_hash(h[0], uhmm__region_hash(r)));
 	ck_assert_int_eq(uhmm__region_ignore(r, p + 100, 100), 0);
-	ck_assert(same(h[0], uhmm__region_hash(r)));
+	ck_assert(uhmm__same_hash(h[0], uhmm__region_hash(r)));
 	memset(p + 100, 7, 100);
-	ck_assert(same(h[0], uhmm__region_hash(r)));
+	ck_assert(uhmm__same_hash(h[0], uhmm__region_hash(r)));
 	p[99] = 1;
-	ck_assert(!same(h[0], uhmm__region_hash(r)));
+	ck_assert(!uhmm__same_hash(h[0], uhmm__region_hash(r)));
 	p[99] = 0;
 	p[200] = 1;
-	ck_assert(!same(h[0], uhmm__region_hash(r)));
+	ck_assert(!uhmm__same_hash(h[0], uhmm__region_hash(r)));
 }
 END_TEST
 
@@ -196,19 +168,13 @@ int main(void)
 {
 	Suite *suite = suite_create("region");
 	TCase *tc = tcase_create("region");
-	SRunner *sr;
-	int failed;
 
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, region_start, teardown);
 	tcase_add_test(tc, alloc_and_free);
 	tcase_add_test(tc, written_after_free);
 	tcase_add_test(tc, restore_undoes);
 	tcase_add_test(tc, hash_of_contents);
 	tcase_add_test(tc, lanes);
 	suite_add_tcase(suite, tc);
-	sr = srunner_create(suite);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }

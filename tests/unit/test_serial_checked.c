@@ -1,29 +1,12 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Sequence numbers in hashes: what makes a difference, and what does not. */
-#include <check.h>
-#include <signal.h>
-#include <stdlib.h>
+#include "unit/region_world.h"
 
-#include "core/region.h"
-
-static struct uhmm__region *r;
 static uint64_t *a;
-
-static void touch(int sig, siginfo_t *info, void *context)
-{
-	(void)context;
-	if (!uhmm__region_touch(r, info->si_addr)) {
-		signal(sig, SIG_DFL);
-		raise(sig);
-	}
-}
 
 static void setup(void)
 {
-	struct sigaction sa = { .sa_sigaction = touch, .sa_flags = SA_SIGINFO };
-
-	sigaction(SIGSEGV, &sa, NULL);
-	ck_assert_int_eq(uhmm__region_create(&r), 0);
+	region_start();
 	uhmm__region_here = r;
 	a = uhmm__region_alloc(r, 8, 4 * sizeof(*a));
 	a[0] = UHMM__SERIAL + 2;
@@ -53,15 +36,10 @@ static struct uhmm__hash state(uint64_t x, uint64_t y, uint64_t on_stack)
 	return uhmm__serials_hash(&serials, h);
 }
 
-static bool same(struct uhmm__hash h, struct uhmm__hash k)
-{
-	return h.lo == k.lo && h.hi == k.hi;
-}
-
 START_TEST(saved_state_has_none)
 {
-	ck_assert(same(state(2, 1, 0), (struct uhmm__hash){ 0, 0 }));
-	ck_assert(!same(state(4, 3, 0), (struct uhmm__hash){ 0, 0 }));
+	ck_assert(uhmm__same_hash(state(2, 1, 0), (struct uhmm__hash){ 0, 0 }));
+	ck_assert(!uhmm__same_hash(state(4, 3, 0), (struct uhmm__hash){ 0, 0 }));
 }
 END_TEST
 
@@ -71,11 +49,11 @@ START_TEST(alike)
 	struct uhmm__hash h = state(20, 19, 19);
 
 	for (uint64_t n = 22; n < 100; n += 2)
-		ck_assert(same(state(n, n - 1, n - 1), h));
+		ck_assert(uhmm__same_hash(state(n, n - 1, n - 1), h));
 	/* However far behind, it is behind. */
 	h = state(20, 19, 11);
-	ck_assert(same(state(30, 29, 11), h));
-	ck_assert(same(state(30, 29, 17), h));
+	ck_assert(uhmm__same_hash(state(30, 29, 11), h));
+	ck_assert(uhmm__same_hash(state(30, 29, 17), h));
 }
 END_TEST
 
@@ -96,7 +74,7 @@ START_TEST(different)
 	for (size_t i = 0; i < sizeof(v) / sizeof(*v); i++) {
 		h[i] = state(v[i][0], v[i][1], v[i][2]);
 		for (size_t k = 0; k < i; k++)
-			ck_assert_msg(!same(h[i], h[k]), "%zu and %zu", i, k);
+			ck_assert_msg(!uhmm__same_hash(h[i], h[k]), "%zu and %zu", i, k);
 	}
 }
 END_TEST
@@ -118,7 +96,7 @@ START_TEST(saved_have_their_place)
 		uhmm__serials_add(&serials, 8192, UHMM__SERIAL + v[i][1]);
 		h[i] = uhmm__serials_hash(&serials, (struct uhmm__hash){ 0, 0 });
 	}
-	ck_assert(!same(h[0], h[1]));
+	ck_assert(!uhmm__same_hash(h[0], h[1]));
 }
 END_TEST
 
@@ -134,8 +112,8 @@ START_TEST(too_many)
 			uhmm__serials_add(&serials, 8 * i, UHMM__SERIAL + 2 * i + (k && i > 1000));
 		h[k] = uhmm__serials_hash(&serials, (struct uhmm__hash){ 0, 0 });
 	}
-	ck_assert(!same(h[0], h[1]));
-	ck_assert(same(h[1], h[2]));
+	ck_assert(!uhmm__same_hash(h[0], h[1]));
+	ck_assert(uhmm__same_hash(h[1], h[2]));
 }
 END_TEST
 
@@ -143,8 +121,6 @@ int main(void)
 {
 	Suite *suite = suite_create("serial");
 	TCase *tc = tcase_create("serial");
-	SRunner *sr = srunner_create(suite);
-	int failed;
 
 	tcase_add_checked_fixture(tc, setup, teardown);
 	tcase_add_test(tc, saved_state_has_none);
@@ -153,8 +129,5 @@ int main(void)
 	tcase_add_test(tc, saved_have_their_place);
 	tcase_add_test(tc, too_many);
 	suite_add_tcase(suite, tc);
-	srunner_run_all(sr, CK_ENV);
-	failed = srunner_ntests_failed(sr);
-	srunner_free(sr);
-	return failed ? EXIT_FAILURE : EXIT_SUCCESS;
+	return run_suite(suite);
 }
