@@ -165,7 +165,8 @@ enum { WP_PROTECT, WP_PROTECT_TOO, WP_RESOLVE, WP_UNREGISTER };
 static inline bool op_writes(const struct lockstep *l, const struct op *op)
 {
 	return op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE || op->kind == OP_LARGE ||
-	       (op->kind == OP_DEV_ACCESS && op->write) || op_frees_and_writes(l, op);
+	       (op->kind == OP_DEV_ACCESS && op->write) || op_frees_and_writes(l, op) ||
+	       (op->kind == OP_UFFD_WP && op->variant < WP_RESOLVE);
 }
 
 /* What a device wants at once; it is cut to its VMA. */
