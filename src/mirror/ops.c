@@ -313,7 +313,7 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 	for (uint64_t i = 0; i < n && !err; i++) {
 		uint64_t v = pfns[i], entry;
 
-		if ((v & (UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE)) != UHMM_HMM_PFN_VALID)
+		if (likely(v & UHMM_HMM_PFN_MIGRATE) || !(v & UHMM_HMM_PFN_VALID))
 			continue;
 		entry = entry_of_pfn(mirror, v, range, strict);
 		err = entry ? uhmm__radix_store(&mirror->pt, index + i, entry) : -EFAULT;
