@@ -124,8 +124,8 @@ void uhmm__radix_destroy(struct uhmm__radix *map)
 	uhmm__radix_init(map, map->allocator);
 }
 
-/* The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. */
-static struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index, struct inner **parent)
+/* find_leaf() from the root on. */
+static struct leaf *descend(const struct uhmm__radix *map, uint64_t index, struct inner **parent)
 {
 	struct inner *above = NULL;
 	void *node = map->root;
@@ -140,23 +140,32 @@ static struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index, str
 	return node;
 }
 
+/*
+ * The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. Most are looked for
+ * where the last change was.
+ */
+static inline struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index,
+				     struct inner **parent)
+{
+	if (map->last_leaf && (index & ~(uint64_t)MASK) == map->last_base) {
+		*parent = map->last_parent;
+		return map->last_leaf;
+	}
+	return descend(map, index, parent);
+}
+
 /* Nodes come and go: the leaf of the last change may, or may get another parent. */
 static void forget_last(struct uhmm__radix *map)
 {
 	map->last_leaf = NULL;
 }
 
-/* find_leaf() for a change, most of which are where the one before was. */
+/* find_leaf() for a change. */
 static struct leaf *find_leaf_to_change(struct uhmm__radix *map, uint64_t index,
 					struct inner **parent)
 {
-	struct leaf *leaf = map->last_leaf;
+	struct leaf *leaf = find_leaf(map, index, parent);
 
-	if (leaf && (index & ~(uint64_t)MASK) == map->last_base) {
-		*parent = map->last_parent;
-		return leaf;
-	}
-	leaf = find_leaf(map, index, parent);
 	if (leaf) {
 		map->last_leaf = leaf;
 		map->last_parent = *parent;
