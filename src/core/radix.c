@@ -124,7 +124,16 @@ void uhmm__radix_destroy(struct uhmm__radix *map)
 	uhmm__radix_init(map, map->allocator);
 }
 
-/* find_leaf() from the root on. */
+/* The leaf of the last change, which most are looked for in: if @index is in it, else NULL. */
+static inline struct leaf *find_last(const struct uhmm__radix *map, uint64_t index,
+				     struct inner **parent)
+{
+	if (!map->last_leaf || (index & ~(uint64_t)MASK) != map->last_base)
+		return NULL;
+	*parent = map->last_parent;
+	return map->last_leaf;
+}
+
 static struct leaf *descend(const struct uhmm__radix *map, uint64_t index, struct inner **parent)
 {
 	struct inner *above = NULL;
@@ -140,18 +149,13 @@ static struct leaf *descend(const struct uhmm__radix *map, uint64_t index, struc
 	return node;
 }
 
-/*
- * The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. Most are looked for
- * where the last change was.
- */
+/* The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. */
 static inline struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index,
 				     struct inner **parent)
 {
-	if (map->last_leaf && (index & ~(uint64_t)MASK) == map->last_base) {
-		*parent = map->last_parent;
-		return map->last_leaf;
-	}
-	return descend(map, index, parent);
+	struct leaf *leaf = find_last(map, index, parent);
+
+	return leaf ? leaf : descend(map, index, parent);
 }
 
 /* Nodes come and go: the leaf of the last change may, or may get another parent. */
@@ -164,8 +168,11 @@ static void forget_last(struct uhmm__radix *map)
 static struct leaf *find_leaf_to_change(struct uhmm__radix *map, uint64_t index,
 					struct inner **parent)
 {
-	struct leaf *leaf = find_leaf(map, index, parent);
+	struct leaf *leaf = find_last(map, index, parent);
 
+	if (leaf)
+		return leaf;
+	leaf = descend(map, index, parent);
 	if (leaf) {
 		map->last_leaf = leaf;
 		map->last_parent = *parent;

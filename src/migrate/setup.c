@@ -451,8 +451,8 @@ static void finish_combined(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pf
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t mpfn = to_migrate_pfn(hmm_pfns[i]);
 
-		src[i] = mpfn;
 		dst[i] = 0;
+		src[i] = mpfn;
 		cpages += !!mpfn;
 	}
 	if (cpages)

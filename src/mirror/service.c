@@ -182,7 +182,8 @@ static inline bool is_readonly(uint64_t entry)
 }
 
 /* The first page in [index, last) that the device may only read, or may not. Context: mutex. */
-static uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64_t last, bool is)
+uhmm_always_inline uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64_t last,
+					  bool is)
 {
 	while (index < last) {
 		const uint64_t *leaf = uhmm__radix_leaf(&mirror->pt, index);
