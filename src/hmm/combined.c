@@ -126,11 +126,11 @@ uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *
 	/* Only whole, or not at all. */
 	if (unlikely(folio_test_large(f)))
 		return false;
-	if (f != c->fault_folio && !folio_trylock(f)) {
+	if (f != c->fault_folio && unlikely(!folio_trylock(f))) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush)) {
+	if (unlikely(!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush))) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
@@ -213,7 +213,7 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 	wanted = page && selected(c, pte, page, f);
 	if (wanted && must_split(c, addr, f))
 		return stop(c, addr, WALK_SPLIT);
-	if (wanted && collect(c, addr, ptep, pte, page, f, flush))
+	if (likely(wanted && collect(c, addr, ptep, pte, page, f, flush)))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;
@@ -682,7 +682,7 @@ static int check_sequence(struct combined *c, bool resample)
 {
 	struct uhmm_hmm_range *range = c->w.range;
 
-	if (!uhmm__interval_check_retry(range->notifier, range->notifier_seq))
+	if (likely(!uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
 		return 0;
 	uhmm__count(UHMM_CNT_NOTIFIER_RETRY);
 	/* Never wait for the sequence here: folios are held. */
@@ -753,16 +753,17 @@ int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, 
 		c.incomplete = false;
 		c.again = false;
 		c.whole_until = 0;
-		if (sequenced && uhmm__interval_check_retry(range->notifier, range->notifier_seq))
+		if (sequenced &&
+		    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
 			return -EBUSY;
 		uhmm__count(UHMM_CNT_WALKS);
 again:
 		uhmm__invalidate_start(&c.notify);
 		ret = walk_and_fault(&c);
 		uhmm__invalidate_end(&c.notify);
-		if (ret == WALK_OK) {
+		if (likely(ret == WALK_OK)) {
 			err = sequenced ? check_sequence(&c, resample) : 0;
-			if (!err)
+			if (likely(!err))
 				return 0;
 			if (err == -EAGAIN) {
 				/*

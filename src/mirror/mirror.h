@@ -166,6 +166,13 @@ struct uhmm__window {
 	uint64_t evicted;
 };
 
+/* Requests of a window, none. By stores: of one page, it is memset() that would take long. */
+static inline void uhmm__clear_requests(uint64_t *pfns, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	for (uint64_t i = 0; i < (end - start) >> UHMM_PAGE_SHIFT; i++)
+		WRITE_ONCE(pfns[i], 0);
+}
+
 /* What the device is about to touch is still in use. Context: mutex. */
 static inline void uhmm__check_device_entry(const struct uhmm_mirror *mirror, uint64_t entry)
 {

@@ -13,7 +13,7 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool exclusive)
 {
 	enum leaf_type type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
 
-	if (pte_present(pte)) {
+	if (likely(pte_present(pte))) {
 		uint64_t offset = pte_pfn(pte) | carry_bit(pte.val, PTE_ACCESSED | PTE_DIRTY,
 							   LEAF_YOUNG | LEAF_DIRTY);
 
@@ -63,7 +63,7 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 						ptent_t *ptep, pte_t pte, struct uhmm__frame *page,
 						struct uhmm__frame *f, bool *flush)
 {
-	bool exclusive = folio_test(page, PG_ANON_EXCLUSIVE) && folio_test_anon(f);
+	bool exclusive = likely(folio_test(page, PG_ANON_EXCLUSIVE)) && folio_test_anon(f);
 	bool present = pte_present(pte);
 	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0, dirty;
 
