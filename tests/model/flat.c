@@ -294,7 +294,8 @@ void flat_poison(struct flat_mm *mm, unsigned int page)
 	mm->page[page].poisoned = true;
 }
 
-void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
+/* Nothing is left behind a size. */
+static void zero_behind(struct flat *f, unsigned int obj, uint64_t bytes)
 {
 	uint64_t page = bytes / FLAT_PAGE_SIZE, off = bytes % FLAT_PAGE_SIZE;
 
@@ -302,6 +303,22 @@ void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
 		memset(f->obj[obj] + page * f->unit + off, 0, (FLAT_PAGES - page) * f->unit - off);
 	else
 		memset(f->obj[obj] + (page + 1) * f->unit, 0, (FLAT_PAGES - page - 1) * f->unit);
+}
+
+void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (p->mapped && p->obj == FLAT_SHARED_FILE &&
+		    p->index == f->size[p->obj] / FLAT_PAGE_SIZE)
+			zero_behind(f, p->obj, f->size[p->obj]);
+	}
+}
+
+void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
+{
+	zero_behind(f, obj, bytes < f->size[obj] ? bytes : f->size[obj]);
 	for (int m = 0; m < FLAT_PROCS; m++) {
 		for (unsigned int i = 0; i < FLAT_ALL; i++) {
 			struct flat_page *p = &f->mm[m].page[i];

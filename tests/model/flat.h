@@ -159,6 +159,8 @@ int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned 
 void flat_poison(struct flat_mm *mm, unsigned int page);
 /* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
 void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
+/* What lies behind the end of the file, in its last page, is no part of it once that is written back. */
+void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 /* @resolved: there is somebody who ends write protection when a fault finds it. */

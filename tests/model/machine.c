@@ -490,7 +490,7 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 				  &r->out[0]);
 		break;
 	case OP_TRUNCATE:
-		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(op));
+		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(l, op));
 		break;
 	case OP_MSYNC:
 		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);

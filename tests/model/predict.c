@@ -401,7 +401,10 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		flat_poison(mm, op->page);
 		break;
 	case OP_TRUNCATE:
-		flat_truncate(&l->flat, op->obj, truncated_size(op));
+		flat_truncate(&l->flat, op->obj, truncated_size(l, op));
+		break;
+	case OP_MSYNC:
+		flat_msync(&l->flat, mm, op->page, op->npages);
 		break;
 	case OP_ADVISE_FORK:
 		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);

@@ -148,14 +148,19 @@ static inline bool is_stack(const struct op *op)
 	return op->page >= FLAT_PAGES && op->obj == FLAT_NO_OBJ && op->variant & 2;
 }
 
-/* The size that a file is given; half of the time it is whole again. */
-static inline uint64_t truncated_size(const struct op *op)
+/*
+ * The size that a file is given; half of the time it is whole again. It is one of whole pages where
+ * reclaim may write the last one back, which zeroes what lies behind the end, at any time.
+ */
+static inline uint64_t truncated_size(const struct lockstep *l, const struct op *op)
 {
 	uint64_t bytes = op->page % FLAT_PAGES * PAGE;
 
 	if (op->write)
 		return FLAT_PAGES * PAGE;
-	return op->obj == FLAT_SHARED_FILE && op->variant & 1 ? bytes + op->off : bytes;
+	return op->obj == FLAT_SHARED_FILE && op->variant & 1 && !l->config.ram_bytes
+		       ? bytes + op->off
+		       : bytes;
 }
 
 /* What is done with the write protection of a userfaultfd. */
