@@ -31,6 +31,7 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 
 		p->poisoned = p->wp = p->wp_unsure = p->hint = false;
 		p->gone |= p->special;
+		p->copied = false;
 		if (flat_is_shared(p))
 			continue;
 		if (p->obj)
@@ -160,8 +161,20 @@ uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at)
 	return bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit];
 }
 
+void flat_copy(struct flat *f, struct flat_mm *mm, unsigned int page)
+{
+	struct flat_page *p = &mm->page[page];
+	const uint8_t *from = bytes_of(f, mm, page);
+
+	if (!p->cow || p->copied || p->gone)
+		return;
+	p->copied = true;
+	memcpy(bytes_of(f, mm, page), from, f->unit);
+}
+
 void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v)
 {
+	flat_copy(f, mm, (unsigned int)(at / FLAT_PAGE_SIZE));
 	bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit] = v;
 }
 
@@ -198,11 +211,13 @@ int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int pr
 }
 
 void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
-		      int prot, unsigned int index, enum flat_special special)
+		      int prot, unsigned int index, enum flat_special special, bool cow)
 {
 	flat_mmap(f, mm, first, n, prot, FLAT_DRIVER, index);
-	for (unsigned int i = first; i < first + n; i++)
+	for (unsigned int i = first; i < first + n; i++) {
 		mm->page[i].special = (uint8_t)special;
+		mm->page[i].cow = cow;
+	}
 }
 
 /* Whether a mapping is one that refuses; FLAT_NOT_SPECIAL: any of a driver does. */

@@ -5,7 +5,7 @@
  * devices.
  *
  * An object is mapped either shared only, or private only and then nobody writes to it: so it makes no
- * difference when a private page is copied. Whole pages of it may be cut off, with all copies.
+ * difference when a private page is copied. A driver's pages alone are mapped both ways. Whole pages of it may be cut off, with all copies.
  */
 #ifndef TESTS_MODEL_FLAT_H
 #define TESTS_MODEL_FLAT_H
@@ -27,8 +27,7 @@ enum {
 	FLAT_PRIVATE_FILE = 1, /* mapped private only; page i holds i + 1 at first */
 	FLAT_SHARED_FILE = 2,  /* mapped shared only */
 	FLAT_SHARED_ANON = 3,  /* and the following */
-	FLAT_DRIVER =
-		6, /* mapped shared only: pages of a driver, as the first FLAT_DRIVER_PAGES here */
+	FLAT_DRIVER = 6,       /* pages of a driver, the first FLAT_DRIVER_PAGES here */
 	FLAT_OBJS = 7,
 	FLAT_DRIVER_PAGES = 32,
 };
@@ -69,6 +68,8 @@ enum flat_special {
 struct flat_page {
 	bool mapped, dontfork, wipeonfork, growsdown;
 	uint8_t special; /* enum flat_special */
+	bool cow;	 /* a driver's, mapped private */
+	bool copied;	 /* and the process has a page of its own in its place */
 	bool gone;	 /* a driver's: nobody puts it in a second time, and an access is SIGBUS */
 	bool uffd;	 /* its VMA is registered for write protection */
 	bool wp;	 /* and it is protected */
@@ -109,7 +110,7 @@ int flat_signal(const struct flat *f, const struct flat_page *p);
 /* Whether a device cannot have it though the process can: a driver's frame is no page. */
 static inline bool flat_is_frame(const struct flat_page *p)
 {
-	return p->special == FLAT_FRAMES || p->special == FLAT_MIXED;
+	return p->special == FLAT_FRAMES || (p->special == FLAT_MIXED && !p->copied);
 }
 
 /* A page of the range that is mapped as a driver's. */
@@ -123,7 +124,7 @@ void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v);
 
 static inline bool flat_is_shared(const struct flat_page *p)
 {
-	return p->obj > FLAT_PRIVATE_FILE;
+	return p->obj > FLAT_PRIVATE_FILE && !p->copied;
 }
 
 /* An object for shared anonymous memory that nobody maps; FLAT_NO_OBJ if there is none. */
@@ -133,7 +134,9 @@ unsigned int flat_free_object(const struct flat *f);
 int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot,
 	      unsigned int obj, unsigned int index);
 void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
-		      int prot, unsigned int index, enum flat_special special);
+		      int prot, unsigned int index, enum flat_special special, bool cow);
+/* Copy a driver's page that is mapped private, if it is not copied yet: somebody is to write to it. */
+void flat_copy(struct flat *f, struct flat_mm *mm, unsigned int page);
 /* Advice that a mapping of @refused cannot take: it ends there. MADV_PAGEOUT and others. */
 int flat_advise_some(const struct flat_mm *mm, unsigned int first, unsigned int n,
 		     enum flat_special refused, unsigned int *done);

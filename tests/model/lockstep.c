@@ -219,7 +219,7 @@ static bool is_own(const struct lockstep *l, const struct op *op)
 	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
 		const struct flat_page *p = &mm->page[i];
 
-		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) ||
+		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) || p->special ||
 		    flat_signal(&l->flat, p) || p->wp || (p->obj && op->kind != OP_POISON))
 			return false;
 	}
@@ -255,6 +255,28 @@ static bool can_move(const struct lockstep *l, const struct op *op)
 	return true;
 }
 
+/*
+ * A driver's page that is mapped private is copied by who faults first for a device that is to write, even
+ * if nothing comes of that; by who is refused a migration at once it is not.
+ */
+static bool may_be_copied(const struct lockstep *l, const struct op *op)
+{
+	unsigned int first, end;
+
+	if (op->kind != OP_EXCLUSIVE && op->kind != OP_DEV_WRITE &&
+	    (!op->write ||
+	     (op->kind != OP_DEV_ACCESS && op->kind != OP_DEV_SERVE && op->kind != OP_ON_FAULT)))
+		return false;
+	wanted_range(op, &first, &end);
+	for (unsigned int i = first; i < end; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (p->mapped && p->cow && !p->copied)
+			return true;
+	}
+	return false;
+}
+
 /* Whether the list still means something here; for a fork, where the child goes. */
 static bool applicable(const struct lockstep *l, const struct op *op, unsigned int *child)
 {
@@ -278,6 +300,8 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	if (op->kind == OP_LARGE && l->config.ram_bytes)
 		return false;
 	if (op->kind == OP_MREMAP && !can_move(l, op))
+		return false;
+	if (may_be_copied(l, op))
 		return false;
 	/* What a migration refuses at once may be mapped for the device by who faults first. */
 	if (op->kind == OP_DEV_SERVE && flat_any_special(&l->flat.mm[op->proc], op->page, 1))

@@ -54,17 +54,17 @@ static void proc_exit(struct machine *m, unsigned int i, bool close_first)
 }
 
 static void map_special(struct lockstep *l, struct uhmm_mm *mm, uhmm_vaddr_t addr,
-			unsigned int npages, int prot, uint64_t flags)
+			unsigned int npages, int prot, int flags, uint64_t vm_flags)
 {
 	must(l,
-	     uhmm_mmap_special(mm, addr, npages * PAGE, prot, MAP_SHARED | MAP_FIXED, flags, NULL));
+	     uhmm_mmap_special(mm, addr, npages * PAGE, prot, flags | MAP_FIXED, vm_flags, NULL));
 }
 
 /* A driver's pages are there as long as it has them mapped itself. */
 static void driver_start(struct lockstep *l, struct machine *m)
 {
 	must(l, uhmm_mm_create(m->m, &m->driver));
-	map_special(l, m->driver, address(0), FLAT_DRIVER_PAGES, RW, UHMM_VM_MIXEDMAP);
+	map_special(l, m->driver, address(0), FLAT_DRIVER_PAGES, RW, MAP_SHARED, UHMM_VM_MIXEDMAP);
 	for (unsigned int i = 0; i < FLAT_DRIVER_PAGES; i++) {
 		must(l, uhmm_alloc_locked_page(m->m, &m->driver_pages[i]));
 		uhmm_clear_highpage(m->m, m->driver_pages[i]);
@@ -334,14 +334,17 @@ static int do_mmap_driver(struct lockstep *l, struct machine *m, const struct op
 {
 	struct uhmm_mm *mm = m->proc[op->proc].mm;
 	enum flat_special special = driver_special(op);
-	int ret = 0;
+	uint64_t vm_flags = special == FLAT_FRAMES ? UHMM_VM_PFNMAP : UHMM_VM_MIXEDMAP;
+	int flags = driver_private(op) ? MAP_PRIVATE : MAP_SHARED, ret = 0;
 
-	map_special(l, mm, address(op->page), op->npages, op->prot,
-		    special == FLAT_FRAMES ? UHMM_VM_PFNMAP : UHMM_VM_MIXEDMAP);
+	map_special(l, mm, address(op->page), op->npages, op->prot, flags, vm_flags);
 	for (unsigned int i = 0; i < op->npages && !ret; i++) {
 		uhmm_pfn_t pfn = m->driver_pages[driver_index(op) + i];
 		uhmm_vaddr_t addr = address(op->page + i);
 
+		/* Frames are put into a private mapping at once, and these do not lie side by side. */
+		if (special == FLAT_FRAMES && driver_private(op))
+			map_special(l, mm, addr, 1, op->prot, flags, vm_flags);
 		if (special == FLAT_FRAMES)
 			ret = uhmm_remap_pfn_range(mm, addr, pfn, 1);
 		else if (special == FLAT_MIXED)

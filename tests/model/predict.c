@@ -107,7 +107,7 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	case OP_DEV_SERVE:
 		/* A page that the device has already needs no service. */
 		if (page->mapped && page->special)
-			return page->special == FLAT_INSERTED ? NOT_PREDICTED : -EINVAL;
+			return flat_is_frame(page) ? -EINVAL : NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & PROT_READ))
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
@@ -144,7 +144,8 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
-		if (flat_is_frame(page))
+		if (flat_is_frame(page) &&
+		    (page->special == FLAT_FRAMES || !page->cow || !(op->variant & 1)))
 			return SOME_ERROR;
 		if (flat_signal(&l->flat, page) ||
 		    (op->variant & 1 && page->wp && !has_handler(op->proc)))
@@ -220,7 +221,7 @@ static void check_snapshot(struct lockstep *l, const struct machine *m, const st
 	for (unsigned int i = 0; i < op->npages; i++) {
 		const struct flat_page *p = &mm->page[op->page + i];
 		bool error = !p->mapped || !(p->prot & PROT_READ) || p->special == FLAT_FRAMES ||
-			     (p->special == FLAT_MIXED && !p->gone);
+			     (flat_is_frame(p) && !p->gone);
 
 		if (l->buf[i] == UHMM_PROT_ERROR && may_be_foreign_huge(l, op->page + i))
 			continue;
@@ -280,6 +281,14 @@ static void resolve_model(struct flat_mm *mm, const struct op *op, unsigned int 
 		flat_protect(mm, op->page, npages, false);
 }
 
+/* A driver's pages that were faulted for writing. */
+static void copy_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
+		       unsigned int npages)
+{
+	for (unsigned int i = op->page; i < op->page + npages; i++)
+		flat_copy(&l->flat, mm, i);
+}
+
 /* A device that wants to write asks the handler for what it comes to. */
 static void device_write_model(struct flat_mm *mm, const struct op *op)
 {
@@ -331,10 +340,15 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	case OP_PIN:
 		if (op->variant & 1)
 			resolve_model(mm, op, (unsigned int)r->out[0]);
+		/* For long, if only to be read, a copy is pinned, too. */
+		if (op->variant)
+			copy_model(l, mm, op, (unsigned int)r->out[0]);
 		break;
 	case OP_POPULATE:
-		if (op->write)
+		if (op->write) {
+			copy_model(l, mm, op, populated(l, op));
 			resolve_model(mm, op, populated(l, op));
+		}
 		break;
 	case OP_UFFD_WP:
 		if (op->variant != WP_RESOLVE)
@@ -371,7 +385,7 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		break;
 	case OP_MMAP_DRIVER:
 		flat_mmap_driver(&l->flat, mm, op->page, op->npages, op->prot, driver_index(op),
-				 driver_special(op));
+				 driver_special(op), driver_private(op));
 		break;
 	case OP_REMOVE:
 		flat_remove(&l->flat, mm, op->page, op->npages);

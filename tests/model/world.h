@@ -130,6 +130,11 @@ static inline enum flat_special driver_special(const struct op *op)
 	return how[op->variant];
 }
 
+static inline bool driver_private(const struct op *op)
+{
+	return op->obj == FLAT_NO_OBJ;
+}
+
 /* Half of the processes have a handler that ends the protection of a page; others get SIGBUS. */
 static inline bool has_handler(unsigned int proc)
 {
