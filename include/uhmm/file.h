@@ -135,7 +135,8 @@ UHMM_API int uhmm_file_populate(struct uhmm_file *file, uint64_t first,
  * @offset: first byte
  * @buf: (out) data
  * @len: bytes
- * Returns: bytes read, fewer than @len at the end of the file; -ENOMEM.
+ * Returns: bytes read, fewer than @len at the end of the file or of what could be read; -ENOMEM; -EIO the
+ * first page is one of a memory file that is broken.
  * A hole of a memory file reads as zeroes and stays one; a page of a regular file comes into the
  * cache. Models: pread(2), filemap_read(), shmem_file_read_iter().
  */
@@ -147,7 +148,8 @@ UHMM_API int64_t uhmm_file_read(struct uhmm_file *file, uint64_t offset, void *b
  * @offset: first byte
  * @buf: data
  * @len: bytes
- * Returns: bytes written, fewer than @len if memory ran out; -ENOMEM none; -EFBIG.
+ * Returns: bytes written, fewer than @len if memory ran out or a page of a memory file is broken; -ENOMEM,
+ * -EIO none; -EFBIG.
  * Processes that map a page see the new bytes; its entries stay as they are.
  * Models: pwrite(2), generic_perform_write().
  */

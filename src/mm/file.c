@@ -369,14 +369,31 @@ bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *ds
 	return ok;
 }
 
-void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+static void cache_delete(struct uhmm__mapping *mapping, struct uhmm__frame *f, bool disk)
 {
 	uhmm__spin_lock(&mapping->lock);
 	uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
-	uhmm__disk_erase(mapping, load_relaxed(&f->index));
+	if (disk)
+		uhmm__disk_erase(mapping, load_relaxed(&f->index));
 	store_release(&f->mapping, 0);
 	uhmm__spin_unlock(&mapping->lock);
 	folio_clear(f, PG_DIRTY);
+}
+
+void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	cache_delete(mapping, f, true);
+}
+
+void uhmm__mapping_lose(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	cache_delete(mapping, f, false);
+}
+
+/* A memory file keeps a page that is broken, and nobody gets at it. */
+static bool is_broken(struct uhmm_file *file, struct uhmm__frame *f)
+{
+	return file->kind == UHMM_FILE_MEMORY && unlikely(folio_test(f, PG_HWPOISON));
 }
 
 bool uhmm__mapping_evict(struct uhmm__mapping *mapping, struct uhmm__frame *f)
@@ -473,7 +490,7 @@ void uhmm__vma_put_file(struct uhmm_vma *vma)
 
 /* ---- reading and writing ---- */
 
-/* One page's part. Returns bytes, 0 at the end, or -ENOMEM. */
+/* One page's part. Returns bytes, 0 at the end, -ENOMEM or -EIO. */
 static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_t len)
 {
 	struct uhmm_machine *m = file->machine;
@@ -494,6 +511,10 @@ static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_
 	if (!f) {
 		memset(buf, 0, len);
 		return (int64_t)len;
+	}
+	if (is_broken(file, f)) {
+		folio_put(m, f);
+		return -EIO;
 	}
 	uhmm__read_frame(m, frame_pfn(m, f), off, buf, len);
 	folio_mark_accessed(f);
@@ -529,7 +550,7 @@ static void grow(struct uhmm_file *file, uint64_t end)
 	uhmm__spin_unlock(&file->mapping.lock);
 }
 
-/* The folio at a page offset, locked and still there. Context: inode_lock for writing. */
+/* The folio at a page offset, locked and still there; -ENOMEM, -EIO. Context: inode_lock for writing. */
 static int lock_page(struct uhmm_file *file, uint64_t index, struct uhmm__frame **out)
 {
 	for (;;) {
@@ -539,11 +560,14 @@ static int lock_page(struct uhmm_file *file, uint64_t index, struct uhmm__frame 
 		if (err)
 			return err;
 		folio_lock(file->machine, *out);
-		if (folio_mapping(*out) == &file->mapping)
+		if (likely(folio_mapping(*out) == &file->mapping && !is_broken(file, *out)))
 			return 0;
-		/* It was migrated meanwhile. */
+		/* Else it was migrated meanwhile. */
+		err = is_broken(file, *out) ? -EIO : 0;
 		folio_unlock(file->machine, *out);
 		folio_put(file->machine, *out);
+		if (err)
+			return err;
 	}
 }
 

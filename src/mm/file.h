@@ -134,6 +134,8 @@ bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *ds
  * Models: filemap_remove_folio() of truncation.
  */
 void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/* The same for one that is broken: the disk keeps what it has. Models: truncate_error_folio(). */
+void uhmm__mapping_lose(struct uhmm__mapping *mapping, struct uhmm__frame *f);
 /*
  * Take a locked, unmapped folio out for good, with the cache's reference and the caller's, if there
  * are no others. False: there are, or it is dirty. Models: __remove_mapping().

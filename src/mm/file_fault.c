@@ -122,6 +122,10 @@ static int do_fault_page(struct uhmm__fault *vmf, struct uhmm__frame **out)
 			return VM_FAULT_WOULD_WAIT;
 		}
 		if (likely(folio_mapping(f) == mapping)) {
+			if (unlikely(folio_test(f, PG_HWPOISON))) {
+				unlock_put(m, f);
+				return VM_FAULT_HWPOISON;
+			}
 			folio_make_uptodate(f);
 			*out = f;
 			return 0;
@@ -182,7 +186,8 @@ static struct uhmm__frame *mappable_folio(struct uhmm_machine *m, struct uhmm__m
 
 	if (!f)
 		return NULL;
-	if (folio_test(f, PG_LOCKED) || !folio_test(f, PG_UPTODATE) || !folio_trylock(f)) {
+	if (folio_test(f, PG_LOCKED) || !folio_test(f, PG_UPTODATE) || folio_test(f, PG_HWPOISON) ||
+	    !folio_trylock(f)) {
 		folio_put(m, f);
 		return NULL;
 	}
