@@ -65,6 +65,13 @@ enum flat_special {
 	FLAT_INSERTED /* VM_MIXEDMAP: pages, as any to a device, but that cannot migrate */
 };
 
+/* What an access is that finds nothing in a range where a userfaultfd watches for that. */
+enum flat_missing {
+	FLAT_NOT_MISSING,
+	FLAT_MISSING,  /* SIGBUS, since the process has no handler */
+	FLAT_ON_DEMAND /* the handler fills it with zeroes, unless it has done so already */
+};
+
 struct flat_page {
 	bool mapped, dontfork, wipeonfork, growsdown;
 	uint8_t special; /* enum flat_special */
@@ -74,6 +81,8 @@ struct flat_page {
 	bool uffd;	 /* its VMA is registered for write protection */
 	bool wp;	 /* and it is protected */
 	bool wp_unsure;	 /* a device wanted to write: the handler was asked if it came to that */
+	bool watched;	 /* its VMA is registered for what is missing */
+	uint8_t missing; /* enum flat_missing */
 	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	 /* a NUMA hint was given, and no CPU has been there since */
 	bool poisoned;	 /* the hardware's: SIGBUS */
@@ -92,7 +101,9 @@ struct flat_mm {
 struct flat {
 	size_t unit; /* bytes of a page: FLAT_PAGE_SIZE or FLAT_TAG */
 	struct flat_mm mm[FLAT_PROCS];
-	uint8_t *obj[FLAT_OBJS];  /* FLAT_PAGES units each; [0] is not used */
+	uint8_t *obj[FLAT_OBJS]; /* FLAT_PAGES units each; [0] is not used */
+	bool broken[FLAT_OBJS]
+		   [FLAT_PAGES];  /* pages of memory files: SIGBUS wherever they are mapped */
 	uint64_t size[FLAT_OBJS]; /* in bytes, to the next page of which an access is good */
 };
 
@@ -101,6 +112,12 @@ void flat_exit(struct flat *f);
 void flat_start(struct flat *f, unsigned int proc);
 void flat_kill(struct flat *f, unsigned int proc);
 void flat_fork(struct flat *f, unsigned int parent, unsigned int child);
+
+/* Half of the processes have a handler that resolves what a userfaultfd sees; others get SIGBUS. */
+static inline bool has_handler(unsigned int proc)
+{
+	return !(proc & 1);
+}
 
 /* All pages of [first, first + n) have these rights; the first that has not, or -1. */
 int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
@@ -150,6 +167,10 @@ int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned i
 int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n);
 /* UFFDIO_REGISTER and UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT. */
 void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
+/* The same for what is missing: nothing is there at first. */
+void flat_watch(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
+/* The handler has filled what was missing. */
+void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n);
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
 /* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
 unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);
@@ -160,6 +181,18 @@ void flat_grow_stack(struct flat *f, struct flat_mm *mm, unsigned int page);
 int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
 	       bool install);
 void flat_poison(struct flat_mm *mm, unsigned int page);
+/*
+ * A page of an object breaks, which one process alone has mapped when that happens. @lost: nobody can have
+ * it any more; else @told: that process had stored what is gone, and is told.
+ */
+void flat_poison_object(struct flat *f, struct flat_mm *mm, unsigned int page, bool lost,
+			bool told);
+/* Whether two pages are the same one of an object that processes share. */
+static inline bool flat_is_same(const struct flat_page *a, const struct flat_page *b)
+{
+	return a->mapped && b->mapped && a->obj == b->obj && a->index == b->index &&
+	       flat_is_shared(a) && !a->special && !b->special;
+}
 /* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
 void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
 /* What lies behind the end of the file, in its last page, is no part of it once that is written back. */

@@ -53,6 +53,16 @@ static int any_protected(const struct flat_mm *mm, const struct op *op)
 	return ret;
 }
 
+/* Whether it depends on what devices did before if a page is there. */
+static bool any_on_demand(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (mm->page[i].missing == FLAT_ON_DEMAND)
+			return true;
+	}
+	return false;
+}
+
 /* Bytes that a CPU gets to, and where it ends. */
 static int predict_cpu(const struct lockstep *l, const struct op *op, struct result *r)
 {
@@ -122,7 +132,10 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		/* Of a range that is cut to its VMA: but where that ends is not known. */
 		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
-		return read_bad || broken ? -EFAULT : 0;
+		if (read_bad || broken)
+			return -EFAULT;
+		/* One form of it asks the handler. */
+		return op->variant && any_on_demand(mm, op) ? NOT_PREDICTED : 0;
 	case OP_DEV_WRITE:
 		if (read_bad)
 			return -EFAULT;
@@ -134,9 +147,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return NOT_PREDICTED;
 		if (write_bad || broken)
 			return -EFAULT;
-		return any_protected(mm, op) < 0 ? NOT_PREDICTED
-		       : any_protected(mm, op)	 ? -EFAULT
-						 : 0;
+		return any_protected(mm, op) < 0 || any_on_demand(mm, op) ? NOT_PREDICTED
+		       : any_protected(mm, op)				  ? -EFAULT
+									  : 0;
 	case OP_PIN:
 		/* The fast way looks at entries alone, and whatever is present may be read. */
 		if (op->write && !(op->variant & 1) && page->mapped && page->prot &&
@@ -160,6 +173,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	case OP_TO_SYS:
 		return read_bad || special ? -EINVAL : 0;
 	case OP_ON_FAULT:
+		/* It asks no handler. */
+		if (any_on_demand(mm, op))
+			return NOT_PREDICTED;
 		if (!read_bad && !op->write && unlimited)
 			return broken || special ? SOME_ERROR : 0;
 		return NOT_PREDICTED;
@@ -270,7 +286,10 @@ static void touch_model(struct lockstep *l, struct flat_mm *mm, const struct op 
 	for (unsigned int page = op->page; page * PAGE < end; page++) {
 		if (!mm->page[page].mapped && flat_stack_above(mm, page) >= 0)
 			flat_grow_stack(&l->flat, mm, page);
-		mm->page[page].hint &= page * PAGE >= first + r->out[0];
+		if (page * PAGE >= first + r->out[0])
+			continue;
+		mm->page[page].hint = false;
+		flat_filled(mm, page, 1);
 	}
 }
 
@@ -287,6 +306,21 @@ static void copy_model(struct lockstep *l, struct flat_mm *mm, const struct op *
 {
 	for (unsigned int i = op->page; i < op->page + npages; i++)
 		flat_copy(&l->flat, mm, i);
+}
+
+static void missing_model(struct lockstep *l, struct flat_mm *mm, const struct op *op)
+{
+	if (op->variant < MISSING_FILL)
+		flat_watch(&l->flat, mm, op->page, op->npages);
+	else if (op->variant == MISSING_UNREGISTER)
+		flat_uffd(mm, op->page, op->npages, false);
+	for (unsigned int i = 0; i < op->npages && op->variant == MISSING_FILL; i++) {
+		if (!is_to_fill(&mm->page[op->page + i]))
+			continue;
+		flat_filled(mm, op->page + i, 1);
+		for (uint64_t at = i * PAGE; at < (i + 1) * PAGE; at++)
+			flat_set_byte(&l->flat, mm, op->page * PAGE + at, l->buf[at]);
+	}
 }
 
 /* A device that wants to write asks the handler for what it comes to. */
@@ -338,6 +372,7 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 			resolve_model(mm, op, (unsigned int)((op->off + r->out[0] - 1) / PAGE + 1));
 		break;
 	case OP_PIN:
+		flat_filled(mm, op->page, (unsigned int)r->out[0]);
 		if (op->variant & 1)
 			resolve_model(mm, op, (unsigned int)r->out[0]);
 		/* For long, if only to be read, a copy is pinned, too. */
@@ -345,6 +380,7 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 			copy_model(l, mm, op, (unsigned int)r->out[0]);
 		break;
 	case OP_POPULATE:
+		flat_filled(mm, op->page, populated(l, op));
 		if (op->write) {
 			copy_model(l, mm, op, populated(l, op));
 			resolve_model(mm, op, populated(l, op));
@@ -356,6 +392,9 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		flat_protect(mm, op->page, op->npages, op->variant < WP_RESOLVE);
 		if (op->variant < WP_RESOLVE)
 			write_model(l, mm, at, op->npages * PAGE);
+		break;
+	case OP_UFFD_MISSING:
+		missing_model(l, mm, op);
 		break;
 	case OP_BRK:
 		flat_brk(&l->flat, mm, heap_end(op));
@@ -413,6 +452,10 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		break;
 	case OP_POISON:
 		flat_poison(mm, op->page);
+		break;
+	case OP_POISON_FILE:
+		flat_poison_object(&l->flat, mm, op->page, !is_regular(l, mm->page[op->page].obj),
+				   breaks_dirty(l, op));
 		break;
 	case OP_TRUNCATE:
 		flat_truncate(&l->flat, op->obj, truncated_size(l, op));
