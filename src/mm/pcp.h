@@ -28,18 +28,13 @@ uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine 
 	return f;
 }
 
-/*
- * As uhmm__folio_alloc_frozen(), from this CPU's list alone and without sleeping. NULL: call that, which can
- * do more. So it is always in the checked build, where that tells the lock checker what may come.
- */
+/* As uhmm__folio_alloc_frozen(), from this CPU's list alone and without sleeping. NULL: call that. */
 uhmm_always_inline struct uhmm__frame *uhmm__folio_alloc_quick(struct uhmm_machine *m, bool zero)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct uhmm__pcp *pcp = cpu->frames;
 	uhmm_pfn_t pfn;
 
-	if (UHMM_CHECKED || unlikely(load_relaxed(&m->inject_armed)))
-		return NULL;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr)) {
 		uhmm__spin_unlock(&cpu->local);
