@@ -101,8 +101,9 @@ UHMM_API uint64_t uhmm_file_nr_dirty(struct uhmm_file *file);
  * @bytes: new size; pages wholly beyond it go, and their mappings, with copies that private
  * mappings made: an access there is SIGBUS from now on
  * Returns: 0, or -EFBIG.
- * The rest of the last page is zeroed, if contents are bytes: a tag stands for all of its page, and
- * stays. So is, when a regular file grows, what was stored behind its end. Models: ftruncate(2), truncate_pagecache(), shmem_setattr().
+ * The rest of the last page is zeroed, even if the size is the same, if contents are bytes: a tag stands for
+ * all of its page, and stays. So is, when a regular file grows, what was stored behind its end.
+ * Models: ftruncate(2), truncate_pagecache(), shmem_setattr().
  */
 UHMM_API int uhmm_file_truncate(struct uhmm_file *file, uint64_t bytes) UHMM_MUST_CHECK;
 

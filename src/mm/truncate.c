@@ -162,7 +162,10 @@ void uhmm__file_zero_eof(struct uhmm_file *file, uint64_t to)
 		zero_partial(file, size, MIN(to, ALIGN_UP(size, UHMM_PAGE_SIZE)));
 }
 
-/* A smaller size, and nothing beyond it is left. Context: inode_lock for writing. */
+/*
+ * A size that is not larger, and nothing beyond it is left, though the size be the same. Context: inode_lock
+ * for writing.
+ */
 static void shrink(struct uhmm_file *file, uint64_t bytes)
 {
 	uint64_t first = ALIGN_UP(bytes, UHMM_PAGE_SIZE) >> UHMM_PAGE_SHIFT;
@@ -180,7 +183,7 @@ int uhmm_file_truncate(struct uhmm_file *file, uint64_t bytes)
 	if (bytes > UHMM_FILE_MAX_BYTES)
 		return -EFBIG;
 	uhmm__down_write(&file->inode_lock);
-	if (bytes < uhmm_file_size(file)) {
+	if (bytes <= uhmm_file_size(file)) {
 		shrink(file, bytes);
 		zero_partial(file, bytes, ALIGN_UP(bytes, UHMM_PAGE_SIZE));
 	} else {

@@ -336,6 +336,21 @@ START_TEST(memory_files_keep_what_lies_behind_the_end)
 }
 END_TEST
 
+START_TEST(the_same_size_zeroes_what_lies_behind_it)
+{
+	expect_eq(uhmm_file_create(f.m, _i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, 3 * PAGE + 8,
+				   &file),
+		  0);
+	map_file(f.mm, AT, NPAGES, RW, MAP_SHARED);
+	put_word(f.mm, AT + 3 * PAGE, 7);
+	put_word(f.mm, BEHIND, 77);
+	expect_eq(uhmm_file_truncate(file, 3 * PAGE + 8), 0);
+	expect_eq(get_word(f.mm, BEHIND), 0);
+	expect_eq(get_word(f.mm, AT + 3 * PAGE), 7);
+	fixture_verify(&f);
+}
+END_TEST
+
 START_TEST(a_page_that_cannot_be_written_stays_dirty)
 {
 	map_clean(RW, MAP_SHARED);
@@ -511,6 +526,7 @@ int main(void)
 	tcase_add_test(bytes, part_of_a_page_on_the_disk_is_zeroed);
 	tcase_add_loop_test(bytes, what_lies_behind_the_end_is_not_written, 0, 2);
 	tcase_add_test(bytes, memory_files_keep_what_lies_behind_the_end);
+	tcase_add_loop_test(bytes, the_same_size_zeroes_what_lies_behind_it, 0, 2);
 	tcase_add_test(bytes, a_page_that_cannot_be_written_stays_dirty);
 	suite_add_tcase(suite, bytes);
 
