@@ -25,7 +25,7 @@ static inline struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *poo
 	return &pool->chunks[nr / pool->chunk_pages];
 }
 
-static struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uint32_t nr)
+static inline struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
 	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
 
@@ -46,8 +46,8 @@ static uint32_t number_of_pfn(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 }
 
 /* @p: page number @nr. */
-static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr,
-		      struct uhmm__devpage *p)
+static inline void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr,
+			     struct uhmm__devpage *p)
 {
 	p->prev = l->tail;
 	p->next = 0;
@@ -152,24 +152,27 @@ static int chunks_reserve(struct uhmm_devmem *pool)
 static int chunk_add(struct uhmm_devmem *pool)
 {
 	struct uhmm_machine *m = pool->machine;
-	struct uhmm__devmem_chunk c = { .npages = pool->chunk_pages, .first = pool->nr_pages };
+	struct uhmm__devmem_chunk c = { .first = (uint32_t)pool->nr_pages };
+	uint64_t n = pool->chunk_pages;
 	int err;
 
 	if (pool->max_pages)
-		c.npages = MIN(c.npages, pool->max_pages - pool->nr_pages);
-	if (!c.npages)
+		n = MIN(n, pool->max_pages - pool->nr_pages);
+	if (!n)
 		return -ENOSPC;
 	err = chunks_reserve(pool);
 	if (err)
 		return err;
-	c.pages = uhmm__reserve(c.npages * sizeof(*c.pages));
+	c.pages = uhmm__reserve(n * sizeof(*c.pages));
 	if (!c.pages)
 		return -ENOMEM;
-	err = uhmm_memremap_pages(m, pool->type, c.npages, pool->owner, &pool->ops, pool, &c.pgmap);
+	err = uhmm_memremap_pages(m, pool->type, n, pool->owner, &pool->ops, pool, &c.pgmap);
 	if (err) {
-		uhmm__unreserve(c.pages, c.npages * sizeof(*c.pages));
+		uhmm__unreserve(c.pages, n * sizeof(*c.pages));
 		return err;
 	}
+	/* Of a machine's frames there are fewer than 2^32. */
+	c.npages = (uint32_t)n;
 	c.start = uhmm_pagemap_start(c.pgmap);
 	uhmm__spin_lock(&pool->lock);
 	pool->chunks[pool->nr_chunks++] = c;
@@ -447,7 +450,7 @@ int uhmm_devmem_alloc_folio(struct uhmm_devmem *pool, void *page_data, unsigned 
 }
 
 /* Data and place in the lists are those of the folio. */
-static uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
+static inline uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
 	return page_folio(pfn_to_frame(pool->machine, pfn))->aux;
 }

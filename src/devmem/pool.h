@@ -21,7 +21,7 @@ struct uhmm__devmem_chunk {
 	struct uhmm_dev_pagemap *pgmap;
 	struct uhmm__devpage *pages;
 	uhmm_pfn_t start; /* of pgmap */
-	uint64_t npages;
+	uint32_t npages;
 	uint32_t first; /* number of its first page in the pool */
 };
 

@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "mm/huge.h"
+#include "mm/lru.h"
 
 /* ---- unmap ---- */
 
@@ -559,8 +560,7 @@ static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const ui
 			   uint64_t npages, struct uhmm__frame *fault_folio,
 			   struct uhmm__anon_vma **held, struct uhmm__free_batch *dead)
 {
-	struct uhmm__remap remap[FINALIZE_BATCH];
-	unsigned int n = 0;
+	struct uhmm__remap remap[FINALIZE_BATCH], *end = remap;
 
 	for (uint64_t i = 0; i < npages; i++) {
 		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
@@ -576,18 +576,19 @@ static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const ui
 			new = old;
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
 		if (!folio_is_zone_device(new))
-			uhmm__folio_add_lru(m, new);
-		remap[n++] = (struct uhmm__remap){ old, new };
+			folio_add_lru(m, new);
+		*end++ = (struct uhmm__remap){ old, new };
 	}
-	if (n)
-		uhmm__remove_migration_ptes_many(m, remap, n, held);
-	for (unsigned int i = 0; i < n; i++) {
-		if (likely(remap[i].old != fault_folio))
-			release(m, remap[i].old, dead);
+	if (unlikely(end == remap))
+		return;
+	uhmm__remove_migration_ptes_many(m, remap, (unsigned int)(end - remap), held);
+	for (struct uhmm__remap *r = remap; r < end; r++) {
+		if (likely(r->old != fault_folio))
+			release(m, r->old, dead);
 		else
-			folio_put(m, remap[i].old);
-		if (remap[i].dst != remap[i].old)
-			release(m, remap[i].dst, dead);
+			folio_put(m, r->old);
+		if (r->dst != r->old)
+			release(m, r->dst, dead);
 	}
 }
 
@@ -603,7 +604,7 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 	for (uint64_t i = 0; i < npages; i += FINALIZE_BATCH)
 		finalize_batch(m, src + i, dst + i, MIN((uint64_t)FINALIZE_BATCH, npages - i),
 			       fault_folio, &held, &dead);
-	uhmm__rmap_release(&held);
+	rmap_release(&held);
 	uhmm__free_batch_flush(m, &dead);
 }
 

@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Pages by pfn, as drivers handle them. */
 #include "migrate/migrate.h"
+#include "mm/pcp.h"
 
 int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 {
@@ -11,13 +12,13 @@ int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order, uhmm_pfn
 {
 	struct uhmm__frame *f;
 
-	if (order > FOLIO_MAX_ORDER)
+	if (unlikely(order > FOLIO_MAX_ORDER))
 		return -EINVAL;
-	f = order ? uhmm__folio_alloc_order(m, order, false) : uhmm__folio_alloc(m, false);
-	if (!f)
+	f = unlikely(order) ? uhmm__folio_alloc_order(m, order, false) : folio_alloc(m, false);
+	if (unlikely(!f))
 		return -ENOMEM;
 	folio_lock_new(f);
-	*out = frame_pfn(m, f);
+	*out = ram_pfn(m, f);
 	return 0;
 }
 

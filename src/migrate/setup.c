@@ -404,8 +404,7 @@ static int check_args(struct uhmm_migrate_vma *args)
 	args->end &= UHMM_PAGE_MASK;
 	if (!vma || vma->flags & UHMM__VM_SPECIAL || npages <= 0)
 		return -EINVAL;
-	if (args->start < vma->start || args->start >= vma->end || args->end <= vma->start ||
-	    args->end > vma->end)
+	if (args->start < vma->start || args->end > vma->end || args->start >= args->end)
 		return -EINVAL;
 	if (!args->src || !args->dst)
 		return -EINVAL;

@@ -369,7 +369,9 @@ static void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n
 	uhmm__mutex_lock(&mirror->mutex);
 	for (uint64_t i = index; i < index + n; i++)
 		uhmm__radix_erase(&mirror->pt, i);
-	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + n) << UHMM_PAGE_SHIFT);
+	if (unlikely(!list_empty(&mirror->walks)))
+		uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT,
+					 (index + n) << UHMM_PAGE_SHIFT);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
@@ -382,12 +384,12 @@ struct homeward {
 };
 
 /* The mirrors of this process: their notifiers ignore what their device migrates. */
-static void erase_others(struct homeward *h, uint64_t index, uint64_t n)
+static uhmm_noinline void erase_others(struct homeward h, uint64_t index, uint64_t n)
 {
-	struct uhmm_mm *mm = uhmm_vma_mm(h->args->vma);
+	struct uhmm_mm *mm = uhmm_vma_mm(h.args->vma);
 	struct uhmm_mirror *other;
 
-	for (uint64_t after = 0; (other = uhmm__mirror_next(h->dev, mm, h->mirror, after));) {
+	for (uint64_t after = 0; (other = uhmm__mirror_next(h.dev, mm, h.mirror, after));) {
 		erase_entries(other, index, n);
 		after = other->id;
 		uhmm__mirror_put(other);
@@ -395,20 +397,20 @@ static void erase_others(struct homeward *h, uint64_t index, uint64_t n)
 }
 
 /* Before a folio is copied the device loses it, so that it writes no more; even if the move fails. */
-static void take_from_device(struct homeward *h, uint64_t index, uint64_t n)
+uhmm_always_inline void take_from_device(struct homeward h, uint64_t index, uint64_t n)
 {
-	if (h->mirror)
-		erase_entries(h->mirror, index, n);
-	if (h->others)
+	if (likely(h.mirror))
+		erase_entries(h.mirror, index, n);
+	if (unlikely(h.others))
 		erase_others(h, index, n);
 }
 
 /* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
-static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pfn_t from,
-			 uint64_t n)
+static uhmm_noinline int copy_in_pages(struct homeward h, uint64_t i, uint64_t index,
+				       uhmm_pfn_t from, uint64_t n)
 {
-	struct uhmm_machine *m = h->dev->machine;
-	uint64_t *dst = h->args->dst;
+	struct uhmm_machine *m = h.dev->machine;
+	uint64_t *dst = h.args->dst;
 
 	for (uint64_t k = 0; k < n; k++) {
 		uhmm_pfn_t to;
@@ -428,22 +430,24 @@ static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pf
 }
 
 /* One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. */
-static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsigned int order)
+uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t index,
+				       unsigned int order)
 {
-	struct uhmm_machine *m = h->dev->machine;
-	uint64_t src = h->args->src[i], n = 1UL << order;
+	struct uhmm_machine *m = h.dev->machine;
+	uint64_t src = h.args->src[i], n = 1UL << order;
 	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to;
 	int err = -ENOMEM;
 
-	if (!h->mirror || !take_fail_alloc(h->mirror))
+	if (!h.mirror || !take_fail_alloc(h.mirror))
 		err = uhmm_alloc_locked_folio(m, order, &to);
-	if (err)
+	if (unlikely(err))
 		return order ? copy_in_pages(h, i, index, from, n) : err;
-	h->args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
-			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
+	h.args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
+			 (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
 	take_from_device(h, index, n);
-	for (uint64_t k = 0; k < n; k++)
-		uhmm__copy_page(m, to + k, from + k);
+	do
+		uhmm__copy_page(m, to++, from++);
+	while (unlikely(--n));
 	return 0;
 }
 
@@ -453,9 +457,10 @@ static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsig
  * skipped there takes as many others along, but the address goes on by one page. Linux then reads past
  * the end of the arrays. Models: dmirror_devmem_fault_alloc_and_copy().
  */
-static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-		       struct uhmm_migrate_vma *args)
+uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				   struct uhmm_migrate_vma *args)
 {
+	const uint64_t moves = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	struct homeward h = { dev, mirror, false, args };
 	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
@@ -465,17 +470,25 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
-		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE)) {
+		if (unlikely((src & moves) != moves)) {
 			if (dev->order_of_each)
 				order = 0;
 			index++;
 			continue;
 		}
 		order = folio_order(pfn_to_frame(dev->machine, uhmm_migrate_pfn_to_pfn(src)));
-		err = copy_folio_home(&h, i, index, order);
+		err = copy_folio_home(h, i, index, order);
 		index += 1UL << order;
 	}
 	return err;
+}
+
+/* What was copied is not moved: destinations are given back unused. */
+static uhmm_noinline void give_up(struct uhmm_migrate_vma *args)
+{
+	for (uint64_t i = 0; i < args->npages; i++)
+		args->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+	uhmm_migrate_vma_finalize(args);
 }
 
 int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
@@ -483,15 +496,11 @@ int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 {
 	int err = copy_to_ram(dev, mirror, args);
 
-	if (err) {
-		/* What was copied is not moved: destinations are given back unused. */
-		for (uint64_t i = 0; i < args->npages; i++)
-			args->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		uhmm_migrate_vma_finalize(args);
-		return err;
-	}
-	uhmm_migrate_vma_pages(args);
-	return 0;
+	if (unlikely(err))
+		give_up(args);
+	else
+		uhmm_migrate_vma_pages(args);
+	return err;
 }
 
 /* The part of dmirror_devmem_fault() that moves. */

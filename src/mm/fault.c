@@ -171,11 +171,8 @@ static int uffd_wp_marker(struct uhmm__fault *vmf)
 }
 
 /* Context: the entry mapped; it is not any more. */
-static int do_pte_entry(struct uhmm__fault *vmf)
+static uhmm_noinline int do_present_entry(struct uhmm__fault *vmf)
 {
-	if (!pte_present(vmf->orig_pte))
-		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
-								     : uhmm__do_swap_page(vmf);
 	uhmm__pte_unmap(vmf->pte);
 	if (!vmf_relock(vmf, false))
 		return 0;
@@ -187,6 +184,15 @@ static int do_pte_entry(struct uhmm__fault *vmf)
 	return 0;
 }
 
+/* Context: the entry mapped; it is not any more. */
+static inline int do_pte_entry(struct uhmm__fault *vmf)
+{
+	if (pte_present(vmf->orig_pte))
+		return do_present_entry(vmf);
+	return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
+							     : uhmm__do_swap_page(vmf);
+}
+
 /* ---- any fault ---- */
 
 static int do_pte_missing(struct uhmm__fault *vmf)
@@ -194,8 +200,34 @@ static int do_pte_missing(struct uhmm__fault *vmf)
 	return unlikely(vmf->vma->file) ? uhmm__do_file_fault(vmf) : do_anonymous_page(vmf);
 }
 
+/*
+ * The page of a device, which migrate_to_ram() brings home, and that needs mmap_lock: looked at with the
+ * entry, for every page of a device is tried by the VMA's lock first.
+ */
+uhmm_always_inline bool vmf_needs_mmap_lock(const struct uhmm__fault *vmf)
+{
+	return vmf->flags & FAULT_FLAG_VMA_LOCK && leaf_is_device_private(vmf->orig_pte);
+}
+
+/* Context: the entry mapped, outside of a chain; it is not any more. */
+static inline int do_mapped_entry(struct uhmm__fault *vmf)
+{
+	uhmm__count(UHMM_CNT_READ_PTE);
+	vmf->orig_pte = ptep_get(vmf->pte);
+	if (pte_none(vmf->orig_pte)) {
+		uhmm__pte_unmap(vmf->pte);
+		return do_pte_missing(vmf);
+	}
+	if (vmf_needs_mmap_lock(vmf)) {
+		uhmm__pte_unmap(vmf->pte);
+		vma_end_read(vmf->vma);
+		return VM_FAULT_RETRY;
+	}
+	return do_pte_entry(vmf);
+}
+
 /* No page table: a huge page is there, or may come there; else one page as usual. */
-static int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
+static uhmm_noinline int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
 {
 	do {
 		int ret = uhmm__huge_fault(vmf, pmd);
@@ -207,12 +239,7 @@ static int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
 		/* A leaf that was split: the entry of the page has to be looked at. */
 		vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
 	} while (!vmf->pte);
-	uhmm__count(UHMM_CNT_READ_PTE);
-	vmf->orig_pte = ptep_get(vmf->pte);
-	if (!pte_none(vmf->orig_pte))
-		return do_pte_entry(vmf);
-	uhmm__pte_unmap(vmf->pte);
-	return do_pte_missing(vmf);
+	return do_mapped_entry(vmf);
 }
 
 /*
@@ -232,9 +259,20 @@ static uhmm_noinline int unchained_pte_table_missing(struct uhmm__fault vmf, pte
 	return do_pte_table_missing(&vmf, pmd) | VM_FAULT_UNCHAINED;
 }
 
-/* Context: the entry is mapped by a link, with which the chain ends. */
-static uhmm_noinline int unchained_pte_entry(struct uhmm__fault vmf)
+/* Context: the entry is mapped by a link, with which the chain ends. The fault comes in registers. */
+static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					     unsigned int flags, ptent_t *pmdp, ptent_t *ptep,
+					     pte_t orig)
 {
+	struct uhmm__fault vmf = {
+		.vma = vma,
+		.address = addr,
+		.flags = flags,
+		.pmd = pmdp,
+		.pte = ptep,
+		.orig_pte = orig,
+	};
+
 	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
 }
 
@@ -248,8 +286,17 @@ uhmm_always_inline bool anon_write_is_simple(const struct uhmm__fault *vmf)
 	       load_acquire(&vma->anon_vma);
 }
 
-/* Models: handle_pte_fault(). Context: in a chain. */
+/* Models: handle_pte_fault(). Context: outside of a chain. */
 uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
+{
+	pte_t pmd;
+
+	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
+	return likely(vmf->pte) ? do_mapped_entry(vmf) : do_pte_table_missing(vmf, pmd);
+}
+
+/* The same in a chain. */
+uhmm_always_inline int handle_pte_fault_chain(struct uhmm__fault *vmf)
 {
 	struct uhmm__frame *f;
 	pte_t pmd;
@@ -259,8 +306,15 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 		return unchained_pte_table_missing(*vmf, pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
-	if (unlikely(!pte_none(vmf->orig_pte)))
-		return unchained_pte_entry(*vmf);
+	if (unlikely(!pte_none(vmf->orig_pte))) {
+		if (vmf_needs_mmap_lock(vmf)) {
+			uhmm__pte_unmap_link(vmf->pte);
+			vma_end_read(vmf->vma);
+			return VM_FAULT_RETRY;
+		}
+		return unchained_pte_entry(vmf->vma, vmf->address, vmf->flags, vmf->pmd, vmf->pte,
+					   vmf->orig_pte);
+	}
 	uhmm__pte_unmap_link(vmf->pte);
 	if (unlikely(!anon_write_is_simple(vmf)))
 		return unchained_pte_missing(*vmf);
@@ -270,8 +324,9 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 	return map_anon_folio(vmf, f, true);
 }
 
-/* Context: in a chain. */
-uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+/* @chain: in a chain; where it ended does the result say. */
+uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+				       bool chain)
 {
 	struct uhmm__fault vmf;
 	int ret;
@@ -286,7 +341,7 @@ uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
 	if (unlikely(!vmf.pmd))
 		return VM_FAULT_OOM;
-	ret = handle_pte_fault(&vmf);
+	ret = chain ? handle_pte_fault_chain(&vmf) : handle_pte_fault(&vmf);
 	if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;
@@ -298,7 +353,7 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 
 	uhmm__might_sleep();
 	uhmm__rcu_chain_begin();
-	ret = handle_mm_fault(vma, addr, flags);
+	ret = handle_mm_fault(vma, addr, flags, true);
 	if (!(ret & VM_FAULT_UNCHAINED))
 		uhmm__rcu_chain_end();
 	return ret & ~VM_FAULT_UNCHAINED;
@@ -350,6 +405,9 @@ static struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t ad
 	struct uhmm_vma *vma;
 
 	mmap_read_lock(mm);
+	vma = vma_cached(mm, addr);
+	if (likely(vma))
+		return vma;
 	vma = uhmm__find_vma(mm, addr);
 	if (likely(vma && vma->start <= addr))
 		return vma;
@@ -403,7 +461,8 @@ static int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned 
 			mmap_read_unlock(mm);
 			return sigsegv();
 		}
-		fault = uhmm__handle_mm_fault(vma, addr, flags);
+		uhmm__might_sleep();
+		fault = handle_mm_fault(vma, addr, flags, false);
 		flags |= FAULT_FLAG_TRIED;
 	} while (fault & VM_FAULT_RETRY);
 	if (!(fault & VM_FAULT_COMPLETED))
@@ -443,7 +502,7 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 	/* In the plain build a chain is open, and what does sleep looks for itself. */
 	if (UHMM_CHECKED)
 		uhmm__might_sleep();
-	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK);
+	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, true);
 	if (unlikely(fault & VM_FAULT_RETRY))
 		uhmm__count(UHMM_CNT_FAULT_RETRY);
 	else if (likely(!(fault & VM_FAULT_COMPLETED)))

@@ -54,16 +54,11 @@ static struct uhmm_mmu_interval_notifier *inv_next(struct uhmm_mmu_interval_noti
 	return node ? container_of(node, struct uhmm_mmu_interval_notifier, node) : NULL;
 }
 
-static void inv_end(struct uhmm__notifiers *n)
+/* What was put off while the tree was frozen. Context: lock. */
+static uhmm_noinline void inv_deferred(struct uhmm__notifiers *n)
 {
 	struct uhmm_mmu_interval_notifier *mni, *tmp;
 
-	uhmm__spin_lock(&n->lock);
-	if (--n->active || !is_invalidating(n)) {
-		uhmm__spin_unlock(&n->lock);
-		return;
-	}
-	store_release(&n->seq, load_relaxed(&n->seq) + 1);
 	uhmm__for_each_entry_safe(mni, tmp, &n->deferred, deferred) {
 		if (mni->in_tree)
 			uhmm__itree_remove(&n->tree, &mni->node);
@@ -72,6 +67,18 @@ static void inv_end(struct uhmm__notifiers *n)
 		mni->in_tree = !mni->in_tree;
 		list_del(&mni->deferred);
 	}
+}
+
+static void inv_end(struct uhmm__notifiers *n)
+{
+	uhmm__spin_lock(&n->lock);
+	if (--n->active || !is_invalidating(n)) {
+		uhmm__spin_unlock(&n->lock);
+		return;
+	}
+	store_release(&n->seq, load_relaxed(&n->seq) + 1);
+	if (unlikely(!list_empty(&n->deferred)))
+		inv_deferred(n);
 	uhmm__spin_unlock(&n->lock);
 	uhmm__wake_up_all(&n->wq);
 }

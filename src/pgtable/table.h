@@ -127,10 +127,13 @@ uhmm_always_inline pte_t ptep_xchg_clear(ptent_t *p)
 	return pte_make(atomic_exchange_explicit(p, 0, memory_order_seq_cst));
 }
 
-/* Never NULL: said to the compiler as well, or it would look after each step of a walk. */
+/*
+ * Of an entry that points to a table, of which all have the same bits: taking them off is part of an
+ * address. Never NULL: said to the compiler as well, or it would look after each step of a walk.
+ */
 uhmm_always_inline struct uhmm__table *entry_table(pte_t p)
 {
-	struct uhmm__table *table = (struct uhmm__table *)(uintptr_t)(p.val & PTE_PFN_MASK);
+	struct uhmm__table *table = (struct uhmm__table *)(uintptr_t)(p.val - PTE_TABLE);
 
 	if (!table)
 		__builtin_unreachable();
