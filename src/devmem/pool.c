@@ -32,6 +32,14 @@ static inline struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uin
 	return &c->pages[nr - c->first];
 }
 
+/* The same, most often of a page in chunk @c. */
+static inline struct uhmm__devpage *page_near(struct uhmm_devmem *pool,
+					      struct uhmm__devmem_chunk *c, uint32_t nr)
+{
+	return likely(nr - c->first < c->npages) ? &c->pages[nr - c->first]
+						 : page_of_number(pool, nr);
+}
+
 static uhmm_pfn_t pfn_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
 	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
@@ -45,30 +53,45 @@ static uint32_t number_of_pfn(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 	return pfn_to_frame(pool->machine, pfn)->aux;
 }
 
-/* @p: page number @nr. */
+/* @p: page number @nr, in chunk @c. */
 static inline void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr,
-			     struct uhmm__devpage *p)
+			     struct uhmm__devmem_chunk *c, struct uhmm__devpage *p)
 {
 	p->prev = l->tail;
 	p->next = 0;
 	if (l->tail)
-		page_of_number(pool, l->tail - 1)->next = nr + 1;
+		page_near(pool, c, l->tail - 1)->next = nr + 1;
 	else
 		l->head = nr + 1;
 	l->tail = nr + 1;
 }
 
 static inline void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l,
-			    struct uhmm__devpage *p)
+			    struct uhmm__devmem_chunk *c, struct uhmm__devpage *p)
 {
 	if (p->prev)
-		page_of_number(pool, p->prev - 1)->next = p->next;
+		page_near(pool, c, p->prev - 1)->next = p->next;
 	else
 		l->head = p->next;
 	if (p->next)
-		page_of_number(pool, p->next - 1)->prev = p->prev;
+		page_near(pool, c, p->next - 1)->prev = p->prev;
 	else
 		l->tail = p->prev;
+}
+
+/* Both by number. */
+static void put_on(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr)
+{
+	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
+
+	list_push(pool, l, nr, c, &c->pages[nr - c->first]);
+}
+
+static void take_off(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr)
+{
+	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
+
+	list_cut(pool, l, c, &c->pages[nr - c->first]);
 }
 
 /* ---- callbacks of the pagemap ---- */
@@ -79,18 +102,20 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 	struct uhmm__frame *f = pfn_to_frame(pool->machine, pfn);
 	unsigned int order = folio_order(f);
 	uint32_t nr = f->aux;
+	struct uhmm__devmem_chunk *c;
 	struct uhmm__devpage *p;
 
 	if (pool->user.folio_free)
 		pool->user.folio_free(pool->data, pfn);
 	uhmm__spin_lock(&pool->lock);
-	p = page_of_number(pool, nr);
-	list_cut(pool, &pool->lru, p);
+	c = chunk_of_number(pool, nr);
+	p = &c->pages[nr - c->first];
+	list_cut(pool, &pool->lru, c, p);
 	pool->nr_used -= 1UL << order;
 	p->data = NULL;
 	p->used = false;
 	if (!pool->removing)
-		list_push(pool, order ? &pool->free_huge : &pool->free, nr, p);
+		list_push(pool, order ? &pool->free_huge : &pool->free, nr, c, p);
 	uhmm__spin_unlock(&pool->lock);
 }
 
@@ -109,7 +134,7 @@ static void pool_folio_split(void *data, uhmm_pfn_t head, uhmm_pfn_t tail)
 		p = page_of_number(pool, t);
 		p->data = h->data;
 		p->used = true;
-		list_push(pool, &pool->lru, t, p);
+		put_on(pool, &pool->lru, t);
 		uhmm__spin_unlock(&pool->lock);
 	}
 	if (pool->user.folio_split)
@@ -272,7 +297,7 @@ static uhmm_pfn_t hand_out(struct uhmm_devmem *pool, uint32_t nr, uint64_t n, vo
 
 	p->data = page_data;
 	p->used = true;
-	list_push(pool, &pool->lru, nr, p);
+	put_on(pool, &pool->lru, nr);
 	pool->nr_used += n;
 	return pfn_of_number(pool, nr);
 }
@@ -296,15 +321,15 @@ static bool take(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn)
 	if (pool->free.head) {
 		/* The last one freed first, as a stack: it is warm. */
 		nr = pool->free.tail - 1;
-		list_cut(pool, &pool->free, page_of_number(pool, nr));
+		take_off(pool, &pool->free, nr);
 	} else if (pool->next_fresh < pool->nr_pages) {
 		nr = take_fresh(pool);
 	} else if (pool->free_huge.head) {
 		/* The last resort: one of 2 MiB is taken to pieces. */
 		nr = pool->free_huge.tail - 1;
-		list_cut(pool, &pool->free_huge, page_of_number(pool, nr));
+		take_off(pool, &pool->free_huge, nr);
 		for (uint32_t i = PGMAP_BLOCK_FRAMES - 1; i; i--)
-			list_push(pool, &pool->free, nr + i, page_of_number(pool, nr + i));
+			put_on(pool, &pool->free, nr + i);
 	} else {
 		return false;
 	}
@@ -321,11 +346,11 @@ static bool take_huge(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn
 	/* Chunks begin at multiples of 2 MiB, by pfn and by number. */
 	if (pool->free_huge.head) {
 		nr = pool->free_huge.tail - 1;
-		list_cut(pool, &pool->free_huge, page_of_number(pool, nr));
+		take_off(pool, &pool->free_huge, nr);
 	} else if (start + n <= pool->nr_pages) {
 		while (pool->next_fresh < start) {
 			nr = take_fresh(pool);
-			list_push(pool, &pool->free, nr, page_of_number(pool, nr));
+			put_on(pool, &pool->free, nr);
 		}
 		nr = take_fresh(pool);
 		while (pool->next_fresh < start + n)
@@ -498,8 +523,8 @@ void uhmm_devmem_touch(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 	p = page_of_number(pool, nr);
 	/* The page may just have been freed under the device: then it has no place here. */
 	if (pool->lru.tail != nr + 1 && p->used) {
-		list_cut(pool, &pool->lru, p);
-		list_push(pool, &pool->lru, nr, p);
+		take_off(pool, &pool->lru, nr);
+		put_on(pool, &pool->lru, nr);
 	}
 	uhmm__spin_unlock(&pool->lock);
 }

@@ -3,6 +3,7 @@
 #include "mirror/mirror.h"
 
 #include "core/alloc.h"
+#include "mm/notifier.h"
 
 static const struct uhmm_dev_pagemap_ops device_ops = {
 	.migrate_to_ram = uhmm__device_migrate_to_ram,
@@ -93,7 +94,7 @@ static uhmm_noinline bool mirror_drop(struct uhmm_mirror *mirror,
 static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
 			      const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
 {
-	struct uhmm_mirror *mirror = uhmm_mmu_interval_data(mni);
+	struct uhmm_mirror *mirror = mni->data;
 
 	if (range->event == UHMM_MMU_NOTIFY_MIGRATE && range->owner == mirror->dev)
 		return true;

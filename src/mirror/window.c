@@ -429,7 +429,10 @@ static uhmm_noinline int copy_in_pages(struct homeward h, uint64_t i, uint64_t i
 	return 0;
 }
 
-/* One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. */
+/*
+ * One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. Inline for single pages, most of
+ * which come home one by one.
+ */
 uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t index,
 				       unsigned int order)
 {
@@ -447,8 +450,14 @@ uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t i
 	take_from_device(h, index, n);
 	do
 		uhmm__copy_page(m, to++, from++);
-	while (unlikely(--n));
+	while (--n);
 	return 0;
+}
+
+static uhmm_noinline int copy_large_home(struct homeward h, uint64_t i, uint64_t index,
+					 unsigned int order)
+{
+	return copy_folio_home(h, i, index, order);
 }
 
 /*
@@ -477,7 +486,8 @@ uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *
 			continue;
 		}
 		order = folio_order(pfn_to_frame(dev->machine, uhmm_migrate_pfn_to_pfn(src)));
-		err = copy_folio_home(h, i, index, order);
+		err = likely(!order) ? copy_folio_home(h, i, index, 0)
+				     : copy_large_home(h, i, index, order);
 		index += 1UL << order;
 	}
 	return err;
@@ -515,6 +525,38 @@ static int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	return 0;
 }
 
+/* A fault on a folio, or on one page. @src: room for src[] and dst[]. */
+uhmm_always_inline int device_fault(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				    const struct uhmm_vm_fault *vmf, uint64_t *src,
+				    unsigned int order)
+{
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.vma = vmf->vma,
+		.src = src,
+		.dst = src + (1UL << order),
+		.start = ALIGN_DOWN(vmf->address, UHMM_PAGE_SIZE << order),
+		.pgmap_owner = dev,
+		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
+			 (order ? UHMM_MIGRATE_VMA_SELECT_COMPOUND : 0),
+		.fault_page = vmf->page,
+	};
+
+	args.end = args.start + (UHMM_PAGE_SIZE << order);
+	return fault_to_ram(dev, mirror, &args);
+}
+
+static uhmm_noinline int device_fault_large(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+					    const struct uhmm_vm_fault *vmf, unsigned int order)
+{
+	size_t bytes = 2 * sizeof(uint64_t) << order;
+	uint64_t *src = uhmm__alloc(dev->machine, bytes);
+	int ret = src ? device_fault(dev, mirror, vmf, src, order) : UHMM_VM_FAULT_OOM;
+
+	uhmm__free(dev->machine, src, bytes);
+	return ret;
+}
+
 /*
  * Models: dmirror_devmem_fault(): one page if it is mapped by a PTE, though its folio may be larger;
  * else the folio. It leads to the mirror of the process that put it there, which need not be the one
@@ -523,28 +565,12 @@ static int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 {
 	struct uhmm_device *dev = data;
-	struct uhmm_machine *m = dev->machine;
 	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
-	unsigned int order = vmf->pte ? 0 : folio_order(pfn_to_frame(m, vmf->page));
-	uint64_t n = 1UL << order, one[2] = { 0 };
-	uint64_t *src = order ? uhmm__alloc(m, 2 * n * sizeof(*src)) : one;
-	struct uhmm_migrate_vma args = {
-		.size = sizeof(args),
-		.vma = vmf->vma,
-		.src = src,
-		.dst = src + n,
-		.start = ALIGN_DOWN(vmf->address, UHMM_PAGE_SIZE << order),
-		.pgmap_owner = dev,
-		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-			 (order ? UHMM_MIGRATE_VMA_SELECT_COMPOUND : 0),
-		.fault_page = vmf->page,
-	};
-	int ret;
+	unsigned int order = vmf->pte ? 0 : uhmm_page_order(dev->machine, vmf->page);
+	uint64_t one[2] = { 0 };
+	int ret = likely(!order) ? device_fault(dev, mirror, vmf, one, 0)
+				 : device_fault_large(dev, mirror, vmf, order);
 
-	args.end = args.start + (UHMM_PAGE_SIZE << order);
-	ret = src ? fault_to_ram(dev, mirror, &args) : UHMM_VM_FAULT_OOM;
-	if (order)
-		uhmm__free(m, src, 2 * n * sizeof(*src));
 	uhmm__mirror_put(mirror);
 	return ret;
 }

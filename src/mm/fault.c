@@ -210,7 +210,7 @@ uhmm_always_inline bool vmf_needs_mmap_lock(const struct uhmm__fault *vmf)
 }
 
 /* Context: the entry mapped, outside of a chain; it is not any more. */
-static inline int do_mapped_entry(struct uhmm__fault *vmf)
+uhmm_always_inline int do_mapped_entry(struct uhmm__fault *vmf)
 {
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);

@@ -39,11 +39,10 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 			     ptep, ptl);
 }
 
-/* Call the owner's migrate_to_ram() with the page's folio locked and referenced. */
-uhmm_always_inline int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
+/* Call the owner's migrate_to_ram() with the folio of @page, of @pfn, locked and referenced. */
+uhmm_always_inline int migrate_to_ram(struct uhmm_machine *m, struct uhmm__fault *vmf,
+				      struct uhmm__frame *page, uhmm_pfn_t pfn, bool pte)
 {
-	struct uhmm_machine *m = vmf->vma->mm->machine;
-	uhmm_pfn_t pfn = frame_pfn(m, page);
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
 	struct uhmm_vm_fault vf = {
 		.vma = vmf->vma,
@@ -67,7 +66,9 @@ uhmm_always_inline int migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__fram
 
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
 {
-	return migrate_to_ram(vmf, page, pte);
+	struct uhmm_machine *m = vmf->vma->mm->machine;
+
+	return migrate_to_ram(m, vmf, page, frame_pfn(m, page), pte);
 }
 
 /*
@@ -130,7 +131,8 @@ static int uhmm_cold device_private_wait(struct uhmm__fault *vmf, struct uhmm__f
 static int device_private_fault(struct uhmm__fault *vmf)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
-	struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(vmf->orig_pte)), *f;
+	uhmm_pfn_t pfn = leaf_pfn(vmf->orig_pte);
+	struct uhmm__frame *page = pfn_to_frame(m, pfn), *f;
 
 	if (unlikely(vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)) {
 		uhmm__pte_unmap(vmf->pte);
@@ -154,7 +156,7 @@ static int device_private_fault(struct uhmm__fault *vmf)
 		return device_private_wait(vmf, page, f);
 	folio_get(f);
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return migrate_to_ram(vmf, page, true);
+	return migrate_to_ram(m, vmf, page, pfn, true);
 }
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)
