@@ -113,7 +113,6 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 	list_cut(pool, &pool->lru, c, p);
 	pool->nr_used -= 1UL << order;
 	p->data = NULL;
-	p->used = false;
 	if (!pool->removing)
 		list_push(pool, order ? &pool->free_huge : &pool->free, nr, c, p);
 	uhmm__spin_unlock(&pool->lock);
@@ -133,7 +132,6 @@ static void pool_folio_split(void *data, uhmm_pfn_t head, uhmm_pfn_t tail)
 		h = page_of_number(pool, nr);
 		p = page_of_number(pool, t);
 		p->data = h->data;
-		p->used = true;
 		put_on(pool, &pool->lru, t);
 		uhmm__spin_unlock(&pool->lock);
 	}
@@ -296,7 +294,6 @@ static uhmm_pfn_t hand_out(struct uhmm_devmem *pool, uint32_t nr, uint64_t n, vo
 	struct uhmm__devpage *p = page_of_number(pool, nr);
 
 	p->data = page_data;
-	p->used = true;
 	put_on(pool, &pool->lru, nr);
 	pool->nr_used += n;
 	return pfn_of_number(pool, nr);
@@ -384,7 +381,6 @@ static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn
 			pool->lru.head = at;
 		before = p;
 		p->data = page_data;
-		p->used = true;
 		/* The one before it in the free list is the next to go. */
 		pool->free.tail = p->prev;
 		p->prev = last;
@@ -516,13 +512,12 @@ void uhmm__devmem_forget(struct uhmm_devmem *pool, void *data)
 
 void uhmm_devmem_touch(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
-	uint32_t nr = number_of_folio(pool, pfn);
-	struct uhmm__devpage *p;
+	struct uhmm__frame *f = page_folio(pfn_to_frame(pool->machine, pfn));
+	uint32_t nr = f->aux;
 
 	uhmm__spin_lock(&pool->lock);
-	p = page_of_number(pool, nr);
 	/* The page may just have been freed under the device: then it has no place here. */
-	if (pool->lru.tail != nr + 1 && p->used) {
+	if (pool->lru.tail != nr + 1 && folio_ref_count(f)) {
 		take_off(pool, &pool->lru, nr);
 		put_on(pool, &pool->lru, nr);
 	}

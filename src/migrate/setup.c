@@ -352,8 +352,8 @@ static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig,
 }
 
 /* The part of the range under one PMD entry. Models: migrate_vma_collect_pmd(). */
-static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
-			uhmm_vaddr_t end)
+uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
+				    uhmm_vaddr_t end)
 {
 	struct table_walk w = { .start = start, .addr = start, .end = end };
 

@@ -364,7 +364,7 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 /* ---- to RAM ---- */
 
 /* The folio goes: no walk may bring its entries back. */
-static void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n)
+uhmm_always_inline void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n)
 {
 	uhmm__mutex_lock(&mirror->mutex);
 	for (uint64_t i = index; i < index + n; i++)
@@ -501,8 +501,8 @@ static uhmm_noinline void give_up(struct uhmm_migrate_vma *args)
 	uhmm_migrate_vma_finalize(args);
 }
 
-int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-			struct uhmm_migrate_vma *args)
+uhmm_always_inline int window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				     struct uhmm_migrate_vma *args)
 {
 	int err = copy_to_ram(dev, mirror, args);
 
@@ -513,13 +513,19 @@ int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	return err;
 }
 
-/* The part of dmirror_devmem_fault() that moves. */
-static int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			struct uhmm_migrate_vma *args)
 {
-	if (uhmm_migrate_vma_setup(args))
+	return window_to_ram(dev, mirror, args);
+}
+
+/* The part of dmirror_devmem_fault() that moves. */
+uhmm_always_inline int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				    struct uhmm_migrate_vma *args)
+{
+	if (unlikely(uhmm_migrate_vma_setup(args)))
 		return UHMM_VM_FAULT_SIGBUS;
-	if (uhmm__window_to_ram(dev, mirror, args))
+	if (unlikely(window_to_ram(dev, mirror, args)))
 		return UHMM_VM_FAULT_OOM;
 	uhmm_migrate_vma_finalize(args);
 	return 0;

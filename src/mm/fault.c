@@ -201,8 +201,8 @@ static int do_pte_missing(struct uhmm__fault *vmf)
 }
 
 /*
- * The page of a device, which migrate_to_ram() brings home, and that needs mmap_lock: looked at with the
- * entry, for every page of a device is tried by the VMA's lock first.
+ * A device's page: migrate_to_ram() needs mmap_lock. Asked as soon as the entry is read, for the first fault
+ * on each of them comes here by the VMA's lock.
  */
 uhmm_always_inline bool vmf_needs_mmap_lock(const struct uhmm__fault *vmf)
 {
@@ -324,7 +324,7 @@ uhmm_always_inline int handle_pte_fault_chain(struct uhmm__fault *vmf)
 	return map_anon_folio(vmf, f, true);
 }
 
-/* @chain: in a chain; where it ended does the result say. */
+/* @chain: in a chain, which the fault may end: then the result says VM_FAULT_UNCHAINED. */
 uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
 				       bool chain)
 {
