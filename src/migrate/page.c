@@ -1,7 +1,6 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* Pages by pfn, as drivers handle them. */
 #include "migrate/migrate.h"
-#include "mm/pcp.h"
 
 int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 {
@@ -10,16 +9,7 @@ int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 
 int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order, uhmm_pfn_t *out)
 {
-	struct uhmm__frame *f;
-
-	if (unlikely(order > FOLIO_MAX_ORDER))
-		return -EINVAL;
-	f = unlikely(order) ? uhmm__folio_alloc_order(m, order, false) : folio_alloc(m, false);
-	if (unlikely(!f))
-		return -ENOMEM;
-	folio_lock_new(f);
-	*out = ram_pfn(m, f);
-	return 0;
+	return order > FOLIO_MAX_ORDER ? -EINVAL : alloc_locked_folio(m, order, out);
 }
 
 bool uhmm_try_get_page(struct uhmm_machine *m, uhmm_pfn_t pfn)

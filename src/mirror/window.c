@@ -9,6 +9,7 @@
 #include "mirror/mirror.h"
 
 #include "core/alloc.h"
+#include "migrate/migrate.h"
 
 static void mirror_get(void *data)
 {
@@ -438,11 +439,11 @@ uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t i
 {
 	struct uhmm_machine *m = h.dev->machine;
 	uint64_t src = h.args->src[i], n = 1UL << order;
-	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to;
+	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to = 0;
 	int err = -ENOMEM;
 
 	if (!h.mirror || !take_fail_alloc(h.mirror))
-		err = uhmm_alloc_locked_folio(m, order, &to);
+		err = alloc_locked_folio(m, order, &to);
 	if (unlikely(err))
 		return order ? copy_in_pages(h, i, index, from, n) : err;
 	h.args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
