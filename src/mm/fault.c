@@ -287,7 +287,7 @@ uhmm_always_inline bool anon_write_is_simple(const struct uhmm__fault *vmf)
 }
 
 /* Models: handle_pte_fault(). Context: outside of a chain. */
-uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
+uhmm_always_inline int handle_pte_fault_unchained(struct uhmm__fault *vmf)
 {
 	pte_t pmd;
 
@@ -296,7 +296,7 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 }
 
 /* The same in a chain. */
-uhmm_always_inline int handle_pte_fault_chain(struct uhmm__fault *vmf)
+uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 {
 	struct uhmm__frame *f;
 	pte_t pmd;
@@ -341,7 +341,7 @@ uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
 	if (unlikely(!vmf.pmd))
 		return VM_FAULT_OOM;
-	ret = chain ? handle_pte_fault_chain(&vmf) : handle_pte_fault(&vmf);
+	ret = chain ? handle_pte_fault(&vmf) : handle_pte_fault_unchained(&vmf);
 	if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;
