@@ -64,7 +64,7 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 	[BENCH_FAULT_RANDOM] = { .name = "fault_random",
 				 .text = "write fault, random order over 4 GiB, fresh machine",
 				 .unit = "ns",
-				 .limit_read = true,
+				 .limit_figure = BENCH_READ_HUGE,
 				 .budget = 300,
 				 .beside = BENCH_KERNEL_FAULT },
 	[BENCH_WALK] = { .group = "Walks and migration, 512 pages a call",
@@ -122,19 +122,32 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 				  .name = "two_threads",
 				  .text = "two threads / one, fresh machine",
 				  .unit = "x",
+				  .limit_figure = BENCH_THREADS_APART_FRESH,
 				  .budget = 1.8,
 				  .at_least = true },
 	[BENCH_THREADS_REUSED] = { .name = "two_threads_reused",
 				   .text = "two threads / one, memory used before",
 				   .unit = "x",
+				   .limit_figure = BENCH_THREADS_APART,
 				   .budget = 1.8,
 				   .at_least = true },
 	[BENCH_THREADS_CPU] = { .name = "two_threads_cpu",
 				.text = "the same by CPU time: for a busy machine",
-				.unit = "x" },
+				.unit = "x",
+				.limit_figure = BENCH_THREADS_APART_CPU },
 	[BENCH_THREADS_VMAS] = { .name = "two_threads_two_vmas",
 				 .text = "the same by CPU time, each thread in a VMA of its own",
-				 .unit = "x" },
+				 .unit = "x",
+				 .limit_figure = BENCH_THREADS_APART_CPU },
+	[BENCH_THREADS_APART_FRESH] = { .name = "two_threads_apart",
+					.text = "two threads that share no machine / one, fresh machine",
+					.unit = "x" },
+	[BENCH_THREADS_APART] = { .name = "two_threads_apart_reused",
+				  .text = "two threads that share no machine / one, memory used before",
+				  .unit = "x" },
+	[BENCH_THREADS_APART_CPU] = { .name = "two_threads_apart_cpu",
+				      .text = "the same by CPU time",
+				      .unit = "x" },
 	[BENCH_PLAYER_BINARY] = { .group = "Player and scheduler",
 				  .name = "player_binary",
 				  .text = "player, binary format",
@@ -212,7 +225,7 @@ static const struct probe {
 	{ "huge", bench_huge, BENCH_HUGE_COMBINED, BENCH_HUGE_TO_RAM },
 	{ "present", bench_present, BENCH_PRESENT_SEPARATE, BENCH_PRESENT_RATIO },
 	{ "memory", bench_memory, BENCH_MEMORY, BENCH_MEMORY_ERROR },
-	{ "threads", bench_threads, BENCH_THREADS_FRESH, BENCH_THREADS_VMAS },
+	{ "threads", bench_threads, BENCH_THREADS_FRESH, BENCH_THREADS_APART_CPU },
 	{ "player", bench_player, BENCH_PLAYER_BINARY, BENCH_PLAYER_PLAY },
 	{ "sched", bench_sched, BENCH_SCHED, BENCH_RUN_ANEW },
 };
@@ -278,14 +291,14 @@ static bool over_budget(const struct bench *b, enum bench_id id)
 	return bench_figures[id].at_least ? median < budget(id) : median > budget(id);
 }
 
-/* What memory alone takes for it, as measured in this run; 0: not known. */
+/* What this machine can do at best, as measured in this run; 0: not known. */
 static double limit(const struct bench *b, enum bench_id id)
 {
 	const struct bench_figure *f = &bench_figures[id];
 	double low, high, rate = bench_median(b, BENCH_MEMCPY, &low, &high);
 
-	if (f->limit_read)
-		return bench_median(b, BENCH_READ_HUGE, &low, &high);
+	if (f->limit_figure)
+		return bench_median(b, (enum bench_id)f->limit_figure, &low, &high);
 	return f->limit_bytes && rate > 0 ? f->limit_bytes / rate : 0;
 }
 
@@ -377,7 +390,8 @@ static void print_table(const struct bench *b, const bool *wanted)
 	tool_table_print(t, stdout, 0);
 	tool_table_free(t);
 	printf("\n%u rounds; times are CPU times of a thread, those of two threads wall-clock. Limit: "
-	       "the bytes that\nmust be written at memcpy's rate, or a dependent read.\n",
+	       "the bytes that\nmust be written at memcpy's rate, or a dependent read; of two threads, two "
+	       "that share nothing of the\nmodel.\n",
 	       b->rounds);
 	if (waited(b) > 0.05)
 		printf("The machine was busy: %.0f %% of the time other programs had the CPU.\n",

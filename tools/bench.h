@@ -38,6 +38,9 @@ enum bench_id {
 	BENCH_THREADS_REUSED,
 	BENCH_THREADS_CPU,
 	BENCH_THREADS_VMAS,
+	BENCH_THREADS_APART_FRESH,
+	BENCH_THREADS_APART,
+	BENCH_THREADS_APART_CPU,
 	BENCH_PLAYER_BINARY,
 	BENCH_PLAYER_BINARY_READ,
 	BENCH_PLAYER_TEXT,
@@ -68,9 +71,9 @@ struct bench_figure {
 	bool at_least;	   /* the budget is a lower bound */
 	bool checked;	   /* the budget is the checked variant's */
 	int beside;	   /* enum bench_id of the kernel's figure beside it, 0: none */
-	/* What memory itself takes: so many bytes at the rate of memcpy, or one dependent read. */
+	/* What the machine can do: so many bytes at the rate of memcpy, or another figure (0: none). */
 	unsigned int limit_bytes;
-	bool limit_read;
+	int limit_figure; /* enum bench_id */
 	const char *note; /* of this figure in every run, NULL: none */
 };
 

@@ -2,6 +2,7 @@
 /*
  * bench_fault.c - CPU faults, unmapping, the memory they take, and two threads of them.
  */
+#include <errno.h>
 #include <pthread.h>
 #include <sched.h>
 #include <stdlib.h>
@@ -193,6 +194,15 @@ static void pin(unsigned int cpu)
 	}
 }
 
+static void start_thread(pthread_t *thread, void *(*fn)(void *arg), void *arg)
+{
+	if (!pthread_create(thread, NULL, fn, arg))
+		return;
+	/* Others wait for it: there is no way back. */
+	tool_error("cannot start a thread");
+	exit(TOOL_USAGE);
+}
+
 static void *thread_main(void *arg)
 {
 	struct thread *t = arg;
@@ -248,11 +258,7 @@ static struct rate thread_rate(struct bench_world *w, unsigned int n)
 		threads[i] = (struct thread){
 			.w = w, .barrier = &barrier, .cpu = i, .first = i * part, .npages = part
 		};
-		if (pthread_create(&threads[i].thread, NULL, thread_main, &threads[i])) {
-			/* The others wait for it: there is no way back. */
-			tool_error("cannot start a thread");
-			exit(TOOL_USAGE);
-		}
+		start_thread(&threads[i].thread, thread_main, &threads[i]);
 	}
 	for (unsigned int i = 0; i < n; i++)
 		pthread_join(threads[i].thread, NULL);
@@ -284,20 +290,83 @@ static int thread_rates(struct bench *b, unsigned int n, struct rate rates[NR_RA
 	return status;
 }
 
+/* ---- threads that share nothing of the model: what the machine gives at best ---- */
+
+struct apart {
+	pthread_t thread;
+	struct thread part[2]; /* RATE_FRESH, RATE_REUSED */
+};
+
+static void *apart_main(void *arg)
+{
+	struct apart *a = arg;
+	struct bench_world w;
+	int status;
+
+	pin(a->part[0].cpu);
+	status = bench_world_open(&w, a->part[0].npages, false);
+	for (int i = RATE_FRESH; i <= RATE_REUSED; i++) {
+		struct thread *t = &a->part[i];
+
+		t->err = status == TOOL_OK ? 0 : -EIO;
+		if (!t->err && i == RATE_REUSED)
+			t->err = drop_pages(&w);
+		pthread_barrier_wait(t->barrier);
+		t->began = bench_start();
+		if (!t->err)
+			t->err = bench_touch(&w, 0, w.npages);
+		t->ended = bench_start();
+	}
+	bench_world_close(&w);
+	return NULL;
+}
+
+/* Of two threads, each in a machine of its own. */
+static int rates_apart(struct bench *b, struct rate rates[2])
+{
+	struct thread parts[NR_THREADS];
+	struct apart apart[NR_THREADS];
+	pthread_barrier_t barrier;
+
+	pthread_barrier_init(&barrier, NULL, NR_THREADS);
+	for (unsigned int i = 0; i < NR_THREADS; i++) {
+		for (int k = RATE_FRESH; k <= RATE_REUSED; k++)
+			apart[i].part[k] = (struct thread){ .barrier = &barrier,
+							    .cpu = i,
+							    .npages = working_set(b) };
+		start_thread(&apart[i].thread, apart_main, &apart[i]);
+	}
+	for (unsigned int i = 0; i < NR_THREADS; i++)
+		pthread_join(apart[i].thread, NULL);
+	pthread_barrier_destroy(&barrier);
+	for (int k = RATE_FRESH; k <= RATE_REUSED; k++) {
+		for (unsigned int i = 0; i < NR_THREADS; i++)
+			parts[i] = apart[i].part[k];
+		rates[k] = rate_of(parts, NR_THREADS);
+		if (!(rates[k].wall > 0))
+			return TOOL_USAGE;
+	}
+	return TOOL_OK;
+}
+
 int bench_threads(struct bench *b)
 {
-	struct rate one[NR_RATES], two[NR_RATES];
+	struct rate one[NR_RATES], two[NR_RATES], apart[2];
 
 	if (sysconf(_SC_NPROCESSORS_ONLN) < NR_THREADS) {
-		for (int id = BENCH_THREADS_FRESH; id <= BENCH_THREADS_VMAS; id++)
+		for (int id = BENCH_THREADS_FRESH; id <= BENCH_THREADS_APART_CPU; id++)
 			bench_note(b, (enum bench_id)id, "needs two CPUs");
 		return TOOL_OK;
 	}
-	if (thread_rates(b, 1, one) != TOOL_OK || thread_rates(b, NR_THREADS, two) != TOOL_OK)
+	if (thread_rates(b, 1, one) != TOOL_OK || thread_rates(b, NR_THREADS, two) != TOOL_OK ||
+	    rates_apart(b, apart) != TOOL_OK)
 		return TOOL_USAGE;
 	bench_sample(b, BENCH_THREADS_FRESH, two[RATE_FRESH].wall / one[RATE_FRESH].wall);
 	bench_sample(b, BENCH_THREADS_REUSED, two[RATE_REUSED].wall / one[RATE_REUSED].wall);
 	bench_sample(b, BENCH_THREADS_CPU, two[RATE_REUSED].cpu / one[RATE_REUSED].cpu);
 	bench_sample(b, BENCH_THREADS_VMAS, two[RATE_VMAS].cpu / one[RATE_VMAS].cpu);
+	bench_sample(b, BENCH_THREADS_APART_FRESH, apart[RATE_FRESH].wall / one[RATE_FRESH].wall);
+	bench_sample(b, BENCH_THREADS_APART, apart[RATE_REUSED].wall / one[RATE_REUSED].wall);
+	bench_sample(b, BENCH_THREADS_APART_CPU, apart[RATE_REUSED].cpu / one[RATE_REUSED].cpu);
 	return TOOL_OK;
 }

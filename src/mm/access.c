@@ -46,6 +46,26 @@ uhmm_always_inline void touch_frame(struct access a, uhmm_pfn_t pfn, size_t off,
 }
 
 /*
+ * By an entry that may permit it. Context: PTL. Inline as all that follows, so that reading, writing and
+ * fetching have each code of their own.
+ */
+uhmm_always_inline bool access_locked(struct access a, uhmm_vaddr_t addr, size_t len, ptent_t *ptep)
+{
+	uint64_t bits = used_bits(a.write);
+	pte_t pte = pte_make(load_relaxed(ptep));
+
+	if (unlikely(!pte_permits(pte, a.flags)))
+		return false;
+	if (unlikely((pte.val & bits) != bits)) {
+		pte = pte_set(pte, bits);
+		store_relaxed(ptep, pte.val);
+	}
+	touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, len);
+	uhmm__tlb_insert(&a.mm->pgt, addr, pte);
+	return true;
+}
+
+/*
  * The PMD entry of an address, none if there is no PMD table. The entries above are counted as read even
  * where *@pmdp is known: so what a fault costs does not depend on the build. Context: RCU.
  */
@@ -87,8 +107,7 @@ static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr
 }
 
 /*
- * The part of an access within one page. False: it faults. Inline, and the loops around it, so that
- * reading, writing and fetching have each code of their own.
+ * The part of an access within one page. False: it faults.
  * @pmdp: (in/out) where the PMD entry is, NULL if that is not known yet. A CPU that comes again after a
  * fault may go on from there, too: what it has cached of the walk stands until the table is freed, and
  * a table that is not linked any more has no entries.
@@ -97,7 +116,6 @@ uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t le
 {
 	struct uhmm__pgtable *pgt = &a.mm->pgt;
 	uint64_t bits = used_bits(a.write);
-	size_t off = addr & ~UHMM_PAGE_MASK;
 	struct uhmm__spinlock *ptl;
 	bool ok = false;
 	pte_t pmd, pte;
@@ -109,7 +127,7 @@ uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t le
 	/* A first write through an entry that a read cached goes to the table: the dirty bit. */
 	ok = UHMM_CHECKED && pte_permits(pte, a.flags) && (pte.val & bits) == bits;
 	if (ok)
-		touch_frame(a, pte_pfn(pte), off, len);
+		touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, len);
 	uhmm__tlb_done(pgt);
 	if (ok)
 		return true;
@@ -126,19 +144,28 @@ uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t le
 		goto out;
 	ptl = uhmm__ptlp(ptep);
 	uhmm__spin_lock(ptl);
-	pte = pte_make(load_relaxed(ptep));
-	ok = pte_permits(pte, a.flags);
-	if (likely(ok)) {
-		if (unlikely((pte.val & bits) != bits)) {
-			pte = pte_set(pte, bits);
-			store_relaxed(ptep, pte.val);
-		}
-		touch_frame(a, pte_pfn(pte), off, len);
-		uhmm__tlb_insert(pgt, addr, pte);
-	}
+	ok = access_locked(a, addr, len, ptep);
 	uhmm__spin_unlock(ptl);
 out:
 	uhmm__rcu_link_unlock();
+	return ok;
+}
+
+/*
+ * After a fault that left the entry locked. The walk that the CPU makes again is counted, though nothing
+ * can have changed that it would come by.
+ */
+uhmm_always_inline bool access_after_fault(struct access a, uhmm_vaddr_t addr, size_t len,
+					   ptent_t *ptep)
+{
+	struct uhmm__spinlock *ptl = uhmm__ptlp(ptep);
+	bool ok;
+
+	uhmm__count(UHMM_CNT_READ_PGD);
+	uhmm__count(UHMM_CNT_READ_PUD);
+	uhmm__count(UHMM_CNT_READ_PMD);
+	ok = access_locked(a, addr, len, ptep);
+	uhmm__spin_unlock(ptl);
 	return ok;
 }
 
@@ -171,7 +198,7 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
 	bool driver_oom = false;
-	ptent_t *pmdp = NULL;
+	ptent_t *pmdp = NULL, *ptep = NULL;
 	int ret;
 
 	uhmm__rcu_chain_begin();
@@ -185,8 +212,10 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		acc->fault_addr = addr;
 		if (a.flags & FAULT_FLAG_INSTRUCTION)
 			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
-		ret = uhmm__user_fault(a.mm, addr, flags);
-		if (likely(!ret))
+		ret = uhmm__user_fault(a.mm, addr, flags, &ptep);
+		if (likely(ret == UHMM__FAULT_LOCKED && access_after_fault(a, addr, len, ptep)))
+			break;
+		if (likely(!ret || ret == UHMM__FAULT_LOCKED))
 			continue;
 		/*
 		 * Linux lets the process run into the fault again, for as long as it takes or until
@@ -201,7 +230,33 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		pmdp = NULL;
 	}
 	uhmm__rcu_chain_end();
+	uhmm__count(UHMM_CNT_CPU_ACCESSES);
+	acc->done += len;
 	return 0;
+}
+
+/* An access to any number of pages. Out of line: there its kind need not be a constant. */
+static uhmm_noinline int access_pages(struct access a, uhmm_vaddr_t addr, uint64_t len,
+				      struct uhmm_access *acc)
+{
+	struct uhmm_access local = { 0 };
+	int ret = 0;
+
+	while (len) {
+		size_t n = MIN(len, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
+
+		ret = access_page(a, addr, n, &local, acc != NULL);
+		if (unlikely(ret))
+			break;
+		len -= n;
+		addr += n;
+		if (a.buf)
+			a.buf += n;
+	}
+	uhmm__exit_to_user();
+	if (acc)
+		*acc = local;
+	return ret;
 }
 
 uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t len,
@@ -213,21 +268,9 @@ uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t
 	if (unlikely(!uhmm__current()))
 		goto out;
 	uhmm__might_sleep();
-	for (ret = 0; len;) {
-		size_t n = MIN(len, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
-
-		ret = access_page(a, addr, n, &local, acc != NULL);
-		if (unlikely(ret))
-			break;
-		uhmm__count(UHMM_CNT_CPU_ACCESSES);
-		local.done += n;
-		if (likely(n == len))
-			break;
-		len -= n;
-		addr += n;
-		if (a.buf)
-			a.buf += n;
-	}
+	if (unlikely(!len || len > UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK)))
+		return access_pages(a, addr, len, acc);
+	ret = access_page(a, addr, len, &local, acc != NULL);
 	uhmm__exit_to_user();
 out:
 	if (acc)

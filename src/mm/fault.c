@@ -61,6 +61,12 @@ uhmm_always_inline pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry
 
 /* ---- anonymous pages ---- */
 
+/* The entry of a new page of anonymous memory, which is written to. */
+uhmm_always_inline pte_t anon_entry(const struct uhmm_vma *vma, uhmm_pfn_t pfn)
+{
+	return maybe_mkwrite(pte_set(pte_mk(pfn, vma->page_prot), PTE_DIRTY), vma);
+}
+
 /*
  * Map a new, frozen folio with zeroes where there is nothing yet, or free it.
  * @link: in a chain of RCU sections.
@@ -69,9 +75,8 @@ uhmm_always_inline int map_anon_folio(struct uhmm__fault *vmf, struct uhmm__fram
 {
 	struct uhmm_vma *vma = vmf->vma;
 	struct uhmm_machine *m = vma->mm->machine;
-	pte_t entry = pte_set(pte_mk(ram_pfn(m, f), vma->page_prot), PTE_DIRTY);
+	pte_t entry = keep_uffd_wp(vmf, anon_entry(vma, ram_pfn(m, f)));
 
-	entry = keep_uffd_wp(vmf, maybe_mkwrite(entry, vma));
 	if (unlikely(!vmf_relock(vmf, link))) {
 		uhmm__folio_free(m, f);
 		return 0;
@@ -276,14 +281,75 @@ static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t 
 	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
 }
 
-/* A write to anonymous memory that has all it needs at hand. */
+/*
+ * A write to anonymous memory that has all it needs at hand. In the checked build none is: each step is
+ * by itself there, and the lock checker is told what may come.
+ */
 uhmm_always_inline bool anon_write_is_simple(const struct uhmm__fault *vmf)
 {
 	const struct uhmm_vma *vma = vmf->vma;
 
-	return vmf->flags & FAULT_FLAG_WRITE && !vma->file &&
+	return !UHMM_CHECKED && vmf->flags & FAULT_FLAG_WRITE && !vma->file &&
 	       !(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) &&
-	       load_acquire(&vma->anon_vma);
+	       load_acquire(&vma->anon_vma) && !load_relaxed(&vma->mm->machine->inject_armed);
+}
+
+/*
+ * Lock the entry, which is mapped by way of @pmd. False: it is not none any more, or its table is gone.
+ * Counted as vmf_relock(), which reads the PMD entry once more.
+ */
+uhmm_always_inline bool lock_none_entry(struct uhmm__fault *vmf, pte_t pmd)
+{
+	vmf->ptl = uhmm__ptlp(vmf->pte);
+	uhmm__count(UHMM_CNT_READ_PMD);
+	uhmm__ptl_lock(vmf->ptl);
+	if (likely(pte_same(pmd, ptep_get(vmf->pmd)) && pte_none(ptep_get(vmf->pte))))
+		return true;
+	vmf_unlock(vmf, true);
+	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
+	return false;
+}
+
+/* Such a write where contents are bytes: clearing 4 KiB is nothing to do under two locks. */
+static uhmm_noinline int anon_write_bytes(struct uhmm__fault vmf)
+{
+	struct uhmm__frame *f = uhmm__folio_alloc_quick(vmf.vma->mm->machine, true);
+
+	return likely(f) ? map_anon_folio(&vmf, f, true) : unchained_pte_missing(vmf);
+}
+
+/*
+ * Such a write where they are tags. The frame is taken with the entry locked, so that it never has to be
+ * given back, and gets into the LRU batch under the same hold of the CPU's lock: whoever drains that
+ * finds it complete.
+ * VM_FAULT_PTL: the entry stays locked. Context: the entry is mapped by a link of a chain.
+ */
+uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
+{
+	struct uhmm_vma *vma = vmf->vma;
+	struct uhmm_machine *m = vma->mm->machine;
+	struct uhmm__cpu *cpu = uhmm__this_cpu();
+	struct uhmm__pcp *pcp = cpu->frames;
+	struct uhmm__frame *f;
+	uint32_t pfn;
+
+	if (unlikely(!lock_none_entry(vmf, pmd)))
+		return 0;
+	uhmm__spin_lock(&cpu->local);
+	if (unlikely(!pcp->nr)) {
+		uhmm__spin_unlock(&cpu->local);
+		vmf_unlock(vmf, true);
+		return unchained_pte_missing(*vmf);
+	}
+	pfn = pcp->pfn[--pcp->nr];
+	f = uhmm__prep_new_folio(m, pfn, true);
+	folio_set_new_anon_rmap(f, vma, vmf->address,
+				(uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
+	store_release(&f->refcount, 2);
+	lru_batch_add_locked(m, cpu, pfn, false, false);
+	set_pte(vmf->pte, anon_entry(vma, pfn));
+	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
+	return VM_FAULT_PTL;
 }
 
 /* Models: handle_pte_fault(). Context: outside of a chain. */
@@ -298,7 +364,7 @@ uhmm_always_inline int handle_pte_fault_unchained(struct uhmm__fault *vmf)
 /* The same in a chain. */
 uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 {
-	struct uhmm__frame *f;
+	bool simple;
 	pte_t pmd;
 
 	vmf->pte = uhmm__pte_offset_map_link(vmf->pmd, vmf->address, &pmd);
@@ -315,18 +381,19 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 		return unchained_pte_entry(vmf->vma, vmf->address, vmf->flags, vmf->pmd, vmf->pte,
 					   vmf->orig_pte);
 	}
+	simple = anon_write_is_simple(vmf);
+	if (likely(simple && vmf->vma->mm->machine->tags))
+		return anon_write_tags(vmf, pmd);
 	uhmm__pte_unmap_link(vmf->pte);
-	if (unlikely(!anon_write_is_simple(vmf)))
-		return unchained_pte_missing(*vmf);
-	f = uhmm__folio_alloc_quick(vmf->vma->mm->machine, true);
-	if (unlikely(!f))
-		return unchained_pte_missing(*vmf);
-	return map_anon_folio(vmf, f, true);
+	return simple ? anon_write_bytes(*vmf) : unchained_pte_missing(*vmf);
 }
 
-/* @chain: in a chain, which the fault may end: then the result says VM_FAULT_UNCHAINED. */
+/*
+ * @chain: in a chain, which the fault may end: then the result says VM_FAULT_UNCHAINED.
+ * @ptep: (out) with VM_FAULT_PTL, which comes in a chain only, the entry
+ */
 uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-				       bool chain)
+				       bool chain, ptent_t **ptep)
 {
 	struct uhmm__fault vmf;
 	int ret;
@@ -342,21 +409,26 @@ uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 	if (unlikely(!vmf.pmd))
 		return VM_FAULT_OOM;
 	ret = chain ? handle_pte_fault(&vmf) : handle_pte_fault_unchained(&vmf);
-	if (unlikely(ret & VM_FAULT_OOM))
+	if (likely(chain && ret == VM_FAULT_PTL))
+		*ptep = vmf.pte;
+	else if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;
 }
 
 int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
 {
+	ptent_t *ptep = NULL;
 	int ret;
 
 	uhmm__might_sleep();
 	uhmm__rcu_chain_begin();
-	ret = handle_mm_fault(vma, addr, flags, true);
+	ret = handle_mm_fault(vma, addr, flags, true, &ptep);
+	if (ptep)
+		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 	if (!(ret & VM_FAULT_UNCHAINED))
 		uhmm__rcu_chain_end();
-	return ret & ~VM_FAULT_UNCHAINED;
+	return ret & ~(VM_FAULT_UNCHAINED | VM_FAULT_PTL);
 }
 
 /* ---- faults of a running process ---- */
@@ -462,7 +534,7 @@ static int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned 
 			return sigsegv();
 		}
 		uhmm__might_sleep();
-		fault = handle_mm_fault(vma, addr, flags, false);
+		fault = handle_mm_fault(vma, addr, flags, false, NULL);
 		flags |= FAULT_FLAG_TRIED;
 	} while (fault & VM_FAULT_RETRY);
 	if (!(fault & VM_FAULT_COMPLETED))
@@ -485,7 +557,7 @@ static uhmm_noinline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, 
 	return ret ? ret : UHMM__FAULT_UNCHAINED;
 }
 
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t **ptep)
 {
 	struct uhmm_vma *vma;
 	int fault;
@@ -502,7 +574,11 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
 	/* In the plain build a chain is open, and what does sleep looks for itself. */
 	if (UHMM_CHECKED)
 		uhmm__might_sleep();
-	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, true);
+	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, true, ptep);
+	if (likely(fault == VM_FAULT_PTL)) {
+		vma_end_read(vma);
+		return UHMM__FAULT_LOCKED;
+	}
 	if (unlikely(fault & VM_FAULT_RETRY))
 		uhmm__count(UHMM_CNT_FAULT_RETRY);
 	else if (likely(!(fault & VM_FAULT_COMPLETED)))

@@ -27,25 +27,31 @@ void uhmm__lru_batch_move(struct uhmm_machine *m, struct uhmm__cpu *cpu, bool la
 
 /*
  * @lazyfree: into the batch of MADV_FREE. @at_once: a large folio does not wait, nor do those before
- * it.
+ * it. Context: the CPU's local lock, which is dropped.
  */
-uhmm_always_inline void lru_batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool lazyfree,
-				      bool at_once)
+uhmm_always_inline void lru_batch_add_locked(struct uhmm_machine *m, struct uhmm__cpu *cpu,
+					     uint32_t index, bool lazyfree, bool at_once)
 {
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct lru_batches *batches = cpu->lru;
 	struct lru_batch *b = lazyfree ? &batches->lazyfree : &batches->add;
-	uint32_t nr;
+	uint32_t nr = load_relaxed(&b->nr);
 
-	uhmm__spin_lock(&cpu->local);
-	nr = load_relaxed(&b->nr);
-	b->pfn[nr++] = frame_index(m, f);
+	b->pfn[nr++] = index;
 	store_relaxed(&b->nr, nr);
 	if (unlikely(nr == LRU_BATCH || at_once)) {
 		uhmm__lru_batch_move(m, cpu, lazyfree);
 		return;
 	}
 	uhmm__spin_unlock(&cpu->local);
+}
+
+uhmm_always_inline void lru_batch_add(struct uhmm_machine *m, struct uhmm__frame *f, bool lazyfree,
+				      bool at_once)
+{
+	struct uhmm__cpu *cpu = uhmm__this_cpu();
+
+	uhmm__spin_lock(&cpu->local);
+	lru_batch_add_locked(m, cpu, frame_index(m, f), lazyfree, at_once);
 }
 
 /* uhmm__folio_add_lru() */

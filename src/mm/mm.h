@@ -479,14 +479,21 @@ static inline struct uhmm__anon_vma *folio_anon_vma(struct uhmm__frame *f)
 	return v & MAPPING_ANON ? (struct uhmm__anon_vma *)(v & ~MAPPING_ANON) : NULL;
 }
 
-/* First mapping of a new folio: exclusive. Context: PTL. */
-static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
-					   uhmm_vaddr_t addr)
+/* First mapping of a new folio, with these flags: exclusive. Context: PTL. */
+static inline void folio_set_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
+					   uhmm_vaddr_t addr, uint32_t flags)
 {
 	store_relaxed(&f->index, vma_anon_pgoff(vma, addr));
 	store_relaxed(&f->mapcount, 1);
-	store_relaxed(&f->flags, load_relaxed(&f->flags) | (uint32_t)BIT(PG_ANON_EXCLUSIVE));
+	store_relaxed(&f->flags, flags | (uint32_t)BIT(PG_ANON_EXCLUSIVE));
 	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
+}
+
+/* The same with those that it has. */
+static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
+					   uhmm_vaddr_t addr)
+{
+	folio_set_new_anon_rmap(f, vma, addr, load_relaxed(&f->flags));
 }
 
 /* The same for a large folio: by a PMD entry, or by a PTE for each page. @addr: of the first page. */
@@ -642,6 +649,7 @@ enum {
 	VM_FAULT_FALLBACK = 1 << 7,   /* no huge page: go on with pages; inside mm only */
 	VM_FAULT_DRIVER_OOM = 1 << 8, /* with OOM: the owner of a device page had no memory */
 	VM_FAULT_UNCHAINED = 1 << 9,  /* the chain of RCU sections has ended; inside fault.c only */
+	VM_FAULT_PTL = 1 << 10,	      /* done, and the entry is still locked; inside fault.c only */
 	VM_FAULT_ERROR = VM_FAULT_OOM | VM_FAULT_SIGBUS | VM_FAULT_HWPOISON | VM_FAULT_SIGSEGV,
 };
 
@@ -698,12 +706,14 @@ enum {
 	UHMM__FAULT_AGAIN =
 		-10000, /* a device's driver had no memory, and the access may come again */
 	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
+	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
 };
 /*
- * A fault by a running process. Returns: 0; else a signal, -ENOMEM, or one of the above, and the chain
- * has ended. Context: in a chain of RCU sections. Models: do_user_addr_fault().
+ * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or one of the
+ * above, and the chain has ended. @ptep: (out) the entry that is locked, which permits the access.
+ * Context: in a chain of RCU sections. Models: do_user_addr_fault().
  */
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags);
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t **ptep);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */
 static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t pte)
 {

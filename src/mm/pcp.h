@@ -28,18 +28,13 @@ uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine 
 	return f;
 }
 
-/*
- * As uhmm__folio_alloc_frozen(), from this CPU's list alone and without sleeping. NULL: call that, which can
- * do more. So it is always in the checked build, where that tells the lock checker what may come.
- */
+/* As uhmm__folio_alloc_frozen(), from this CPU's list alone and without sleeping. NULL: call that. */
 uhmm_always_inline struct uhmm__frame *uhmm__folio_alloc_quick(struct uhmm_machine *m, bool zero)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct uhmm__pcp *pcp = cpu->frames;
 	uhmm_pfn_t pfn;
 
-	if (UHMM_CHECKED || unlikely(load_relaxed(&m->inject_armed)))
-		return NULL;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr)) {
 		uhmm__spin_unlock(&cpu->local);
@@ -50,11 +45,13 @@ uhmm_always_inline struct uhmm__frame *uhmm__folio_alloc_quick(struct uhmm_machi
 	return uhmm__prep_new_folio(m, pfn, zero);
 }
 
-/* uhmm__folio_alloc() */
+/* uhmm__folio_alloc(). In the checked build always the long way: it tells the lock checker what may come. */
 uhmm_always_inline struct uhmm__frame *folio_alloc(struct uhmm_machine *m, bool zero)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc_quick(m, zero);
+	struct uhmm__frame *f = NULL;
 
+	if (likely(!UHMM_CHECKED && !load_relaxed(&m->inject_armed)))
+		f = uhmm__folio_alloc_quick(m, zero);
 	if (unlikely(!f)) {
 		f = uhmm__folio_alloc_frozen(m, zero);
 		if (!f)

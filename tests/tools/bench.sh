@@ -60,6 +60,11 @@ said "a sample that is no number"
 # Floor and limits are measured beside what they are for.
 run 01 --quick --rounds 1 --only floor
 said "radix tree alone" "random order over 4 GiB" "x limit"
+run 01 --quick --rounds 1 --only threads --json threads.json
+said "two threads / one, fresh machine" "two threads that share no machine"
+if [ "$(nproc)" -ge 2 ]; then
+	[ "$(grep -c '"limit"' threads.json)" = 4 ] || fail "not four figures of two threads with a limit"
+fi
 run 01 --quick --rounds 1 --only sched
 said "a run of the explorer: put back" "with a machine built for it"
 
