@@ -88,11 +88,11 @@ static void drop(void)
 	MUST(uhmm_madvise(mm, start, npages << UHMM_PAGE_SHIFT, MADV_DONTNEED));
 }
 
-static void serve(enum uhmm_strategy how)
+static void serve(enum uhmm_strategy how, uint64_t window)
 {
-	const uint64_t bytes = WINDOW << UHMM_PAGE_SHIFT;
+	const uint64_t bytes = window << UHMM_PAGE_SHIFT;
 
-	for (uint64_t i = 0; i < npages / WINDOW; i++)
+	for (uint64_t i = 0; i < npages / window; i++)
 		MUST(uhmm_mirror_serve(mirror, start + i * bytes, start + (i + 1) * bytes, true,
 				       how, NULL));
 }
@@ -153,7 +153,7 @@ __attribute__((noinline)) static void measure_unmap(void)
 
 __attribute__((noinline)) static void measure_untouched(void)
 {
-	serve(UHMM_COMBINED);
+	serve(UHMM_COMBINED, WINDOW);
 	path = "measure_untouched";
 }
 
@@ -165,14 +165,26 @@ __attribute__((noinline)) static void measure_to_ram(void)
 
 __attribute__((noinline)) static void measure_combined(void)
 {
-	serve(UHMM_COMBINED);
+	serve(UHMM_COMBINED, WINDOW);
 	path = "measure_combined";
 }
 
 __attribute__((noinline)) static void measure_separate(void)
 {
-	serve(UHMM_FAULT_THEN_MIGRATE);
+	serve(UHMM_FAULT_THEN_MIGRATE, WINDOW);
 	path = "measure_separate";
+}
+
+__attribute__((noinline)) static void measure_combined_single(void)
+{
+	serve(UHMM_COMBINED, 1);
+	path = "measure_combined_single";
+}
+
+__attribute__((noinline)) static void measure_separate_single(void)
+{
+	serve(UHMM_FAULT_THEN_MIGRATE, 1);
+	path = "measure_separate_single";
 }
 
 static void walk(void)
@@ -197,7 +209,7 @@ static void count_pages(void)
 	setup();
 	touch();
 	drop();
-	serve(UHMM_COMBINED);
+	serve(UHMM_COMBINED, WINDOW);
 	look();
 	drop();
 
@@ -218,6 +230,12 @@ static void count_pages(void)
 	look();
 	measure_separate();
 	done(npages, "fault-then-migrate, present");
+	look();
+	measure_combined_single();
+	done(npages, "combined, present, one page a call");
+	look();
+	measure_separate_single();
+	done(npages, "fault-then-migrate, present, one page a call");
 	teardown();
 }
 

@@ -205,28 +205,65 @@ int bench_huge(struct bench *b)
 
 /* ---- present pages: combined against fault-then-migrate ---- */
 
-/* Windows take turns, so that both strategies find the machine in the same mood. */
-static int serve_present(struct bench *b, struct bench_world *w)
+/* What a call is given: most device faults are served by few pages at a time. */
+static const struct present {
+	unsigned int window;
+	enum bench_id separate, combined, ratio;
+} presents[] = {
+	{ WINDOW, BENCH_PRESENT_SEPARATE, BENCH_PRESENT_COMBINED, BENCH_PRESENT_RATIO },
+	{ 16, BENCH_PRESENT16_SEPARATE, BENCH_PRESENT16_COMBINED, BENCH_PRESENT16_RATIO },
+	{ 1, BENCH_PRESENT1_SEPARATE, BENCH_PRESENT1_COMBINED, BENCH_PRESENT1_RATIO },
+};
+
+/* The pages of window(w, @i), @step a call. */
+static int serve_window(struct bench_world *w, uint64_t i, unsigned int step,
+			enum uhmm_strategy strategy)
+{
+	const uint64_t bytes = (uint64_t)step << UHMM_PAGE_SHIFT;
+	uhmm_vaddr_t addr = window(w, i), end = window(w, i + 1);
+	int err = 0;
+
+	for (; addr < end && !err; addr += bytes)
+		err = uhmm_mirror_serve(w->mirror, addr, addr + bytes, true, strategy, NULL);
+	return err;
+}
+
+/* 512 pages take turns, so that both strategies find the machine in the same mood. */
+static int serve_present(struct bench *b, struct bench_world *w, const struct present *p)
 {
 	static const enum uhmm_strategy strategies[] = { UHMM_FAULT_THEN_MIGRATE, UHMM_COMBINED };
 	double ns[2] = { 0 }, half = (double)w->npages / 2;
-	int err = bench_touch(w, 0, w->npages);
+	int err = 0;
 
 	bench_mark(w);
 	for (uint64_t i = 0; i < w->npages / WINDOW && !err; i++) {
 		unsigned int which = (i + b->round) & 1;
 		struct bench_timer t = bench_start();
 
-		err = uhmm_mirror_serve(w->mirror, window(w, i), window(w, i + 1), true,
-					strategies[which], NULL);
+		err = serve_window(w, i, p->window, strategies[which]);
 		ns[which] += bench_stop(b, t);
 	}
 	if (err)
 		return bench_failed("device fault", err);
-	bench_sample(b, BENCH_PRESENT_SEPARATE, ns[0] / half);
-	bench_sample(b, BENCH_PRESENT_COMBINED, ns[1] / half);
-	bench_sample(b, BENCH_PRESENT_RATIO, ns[1] / ns[0]);
+	bench_sample(b, p->separate, ns[0] / half);
+	bench_sample(b, p->combined, ns[1] / half);
+	bench_sample(b, p->ratio, ns[1] / ns[0]);
 	return bench_expect(w, UHMM_CNT_MIGRATED_TO_DEVICE, w->npages);
+}
+
+/* With all sizes of windows, the pages home again in between. */
+static int serve_presents(struct bench *b, struct bench_world *w)
+{
+	int status = TOOL_OK, err = bench_touch(w, 0, w->npages);
+
+	for (size_t i = 0; i < sizeof(presents) / sizeof(presents[0]) && status == TOOL_OK; i++) {
+		if (!err && i)
+			err = bench_read(w);
+		if (err)
+			return bench_failed("present pages", err);
+		status = serve_present(b, w, &presents[i]);
+	}
+	return status;
 }
 
 int bench_present(struct bench *b)
@@ -235,7 +272,7 @@ int bench_present(struct bench *b)
 	int status = bench_world_open(&w, working_set(b), true);
 
 	if (status == TOOL_OK)
-		status = serve_present(b, &w);
+		status = serve_presents(b, &w);
 	bench_world_close(&w);
 	return status;
 }

@@ -102,7 +102,7 @@ UHMM_API uint64_t uhmm_file_nr_dirty(struct uhmm_file *file);
  * mappings made: an access there is SIGBUS from now on
  * Returns: 0, or -EFBIG.
  * The rest of the last page is zeroed, if contents are bytes: a tag stands for all of its page, and
- * stays. Models: ftruncate(2), truncate_pagecache(), shmem_setattr().
+ * stays. So is, when a regular file grows, what was stored behind its end. Models: ftruncate(2), truncate_pagecache(), shmem_setattr().
  */
 UHMM_API int uhmm_file_truncate(struct uhmm_file *file, uint64_t bytes) UHMM_MUST_CHECK;
 
@@ -121,8 +121,10 @@ UHMM_API int uhmm_file_punch_hole(struct uhmm_file *file, uint64_t offset,
  * uhmm_file_populate() - bring pages into the page cache
  * @file: file
  * @first, @npages: page offsets; what lies beyond the end is left out
- * Returns: 0, or -ENOMEM with some of them there.
- * Models: readahead(2) of a regular file, fallocate(2) of a memory file.
+ * Returns: 0; -ENOMEM: a regular file has some of them, a memory file none of those that were not there
+ * before, unless somebody has used them meanwhile.
+ * Context: waits for writes to a memory file. Models: readahead(2) of a regular file, fallocate(2) of a
+ * memory file.
  */
 UHMM_API int uhmm_file_populate(struct uhmm_file *file, uint64_t first,
 				uint64_t npages) UHMM_MUST_CHECK;
@@ -133,7 +135,8 @@ UHMM_API int uhmm_file_populate(struct uhmm_file *file, uint64_t first,
  * @offset: first byte
  * @buf: (out) data
  * @len: bytes
- * Returns: bytes read, fewer than @len at the end of the file; -ENOMEM.
+ * Returns: bytes read, fewer than @len at the end of the file or of what could be read; -ENOMEM; -EIO the
+ * first page is one of a memory file that is broken.
  * A hole of a memory file reads as zeroes and stays one; a page of a regular file comes into the
  * cache. Models: pread(2), filemap_read(), shmem_file_read_iter().
  */
@@ -145,7 +148,8 @@ UHMM_API int64_t uhmm_file_read(struct uhmm_file *file, uint64_t offset, void *b
  * @offset: first byte
  * @buf: data
  * @len: bytes
- * Returns: bytes written, fewer than @len if memory ran out; -ENOMEM none; -EFBIG.
+ * Returns: bytes written, fewer than @len if memory ran out or a page of a memory file is broken; -ENOMEM,
+ * -EIO none; -EFBIG.
  * Processes that map a page see the new bytes; its entries stay as they are.
  * Models: pwrite(2), generic_perform_write().
  */
@@ -158,7 +162,8 @@ UHMM_API int64_t uhmm_file_write(struct uhmm_file *file, uint64_t offset, const 
  * @first, @npages: page offsets
  * Returns: number of pages that were dirty and are clean now; 0 for a memory file, which has nowhere
  * to write to. A page that the host has no memory for stays dirty and is not counted.
- * Every shared mapping of such a page is made read-only and clean, so that the next store faults.
+ * Every shared mapping of such a page is made read-only and clean, so that the next store faults; what
+ * was stored behind the end of the file, in its last page, becomes zeroes (if contents are bytes).
  * Models: sync_file_range(2), folio_clear_dirty_for_io(), folio_mkclean(); no time passes.
  */
 UHMM_API int64_t uhmm_file_writeback(struct uhmm_file *file, uint64_t first, uint64_t npages);

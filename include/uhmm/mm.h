@@ -223,8 +223,7 @@ UHMM_API int uhmm_mremap(struct uhmm_mm *mm, uhmm_vaddr_t old_addr, uint64_t old
  * to cut a VMA, or COLLAPSE found a page that is locked or referenced by others; -EFAULT populate or
  * HWPOISON found a page that cannot be accessed, HWPOISON also a broken one; -EHWPOISON populate found one
  * that is broken; -EINTR populate: the task was killed; of HWPOISON also what uhmm_memory_failure() answers
- * (-EBUSY, -ENXIO), with the pages before that one broken; -EOPNOTSUPP not modelled yet: SOFT_OFFLINE, and
- * HWPOISON of a page of a file.
+ * (-EBUSY, -ENXIO), with the pages before that one broken; -EOPNOTSUPP not modelled yet: SOFT_OFFLINE.
  * MADV_PAGEOUT promises nothing: pages stay that are shared, pinned, isolated or locked, dirty ones of
  * regular files, all of foreign files, and those that must go to swap if there is none, or it is full.
  * Pages that MADV_FREE gave up keep their

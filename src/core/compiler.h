@@ -45,7 +45,7 @@
 /* From here on the compiler knows nothing of the value, and computes nothing from it ahead. */
 #define OPTIMIZER_HIDE_VAR(x) __asm__("" : "+r"(x))
 
-/* One bit of a value, in another place. Models: _calc_vm_trans(). */
+/* A bit of a value, or several side by side, in another place. Models: _calc_vm_trans(). */
 uhmm_always_inline uint64_t carry_bit(uint64_t val, uint64_t from, uint64_t to)
 {
 	return from < to ? (val & from) * (to / from) : (val & from) / (from / to);

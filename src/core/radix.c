@@ -124,8 +124,17 @@ void uhmm__radix_destroy(struct uhmm__radix *map)
 	uhmm__radix_init(map, map->allocator);
 }
 
-/* The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. */
-static struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index, struct inner **parent)
+/* The leaf of the last change, which most are looked for in: if @index is in it, else NULL. */
+static inline struct leaf *find_last(const struct uhmm__radix *map, uint64_t index,
+				     struct inner **parent)
+{
+	if (!map->last_leaf || (index & ~(uint64_t)MASK) != map->last_base)
+		return NULL;
+	*parent = map->last_parent;
+	return map->last_leaf;
+}
+
+static struct leaf *descend(const struct uhmm__radix *map, uint64_t index, struct inner **parent)
 {
 	struct inner *above = NULL;
 	void *node = map->root;
@@ -140,23 +149,30 @@ static struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index, str
 	return node;
 }
 
+/* The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. */
+static inline struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index,
+				     struct inner **parent)
+{
+	struct leaf *leaf = find_last(map, index, parent);
+
+	return leaf ? leaf : descend(map, index, parent);
+}
+
 /* Nodes come and go: the leaf of the last change may, or may get another parent. */
 static void forget_last(struct uhmm__radix *map)
 {
 	map->last_leaf = NULL;
 }
 
-/* find_leaf() for a change, most of which are where the one before was. */
+/* find_leaf() for a change. */
 static struct leaf *find_leaf_to_change(struct uhmm__radix *map, uint64_t index,
 					struct inner **parent)
 {
-	struct leaf *leaf = map->last_leaf;
+	struct leaf *leaf = find_last(map, index, parent);
 
-	if (leaf && (index & ~(uint64_t)MASK) == map->last_base) {
-		*parent = map->last_parent;
+	if (leaf)
 		return leaf;
-	}
-	leaf = find_leaf(map, index, parent);
+	leaf = descend(map, index, parent);
 	if (leaf) {
 		map->last_leaf = leaf;
 		map->last_parent = *parent;

@@ -371,10 +371,14 @@ static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn
 	struct uhmm__devpage *before = last ? page_of_number(pool, last - 1) : NULL;
 	unsigned int n = 0;
 
-	while (n < max && at && at - 1 - c->first < c->npages) {
-		struct uhmm__devpage *p = &c->pages[at - 1 - c->first];
+	while (n < max && at) {
+		uint32_t i = at - 1 - c->first, next;
+		struct uhmm__devpage *p;
 
-		pfns[n++] = c->start + (at - 1 - c->first);
+		if (unlikely(i >= c->npages))
+			break;
+		p = &c->pages[i];
+		pfns[n++] = c->start + i;
 		if (before)
 			before->next = at;
 		else
@@ -382,13 +386,14 @@ static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn
 		before = p;
 		p->data = page_data;
 		/* The one before it in the free list is the next to go. */
-		pool->free.tail = p->prev;
+		next = p->prev;
 		p->prev = last;
 		last = at;
-		at = pool->free.tail;
+		at = next;
 	}
 	if (!n)
 		return 0;
+	pool->free.tail = at;
 	before->next = 0;
 	pool->lru.tail = last;
 	pool->nr_used += n;

@@ -21,6 +21,7 @@ struct combined {
 	struct uhmm__frame *fault_folio;
 	struct uhmm_mmu_notifier_range notify;
 	bool incomplete;	   /* an entry was reported that is not frozen */
+	bool again;		   /* outputs of an earlier walk stand in all entries */
 	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
@@ -125,11 +126,11 @@ uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *
 	/* Only whole, or not at all. */
 	if (unlikely(folio_test_large(f)))
 		return false;
-	if (f != c->fault_folio && !folio_trylock(f)) {
+	if (f != c->fault_folio && unlikely(!folio_trylock(f))) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush)) {
+	if (unlikely(!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush))) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
@@ -212,7 +213,7 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 	wanted = page && selected(c, pte, page, f);
 	if (wanted && must_split(c, addr, f))
 		return stop(c, addr, WALK_SPLIT);
-	if (wanted && collect(c, addr, ptep, pte, page, f, flush))
+	if (likely(wanted && collect(c, addr, ptep, pte, page, f, flush)))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;
@@ -264,8 +265,8 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++, hmm_pfn++) {
 		pte_t pte;
 
-		/* From before a restart: ours, locked. */
-		if (is_collected(*hmm_pfn))
+		/* From the walk before: ours, locked. */
+		if (unlikely(c->again) && is_collected(*hmm_pfn))
 			continue;
 		pte = ptep_get(ptep);
 		if (pte_present(pte))
@@ -420,8 +421,8 @@ static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_
 		uhmm__spin_unlock(ptl);
 		return stop(c, addr, WALK_SPLIT);
 	}
-	/* From before a restart: ours, locked. */
-	if (leaf_is_migration(pmd) && is_collected(*slot(c, addr))) {
+	/* From the walk before: ours, locked. */
+	if (c->again && leaf_is_migration(pmd) && is_collected(*slot(c, addr))) {
 		uhmm__spin_unlock(ptl);
 		return WALK_OK;
 	}
@@ -498,6 +499,7 @@ static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_v
 	}
 }
 
+/* From c->w.last on; where it ends is there. */
 static enum uhmm__walk_result walk(struct combined *c)
 {
 	enum uhmm__walk_result ret = WALK_OK;
@@ -507,7 +509,7 @@ static enum uhmm__walk_result walk(struct combined *c)
 		if (uhmm__hmm_range_need_fault(c->w.range, addr, end, 0))
 			return fail(c, addr, -EFAULT);
 		uhmm__hmm_pfns_fill(c->w.range, addr, end, UHMM_HMM_PFN_ERROR);
-		return WALK_OK;
+		addr = end;
 	}
 	for (; addr < end && ret == WALK_OK; addr = next) {
 		unsigned int level;
@@ -517,7 +519,17 @@ static enum uhmm__walk_result walk(struct combined *c)
 		next = level_addr_end(addr, end, MIN(level, 2U));
 		ret = walk_pmd(c, pmdp, addr, next);
 	}
+	if (likely(ret == WALK_OK))
+		c->w.last = end;
 	return ret;
+}
+
+/* Entries, from the first on, that hold outputs. */
+static uint64_t nr_outputs(const struct combined *c)
+{
+	const struct uhmm_hmm_range *range = c->w.range;
+
+	return ((c->again ? range->end : c->w.last) - range->start) >> UHMM_PAGE_SHIFT;
 }
 
 /*
@@ -529,7 +541,9 @@ static void save_requests(struct combined *c)
 	struct uhmm_hmm_range *range = c->w.range;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
 
-	for (uint64_t i = 0; range->pfn_flags_mask && i < n; i++)
+	if (likely(!range->pfn_flags_mask))
+		return;
+	for (uint64_t i = 0; i < n; i++)
 		c->migrate->dst[i] = range->hmm_pfns[i] & range->pfn_flags_mask;
 }
 
@@ -537,7 +551,7 @@ static void save_requests(struct combined *c)
 static void restore_requests(struct combined *c)
 {
 	struct uhmm_hmm_range *range = c->w.range;
-	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+	uint64_t n = nr_outputs(c);
 
 	for (uint64_t i = 0; range->pfn_flags_mask && i < n; i++) {
 		uint64_t v = range->hmm_pfns[i];
@@ -555,7 +569,7 @@ static void undo(struct combined *c)
 {
 	struct uhmm_hmm_range *range = c->w.range;
 	struct uhmm_machine *m = c->w.mm->machine;
-	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+	uint64_t n = nr_outputs(c);
 
 	for (uint64_t i = 0; i < n; i++) {
 		uint64_t v = range->hmm_pfns[i];
@@ -576,7 +590,7 @@ static void undo(struct combined *c)
 }
 
 /* One fault where the walk stopped. Returns VM_FAULT_*. */
-static int do_fault(struct combined *c, unsigned int flags)
+static uhmm_noinline int do_fault(struct combined *c, unsigned int flags)
 {
 	if (c->w.need & HMM_NEED_WRITE_FAULT)
 		flags |= FAULT_FLAG_WRITE;
@@ -668,7 +682,7 @@ static int check_sequence(struct combined *c, bool resample)
 {
 	struct uhmm_hmm_range *range = c->w.range;
 
-	if (!uhmm__interval_check_retry(range->notifier, range->notifier_seq))
+	if (likely(!uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
 		return 0;
 	uhmm__count(UHMM_CNT_NOTIFIER_RETRY);
 	/* Never wait for the sequence here: folios are held. */
@@ -677,10 +691,10 @@ static int check_sequence(struct combined *c, bool resample)
 	return c->incomplete ? -EAGAIN : 0;
 }
 
+/* What a walk sets before anybody looks is left as it is: a window may be one page. */
 static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_mm *mm)
 {
 	struct uhmm_migrate_vma *mig = range->migrate;
-	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
 
 	if (!mig || mig->size != sizeof(*mig) || !mig->src || !mig->dst)
 		return -EINVAL;
@@ -688,16 +702,16 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	if (!c->vma || range->end > c->vma->end || c->vma->flags & UHMM__VM_SPECIAL)
 		return -EINVAL;
 	c->migrate = mig;
-	if (mig->fault_page)
-		c->fault_folio = page_folio(pfn_to_frame(mm->machine, mig->fault_page));
+	c->fault_folio = mig->fault_page ? page_folio(pfn_to_frame(mm->machine, mig->fault_page))
+					 : NULL;
+	c->split = NULL;
 	c->w.range = range;
 	c->w.mm = mm;
+	c->notify = UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_MIGRATE, range->start, range->end,
+					 mig->pgmap_owner);
 	mig->vma = c->vma;
 	mig->start = range->start;
 	mig->end = range->end;
-	/* The bit means something only on output. */
-	for (uint64_t i = 0; i < n; i++)
-		range->hmm_pfns[i] &= ~UHMM_HMM_PFN_MIGRATE;
 	save_requests(c);
 	return 0;
 }
@@ -726,7 +740,7 @@ static int wait_and_fault(struct combined *c, bool *locked)
 int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
 			      bool *locked)
 {
-	struct combined c = { 0 };
+	struct combined c;
 	bool resample = locked;
 	enum uhmm__walk_result ret;
 	int err = setup(&c, range, mm);
@@ -734,22 +748,22 @@ int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, 
 	if (err)
 		return err;
 	uhmm__rwsem_assert_held(&mm->mmap_lock);
-	c.notify = UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_MIGRATE, range->start, range->end,
-					c.migrate->pgmap_owner);
 	for (;;) {
 		c.w.last = range->start;
 		c.incomplete = false;
+		c.again = false;
 		c.whole_until = 0;
-		if (sequenced && uhmm__interval_check_retry(range->notifier, range->notifier_seq))
+		if (sequenced &&
+		    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
 			return -EBUSY;
 		uhmm__count(UHMM_CNT_WALKS);
 again:
 		uhmm__invalidate_start(&c.notify);
 		ret = walk_and_fault(&c);
 		uhmm__invalidate_end(&c.notify);
-		if (ret == WALK_OK) {
+		if (likely(ret == WALK_OK)) {
 			err = sequenced ? check_sequence(&c, resample) : 0;
-			if (!err)
+			if (likely(!err))
 				return 0;
 			if (err == -EAGAIN) {
 				/*
@@ -757,9 +771,10 @@ again:
 				 * their owner would be at it for ever, holding folios.
 				 */
 				resample = false;
+				c.again = true;
+				restore_requests(&c);
 				c.w.last = range->start;
 				c.incomplete = false;
-				restore_requests(&c);
 				uhmm__count(UHMM_CNT_WALK_RESTARTS);
 				goto again;
 			}

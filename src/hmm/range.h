@@ -77,7 +77,7 @@ static inline uint64_t hmm_pte_flags(pte_t pte)
 {
 	if (unlikely(pte_protnone(pte)))
 		return 0;
-	return pte_write(pte) ? UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE : UHMM_HMM_PFN_VALID;
+	return UHMM_HMM_PFN_VALID | carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE);
 }
 
 /* Flags of a present huge leaf. Models: pmd_to_hmm_pfn_flags(). */

@@ -9,18 +9,11 @@
 #include "mm/pcp.h"
 #include "mm/zone_device.h"
 
-static inline struct uhmm__frame *migrate_pfn_to_page(struct uhmm_machine *m, uint64_t mpfn)
+static inline struct uhmm__frame *migrate_pfn_to_folio(struct uhmm_machine *m, uint64_t mpfn)
 {
 	if (!(mpfn & UHMM_MIGRATE_PFN_VALID))
 		return NULL;
-	return pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(mpfn));
-}
-
-static inline struct uhmm__frame *migrate_pfn_to_folio(struct uhmm_machine *m, uint64_t mpfn)
-{
-	struct uhmm__frame *page = migrate_pfn_to_page(m, mpfn);
-
-	return page ? page_folio(page) : NULL;
+	return page_folio(pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(mpfn)));
 }
 
 /* uhmm_is_device_private_page() */

@@ -130,7 +130,8 @@ struct uhmm__device_walk {
 	const struct uhmm_task *task;
 	struct list_head list;		    /* [mutex] in mirror->walks */
 	enum uhmm__device_walk_stage stage; /* of the own task, which alone looks */
-	bool lost; /* [mutex] what the device had before is gone, by a split for the move */
+	bool lost;	 /* [mutex] what the device had before is gone, by a split for the move */
+	bool any_spoilt; /* [mutex] a bit is set below */
 	uint64_t spoilt[WINDOW_PAGES / 64]; /* [mutex] a bit for each page */
 };
 
@@ -151,11 +152,7 @@ static inline bool uhmm__device_walk_page_spoilt(const struct uhmm__device_walk 
 
 static inline bool uhmm__device_walk_spoilt(const struct uhmm__device_walk *walk)
 {
-	uint64_t any = 0;
-
-	for (unsigned int i = 0; i < ARRAY_SIZE(walk->spoilt); i++)
-		any |= walk->spoilt[i];
-	return any;
+	return walk->any_spoilt;
 }
 
 /* One window of a migration by the device. */
@@ -168,6 +165,13 @@ struct uhmm__window {
 	uint64_t moved; /* pages that are on the device now */
 	uint64_t evicted;
 };
+
+/* Requests of a window, none. By stores: of one page, it is memset() that would take long. */
+static inline void uhmm__clear_requests(uint64_t *pfns, uhmm_vaddr_t start, uhmm_vaddr_t end)
+{
+	for (uint64_t i = 0; i < (end - start) >> UHMM_PAGE_SHIFT; i++)
+		WRITE_ONCE(pfns[i], 0);
+}
 
 /* What the device is about to touch is still in use. Context: mutex. */
 static inline void uhmm__check_device_entry(const struct uhmm_mirror *mirror, uint64_t entry)

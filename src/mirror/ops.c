@@ -146,7 +146,7 @@ int uhmm__mirror_fault_walk(struct uhmm_mirror *mirror, uint64_t *pfns, uhmm_vad
 	};
 	int err;
 
-	memset(pfns, 0, (end - start) >> UHMM_PAGE_SHIFT << 3);
+	uhmm__clear_requests(pfns, start, end);
 	err = fault_range(mirror, &range, true);
 	if (err)
 		return err;
@@ -313,7 +313,7 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 	for (uint64_t i = 0; i < n && !err; i++) {
 		uint64_t v = pfns[i], entry;
 
-		if ((v & (UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE)) != UHMM_HMM_PFN_VALID)
+		if (likely(v & UHMM_HMM_PFN_MIGRATE) || !(v & UHMM_HMM_PFN_VALID))
 			continue;
 		entry = entry_of_pfn(mirror, v, range, strict);
 		err = entry ? uhmm__radix_store(&mirror->pt, index + i, entry) : -EFAULT;
@@ -340,7 +340,7 @@ int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uh
 	for (;;) {
 		window_args(mirror, w, start, end,
 			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
-		memset(w->src, 0, (end - start) >> UHMM_PAGE_SHIFT << 3);
+		uhmm__clear_requests(w->src, start, end);
 		uhmm__device_walk_begin(mirror, &w->walk, start, end);
 		err = uhmm_range_fault_unlocked_timeout(&range, range_timeout_ns);
 		if (err) {

@@ -176,8 +176,14 @@ static int serve_once(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_v
 	}
 }
 
+static inline bool is_readonly(uint64_t entry)
+{
+	return entry && !dpt_permits(entry, true);
+}
+
 /* The first page in [index, last) that the device may only read, or may not. Context: mutex. */
-static uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64_t last, bool is)
+uhmm_always_inline uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64_t last,
+					  bool is)
 {
 	while (index < last) {
 		const uint64_t *leaf = uhmm__radix_leaf(&mirror->pt, index);
@@ -185,12 +191,9 @@ static uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t index, uint64
 
 		if (!leaf && !is)
 			return index;
-		for (; leaf && index < end; index++) {
-			uint64_t entry = leaf[index & UHMM__RADIX_MASK];
-
-			if ((entry && !dpt_permits(entry, true)) == is)
+		for (; leaf && index < end; index++)
+			if (is_readonly(leaf[index & UHMM__RADIX_MASK]) == is)
 				return index;
-		}
 		index = end;
 	}
 	return last;
@@ -203,7 +206,7 @@ static bool readonly_run(struct uhmm_mirror *mirror, uhmm_vaddr_t *start, uhmm_v
 
 	uhmm__mutex_lock(&mirror->mutex);
 	first = next_readonly(mirror, *start >> UHMM_PAGE_SHIFT, last, true);
-	index = next_readonly(mirror, first, last, false);
+	index = first < last ? next_readonly(mirror, first, last, false) : last;
 	uhmm__mutex_unlock(&mirror->mutex);
 	*start = first << UHMM_PAGE_SHIFT;
 	*end = index << UHMM_PAGE_SHIFT;

@@ -32,6 +32,7 @@ static void spoil(struct uhmm__device_walk *walk, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t first = (MAX(start, walk->start) - walk->start) >> UHMM_PAGE_SHIFT;
 	uint64_t last = (MIN(end, walk->end) - walk->start + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT;
 
+	walk->any_spoilt = true;
 	for (uint64_t i = first; i < last; i++)
 		walk->spoilt[i / 64] |= 1UL << i % 64;
 }
@@ -312,6 +313,13 @@ static void enter_moved(struct uhmm_mirror *mirror, struct uhmm__window *w, uint
 	w->moved += n;
 }
 
+static void drop_spoilt(struct uhmm__window *w)
+{
+	for (uint64_t i = 0; i < w->args.npages; i++)
+		if (uhmm__device_walk_page_spoilt(&w->walk, i))
+			w->saved[i] = 0;
+}
+
 /*
  * Enter what moved into the device's tables, and what did not move as it was before; for a fault
  * (@fault) also what did not move and the device did not have: it reaches that in RAM. What
@@ -339,9 +347,9 @@ static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bo
 			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
 						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
 		}
-		if (unlikely(uhmm__device_walk_page_spoilt(&w->walk, i)))
-			w->saved[i] = 0;
 	}
+	if (unlikely(uhmm__device_walk_spoilt(&w->walk)))
+		drop_spoilt(w);
 	/* Without memory for an entry the device faults again, too. */
 	(void)!uhmm__radix_store_run(&mirror->pt, first, w->saved, w->args.npages);
 	uhmm__mutex_unlock(&mirror->mutex);

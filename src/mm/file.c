@@ -3,9 +3,9 @@
  * Files: life, page cache, reading and writing. Models: the parts of mm/filemap.c and mm/shmem.c
  * that do not fault.
  *
- * A page is added under mapping->lock only below the size, and the size is changed under the same
- * lock before pages are removed: so a page can never come back behind a truncation, which is what
- * the kernel's invalidate_lock is for.
+ * A page is added under mapping->lock only below the size, unless by a write, which excludes
+ * truncation; and the size is changed under the same lock before pages are removed: so a page can
+ * never come back behind a truncation, which is what the kernel's invalidate_lock is for.
  */
 #include "mm/file.h"
 
@@ -244,10 +244,11 @@ int uhmm__mapping_find(struct uhmm__mapping *mapping, uint64_t index, const stru
 }
 
 /* A page for the cache that nobody knows yet, frozen. */
-static struct uhmm__frame *cache_page_new(struct uhmm_file *file, uint64_t index)
+static struct uhmm__frame *cache_page_new(struct uhmm_file *file, uint64_t index,
+					  enum uhmm__sgp sgp)
 {
 	struct uhmm__frame *f = uhmm__folio_alloc_frozen(file->machine, true);
-	uint32_t flags = (uint32_t)BIT(PG_UPTODATE);
+	uint32_t flags = sgp == UHMM__SGP_FALLOC ? 0 : (uint32_t)BIT(PG_UPTODATE);
 
 	if (!f)
 		return NULL;
@@ -263,7 +264,8 @@ static struct uhmm__frame *cache_page_new(struct uhmm_file *file, uint64_t index
  * A new page into its place; one reference is the cache's, one the caller's. Returns: 0; -ENOMEM; -EFAULT
  * beyond the end; -EEXIST there is one.
  */
-static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, struct uhmm__frame *new)
+static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, enum uhmm__sgp sgp,
+			     struct uhmm__frame *new)
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
 	int err;
@@ -271,7 +273,7 @@ static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, stru
 	uhmm__spin_lock(&mapping->lock);
 	if (uhmm__radix_load(&mapping->pages, index)) {
 		err = -EEXIST;
-	} else if (index >= mapping_npages(mapping)) {
+	} else if (sgp == UHMM__SGP_CACHE && index >= mapping_npages(mapping)) {
 		err = -EFAULT;
 	} else {
 		err = uhmm__radix_store(&mapping->pages, index, frame_pfn(m, new));
@@ -284,7 +286,7 @@ static int add_to_page_cache(struct uhmm__mapping *mapping, uint64_t index, stru
 	return err;
 }
 
-int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
+int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index, enum uhmm__sgp sgp,
 			     const struct uhmm__fault *vmf, struct uhmm__frame **out)
 {
 	struct uhmm_file *file = mapping_file(mapping);
@@ -293,12 +295,16 @@ int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
 
 	do {
 		err = uhmm__mapping_find(mapping, index, vmf, out);
-		if (err || *out)
+		if (err)
 			return err;
-		new = cache_page_new(file, index);
+		if (*out) {
+			folio_make_uptodate(*out);
+			return 0;
+		}
+		new = cache_page_new(file, index, sgp);
 		if (!new)
 			return -ENOMEM;
-		err = add_to_page_cache(mapping, index, new);
+		err = add_to_page_cache(mapping, index, sgp, new);
 		if (err)
 			uhmm__folio_free(file->machine, new);
 	} while (err == -EEXIST);
@@ -329,7 +335,7 @@ int uhmm__mapping_populate(struct uhmm__mapping *mapping, uint64_t first, uint64
 	end = MIN(end - first, npages) + first;
 	while ((first = first_missing(mapping, first, end)) < end) {
 		struct uhmm__frame *f;
-		int err = uhmm__mapping_get_create(mapping, first++, NULL, &f);
+		int err = uhmm__mapping_get_create(mapping, first++, UHMM__SGP_CACHE, NULL, &f);
 
 		if (err)
 			return err == -EFAULT ? 0 : err;
@@ -363,14 +369,31 @@ bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *ds
 	return ok;
 }
 
-void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+static void cache_delete(struct uhmm__mapping *mapping, struct uhmm__frame *f, bool disk)
 {
 	uhmm__spin_lock(&mapping->lock);
 	uhmm__radix_erase(&mapping->pages, load_relaxed(&f->index));
-	uhmm__disk_erase(mapping, load_relaxed(&f->index));
+	if (disk)
+		uhmm__disk_erase(mapping, load_relaxed(&f->index));
 	store_release(&f->mapping, 0);
 	uhmm__spin_unlock(&mapping->lock);
 	folio_clear(f, PG_DIRTY);
+}
+
+void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	cache_delete(mapping, f, true);
+}
+
+void uhmm__mapping_lose(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	cache_delete(mapping, f, false);
+}
+
+/* A memory file keeps a page that is broken, and nobody gets at it. */
+static bool is_broken(struct uhmm_file *file, struct uhmm__frame *f)
+{
+	return file->kind == UHMM_FILE_MEMORY && unlikely(folio_test(f, PG_HWPOISON));
 }
 
 bool uhmm__mapping_evict(struct uhmm__mapping *mapping, struct uhmm__frame *f)
@@ -419,30 +442,10 @@ void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf)
 	uhmm__spin_unlock(&file->mapping.lock);
 }
 
-/*
- * Pages that exist, though nobody wrote to them: they are dirty, so that they go to swap and are not
- * dropped. Models: shmem_fallocate().
- */
-static int fallocate(struct uhmm_file *file, uint64_t first, uint64_t npages)
-{
-	uint64_t end = first + MIN(npages, UINT64_MAX - first);
-
-	for (; first < end; first++) {
-		struct uhmm__frame *f;
-		int err = uhmm__mapping_get_create(&file->mapping, first, NULL, &f);
-
-		if (err)
-			return err == -EFAULT ? 0 : err;
-		folio_set(f, PG_DIRTY);
-		folio_put(file->machine, f);
-	}
-	return 0;
-}
-
 int uhmm_file_populate(struct uhmm_file *file, uint64_t first, uint64_t npages)
 {
 	int err = file->kind == UHMM_FILE_MEMORY
-			  ? fallocate(file, first, npages)
+			  ? uhmm__shmem_fallocate(file, first, npages)
 			  : uhmm__mapping_populate(&file->mapping, first, npages);
 
 	uhmm__exit_to_user();
@@ -487,7 +490,7 @@ void uhmm__vma_put_file(struct uhmm_vma *vma)
 
 /* ---- reading and writing ---- */
 
-/* One page's part. Returns bytes, 0 at the end, or -ENOMEM. */
+/* One page's part. Returns bytes, 0 at the end, -ENOMEM or -EIO. */
 static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_t len)
 {
 	struct uhmm_machine *m = file->machine;
@@ -501,12 +504,17 @@ static int64_t read_page(struct uhmm_file *file, uint64_t at, void *buf, uint64_
 	if (file->kind == UHMM_FILE_MEMORY)
 		err = uhmm__mapping_find(&file->mapping, at >> UHMM_PAGE_SHIFT, NULL, &f);
 	else
-		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT, NULL, &f);
+		err = uhmm__mapping_get_create(&file->mapping, at >> UHMM_PAGE_SHIFT,
+					       UHMM__SGP_CACHE, NULL, &f);
 	if (err)
 		return err == -EFAULT ? 0 : err;
 	if (!f) {
 		memset(buf, 0, len);
 		return (int64_t)len;
+	}
+	if (is_broken(file, f)) {
+		folio_put(m, f);
+		return -EIO;
 	}
 	uhmm__read_frame(m, frame_pfn(m, f), off, buf, len);
 	folio_mark_accessed(f);
@@ -529,7 +537,10 @@ int64_t uhmm_file_read(struct uhmm_file *file, uint64_t offset, void *buf, uint6
 	return done || n >= 0 ? (int64_t)done : n;
 }
 
-/* Room for a write that ends at @end. Context: inode_lock for writing. */
+/*
+ * A write has come to @end. Context: inode_lock for writing; the folio locked that it wrote to, or
+ * writeback would take what lies beyond the old end for nothing.
+ */
 static void grow(struct uhmm_file *file, uint64_t end)
 {
 	if (end <= load_relaxed(&file->mapping.size))
@@ -539,20 +550,24 @@ static void grow(struct uhmm_file *file, uint64_t end)
 	uhmm__spin_unlock(&file->mapping.lock);
 }
 
-/* The folio at a page offset, locked and still there. Context: inode_lock for writing. */
+/* The folio at a page offset, locked and still there; -ENOMEM, -EIO. Context: inode_lock for writing. */
 static int lock_page(struct uhmm_file *file, uint64_t index, struct uhmm__frame **out)
 {
 	for (;;) {
-		int err = uhmm__mapping_get_create(&file->mapping, index, NULL, out);
+		int err =
+			uhmm__mapping_get_create(&file->mapping, index, UHMM__SGP_WRITE, NULL, out);
 
 		if (err)
 			return err;
 		folio_lock(file->machine, *out);
-		if (folio_mapping(*out) == &file->mapping)
+		if (likely(folio_mapping(*out) == &file->mapping && !is_broken(file, *out)))
 			return 0;
-		/* It was migrated meanwhile. */
+		/* Else it was migrated meanwhile. */
+		err = is_broken(file, *out) ? -EIO : 0;
 		folio_unlock(file->machine, *out);
 		folio_put(file->machine, *out);
+		if (err)
+			return err;
 	}
 }
 
@@ -566,18 +581,15 @@ static int64_t write_pages(struct uhmm_file *file, uint64_t offset, const uint8_
 	while (done < len) {
 		uint64_t at = offset + done, off = at & ~UHMM_PAGE_MASK;
 		uint64_t n = MIN(len - done, UHMM_PAGE_SIZE - off);
-		uint64_t size = uhmm_file_size(file);
 		struct uhmm__frame *f;
 
-		/* The size first, for it decides whether a page may be added. */
-		grow(file, at + n);
 		err = lock_page(file, at >> UHMM_PAGE_SHIFT, &f);
-		if (err) {
-			uhmm__file_shrink(file, size);
+		if (err)
 			break;
-		}
 		uhmm__write_frame(m, frame_pfn(m, f), off, buf + done, n);
 		folio_set(f, PG_DIRTY);
+		/* Only now: who sees the new size sees what was written. */
+		grow(file, at + n);
 		folio_mark_accessed(f);
 		folio_unlock(m, f);
 		folio_put(m, f);
@@ -593,6 +605,8 @@ int64_t uhmm_file_write(struct uhmm_file *file, uint64_t offset, const void *buf
 	if (offset > UHMM_FILE_MAX_BYTES || len > UHMM_FILE_MAX_BYTES - offset)
 		return -EFBIG;
 	uhmm__down_write(&file->inode_lock);
+	if (len)
+		uhmm__file_zero_eof(file, offset);
 	ret = write_pages(file, offset, buf, len);
 	uhmm__up_write(&file->inode_lock);
 	uhmm__exit_to_user();

@@ -22,12 +22,13 @@ struct uhmm__fault;
 /* Models: struct address_space. */
 struct uhmm__mapping {
 	struct uhmm__rwsem i_mmap_rwsem;
-	struct uhmm__itree i_mmap;  /* [i_mmap_rwsem] VMAs, by page offset */
-	struct uhmm__spinlock lock; /* the kernel's i_pages.xa_lock */
-	struct uhmm__radix pages;   /* [lock] page offset -> pfn, or slot_entry() */
-	uint64_t nr_swapped;	    /* [lock] of these, slots */
-	struct uhmm__radix disk;    /* [lock] page offset -> contents, as disk.c has them */
-	_Atomic uint64_t size;	    /* [inode_lock:w + lock:w] bytes */
+	struct uhmm__itree i_mmap;   /* [i_mmap_rwsem] VMAs, by page offset */
+	struct uhmm__spinlock lock;  /* the kernel's i_pages.xa_lock */
+	struct uhmm__radix pages;    /* [lock] page offset -> pfn, or slot_entry() */
+	uint64_t nr_swapped;	     /* [lock] of these, slots */
+	struct uhmm__radix disk;     /* [lock] page offset -> contents, as disk.c has them */
+	struct uhmm__falloc *falloc; /* [lock] of a memory file, while it runs */
+	_Atomic uint64_t size;	     /* [inode_lock:w + lock:w] bytes */
 };
 
 struct uhmm_file {
@@ -88,6 +89,13 @@ static inline uint64_t entry_slot(uint64_t entry)
 
 /* ---- page cache (file.c) ---- */
 
+/* Somebody uses a page that was only allocated, which holds zeroes. Models: folio_mark_uptodate(). */
+static inline void folio_make_uptodate(struct uhmm__frame *f)
+{
+	if (unlikely(!folio_test(f, PG_UPTODATE)))
+		folio_set(f, PG_UPTODATE);
+}
+
 /* The folio at a page offset, with a reference, or NULL. Models: filemap_get_folio(). */
 struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t index);
 /*
@@ -97,12 +105,19 @@ struct uhmm__frame *uhmm__mapping_get(struct uhmm__mapping *mapping, uint64_t in
  */
 int uhmm__mapping_find(struct uhmm__mapping *mapping, uint64_t index, const struct uhmm__fault *vmf,
 		       struct uhmm__frame **out);
+/* What a page is wanted for. Models: enum sgp_type. */
+enum uhmm__sgp {
+	UHMM__SGP_CACHE,  /* below the end of the file alone */
+	UHMM__SGP_WRITE,  /* or beyond it; context: inode_lock for writing */
+	UHMM__SGP_FALLOC, /* the same, and one that is made is not uptodate until somebody uses it */
+};
+
 /*
  * The same, and one that is not there is made, with what the disk has, uptodate. Returns: as above,
  * or -EFAULT if the offset lies beyond the end. Models: __filemap_get_folio(FGP_CREAT),
- * shmem_get_folio_gfp(SGP_CACHE).
+ * shmem_get_folio_gfp().
  */
-int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index,
+int uhmm__mapping_get_create(struct uhmm__mapping *mapping, uint64_t index, enum uhmm__sgp sgp,
 			     const struct uhmm__fault *vmf, struct uhmm__frame **out);
 /* Whether a page offset still has this entry. Models: shmem_confirm_swap(). */
 bool uhmm__mapping_confirm(struct uhmm__mapping *mapping, uint64_t index, uint64_t entry);
@@ -119,6 +134,8 @@ bool uhmm__mapping_replace(struct uhmm__mapping *mapping, struct uhmm__frame *ds
  * Models: filemap_remove_folio() of truncation.
  */
 void uhmm__mapping_remove(struct uhmm__mapping *mapping, struct uhmm__frame *f);
+/* The same for one that is broken: the disk keeps what it has. Models: truncate_error_folio(). */
+void uhmm__mapping_lose(struct uhmm__mapping *mapping, struct uhmm__frame *f);
 /*
  * Take a locked, unmapped folio out for good, with the cache's reference and the caller's, if there
  * are no others. False: there are, or it is dirty. Models: __remove_mapping().
@@ -134,12 +151,18 @@ bool uhmm__mapping_next(const struct uhmm__mapping *mapping, uint64_t *index);
 /* What a page offset holds, wherever that is. @buf: a page. */
 void uhmm__file_peek(struct uhmm_file *file, uint64_t index, void *buf);
 
-/* ---- swap of memory files (shmem.c) ---- */
+/* ---- memory files (shmem.c) ---- */
 
+/*
+ * Pages that exist, though nobody wrote to them: they are dirty, so that they go to swap and are not
+ * dropped. What lies beyond the end is left out. Returns: 0; -ENOMEM, and what it made is gone again.
+ * Context: takes inode_lock. Models: shmem_fallocate().
+ */
+int uhmm__shmem_fallocate(struct uhmm_file *file, uint64_t first, uint64_t npages);
 /*
  * Contents of a locked, unmapped folio to a slot, which takes its place in the page cache; the folio
  * is in the swap cache from then on. Context: two references, of the cache and the caller. False:
- * swap is full. Models: shmem_writeout().
+ * swap is full, or a fallocate() that is not done yet may have to take it back. Models: shmem_writeout().
  */
 bool uhmm__shmem_writeout(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
@@ -162,8 +185,11 @@ void uhmm__disk_erase(struct uhmm__mapping *mapping, uint64_t index);
 
 /* ---- unmapping (truncate.c) ---- */
 
-/* A smaller size, and nothing beyond it is left. Context: inode_lock for writing. */
-void uhmm__file_shrink(struct uhmm_file *file, uint64_t bytes);
+/*
+ * A write or a new size begins beyond the end: what processes stored behind that, in its page, is no
+ * part of the file. Context: inode_lock for writing. Models: ext4_block_zero_eof().
+ */
+void uhmm__file_zero_eof(struct uhmm_file *file, uint64_t to);
 /* Drop the pages [first, last] that are in the cache, mapped or not. */
 void uhmm__mapping_truncate(struct uhmm__mapping *mapping, uint64_t first, uint64_t last);
 /*
@@ -181,6 +207,12 @@ void uhmm__unmap_mapping(struct uhmm__mapping *mapping, uint64_t first, uint64_t
  * Models: write_cache_pages() for one folio, folio_end_writeback().
  */
 bool uhmm__folio_writeback(struct uhmm_machine *m, struct uhmm__frame *f);
+/*
+ * The same for all pages of the machine's regular files, but for those that somebody has locked. Linux has
+ * threads for it, which reclaim wakes and waits for; here the task does it itself. Returns: how many
+ * were written. Models: wakeup_flusher_threads(), reclaim_throttle(VMSCAN_THROTTLE_WRITEBACK).
+ */
+unsigned int uhmm__flush_files(struct uhmm_machine *m);
 
 /* ---- VMAs of a file (file.c) ---- */
 

@@ -79,7 +79,7 @@ static int major_fault(struct uhmm__fault *vmf, uint64_t index)
 	uhmm__count(UHMM_CNT_FAULT_FILE_MAJOR);
 	/* Neighbours are a bonus. */
 	(void)uhmm__mapping_populate(mapping, first, READ_AROUND);
-	err = uhmm__mapping_get_create(mapping, index, vmf, &f);
+	err = uhmm__mapping_get_create(mapping, index, UHMM__SGP_CACHE, vmf, &f);
 	if (err)
 		return fault_error(err);
 	folio_put(vmf->vma->mm->machine, f);
@@ -113,7 +113,7 @@ static int do_fault_page(struct uhmm__fault *vmf, struct uhmm__frame **out)
 				return ret;
 		}
 		if (!f) {
-			ret = uhmm__mapping_get_create(mapping, index, vmf, &f);
+			ret = uhmm__mapping_get_create(mapping, index, UHMM__SGP_CACHE, vmf, &f);
 			if (ret)
 				return fault_error(ret);
 		}
@@ -122,6 +122,11 @@ static int do_fault_page(struct uhmm__fault *vmf, struct uhmm__frame **out)
 			return VM_FAULT_WOULD_WAIT;
 		}
 		if (likely(folio_mapping(f) == mapping)) {
+			if (unlikely(folio_test(f, PG_HWPOISON))) {
+				unlock_put(m, f);
+				return VM_FAULT_HWPOISON;
+			}
+			folio_make_uptodate(f);
 			*out = f;
 			return 0;
 		}
@@ -181,7 +186,8 @@ static struct uhmm__frame *mappable_folio(struct uhmm_machine *m, struct uhmm__m
 
 	if (!f)
 		return NULL;
-	if (folio_test(f, PG_LOCKED) || !folio_test(f, PG_UPTODATE) || !folio_trylock(f)) {
+	if (folio_test(f, PG_LOCKED) || !folio_test(f, PG_UPTODATE) || folio_test(f, PG_HWPOISON) ||
+	    !folio_trylock(f)) {
 		folio_put(m, f);
 		return NULL;
 	}

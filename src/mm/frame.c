@@ -495,8 +495,8 @@ uhmm_always_inline void folio_retire(struct uhmm_machine *m, struct uhmm__frame 
 }
 
 /* Context: the CPU's local lock. */
-static void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp, const uint32_t *pfns,
-		     uint32_t nr)
+uhmm_always_inline void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp,
+				 const uint32_t *pfns, uint32_t nr)
 {
 	while (nr) {
 		uint32_t n = MIN(nr, PCP_MAX - pcp->nr);

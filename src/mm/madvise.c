@@ -185,7 +185,7 @@ static int advise_vma_flags(struct uhmm_vma *vma, uhmm_vaddr_t start, uhmm_vaddr
 	/* A driver says which of its mappings are copied, and which are not dumped. */
 	if (clear & (UHMM_VM_DONTCOPY | UHMM_VM_DONTDUMP) && vma->flags & UHMM__VM_SPECIAL)
 		return -EINVAL;
-	if (set & UHMM_VM_WIPEONFORK && (vma->file || vma->flags & UHMM_VM_SHARED))
+	if (set & UHMM_VM_WIPEONFORK && (!vma_is_anonymous(vma) || vma->flags & UHMM_VM_SHARED))
 		return -EINVAL;
 	if (flags == vma->flags)
 		return 0;

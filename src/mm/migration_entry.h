@@ -13,9 +13,9 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool excl
 {
 	enum leaf_type type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
 
-	if (present) {
-		uint64_t offset = pte_pfn(pte) | carry_bit(pte.val, PTE_DIRTY, LEAF_DIRTY) |
-				  carry_bit(pte.val, PTE_ACCESSED, LEAF_YOUNG);
+	if (likely(present)) {
+		uint64_t offset = pte_pfn(pte) | carry_bit(pte.val, PTE_ACCESSED | PTE_DIRTY,
+							   LEAF_YOUNG | LEAF_DIRTY);
 
 		return pte_set(leaf_make(pte_write(pte) ? LEAF_MIGRATION_WRITE : type, offset),
 			       carry_bit(pte.val, PTE_SOFT_DIRTY, LEAF_SOFT_DIRTY) |
@@ -63,7 +63,7 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 						ptent_t *ptep, pte_t pte, struct uhmm__frame *page,
 						struct uhmm__frame *f, bool *flush)
 {
-	bool exclusive = folio_test(page, PG_ANON_EXCLUSIVE) && folio_test_anon(f);
+	bool exclusive = likely(folio_test(page, PG_ANON_EXCLUSIVE)) && folio_test_anon(f);
 	bool present = pte_present(pte);
 	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0, dirty;
 
@@ -81,7 +81,7 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 	}
 	if (flush)
 		*flush |= present;
-	dirty = present && pte_dirty(pte) ? (uint32_t)BIT(PG_DIRTY) : 0;
+	dirty = present ? (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY)) : 0;
 	if (likely(page == f)) {
 		folio_change(f, shared, dirty);
 	} else {

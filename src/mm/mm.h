@@ -407,7 +407,8 @@ struct uhmm__gather_batch;
 struct uhmm__gather {
 	struct uhmm_mm *mm;
 	bool keep_cows;		 /* anonymous pages stay. Models: zap_details.skip_cows */
-	bool file;		 /* the VMA has one: dirty entries must be heard of */
+	bool file;		 /* the VMA has one: dirty and young entries must be heard of */
+	bool recency;		 /* young ones. Models: vma_has_recency() */
 	uhmm_vaddr_t start, end; /* what must be flushed, empty if start >= end */
 	bool reclaim_pt;	 /* free the tables of whole parts as well */
 	bool drop_markers;	 /* guard regions go, too: the VMA does */

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* A page of RAM is broken. Models: mm/memory-failure.c:memory_failure() for anonymous pages. */
+/* A page of RAM is broken. Models: mm/memory-failure.c:memory_failure(). */
 #include <uhmm/special.h>
 
+#include "mm/file.h"
 #include "mm/gup.h"
 #include "mm/huge.h"
 
@@ -17,16 +18,38 @@ static int check_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)
 	return pfn < first || pfn >= end ? -EBUSY : 0;
 }
 
+/*
+ * A locked page in a page cache. A memory file keeps it there, so that nobody takes zeroes for what was
+ * lost; a regular file reads its disk again, and where the page was clean nothing is lost, and no access
+ * fails. -EBUSY: somebody else has a reference. Models: unmap_poisoned_folio(), me_pagecache_clean().
+ */
+static int lose_file_page(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	struct uhmm__mapping *mapping = folio_mapping(f);
+	bool stays = mapping_file(mapping)->kind == UHMM_FILE_MEMORY;
+	uint64_t index = load_relaxed(&f->index);
+
+	if (!stays && !folio_test(f, PG_DIRTY) && !uhmm__folio_mkclean(m, f))
+		uhmm__unmap_mapping(mapping, index, index, false);
+	else
+		uhmm__unmap_poisoned(f);
+	uhmm__folio_isolate_lru(f);
+	if (!stays) {
+		uhmm__mapping_lose(mapping, f);
+		folio_put(m, f); /* the cache's; not the last */
+	}
+	return folio_ref_count(f) > 1U + stays ? -EBUSY : 0;
+}
+
 /* The caller's reference stays with the page if all goes well, else it is dropped. */
 static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 {
 	struct uhmm__frame *f = page_folio(page);
+	int err = 0;
 
-	if (!folio_test_anon(f)) {
-		bool file = folio_mapping(f);
-
+	if (!folio_test_anon(f) && !folio_mapping(f)) {
 		folio_put(m, f);
-		return file ? -EOPNOTSUPP : -EBUSY;
+		return -EBUSY;
 	}
 	if (atomic_fetch_or_explicit(&page->flags, (uint32_t)BIT(PG_HWPOISON),
 				     memory_order_acq_rel) &
@@ -46,11 +69,16 @@ static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 		return -EBUSY;
 	}
 	f = page;
-	uhmm__unmap_poisoned(f);
-	uhmm__folio_isolate_lru(f);
+	if (folio_test_anon(f)) {
+		uhmm__unmap_poisoned(f);
+		uhmm__folio_isolate_lru(f);
+	} else {
+		/* Its file may have given it up meanwhile. */
+		err = folio_mapping(f) ? lose_file_page(m, f) : -EBUSY;
+	}
 	folio_unlock(m, f);
 	/* The reference stays, so that the page never comes back. */
-	return 0;
+	return err;
 }
 
 /* A reference to the folio that the page belongs to, unless it is free. */

@@ -310,39 +310,6 @@ static void scan_chunk(struct scan *s, uhmm_pfn_t first, uhmm_pfn_t end)
 	uhmm__cond_resched();
 }
 
-static bool is_dirty_file(struct uhmm__frame *f)
-{
-	const uint32_t flags = load_relaxed(&f->flags);
-
-	return flags & BIT(PG_DIRTY) && flags & BIT(PG_LRU) && !(flags & BIT(PG_SWAPBACKED)) &&
-	       !folio_test_anon(f);
-}
-
-/*
- * Write back all dirty pages of regular files, but for those that somebody has locked. Linux has
- * threads for it, which reclaim wakes and waits for; here the task does it itself. Returns: how many
- * were written. Models: wakeup_flusher_threads(), reclaim_throttle(VMSCAN_THROTTLE_WRITEBACK).
- */
-static unsigned int flush(struct uhmm_machine *m, uhmm_pfn_t first, uhmm_pfn_t end)
-{
-	unsigned int written = 0;
-
-	for (uhmm_pfn_t pfn = first; pfn < end; pfn++) {
-		struct uhmm__frame *f = pfn_to_frame(m, pfn);
-
-		if (!is_dirty_file(f) || !folio_try_get(f))
-			continue;
-		if (folio_trylock(f)) {
-			if (is_dirty_file(f) && folio_mapping(f))
-				written += uhmm__folio_writeback(m, f);
-			folio_unlock(m, f);
-		}
-		folio_put(m, f);
-		uhmm__cond_resched();
-	}
-	return written;
-}
-
 /*
  * Anonymous pages can go to swap, or be discarded if they were given up; those of files to where they
  * came from.
@@ -368,7 +335,7 @@ static unsigned int scan(struct uhmm_machine *m)
 		for (uint64_t n = 0; n < end - first && s.freed < CLUSTER; n += CHUNK)
 			scan_chunk(&s, first, end);
 		if (s.dirty && s.freed < CLUSTER)
-			written += flush(m, first, end);
+			written += uhmm__flush_files(m);
 	}
 	return s.freed + written;
 }

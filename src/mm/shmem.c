@@ -1,6 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Swap of memory files. Models: mm/shmem.c:shmem_writeout(), shmem_swapin_folio().
+ * Memory files: swap, and pages in advance. Models: mm/shmem.c:shmem_writeout(), shmem_swapin_folio(),
+ * shmem_fallocate().
  *
  * A page that is out has its slot in the place of its pfn in the page cache, and counts as one entry
  * of it. It is in the swap cache or in the page cache, never in both but under its folio lock.
@@ -17,11 +18,38 @@ static bool replace_entry(struct uhmm__mapping *mapping, uint64_t index, uint64_
 	return true;
 }
 
+/* What a fallocate() is about: [start, next) are there. Models: struct shmem_falloc. */
+struct uhmm__falloc {
+	uint64_t start, next;
+	uint64_t nr_falloced, nr_unswapped; /* pages that it made, that reclaim came for */
+};
+
+/* Whether a page belongs to a fallocate() that is not done yet. */
+static bool being_allocated(struct uhmm__mapping *mapping, uint64_t index)
+{
+	struct uhmm__falloc *falloc;
+	bool in;
+
+	uhmm__spin_lock(&mapping->lock);
+	falloc = mapping->falloc;
+	in = falloc && index >= falloc->start && index < falloc->next;
+	if (in)
+		falloc->nr_unswapped++;
+	uhmm__spin_unlock(&mapping->lock);
+	return in;
+}
+
 bool uhmm__shmem_writeout(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	struct uhmm__mapping *mapping = folio_mapping(f);
 	uint64_t index = load_relaxed(&f->index);
 
+	/* What comes back from swap is uptodate, and not to be taken back any more. */
+	if (!folio_test(f, PG_UPTODATE)) {
+		if (being_allocated(mapping, index))
+			return false;
+		folio_set(f, PG_UPTODATE);
+	}
 	if (!uhmm__folio_alloc_swap(m, f))
 		return false;
 	uhmm__folio_dup_swap(m, f);
@@ -80,15 +108,18 @@ int uhmm__shmem_swapin(struct uhmm__mapping *mapping, uint64_t index, uint64_t s
 {
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
 	struct uhmm__frame *f = uhmm__swap_cache_get(m, slot);
-	int err;
+	int err = 0;
 
 	if (!f) {
 		if (vmf)
 			uhmm__count(UHMM_CNT_FAULT_FILE_MAJOR);
-		f = uhmm__swapin(m, slot);
+		err = uhmm__swapin(m, slot, &f);
 	}
-	if (!f)
-		return uhmm__mapping_confirm(mapping, index, slot_entry(slot)) ? -ENOMEM : -EEXIST;
+	/* A slot that was free for a moment may be the offset's again: that is no lack of RAM. */
+	if (err)
+		return err == -ENOMEM && uhmm__mapping_confirm(mapping, index, slot_entry(slot))
+			       ? -ENOMEM
+			       : -EEXIST;
 	if (vmf && vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT) {
 		if (!folio_trylock(f)) {
 			folio_put(m, f);
@@ -103,5 +134,77 @@ int uhmm__shmem_swapin(struct uhmm__mapping *mapping, uint64_t index, uint64_t s
 		folio_put(m, f);
 	else
 		*out = f;
+	return err;
+}
+
+/* ---- pages in advance ---- */
+
+/* Take back what nobody has used since. Models: shmem_undo_range() with unfalloc. */
+static void undo_falloc(struct uhmm__mapping *mapping, uint64_t first, uint64_t end)
+{
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+
+	for (; first < end; first++) {
+		struct uhmm__frame *f = uhmm__mapping_get(mapping, first);
+		bool mine;
+
+		if (!f)
+			continue;
+		folio_lock(m, f);
+		mine = folio_mapping(f) == mapping && !folio_test(f, PG_UPTODATE);
+		if (mine)
+			uhmm__mapping_remove(mapping, f);
+		folio_unlock(m, f);
+		folio_put_refs(m, f, mine ? 2 : 1);
+	}
+}
+
+/* Tells reclaim that it begins, has come further, or, with NULL, is over. */
+static void set_falloc(struct uhmm__mapping *mapping, struct uhmm__falloc *falloc)
+{
+	uhmm__spin_lock(&mapping->lock);
+	mapping->falloc = falloc;
+	uhmm__spin_unlock(&mapping->lock);
+}
+
+/* One page, and reclaim is told. Returns: 0 or -ENOMEM. */
+static int falloc_page(struct uhmm__mapping *mapping, struct uhmm__falloc *falloc)
+{
+	struct uhmm__frame *f;
+	uint64_t made;
+	int err;
+
+	/* Reclaim came for more pages than there are: to go on would only fill swap. */
+	if (falloc->nr_unswapped > falloc->nr_falloced)
+		return -ENOMEM;
+	err = uhmm__mapping_get_create(mapping, falloc->next, UHMM__SGP_FALLOC, NULL, &f);
+	if (err)
+		return err;
+	made = !folio_test(f, PG_UPTODATE);
+	uhmm__spin_lock(&mapping->lock);
+	falloc->nr_falloced += made;
+	falloc->next++;
+	uhmm__spin_unlock(&mapping->lock);
+	folio_set(f, PG_DIRTY);
+	folio_put(mapping_file(mapping)->machine, f);
+	return 0;
+}
+
+int uhmm__shmem_fallocate(struct uhmm_file *file, uint64_t first, uint64_t npages)
+{
+	struct uhmm__mapping *mapping = &file->mapping;
+	struct uhmm__falloc falloc = { .start = first, .next = first };
+	uint64_t end = first + MIN(npages, UINT64_MAX - first);
+	int err = 0;
+
+	uhmm__down_write(&file->inode_lock);
+	end = MIN(end, mapping_npages(mapping));
+	set_falloc(mapping, &falloc);
+	while (!err && falloc.next < end)
+		err = falloc_page(mapping, &falloc);
+	if (err)
+		undo_falloc(mapping, first, falloc.next);
+	set_falloc(mapping, NULL);
+	uhmm__up_write(&file->inode_lock);
 	return err;
 }

@@ -377,19 +377,19 @@ static bool cache_add_new(struct uhmm_machine *m, struct uhmm__frame *f, uint64_
 	return ok;
 }
 
-struct uhmm__frame *uhmm__swapin(struct uhmm_machine *m, uint64_t slot)
+int uhmm__swapin(struct uhmm_machine *m, uint64_t slot, struct uhmm__frame **out)
 {
 	struct uhmm__frame *f;
 
 	for (;;) {
-		f = uhmm__swap_cache_get(m, slot);
-		if (f)
-			return f;
+		*out = uhmm__swap_cache_get(m, slot);
+		if (*out)
+			return 0;
 		if (!load_relaxed(&m->swap->count[slot]))
-			return NULL;
+			return -ENOENT;
 		f = uhmm__folio_alloc_frozen(m, false);
 		if (!f)
-			return NULL;
+			return -ENOMEM;
 		if (cache_add_new(m, f, slot))
 			break;
 		uhmm__folio_free(m, f);
@@ -398,5 +398,6 @@ struct uhmm__frame *uhmm__swapin(struct uhmm_machine *m, uint64_t slot)
 	swap_read(m, f);
 	folio_set(f, PG_UPTODATE);
 	folio_unlock(m, f);
-	return f;
+	*out = f;
+	return 0;
 }

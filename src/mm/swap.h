@@ -103,10 +103,10 @@ bool uhmm__swap_cache_replace(struct uhmm_machine *m, struct uhmm__frame *old,
 struct uhmm__frame *uhmm__swap_cache_get(struct uhmm_machine *m, uint64_t slot);
 /*
  * The folio of a slot, read in if it is not in the cache, with a reference.
- * Returns: NULL if there is no RAM, or if no entry names the slot any more.
+ * Returns: 0; -ENOMEM there is no RAM; -ENOENT no entry names the slot any more.
  * Context: as uhmm__folio_alloc(). Models: swapin_sync().
  */
-struct uhmm__frame *uhmm__swapin(struct uhmm_machine *m, uint64_t slot);
+int uhmm__swapin(struct uhmm_machine *m, uint64_t slot, struct uhmm__frame **out);
 /* A fault on a swap entry, which is not mapped. Models: the swap part of do_swap_page(). */
 int uhmm__swap_fault(struct uhmm__fault *vmf);
 

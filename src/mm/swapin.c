@@ -108,10 +108,10 @@ static int map_folio(struct uhmm__fault *vmf, struct uhmm__frame *f)
 	return 0;
 }
 
-/* No folio: there is no RAM, unless the entry changed meanwhile. */
-static int no_folio(struct uhmm__fault *vmf)
+/* No folio: there is no RAM, unless the entry changed meanwhile, even if it is the same again. */
+static int no_folio(struct uhmm__fault *vmf, int err)
 {
-	if (!relock_same(vmf))
+	if (err != -ENOMEM || !relock_same(vmf))
 		return 0;
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 	return VM_FAULT_OOM;
@@ -122,15 +122,15 @@ int uhmm__swap_fault(struct uhmm__fault *vmf)
 	struct uhmm_machine *m = vmf->vma->mm->machine;
 	uint64_t slot = leaf_offset(vmf->orig_pte);
 	struct uhmm__frame *f = uhmm__swap_cache_get(m, slot);
-	int ret;
+	int ret = 0;
 
 	uhmm__count(UHMM_CNT_FAULT_SWAP);
 	if (f)
 		uhmm__count(UHMM_CNT_FAULT_SWAP_CACHED);
 	else
-		f = uhmm__swapin(m, slot);
-	if (unlikely(!f))
-		return no_folio(vmf);
+		ret = uhmm__swapin(m, slot, &f);
+	if (unlikely(ret))
+		return no_folio(vmf, ret);
 	ret = lock_or_retry(vmf, f);
 	if (ret)
 		goto put;

@@ -153,7 +153,17 @@ static void set_size(struct uhmm_file *file, uint64_t bytes)
 	uhmm__spin_unlock(&file->mapping.lock);
 }
 
-void uhmm__file_shrink(struct uhmm_file *file, uint64_t bytes)
+void uhmm__file_zero_eof(struct uhmm_file *file, uint64_t to)
+{
+	uint64_t size = uhmm_file_size(file);
+
+	/* Linux leaves it there in memory files. */
+	if (file->kind == UHMM_FILE_REGULAR)
+		zero_partial(file, size, MIN(to, ALIGN_UP(size, UHMM_PAGE_SIZE)));
+}
+
+/* A smaller size, and nothing beyond it is left. Context: inode_lock for writing. */
+static void shrink(struct uhmm_file *file, uint64_t bytes)
 {
 	uint64_t first = ALIGN_UP(bytes, UHMM_PAGE_SIZE) >> UHMM_PAGE_SHIFT;
 
@@ -171,9 +181,10 @@ int uhmm_file_truncate(struct uhmm_file *file, uint64_t bytes)
 		return -EFBIG;
 	uhmm__down_write(&file->inode_lock);
 	if (bytes < uhmm_file_size(file)) {
-		uhmm__file_shrink(file, bytes);
+		shrink(file, bytes);
 		zero_partial(file, bytes, ALIGN_UP(bytes, UHMM_PAGE_SIZE));
 	} else {
+		uhmm__file_zero_eof(file, bytes);
 		set_size(file, bytes);
 	}
 	uhmm__up_write(&file->inode_lock);

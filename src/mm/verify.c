@@ -291,7 +291,8 @@ static uint64_t check_used_frame(struct uhmm__verify *v, uhmm_pfn_t pfn)
 		bad_frame(v, pfn, "folio is in %u LRU batches", s->batched);
 	else if (s->batched && folio_test(f, PG_LRU))
 		bad_frame(v, pfn, "folio is on the LRU and in a batch");
-	else if ((maps || s->cached) && !s->batched && !folio_test(f, PG_LRU) && !is_drivers(f))
+	else if ((maps || s->cached) && !s->batched && !folio_test(f, PG_LRU) && !is_drivers(f) &&
+		 !folio_test(f, PG_HWPOISON))
 		bad_frame(v, pfn, "folio in use is neither on the LRU nor in a batch");
 	if (!folio_test(f, PG_SWAPBACKED) && folio_test(f, PG_SWAPCACHE))
 		bad_frame(v, pfn, "lazily freed folio is in the swap cache");

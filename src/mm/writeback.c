@@ -8,6 +8,8 @@
 #include "mm/file.h"
 #include "mm/mm.h"
 
+enum { FLUSH_BATCH = 32 };
+
 /*
  * One locked page: every shared mapping write-protected, then clean. What an entry knew of stores
  * must not be lost in between. Models: folio_clear_dirty_for_io().
@@ -19,6 +21,26 @@ static bool clear_dirty_for_io(struct uhmm_machine *m, struct uhmm__frame *f)
 	return folio_test_clear(f, PG_DIRTY);
 }
 
+/*
+ * A file is mapped in whole pages, and what processes store behind its end is not for the disk. False:
+ * all of the page lies there, and truncation will take it. Models: iomap_writeback_handle_eof().
+ */
+static bool handle_eof(struct uhmm__mapping *mapping, struct uhmm__frame *f)
+{
+	static const uint8_t zeroes[UHMM_PAGE_SIZE];
+	struct uhmm_machine *m = mapping_file(mapping)->machine;
+	uint64_t size = load_acquire(&mapping->size), at = load_relaxed(&f->index)
+							   << UHMM_PAGE_SHIFT;
+
+	if (at >= size)
+		return false;
+	/* A tag stands for all of its page. */
+	if (size - at < UHMM_PAGE_SIZE && m->config.content == UHMM_CONTENT_BYTES)
+		uhmm__write_frame(m, frame_pfn(m, f), size - at, zeroes,
+				  UHMM_PAGE_SIZE - (size - at));
+	return true;
+}
+
 bool uhmm__folio_writeback(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	struct uhmm__mapping *mapping = folio_mapping(f);
@@ -26,6 +48,8 @@ bool uhmm__folio_writeback(struct uhmm_machine *m, struct uhmm__frame *f)
 
 	/* Whoever makes an entry writable has made the folio dirty. */
 	if (!folio_test(f, PG_DIRTY) || !clear_dirty_for_io(m, f))
+		return false;
+	if (!handle_eof(mapping, f))
 		return false;
 	uhmm__spin_lock(&mapping->lock);
 	err = uhmm__disk_write(mapping, f);
@@ -55,6 +79,75 @@ static struct uhmm__frame *next_page(struct uhmm__mapping *mapping, uint64_t *in
 	}
 	uhmm__spin_unlock(&mapping->lock);
 	return f;
+}
+
+/* Dirty pages, with references, and where to go on: the file's id, the page offset. */
+struct flush {
+	uint64_t id, index;
+	unsigned int nr;
+	struct uhmm__frame *folio[FLUSH_BATCH];
+};
+
+/* Those of one file, as far as there is room. Context: the files lock. */
+static void flush_collect_file(struct uhmm_file *file, struct flush *batch)
+{
+	struct uhmm__mapping *mapping = &file->mapping;
+	uint64_t pfn;
+
+	uhmm__spin_lock(&mapping->lock);
+	while (batch->nr < FLUSH_BATCH &&
+	       uhmm__radix_next_present(&mapping->pages, batch->index, &batch->index, &pfn)) {
+		struct uhmm__frame *f = pfn_to_frame(file->machine, pfn);
+
+		batch->index++;
+		if (!folio_test(f, PG_DIRTY))
+			continue;
+		folio_get(f);
+		batch->folio[batch->nr++] = f;
+	}
+	uhmm__spin_unlock(&mapping->lock);
+}
+
+static void flush_collect(struct uhmm_machine *m, struct flush *batch)
+{
+	struct uhmm_file *file;
+
+	batch->nr = 0;
+	uhmm__spin_lock(&m->files->lock);
+	uhmm__for_each_entry(file, &m->files->list, list) {
+		if (file->id < batch->id || file->kind == UHMM_FILE_MEMORY)
+			continue;
+		if (file->id > batch->id)
+			batch->index = 0;
+		batch->id = file->id;
+		flush_collect_file(file, batch);
+		if (batch->nr == FLUSH_BATCH)
+			break;
+	}
+	uhmm__spin_unlock(&m->files->lock);
+}
+
+unsigned int uhmm__flush_files(struct uhmm_machine *m)
+{
+	struct flush batch = { 0 };
+	unsigned int written = 0;
+
+	do {
+		flush_collect(m, &batch);
+		for (unsigned int i = 0; i < batch.nr; i++) {
+			struct uhmm__frame *f = batch.folio[i];
+
+			/* Truncation may have taken it, and with it the file. */
+			if (folio_trylock(f)) {
+				if (folio_mapping(f))
+					written += uhmm__folio_writeback(m, f);
+				folio_unlock(m, f);
+			}
+			folio_put(m, f);
+			uhmm__cond_resched();
+		}
+	} while (batch.nr == FLUSH_BATCH);
+	return written;
 }
 
 static int64_t writeback(struct uhmm_file *file, uint64_t first, uint64_t last)

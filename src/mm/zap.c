@@ -26,6 +26,7 @@ void uhmm__gather_init(struct uhmm__gather *g, struct uhmm_mm *mm)
 	g->mm = mm;
 	g->keep_cows = false;
 	g->file = false;
+	g->recency = false;
 	g->start = UINT64_MAX;
 	g->end = 0;
 	g->reclaim_pt = false;
@@ -173,10 +174,14 @@ uhmm_always_inline bool zap_present_pte(struct uhmm__gather *g, ptent_t *ptep)
 
 	if (!page)
 		return false;
-	if (unlikely(g->file) && pte_dirty(pte) && !folio_test_anon(page_folio(page))) {
-		folio_set(page, PG_DIRTY);
-		gather_page(g, frame_index(m, page) | DELAY_RMAP);
-		return true;
+	if (unlikely(g->file) && !folio_test_anon(page_folio(page))) {
+		if (pte_young(pte) && g->recency)
+			folio_mark_accessed(page);
+		if (pte_dirty(pte)) {
+			folio_set(page, PG_DIRTY);
+			gather_page(g, frame_index(m, page) | DELAY_RMAP);
+			return true;
+		}
 	}
 	gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
 	return false;
@@ -335,6 +340,7 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	uhmm_vaddr_t addr = start;
 
 	g->file = vma->file;
+	g->recency = !(vma->flags & (UHMM_VM_SEQ_READ | UHMM_VM_RAND_READ));
 	while (addr < end) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(pgt, addr, &level);

@@ -71,7 +71,7 @@ static inline void uhmm__might_sleep(void)
 	struct uhmm_task *t = uhmm__current();
 
 	UHMM_VM_BUG_ON(t ? t->machine : NULL, uhmm__rcu_read_held());
-	if (unlikely(t && t->rcu_due))
+	if (likely(t) && unlikely(t->rcu_due))
 		uhmm__rcu_poll(t->machine);
 }
 

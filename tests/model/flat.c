@@ -23,6 +23,13 @@ static uint8_t *bytes_of(const struct flat *f, const struct flat_mm *mm, unsigne
 	return mm->bytes + page * f->unit;
 }
 
+/* What is missing is zeroes then. */
+static void unwatch(struct flat_page *p)
+{
+	p->watched = false;
+	p->missing = FLAT_NOT_MISSING;
+}
+
 /* What a page holds that nobody has written to. */
 static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
 {
@@ -31,6 +38,10 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 
 		p->poisoned = p->wp = p->wp_unsure = p->hint = false;
 		p->gone |= p->special;
+		p->missing = !p->watched			       ? FLAT_NOT_MISSING
+			     : has_handler((unsigned int)(mm - f->mm)) ? FLAT_ON_DEMAND
+								       : FLAT_MISSING;
+		p->copied = false;
 		if (flat_is_shared(p))
 			continue;
 		if (p->obj)
@@ -110,6 +121,7 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 			continue;
 		c->page[i] = p->page[i];
 		c->page[i].uffd = c->page[i].wp = c->page[i].wp_unsure = false;
+		unwatch(&c->page[i]);
 		if (p->page[i].wipeonfork)
 			c->page[i].guard = c->page[i].poisoned = false;
 		else if (!flat_is_shared(&p->page[i]))
@@ -130,7 +142,7 @@ int flat_signal(const struct flat *f, const struct flat_page *p)
 {
 	if (p->guard)
 		return SIGSEGV;
-	if (p->poisoned || p->gone ||
+	if (p->poisoned || p->gone || p->missing == FLAT_MISSING || f->broken[p->obj][p->index] ||
 	    (p->obj && p->index * (uint64_t)FLAT_PAGE_SIZE >= f->size[p->obj]))
 		return SIGBUS;
 	return 0;
@@ -160,8 +172,20 @@ uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at)
 	return bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit];
 }
 
+void flat_copy(struct flat *f, struct flat_mm *mm, unsigned int page)
+{
+	struct flat_page *p = &mm->page[page];
+	const uint8_t *from = bytes_of(f, mm, page);
+
+	if (!p->cow || p->copied || p->gone)
+		return;
+	p->copied = true;
+	memcpy(bytes_of(f, mm, page), from, f->unit);
+}
+
 void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v)
 {
+	flat_copy(f, mm, (unsigned int)(at / FLAT_PAGE_SIZE));
 	bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit] = v;
 }
 
@@ -175,8 +199,10 @@ int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned i
 					    .obj = (uint8_t)obj,
 					    .index = (uint16_t)(obj ? index + i - first : 0) };
 	/* Shared anonymous memory is new each time. */
-	if (obj >= FLAT_SHARED_ANON && obj != FLAT_DRIVER)
+	if (obj >= FLAT_SHARED_ANON && obj != FLAT_DRIVER) {
 		memset(f->obj[obj], 0, FLAT_PAGES * f->unit);
+		memset(f->broken[obj], 0, sizeof(f->broken[obj]));
+	}
 	clear(f, mm, first, n);
 	return 0;
 }
@@ -198,11 +224,13 @@ int flat_mprotect(struct flat_mm *mm, unsigned int first, unsigned int n, int pr
 }
 
 void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
-		      int prot, unsigned int index, enum flat_special special)
+		      int prot, unsigned int index, enum flat_special special, bool cow)
 {
 	flat_mmap(f, mm, first, n, prot, FLAT_DRIVER, index);
-	for (unsigned int i = first; i < first + n; i++)
+	for (unsigned int i = first; i < first + n; i++) {
 		mm->page[i].special = (uint8_t)special;
+		mm->page[i].cow = cow;
+	}
 }
 
 /* Whether a mapping is one that refuses; FLAT_NOT_SPECIAL: any of a driver does. */
@@ -278,7 +306,22 @@ void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
 		mm->page[i].uffd = on;
 		mm->page[i].wp &= on;
 		mm->page[i].wp_unsure &= on;
+		unwatch(&mm->page[i]);
 	}
+}
+
+void flat_watch(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	flat_uffd(mm, first, n, false);
+	for (unsigned int i = first; i < first + n; i++)
+		mm->page[i].watched = true;
+	clear(f, mm, first, n);
+}
+
+void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++)
+		mm->page[i].missing = FLAT_NOT_MISSING;
 }
 
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)
@@ -294,7 +337,22 @@ void flat_poison(struct flat_mm *mm, unsigned int page)
 	mm->page[page].poisoned = true;
 }
 
-void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
+void flat_poison_object(struct flat *f, struct flat_mm *mm, unsigned int page, bool lost, bool told)
+{
+	struct flat_page *p = &mm->page[page];
+
+	for (int m = 0; m < FLAT_PROCS; m++) {
+		for (unsigned int i = 0; f->mm[m].alive && i < FLAT_ALL; i++) {
+			if (flat_is_same(p, &f->mm[m].page[i]))
+				clear(f, &f->mm[m], i, 1);
+		}
+	}
+	f->broken[p->obj][p->index] = lost;
+	p->poisoned = lost || told;
+}
+
+/* Nothing is left behind a size. */
+static void zero_behind(struct flat *f, unsigned int obj, uint64_t bytes)
 {
 	uint64_t page = bytes / FLAT_PAGE_SIZE, off = bytes % FLAT_PAGE_SIZE;
 
@@ -302,6 +360,24 @@ void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
 		memset(f->obj[obj] + page * f->unit + off, 0, (FLAT_PAGES - page) * f->unit - off);
 	else
 		memset(f->obj[obj] + (page + 1) * f->unit, 0, (FLAT_PAGES - page - 1) * f->unit);
+}
+
+void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (p->mapped && p->obj == FLAT_SHARED_FILE &&
+		    p->index == f->size[p->obj] / FLAT_PAGE_SIZE)
+			zero_behind(f, p->obj, f->size[p->obj]);
+	}
+}
+
+void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes)
+{
+	zero_behind(f, obj, bytes < f->size[obj] ? bytes : f->size[obj]);
+	for (uint64_t i = (bytes + FLAT_PAGE_SIZE - 1) / FLAT_PAGE_SIZE; i < FLAT_PAGES; i++)
+		f->broken[obj][i] = false;
 	for (int m = 0; m < FLAT_PROCS; m++) {
 		for (unsigned int i = 0; i < FLAT_ALL; i++) {
 			struct flat_page *p = &f->mm[m].page[i];
@@ -387,8 +463,11 @@ int flat_remove(struct flat *f, const struct flat_mm *mm, unsigned int first, un
 			return -EINVAL;
 		if (!flat_is_shared(p))
 			return -EACCES;
-		if (f)
-			memset(bytes_of(f, mm, i), 0, f->unit);
+		if (!f)
+			continue;
+		memset(bytes_of(f, mm, i), 0, f->unit);
+		/* Who has been told stays so. */
+		f->broken[p->obj][p->index] = false;
 	}
 	return hole < 0 ? 0 : -ENOMEM;
 }
@@ -437,7 +516,7 @@ int flat_populate(const struct flat *f, const struct flat_mm *mm, unsigned int f
 			return -ENOMEM;
 		if (!(p->prot & (write ? PROT_WRITE : PROT_READ)) || p->special == FLAT_FRAMES)
 			return -EINVAL;
-		if (p->poisoned)
+		if (p->poisoned || (f->broken[p->obj][p->index] && !p->guard))
 			return -EHWPOISON;
 		if (flat_signal(f, p) || (write && p->wp && !resolved))
 			return -EFAULT;
@@ -456,13 +535,15 @@ void flat_move(struct flat *f, struct flat_mm *mm, unsigned int old, unsigned in
 		if (old_n == new_n && !mm->page[old + i].mapped)
 			continue;
 		mm->page[new + i] = first;
-		mm->page[new + i].guard = mm->page[new + i].uffd = false;
+		mm->page[new + i].guard = mm->page[new + i].uffd = mm->page[new + i].watched =
+			false;
 		clear(f, mm, new + i, 1);
 		if (i >= n)
 			continue;
 		mm->page[new + i] = mm->page[old + i];
 		mm->page[new + i].uffd = false;
 		mm->page[new + i].wp = mm->page[new + i].wp_unsure = false;
+		unwatch(&mm->page[new + i]);
 		if (!flat_is_shared(&mm->page[old + i]))
 			memcpy(bytes_of(f, mm, new + i), bytes_of(f, mm, old + i), f->unit);
 	}

@@ -5,7 +5,7 @@
  * devices.
  *
  * An object is mapped either shared only, or private only and then nobody writes to it: so it makes no
- * difference when a private page is copied. Whole pages of it may be cut off, with all copies.
+ * difference when a private page is copied. A driver's pages alone are mapped both ways. Whole pages of it may be cut off, with all copies.
  */
 #ifndef TESTS_MODEL_FLAT_H
 #define TESTS_MODEL_FLAT_H
@@ -27,8 +27,7 @@ enum {
 	FLAT_PRIVATE_FILE = 1, /* mapped private only; page i holds i + 1 at first */
 	FLAT_SHARED_FILE = 2,  /* mapped shared only */
 	FLAT_SHARED_ANON = 3,  /* and the following */
-	FLAT_DRIVER =
-		6, /* mapped shared only: pages of a driver, as the first FLAT_DRIVER_PAGES here */
+	FLAT_DRIVER = 6,       /* pages of a driver, the first FLAT_DRIVER_PAGES here */
 	FLAT_OBJS = 7,
 	FLAT_DRIVER_PAGES = 32,
 };
@@ -66,13 +65,24 @@ enum flat_special {
 	FLAT_INSERTED /* VM_MIXEDMAP: pages, as any to a device, but that cannot migrate */
 };
 
+/* What an access is that finds nothing in a range where a userfaultfd watches for that. */
+enum flat_missing {
+	FLAT_NOT_MISSING,
+	FLAT_MISSING,  /* SIGBUS, since the process has no handler */
+	FLAT_ON_DEMAND /* the handler fills it with zeroes, unless it has done so already */
+};
+
 struct flat_page {
 	bool mapped, dontfork, wipeonfork, growsdown;
 	uint8_t special; /* enum flat_special */
+	bool cow;	 /* a driver's, mapped private */
+	bool copied;	 /* and the process has a page of its own in its place */
 	bool gone;	 /* a driver's: nobody puts it in a second time, and an access is SIGBUS */
 	bool uffd;	 /* its VMA is registered for write protection */
 	bool wp;	 /* and it is protected */
 	bool wp_unsure;	 /* a device wanted to write: the handler was asked if it came to that */
+	bool watched;	 /* its VMA is registered for what is missing */
+	uint8_t missing; /* enum flat_missing */
 	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	 /* a NUMA hint was given, and no CPU has been there since */
 	bool poisoned;	 /* the hardware's: SIGBUS */
@@ -91,7 +101,9 @@ struct flat_mm {
 struct flat {
 	size_t unit; /* bytes of a page: FLAT_PAGE_SIZE or FLAT_TAG */
 	struct flat_mm mm[FLAT_PROCS];
-	uint8_t *obj[FLAT_OBJS];  /* FLAT_PAGES units each; [0] is not used */
+	uint8_t *obj[FLAT_OBJS]; /* FLAT_PAGES units each; [0] is not used */
+	bool broken[FLAT_OBJS]
+		   [FLAT_PAGES];  /* pages of memory files: SIGBUS wherever they are mapped */
 	uint64_t size[FLAT_OBJS]; /* in bytes, to the next page of which an access is good */
 };
 
@@ -101,6 +113,12 @@ void flat_start(struct flat *f, unsigned int proc);
 void flat_kill(struct flat *f, unsigned int proc);
 void flat_fork(struct flat *f, unsigned int parent, unsigned int child);
 
+/* Half of the processes have a handler that resolves what a userfaultfd sees; others get SIGBUS. */
+static inline bool has_handler(unsigned int proc)
+{
+	return !(proc & 1);
+}
+
 /* All pages of [first, first + n) have these rights; the first that has not, or -1. */
 int flat_first_without(const struct flat_mm *mm, unsigned int first, unsigned int n, int prot);
 
@@ -109,7 +127,7 @@ int flat_signal(const struct flat *f, const struct flat_page *p);
 /* Whether a device cannot have it though the process can: a driver's frame is no page. */
 static inline bool flat_is_frame(const struct flat_page *p)
 {
-	return p->special == FLAT_FRAMES || p->special == FLAT_MIXED;
+	return p->special == FLAT_FRAMES || (p->special == FLAT_MIXED && !p->copied);
 }
 
 /* A page of the range that is mapped as a driver's. */
@@ -123,7 +141,7 @@ void flat_set_byte(struct flat *f, struct flat_mm *mm, uint64_t at, uint8_t v);
 
 static inline bool flat_is_shared(const struct flat_page *p)
 {
-	return p->obj > FLAT_PRIVATE_FILE;
+	return p->obj > FLAT_PRIVATE_FILE && !p->copied;
 }
 
 /* An object for shared anonymous memory that nobody maps; FLAT_NO_OBJ if there is none. */
@@ -133,7 +151,9 @@ unsigned int flat_free_object(const struct flat *f);
 int flat_mmap(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n, int prot,
 	      unsigned int obj, unsigned int index);
 void flat_mmap_driver(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
-		      int prot, unsigned int index, enum flat_special special);
+		      int prot, unsigned int index, enum flat_special special, bool cow);
+/* Copy a driver's page that is mapped private, if it is not copied yet: somebody is to write to it. */
+void flat_copy(struct flat *f, struct flat_mm *mm, unsigned int page);
 /* Advice that a mapping of @refused cannot take: it ends there. MADV_PAGEOUT and others. */
 int flat_advise_some(const struct flat_mm *mm, unsigned int first, unsigned int n,
 		     enum flat_special refused, unsigned int *done);
@@ -147,6 +167,10 @@ int flat_free(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned i
 int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int n);
 /* UFFDIO_REGISTER and UFFDIO_UNREGISTER, UFFDIO_WRITEPROTECT. */
 void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
+/* The same for what is missing: nothing is there at first. */
+void flat_watch(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
+/* The handler has filled what was missing. */
+void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n);
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
 /* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
 unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);
@@ -157,8 +181,22 @@ void flat_grow_stack(struct flat *f, struct flat_mm *mm, unsigned int page);
 int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n,
 	       bool install);
 void flat_poison(struct flat_mm *mm, unsigned int page);
+/*
+ * A page of an object breaks, which one process alone has mapped when that happens. @lost: nobody can have
+ * it any more; else @told: that process had stored what is gone, and is told.
+ */
+void flat_poison_object(struct flat *f, struct flat_mm *mm, unsigned int page, bool lost,
+			bool told);
+/* Whether two pages are the same one of an object that processes share. */
+static inline bool flat_is_same(const struct flat_page *a, const struct flat_page *b)
+{
+	return a->mapped && b->mapped && a->obj == b->obj && a->index == b->index &&
+	       flat_is_shared(a) && !a->special && !b->special;
+}
 /* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
 void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
+/* What lies behind the end of the file, in its last page, is no part of it once that is written back. */
+void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 /* @resolved: there is somebody who ends write protection when a fault finds it. */

@@ -98,6 +98,12 @@ static bool is_protected(const struct lockstep *l, const struct flat_page *p)
 	return p->wp;
 }
 
+static bool is_on_demand(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->missing == FLAT_ON_DEMAND;
+}
+
 static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
 {
 	(void)l;
@@ -109,7 +115,7 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
  *
  * A device that wants, among others, a page which cannot be had, or is to write to one that is protected, gets
  * nothing. But who faults first has faulted up to that page then, copied pages that were shared, and mapped
- * those of files around.
+ * those of files around. Of what is missing a handler fills what is come to.
  *
  * An entry with a NUMA hint is not writable. A fault makes it so again before it is collected; who collects
  * first leaves the device with an entry that it may only read.
@@ -128,7 +134,7 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
 static enum uhmm_compare differs_by_right(const struct lockstep *l)
 {
 	if (wants(l, &l->op, is_broken) || wants(l, &l->op, is_hinted) ||
-	    (l->op.write && wants(l, &l->op, is_protected)))
+	    wants(l, &l->op, is_on_demand) || (l->op.write && wants(l, &l->op, is_protected)))
 		return UHMM_COMPARE_CONTENTS;
 	if (l->config.huge)
 		return UHMM_COMPARE_STATE_BUT_UNTOUCHED;
@@ -219,11 +225,36 @@ static bool is_own(const struct lockstep *l, const struct op *op)
 	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
 		const struct flat_page *p = &mm->page[i];
 
-		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) ||
-		    flat_signal(&l->flat, p) || p->wp || (p->obj && op->kind != OP_POISON))
+		if (!p->mapped || (p->prot & RW) != RW || flat_is_shared(p) || p->special ||
+		    flat_signal(&l->flat, p) || p->wp || p->missing ||
+		    (p->obj && op->kind != OP_POISON))
 			return false;
 	}
 	return true;
+}
+
+/*
+ * Whether a page that processes share can break: one that nobody has pinned, which would be an error, and
+ * that the end of the file does not cut in two, since it is written back.
+ */
+static bool can_break(const struct lockstep *l, const struct op *op)
+{
+	const struct flat_page *p = &l->flat.mm[op->proc].page[op->page];
+	int prot = breaks_dirty(l, op) ? RW : PROT_READ;
+
+	return !l->machine[0].nr_pinned && p->mapped && flat_is_shared(p) && !p->special &&
+	       (p->prot & prot) == prot && !flat_signal(&l->flat, p) &&
+	       (p->index + 1) * PAGE <= l->flat.size[p->obj];
+}
+
+/* Of shared memory a child gets entries only where they may be guard regions. */
+static bool may_get_poison(const struct flat_mm *mm)
+{
+	for (unsigned int i = 0; i < FLAT_ALL; i++) {
+		if (mm->page[i].mapped && mm->page[i].poisoned && flat_is_shared(&mm->page[i]))
+			return true;
+	}
+	return false;
 }
 
 /* Whether write protection can be set, or ended, for all of the pages. */
@@ -240,6 +271,20 @@ static bool is_registered(const struct lockstep *l, const struct op *op)
 	return true;
 }
 
+/* Whether missing pages can be watched for, filled, or not watched for any more; a stack's are not. */
+static bool can_watch(const struct lockstep *l, const struct op *op)
+{
+	if (op->variant < MISSING_FILL && !is_own(l, op))
+		return false;
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (op->variant != MISSING_FILL && (!p->mapped || p->obj || p->growsdown))
+			return false;
+	}
+	return true;
+}
+
 /*
  * A stack would come near others, which it grows towards. Of several mappings the first ones move before
  * one is met that cannot be moved with others, or by these flags: then it is an error, and is done in part.
@@ -249,10 +294,32 @@ static bool can_move(const struct lockstep *l, const struct op *op)
 	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
 		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
 
-		if (p->growsdown || (op->npages > 1 && (p->uffd || p->special)))
+		if (p->growsdown || (op->npages > 1 && (p->uffd || p->watched || p->special)))
 			return false;
 	}
 	return true;
+}
+
+/*
+ * A driver's page that is mapped private is copied by who faults first for a device that is to write, even
+ * if nothing comes of that; by who is refused a migration at once it is not.
+ */
+static bool may_be_copied(const struct lockstep *l, const struct op *op)
+{
+	unsigned int first, end;
+
+	if (op->kind != OP_EXCLUSIVE && op->kind != OP_DEV_WRITE &&
+	    (!op->write ||
+	     (op->kind != OP_DEV_ACCESS && op->kind != OP_DEV_SERVE && op->kind != OP_ON_FAULT)))
+		return false;
+	wanted_range(op, &first, &end);
+	for (unsigned int i = first; i < end; i++) {
+		const struct flat_page *p = &l->flat.mm[op->proc].page[i];
+
+		if (p->mapped && p->cow && !p->copied)
+			return true;
+	}
+	return false;
 }
 
 /* Whether the list still means something here; for a fork, where the child goes. */
@@ -271,13 +338,17 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 	}
 	if (op->kind == OP_PIN && l->machine[0].nr_pinned + MAX_PIN > MAX_PINNED)
 		return false;
-	/* It asks no handler, and whether there is protection left is not known. */
-	if (op->kind == OP_DEV_WRITE && l->flat.mm[op->proc].page[op->page].wp_unsure)
+	/* It asks no handler, and whether there is protection left, or a page at all, is not known. */
+	if (op->kind == OP_DEV_WRITE &&
+	    (l->flat.mm[op->proc].page[op->page].wp_unsure ||
+	     l->flat.mm[op->proc].page[op->page].missing == FLAT_ON_DEMAND))
 		return false;
 	/* There may be no RAM in one piece. */
 	if (op->kind == OP_LARGE && l->config.ram_bytes)
 		return false;
 	if (op->kind == OP_MREMAP && !can_move(l, op))
+		return false;
+	if (may_be_copied(l, op))
 		return false;
 	/* What a migration refuses at once may be mapped for the device by who faults first. */
 	if (op->kind == OP_DEV_SERVE && flat_any_special(&l->flat.mm[op->proc], op->page, 1))
@@ -293,8 +364,14 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		return is_own(l, op);
 	if (op->kind == OP_UFFD_WP)
 		return is_registered(l, op);
+	if (op->kind == OP_UFFD_MISSING)
+		return can_watch(l, op);
+	if (op->kind == OP_POISON_FILE)
+		return can_break(l, op);
 	if (op->kind == OP_EXIT)
 		return alive > 1;
+	if (op->kind == OP_FORK && may_get_poison(&l->flat.mm[op->proc]))
+		return false;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;
 }
 

@@ -41,7 +41,9 @@
 	X(FREE, 4)                                                                                 \
 	X(GUARD, 4)                                                                                \
 	X(POISON, 2)                                                                               \
+	X(POISON_FILE, 3)                                                                          \
 	X(UFFD_WP, 5)                                                                              \
+	X(UFFD_MISSING, 5)                                                                         \
 	X(NUMA, 4)                                                                                 \
 	X(TRUNCATE, 3)                                                                             \
 	X(MSYNC, 2)                                                                                \
@@ -89,7 +91,7 @@ struct run_config {
 	bool coherent; /* the second device */
 	bool large;    /* there are large folios that PTEs map, of orders 1 to 8 */
 	bool drivers;  /* a driver has mappings */
-	bool uffd;     /* pages are write-protected by a userfaultfd */
+	bool uffd;     /* a userfaultfd write-protects pages, and watches for missing ones */
 	bool hints;    /* NUMA hints are given */
 	bool broken; /* some pages cannot be had: guarded, poisoned, beyond the end of their file */
 };

@@ -17,8 +17,12 @@ static void report(void *data, enum uhmm_report_kind kind, const char *text)
 
 static bool resolve(void *data, struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int reason)
 {
-	must(data, reason != UHMM_UFFD_WP);
-	must(data, uhmm_uffd_writeprotect(mm, addr, PAGE, false));
+	static const uint8_t zeroes[PAGE];
+
+	if (reason == UHMM_UFFD_MISSING)
+		must(data, uhmm_uffd_copy(mm, addr, zeroes, false));
+	else
+		must(data, uhmm_uffd_writeprotect(mm, addr, PAGE, false));
 	return true;
 }
 
@@ -54,17 +58,17 @@ static void proc_exit(struct machine *m, unsigned int i, bool close_first)
 }
 
 static void map_special(struct lockstep *l, struct uhmm_mm *mm, uhmm_vaddr_t addr,
-			unsigned int npages, int prot, uint64_t flags)
+			unsigned int npages, int prot, int flags, uint64_t vm_flags)
 {
 	must(l,
-	     uhmm_mmap_special(mm, addr, npages * PAGE, prot, MAP_SHARED | MAP_FIXED, flags, NULL));
+	     uhmm_mmap_special(mm, addr, npages * PAGE, prot, flags | MAP_FIXED, vm_flags, NULL));
 }
 
 /* A driver's pages are there as long as it has them mapped itself. */
 static void driver_start(struct lockstep *l, struct machine *m)
 {
 	must(l, uhmm_mm_create(m->m, &m->driver));
-	map_special(l, m->driver, address(0), FLAT_DRIVER_PAGES, RW, UHMM_VM_MIXEDMAP);
+	map_special(l, m->driver, address(0), FLAT_DRIVER_PAGES, RW, MAP_SHARED, UHMM_VM_MIXEDMAP);
 	for (unsigned int i = 0; i < FLAT_DRIVER_PAGES; i++) {
 		must(l, uhmm_alloc_locked_page(m->m, &m->driver_pages[i]));
 		uhmm_clear_highpage(m->m, m->driver_pages[i]);
@@ -104,13 +108,10 @@ void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy str
 						   : UHMM_MEMORY_DEVICE_PRIVATE;
 		must(l, uhmm_device_create(m->m, &dev, &m->dev[d]));
 	}
-	/* One of the kinds each, which depends on the contents, that is on the seed. */
 	for (unsigned int i = FLAT_PRIVATE_FILE; i < FLAT_SHARED_ANON; i++)
-		must(l, uhmm_file_create(m->m,
-					 (i & 1) == (l->config.content == UHMM_CONTENT_TAG)
-						 ? UHMM_FILE_REGULAR
-						 : UHMM_FILE_MEMORY,
-					 FLAT_PAGES * PAGE, &m->file[i]));
+		must(l,
+		     uhmm_file_create(m->m, is_regular(l, i) ? UHMM_FILE_REGULAR : UHMM_FILE_MEMORY,
+				      FLAT_PAGES * PAGE, &m->file[i]));
 	for (uint64_t i = 0; i < FLAT_PAGES; i++) {
 		uint64_t word = i + 1;
 
@@ -278,6 +279,29 @@ static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
 }
 
 /*
+ * Whether others have it mapped is not for the model to know, nor whether it is dirty: so nobody has, and
+ * it is clean, before.
+ */
+static int do_poison_file(struct lockstep *l, struct machine *m, const struct op *op)
+{
+	const struct flat_page *page = &l->flat.mm[op->proc].page[op->page];
+	struct uhmm_mm *mm = m->proc[op->proc].mm;
+
+	for (unsigned int i = 0; i < FLAT_PROCS; i++) {
+		for (unsigned int k = 0; m->proc[i].mm && k < FLAT_ALL; k++) {
+			if (flat_is_same(page, &l->flat.mm[i].page[k]))
+				must(l,
+				     uhmm_madvise(m->proc[i].mm, address(k), PAGE, MADV_DONTNEED));
+		}
+	}
+	if (is_regular(l, page->obj))
+		must(l, uhmm_file_writeback(m->file[page->obj], page->index, 1) < 0);
+	if (breaks_dirty(l, op))
+		must(l, uhmm_cpu_write(mm, address(op->page), &op->seed, sizeof(op->seed), NULL));
+	return uhmm_madvise(mm, address(op->page), PAGE, MADV_HWPOISON);
+}
+
+/*
  * Whether there is a page to protect must not depend on what else was mapped around a fault, so they are
  * written to first: not by zeroes, since the zero page, which may take the place of such a one, loses its
  * protection when it migrates, and so does a marker for no page (as in Linux).
@@ -294,6 +318,27 @@ static int do_uffd_wp(struct lockstep *l, struct proc *p, const struct op *op)
 	must(l, uhmm_uffd_register(p->mm, addr, len, UHMM_UFFD_WP));
 	must(l, uhmm_cpu_write(p->mm, addr, l->buf, len, NULL));
 	return uhmm_uffd_writeprotect(p->mm, addr, len, true);
+}
+
+static int do_uffd_missing(struct lockstep *l, struct proc *p, const struct op *op)
+{
+	const struct flat_page *page = &l->flat.mm[op->proc].page[op->page];
+	uhmm_vaddr_t addr = address(op->page);
+	uint64_t len = op->npages * PAGE;
+
+	if (op->variant == MISSING_UNREGISTER)
+		return uhmm_uffd_register(p->mm, addr, len, 0);
+	if (op->variant < MISSING_FILL) {
+		must(l, uhmm_madvise(p->mm, addr, len, MADV_DONTNEED));
+		return uhmm_uffd_register(p->mm, addr, len, UHMM_UFFD_MISSING);
+	}
+	for (unsigned int i = 0; i < op->npages; i++) {
+		if (!is_to_fill(&page[i]))
+			continue;
+		must(l, uhmm_uffd_copy(p->mm, addr + i * PAGE, l->buf + i * PAGE, false));
+		must(l, uhmm_uffd_copy(p->mm, addr + i * PAGE, l->buf, false) != -EEXIST);
+	}
+	return 0;
 }
 
 static int do_numa(struct proc *p, const struct op *op, uint64_t *changed)
@@ -334,14 +379,17 @@ static int do_mmap_driver(struct lockstep *l, struct machine *m, const struct op
 {
 	struct uhmm_mm *mm = m->proc[op->proc].mm;
 	enum flat_special special = driver_special(op);
-	int ret = 0;
+	uint64_t vm_flags = special == FLAT_FRAMES ? UHMM_VM_PFNMAP : UHMM_VM_MIXEDMAP;
+	int flags = driver_private(op) ? MAP_PRIVATE : MAP_SHARED, ret = 0;
 
-	map_special(l, mm, address(op->page), op->npages, op->prot,
-		    special == FLAT_FRAMES ? UHMM_VM_PFNMAP : UHMM_VM_MIXEDMAP);
+	map_special(l, mm, address(op->page), op->npages, op->prot, flags, vm_flags);
 	for (unsigned int i = 0; i < op->npages && !ret; i++) {
 		uhmm_pfn_t pfn = m->driver_pages[driver_index(op) + i];
 		uhmm_vaddr_t addr = address(op->page + i);
 
+		/* Frames are put into a private mapping at once, and these do not lie side by side. */
+		if (special == FLAT_FRAMES && driver_private(op))
+			map_special(l, mm, addr, 1, op->prot, flags, vm_flags);
 		if (special == FLAT_FRAMES)
 			ret = uhmm_remap_pfn_range(mm, addr, pfn, 1);
 		else if (special == FLAT_MIXED)
@@ -479,8 +527,14 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 	case OP_POISON:
 		r->ret = do_poison(l, m, op);
 		break;
+	case OP_POISON_FILE:
+		r->ret = do_poison_file(l, m, op);
+		break;
 	case OP_UFFD_WP:
 		r->ret = do_uffd_wp(l, p, op);
+		break;
+	case OP_UFFD_MISSING:
+		r->ret = do_uffd_missing(l, p, op);
 		break;
 	case OP_NUMA:
 		r->ret = do_numa(p, op, &r->out[0]);
@@ -490,7 +544,7 @@ void machine_execute(struct lockstep *l, struct machine *m, const struct op *op,
 				  &r->out[0]);
 		break;
 	case OP_TRUNCATE:
-		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(op));
+		r->ret = uhmm_file_truncate(m->file[op->obj], truncated_size(l, op));
 		break;
 	case OP_MSYNC:
 		r->ret = uhmm_msync(p->mm, addr, len, MS_SYNC);

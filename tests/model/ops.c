@@ -26,9 +26,12 @@ static unsigned int weight(const struct run_config *config, unsigned int kind)
 		return 0;
 	if ((kind == OP_MMAP_DRIVER && !config->drivers) || (kind == OP_LARGE && !config->large))
 		return 0;
-	if ((kind == OP_NUMA && !config->hints) || (kind == OP_UFFD_WP && !config->uffd))
+	if ((kind == OP_NUMA && !config->hints) ||
+	    ((kind == OP_UFFD_WP || kind == OP_UFFD_MISSING) && !config->uffd))
 		return 0;
-	if ((kind == OP_GUARD || kind == OP_POISON || kind == OP_TRUNCATE) && !config->broken)
+	if ((kind == OP_GUARD || kind == OP_POISON || kind == OP_POISON_FILE ||
+	     kind == OP_TRUNCATE) &&
+	    !config->broken)
 		return 0;
 	return op_weights[kind];
 }
@@ -138,7 +141,7 @@ void op_random(struct rng *rng, const struct run_config *config, struct op *op)
 		op->len = (unsigned int)left;
 	if (op->kind == OP_DEV_WRITE)
 		op->npages = 1;
-	if (op->kind == OP_POISON)
+	if (op->kind == OP_POISON || op->kind == OP_POISON_FILE)
 		op->npages = 1;
 	if (op->kind == OP_LARGE)
 		op->npages = 2U << rng_below(rng, 8);

@@ -53,6 +53,16 @@ static int any_protected(const struct flat_mm *mm, const struct op *op)
 	return ret;
 }
 
+/* Whether it depends on what devices did before if a page is there. */
+static bool any_on_demand(const struct flat_mm *mm, const struct op *op)
+{
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		if (mm->page[i].missing == FLAT_ON_DEMAND)
+			return true;
+	}
+	return false;
+}
+
 /* Bytes that a CPU gets to, and where it ends. */
 static int predict_cpu(const struct lockstep *l, const struct op *op, struct result *r)
 {
@@ -107,7 +117,7 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	case OP_DEV_SERVE:
 		/* A page that the device has already needs no service. */
 		if (page->mapped && page->special)
-			return page->special == FLAT_INSERTED ? NOT_PREDICTED : -EINVAL;
+			return flat_is_frame(page) ? -EINVAL : NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & PROT_READ))
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
@@ -122,7 +132,10 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		/* Of a range that is cut to its VMA: but where that ends is not known. */
 		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
-		return read_bad || broken ? -EFAULT : 0;
+		if (read_bad || broken)
+			return -EFAULT;
+		/* One form of it asks the handler. */
+		return op->variant && any_on_demand(mm, op) ? NOT_PREDICTED : 0;
 	case OP_DEV_WRITE:
 		if (read_bad)
 			return -EFAULT;
@@ -134,9 +147,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return NOT_PREDICTED;
 		if (write_bad || broken)
 			return -EFAULT;
-		return any_protected(mm, op) < 0 ? NOT_PREDICTED
-		       : any_protected(mm, op)	 ? -EFAULT
-						 : 0;
+		return any_protected(mm, op) < 0 || any_on_demand(mm, op) ? NOT_PREDICTED
+		       : any_protected(mm, op)				  ? -EFAULT
+									  : 0;
 	case OP_PIN:
 		/* The fast way looks at entries alone, and whatever is present may be read. */
 		if (op->write && !(op->variant & 1) && page->mapped && page->prot &&
@@ -144,7 +157,8 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & (op->variant & 1 ? PROT_WRITE : PROT_READ)))
 			return -EFAULT;
-		if (flat_is_frame(page))
+		if (flat_is_frame(page) &&
+		    (page->special == FLAT_FRAMES || !page->cow || !(op->variant & 1)))
 			return SOME_ERROR;
 		if (flat_signal(&l->flat, page) ||
 		    (op->variant & 1 && page->wp && !has_handler(op->proc)))
@@ -159,6 +173,9 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 	case OP_TO_SYS:
 		return read_bad || special ? -EINVAL : 0;
 	case OP_ON_FAULT:
+		/* It asks no handler. */
+		if (any_on_demand(mm, op))
+			return NOT_PREDICTED;
 		if (!read_bad && !op->write && unlimited)
 			return broken || special ? SOME_ERROR : 0;
 		return NOT_PREDICTED;
@@ -220,7 +237,7 @@ static void check_snapshot(struct lockstep *l, const struct machine *m, const st
 	for (unsigned int i = 0; i < op->npages; i++) {
 		const struct flat_page *p = &mm->page[op->page + i];
 		bool error = !p->mapped || !(p->prot & PROT_READ) || p->special == FLAT_FRAMES ||
-			     (p->special == FLAT_MIXED && !p->gone);
+			     (flat_is_frame(p) && !p->gone);
 
 		if (l->buf[i] == UHMM_PROT_ERROR && may_be_foreign_huge(l, op->page + i))
 			continue;
@@ -269,7 +286,10 @@ static void touch_model(struct lockstep *l, struct flat_mm *mm, const struct op 
 	for (unsigned int page = op->page; page * PAGE < end; page++) {
 		if (!mm->page[page].mapped && flat_stack_above(mm, page) >= 0)
 			flat_grow_stack(&l->flat, mm, page);
-		mm->page[page].hint &= page * PAGE >= first + r->out[0];
+		if (page * PAGE >= first + r->out[0])
+			continue;
+		mm->page[page].hint = false;
+		flat_filled(mm, page, 1);
 	}
 }
 
@@ -278,6 +298,29 @@ static void resolve_model(struct flat_mm *mm, const struct op *op, unsigned int 
 {
 	if (has_handler(op->proc))
 		flat_protect(mm, op->page, npages, false);
+}
+
+/* A driver's pages that were faulted for writing. */
+static void copy_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
+		       unsigned int npages)
+{
+	for (unsigned int i = op->page; i < op->page + npages; i++)
+		flat_copy(&l->flat, mm, i);
+}
+
+static void missing_model(struct lockstep *l, struct flat_mm *mm, const struct op *op)
+{
+	if (op->variant < MISSING_FILL)
+		flat_watch(&l->flat, mm, op->page, op->npages);
+	else if (op->variant == MISSING_UNREGISTER)
+		flat_uffd(mm, op->page, op->npages, false);
+	for (unsigned int i = 0; i < op->npages && op->variant == MISSING_FILL; i++) {
+		if (!is_to_fill(&mm->page[op->page + i]))
+			continue;
+		flat_filled(mm, op->page + i, 1);
+		for (uint64_t at = i * PAGE; at < (i + 1) * PAGE; at++)
+			flat_set_byte(&l->flat, mm, op->page * PAGE + at, l->buf[at]);
+	}
 }
 
 /* A device that wants to write asks the handler for what it comes to. */
@@ -329,12 +372,19 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 			resolve_model(mm, op, (unsigned int)((op->off + r->out[0] - 1) / PAGE + 1));
 		break;
 	case OP_PIN:
+		flat_filled(mm, op->page, (unsigned int)r->out[0]);
 		if (op->variant & 1)
 			resolve_model(mm, op, (unsigned int)r->out[0]);
+		/* For long, if only to be read, a copy is pinned, too. */
+		if (op->variant)
+			copy_model(l, mm, op, (unsigned int)r->out[0]);
 		break;
 	case OP_POPULATE:
-		if (op->write)
+		flat_filled(mm, op->page, populated(l, op));
+		if (op->write) {
+			copy_model(l, mm, op, populated(l, op));
 			resolve_model(mm, op, populated(l, op));
+		}
 		break;
 	case OP_UFFD_WP:
 		if (op->variant != WP_RESOLVE)
@@ -342,6 +392,9 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		flat_protect(mm, op->page, op->npages, op->variant < WP_RESOLVE);
 		if (op->variant < WP_RESOLVE)
 			write_model(l, mm, at, op->npages * PAGE);
+		break;
+	case OP_UFFD_MISSING:
+		missing_model(l, mm, op);
 		break;
 	case OP_BRK:
 		flat_brk(&l->flat, mm, heap_end(op));
@@ -371,7 +424,7 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		break;
 	case OP_MMAP_DRIVER:
 		flat_mmap_driver(&l->flat, mm, op->page, op->npages, op->prot, driver_index(op),
-				 driver_special(op));
+				 driver_special(op), driver_private(op));
 		break;
 	case OP_REMOVE:
 		flat_remove(&l->flat, mm, op->page, op->npages);
@@ -400,8 +453,15 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 	case OP_POISON:
 		flat_poison(mm, op->page);
 		break;
+	case OP_POISON_FILE:
+		flat_poison_object(&l->flat, mm, op->page, !is_regular(l, mm->page[op->page].obj),
+				   breaks_dirty(l, op));
+		break;
 	case OP_TRUNCATE:
-		flat_truncate(&l->flat, op->obj, truncated_size(op));
+		flat_truncate(&l->flat, op->obj, truncated_size(l, op));
+		break;
+	case OP_MSYNC:
+		flat_msync(&l->flat, mm, op->page, op->npages);
 		break;
 	case OP_ADVISE_FORK:
 		flat_advise(mm, op->page, op->npages, fork_advice[op->variant]);

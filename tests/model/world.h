@@ -130,10 +130,9 @@ static inline enum flat_special driver_special(const struct op *op)
 	return how[op->variant];
 }
 
-/* Half of the processes have a handler that ends the protection of a page; others get SIGBUS. */
-static inline bool has_handler(unsigned int proc)
+static inline bool driver_private(const struct op *op)
 {
-	return !(proc & 1);
+	return op->obj == FLAT_NO_OBJ;
 }
 
 /* Where the heap is to end. */
@@ -148,25 +147,51 @@ static inline bool is_stack(const struct op *op)
 	return op->page >= FLAT_PAGES && op->obj == FLAT_NO_OBJ && op->variant & 2;
 }
 
-/* The size that a file is given; half of the time it is whole again. */
-static inline uint64_t truncated_size(const struct op *op)
+/*
+ * The size that a file is given; half of the time it is whole again. It is one of whole pages where
+ * reclaim may write the last one back, which zeroes what lies behind the end, at any time.
+ */
+static inline uint64_t truncated_size(const struct lockstep *l, const struct op *op)
 {
 	uint64_t bytes = op->page % FLAT_PAGES * PAGE;
 
 	if (op->write)
 		return FLAT_PAGES * PAGE;
-	return op->obj == FLAT_SHARED_FILE && op->variant & 1 ? bytes + op->off : bytes;
+	return op->obj == FLAT_SHARED_FILE && op->variant & 1 && !l->config.ram_bytes
+		       ? bytes + op->off
+		       : bytes;
+}
+
+/* Whether an object is a regular file. One of the files is, which depends on the contents, that is on the seed. */
+static inline bool is_regular(const struct lockstep *l, unsigned int obj)
+{
+	return (obj == FLAT_PRIVATE_FILE || obj == FLAT_SHARED_FILE) &&
+	       (obj == FLAT_PRIVATE_FILE) == (l->config.content == UHMM_CONTENT_TAG);
+}
+
+/* Whether what breaks was stored after the last writeback. */
+static inline bool breaks_dirty(const struct lockstep *l, const struct op *op)
+{
+	return op->variant & 1 && is_regular(l, l->flat.mm[op->proc].page[op->page].obj);
 }
 
 /* What is done with the write protection of a userfaultfd. */
 enum { WP_PROTECT, WP_PROTECT_TOO, WP_RESOLVE, WP_UNREGISTER };
+/* What is done with what is missing: only where no handler fills it. */
+enum { MISSING_WATCH, MISSING_WATCH_TOO, MISSING_FILL, MISSING_UNREGISTER };
 
 /* Whether an operation gives its pages new contents, which are in l->buf. */
 static inline bool op_writes(const struct lockstep *l, const struct op *op)
 {
 	return op->kind == OP_CPU_WRITE || op->kind == OP_DEV_WRITE || op->kind == OP_LARGE ||
 	       (op->kind == OP_DEV_ACCESS && op->write) || op_frees_and_writes(l, op) ||
-	       (op->kind == OP_UFFD_WP && op->variant < WP_RESOLVE);
+	       (op->kind == OP_UFFD_WP && op->variant < WP_RESOLVE) || op->kind == OP_UFFD_MISSING;
+}
+
+/* Whether a page is one that is to be filled. */
+static inline bool is_to_fill(const struct flat_page *p)
+{
+	return p->mapped && p->missing == FLAT_MISSING && !p->guard;
 }
 
 /* What a device wants at once; it is cut to its VMA. */

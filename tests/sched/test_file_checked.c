@@ -73,6 +73,14 @@ static void setup(enum uhmm_file_kind kind, bool away)
 	uhmm_task_leave();
 }
 
+static void end(void)
+{
+	uhmm_mirror_close(child_mirror);
+	uhmm_mmput(child);
+	uhmm_file_put(file);
+	fixture_destroy(&f);
+}
+
 static void teardown(void)
 {
 	uint64_t word = 0;
@@ -86,10 +94,7 @@ static void teardown(void)
 	expect_eq(get_word(f.mm, SHARED + 2 * PAGE), 0);
 	/* A copy outlives a hole, but not its place in the file. */
 	expect_eq(get_word(child, PRIVATE + 2 * PAGE), hole ? value_at(2) : 0);
-	uhmm_mirror_close(child_mirror);
-	uhmm_mmput(child);
-	uhmm_file_put(file);
-	fixture_destroy(&f);
+	end();
 }
 
 static void faulter(void *arg)
@@ -213,6 +218,59 @@ START_TEST(nothing_is_lost)
 }
 END_TEST
 
+/* ---- a file that grows ---- */
+
+static void grower(void *arg)
+{
+	(void)arg;
+	for (unsigned int i = PAGES; i < 2 * PAGES; i++) {
+		uint64_t word = value_at(i);
+
+		expect_eq(uhmm_file_write(file, i * PAGE, &word, sizeof(word)), sizeof(word));
+	}
+}
+
+/* Who sees that the file is longer sees what was written there. */
+static void follower(void *arg)
+{
+	uint64_t size;
+
+	(void)arg;
+	do {
+		uint64_t word = 0;
+
+		size = uhmm_file_size(file);
+		if (size > PAGES * PAGE) {
+			expect_eq(uhmm_file_read(file, ALIGN_DOWN(size - 1, PAGE), &word,
+						 sizeof(word)),
+				  sizeof(word));
+			expect_eq(word, value_at((size - 1) / PAGE));
+		}
+		uhmm_sched_user_step();
+	} while (size < (2 * PAGES - 1) * PAGE + sizeof(uint64_t));
+}
+
+START_TEST(data_comes_before_the_size)
+{
+	struct uhmm_sched_config config = { .size = sizeof(config), .policy = UHMM_SCHED_RANDOM };
+
+	for (config.seed = 1; config.seed <= 60; config.seed++) {
+		struct uhmm_sched *s;
+
+		setup(config.seed & 1 ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, false);
+		expect_eq(uhmm_sched_create(f.m, &config, &s), 0);
+		expect_eq(uhmm_sched_spawn(s, "grow", 0, NULL, grower, NULL), 0);
+		expect_eq(uhmm_sched_spawn(s, "follow", 1, NULL, follower, NULL), 0);
+		expect_eq(uhmm_sched_spawn(s, "reclaim", 4, NULL, reclaimer, NULL), 0);
+		expect_eq(uhmm_sched_run(s), 0);
+		uhmm_sched_destroy(s);
+		uhmm_task_enter(f.task);
+		fixture_verify(&f);
+		end();
+	}
+}
+END_TEST
+
 /* ---- a store by a translation that is not flushed yet; all on one CPU, in turn ---- */
 
 static void until_unmapped(void)
@@ -261,10 +319,7 @@ START_TEST(a_store_is_not_lost)
 	expect_eq(uhmm_file_nr_cached(file), 0);
 	expect_eq(uhmm_file_read(file, 0, &word, sizeof(word)), sizeof(word));
 	expect_eq(word, 2);
-	uhmm_mirror_close(child_mirror);
-	uhmm_mmput(child);
-	uhmm_file_put(file);
-	fixture_destroy(&f);
+	end();
 }
 END_TEST
 
@@ -275,6 +330,7 @@ int main(void)
 
 	tcase_set_timeout(tc, test_seconds() + 120);
 	tcase_add_loop_test(tc, nothing_is_lost, 0, 2);
+	tcase_add_test(tc, data_comes_before_the_size);
 	tcase_add_test(tc, a_store_is_not_lost);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);

@@ -320,6 +320,36 @@ START_TEST(error_undoes_what_was_collected)
 }
 END_TEST
 
+/* What looks like a page that was collected, all along the range, before the walk got there. */
+START_TEST(input_is_not_taken_for_output)
+{
+	struct uhmm_mm *child;
+
+	map_written(AT, 4);
+	/* The second page must be copied; at first there is no memory for it. */
+	expect_eq(uhmm_madvise(f.mm, AT + 2 * PAGE, 2 * PAGE, MADV_DONTFORK), 0);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	expect_eq(uhmm_madvise(f.mm, AT + 2 * PAGE, 2 * PAGE, MADV_DOFORK), 0);
+	put_word(f.mm, AT, 1);
+	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 1, 0), 0);
+	for (int err = -ENOMEM, again = 1; again >= 0; again--, err = 0) {
+		prepare(AT, 4, REQ_FAULT | REQ_WRITE);
+		for (unsigned int i = 0; i < 4; i++)
+			pfns[i] = pfn_at(f.mm, AT + i * PAGE) | V | W | M;
+		expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), err);
+		if (!err) {
+			for (unsigned int i = 0; i < 4; i++)
+				expect(pte_is_leaf_entry(pte_at(f.mm, AT + i * PAGE)));
+			undo();
+		}
+		fixture_verify(&f);
+		for (unsigned int i = 0; i < 4; i++)
+			expect(!folio_test(frame_at(f.mm, AT + i * PAGE), PG_LOCKED));
+	}
+	uhmm_mmput(child);
+}
+END_TEST
+
 START_TEST(stale_sequence_is_ebusy)
 {
 	map_written(AT, 2);
@@ -621,6 +651,7 @@ int main(void)
 	tcase_add_test(tc, locked_folio_is_left_in_place);
 	tcase_add_test(tc, pinned_page_is_left_in_place);
 	tcase_add_test(tc, error_undoes_what_was_collected);
+	tcase_add_test(tc, input_is_not_taken_for_output);
 	tcase_add_test(tc, stale_sequence_is_ebusy);
 	tcase_add_test(tc, copy_in_locked_form_is_ebusy_then_success);
 	tcase_add_test(tc, copy_in_unlocked_form_is_one_walk);

@@ -158,13 +158,87 @@ START_TEST(only_copies_become_exclusive)
 }
 END_TEST
 
-START_TEST(pages_of_files_do_not_break)
+/* Nobody gets at what a memory file has lost, until it gives the page up. */
+START_TEST(a_broken_page_of_a_memory_file)
 {
+	uint64_t word = 9, words[2 * PAGE / 8];
+	struct uhmm_mm *child;
+	uhmm_pfn_t pfn;
+
 	map_file(UHMM_FILE_MEMORY, MAP_SHARED);
+	expect_eq(uhmm_mmap(f.mm, ELSEWHERE, NPAGES * PAGE, RW, MAP_PRIVATE | MAP_FIXED, file, 0,
+			    NULL),
+		  0);
 	expect_eq(get_word(f.mm, AT), 1);
-	expect_eq(uhmm_memory_failure(f.m, pfn_at(f.mm, AT)), -EOPNOTSUPP);
-	expect_eq(get_word(f.mm, AT), 1);
+	expect_eq(get_word(f.mm, AT + PAGE), 2);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	pfn = pfn_at(f.mm, AT + PAGE);
+	expect_eq(uhmm_memory_failure(f.m, pfn), 0);
+	expect_eq(uhmm_memory_failure(f.m, pfn), -EHWPOISON);
 	fixture_verify(&f);
+	expect_eq(leaf_type(pte_at(f.mm, AT + PAGE)), LEAF_HWPOISON);
+	expect_eq(uhmm_cpu_read(f.mm, AT + PAGE, NULL, 1, NULL), SIGBUS);
+	/* Who had it not mapped finds it in the cache; not around a fault. */
+	expect_eq(get_word(child, AT), 1);
+	expect(pte_none(pte_at(child, AT + PAGE)));
+	expect_eq(uhmm_cpu_read(child, AT + PAGE, NULL, 1, NULL), SIGBUS);
+	expect_eq(uhmm_cpu_write(f.mm, ELSEWHERE + PAGE, NULL, 1, NULL), SIGBUS);
+	expect_eq(uhmm_file_read(file, PAGE, &word, sizeof(word)), -EIO);
+	expect_eq(uhmm_file_read(file, 0, words, sizeof(words)), PAGE);
+	expect_eq(uhmm_file_write(file, PAGE, &word, sizeof(word)), -EIO);
+	expect_eq(uhmm_file_nr_cached(file), NPAGES);
+	/* A hole leaves the entry; truncation takes it. */
+	expect_eq(uhmm_file_punch_hole(file, PAGE, PAGE), 0);
+	expect_eq(get_word(child, AT + PAGE), 0);
+	expect_eq(uhmm_cpu_read(f.mm, AT + PAGE, NULL, 1, NULL), SIGBUS);
+	expect_eq(uhmm_file_truncate(file, PAGE), 0);
+	expect_eq(uhmm_file_truncate(file, NPAGES * PAGE), 0);
+	expect_eq(get_word(f.mm, AT + PAGE), 0);
+	expect_eq(folio_ref_count(pfn_to_frame(f.m, pfn)), 1);
+	fixture_verify(&f);
+	uhmm_mmput(child);
+}
+END_TEST
+
+/* What the disk has of a regular file is there still; who had stored something newer is told. */
+START_TEST(a_broken_page_of_a_regular_file)
+{
+	uhmm_pfn_t pfn;
+
+	map_file(UHMM_FILE_REGULAR, MAP_SHARED);
+	expect_eq(uhmm_file_writeback(file, 0, NPAGES), NPAGES);
+	expect_eq(get_word(f.mm, AT), 1);
+	if (_i)
+		put_word(f.mm, AT, 7);
+	pfn = pfn_at(f.mm, AT);
+	expect_eq(uhmm_memory_failure(f.m, pfn), 0);
+	fixture_verify(&f);
+	expect_eq(uhmm_file_nr_cached(file), NPAGES - 1);
+	expect_eq(uhmm_file_nr_dirty(file), 0);
+	expect_eq(uhmm_cpu_read(f.mm, AT, NULL, 1, NULL), _i ? SIGBUS : 0);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), 0);
+	expect_eq(get_word(f.mm, AT), 1);
+	expect(pfn_at(f.mm, AT) != pfn);
+	expect_eq(folio_ref_count(pfn_to_frame(f.m, pfn)), 1);
+	fixture_verify(&f);
+}
+END_TEST
+
+/* A pin stays valid, but Linux does not call that a success. */
+START_TEST(a_broken_page_that_is_pinned)
+{
+	uhmm_pfn_t pages[NPAGES];
+
+	map_file(_i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, MAP_SHARED);
+	expect_eq(pin(AT, UHMM_FOLL_WRITE, false, pages), NPAGES);
+	expect_eq(uhmm_memory_failure(f.m, pages[0]), -EBUSY);
+	expect_eq(uhmm_cpu_read(f.mm, AT, NULL, 1, NULL), SIGBUS);
+	expect_eq(uhmm_madvise(f.mm, AT + PAGE, PAGE, MADV_HWPOISON), -EBUSY);
+	fixture_verify(&f);
+	uhmm_unpin_user_pages(f.m, pages, NPAGES);
+	fixture_verify(&f);
+	expect_eq(uhmm_madvise(f.mm, AT + 2 * PAGE, PAGE, MADV_HWPOISON), 0);
+	expect_eq(uhmm_cpu_read(f.mm, AT + 2 * PAGE, NULL, 1, NULL), SIGBUS);
 }
 END_TEST
 
@@ -272,7 +346,9 @@ int main(void)
 	tcase_add_loop_test(tc, memory_files_are, 0, 2);
 	tcase_add_loop_test(tc, a_long_pin_copies_what_is_private, 0, 2);
 	tcase_add_loop_test(tc, only_copies_become_exclusive, 0, 2);
-	tcase_add_test(tc, pages_of_files_do_not_break);
+	tcase_add_test(tc, a_broken_page_of_a_memory_file);
+	tcase_add_loop_test(tc, a_broken_page_of_a_regular_file, 0, 2);
+	tcase_add_loop_test(tc, a_broken_page_that_is_pinned, 0, 2);
 	tcase_add_loop_test(tc, pages_of_files_grow_cold, 0, 2);
 	tcase_add_loop_test(tc, copies_are_swapped, 0, 2);
 	tcase_add_loop_test(tc, guard_regions_of_files, 0, 2);

@@ -297,6 +297,45 @@ START_TEST(part_of_a_page_on_the_disk_is_zeroed)
 }
 END_TEST
 
+#define BEHIND (AT + 3 * PAGE + 16) /* of a file that ends just before */
+
+/* A process may store in the rest of the last page, but that is no part of the file. */
+START_TEST(what_lies_behind_the_end_is_not_written)
+{
+	uint64_t word = 9;
+
+	map_clean(RW, MAP_SHARED);
+	expect_eq(uhmm_file_truncate(file, 3 * PAGE + 8), 0);
+	put_word(f.mm, BEHIND, 77);
+	expect_eq(uhmm_file_writeback(file, 0, NPAGES), 1);
+	expect_eq(get_word(f.mm, BEHIND), 0);
+	expect_eq(get_word(f.mm, AT + 3 * PAGE), NPAGES);
+	pageout(f.mm, AT, NPAGES);
+	expect_eq(uhmm_file_nr_cached(file), 0);
+	expect_eq(get_word(f.mm, BEHIND), 0);
+	put_word(f.mm, BEHIND, 77);
+	/* Nor does it become one when the file grows, by a new size or by a write behind it. */
+	if (_i)
+		expect_eq(uhmm_file_write(file, 3 * PAGE + 32, &word, sizeof(word)), sizeof(word));
+	else
+		expect_eq(uhmm_file_truncate(file, NPAGES * PAGE), 0);
+	expect_eq(get_word(f.mm, BEHIND), 0);
+	expect_eq(get_word(f.mm, BEHIND + 16), _i ? word : 0);
+	expect_eq(get_word(f.mm, AT + 3 * PAGE), NPAGES);
+	fixture_verify(&f);
+}
+END_TEST
+
+START_TEST(memory_files_keep_what_lies_behind_the_end)
+{
+	expect_eq(uhmm_file_create(f.m, UHMM_FILE_MEMORY, 3 * PAGE + 8, &file), 0);
+	map_file(f.mm, AT, NPAGES, RW, MAP_SHARED);
+	put_word(f.mm, BEHIND, 77);
+	expect_eq(uhmm_file_truncate(file, NPAGES * PAGE), 0);
+	expect_eq(get_word(f.mm, BEHIND), 77);
+}
+END_TEST
+
 START_TEST(a_page_that_cannot_be_written_stays_dirty)
 {
 	map_clean(RW, MAP_SHARED);
@@ -309,6 +348,69 @@ START_TEST(a_page_that_cannot_be_written_stays_dirty)
 	expect_file(600, 7);
 	expect(uhmm_file_writeback(file, 0, 600) > 0);
 	expect_eq(uhmm_file_nr_dirty(file), 0);
+}
+END_TEST
+
+/* All regular files, more pages than are collected at a time, but none that is locked. */
+START_TEST(all_files_are_flushed)
+{
+	struct uhmm_file *others[3];
+	struct uhmm__frame *locked;
+	struct uhmm_task *t;
+
+	map_clean(RW, MAP_SHARED);
+	for (unsigned int i = 0; i < 3; i++) {
+		struct uhmm_file *first = file;
+
+		expect_eq(uhmm_file_create(f.m, i == 1 ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, 0,
+					   &others[i]),
+			  0);
+		file = others[i];
+		write_file(64, 1);
+		file = first;
+	}
+	put_word(f.mm, AT, 5);
+	put_word(f.mm, AT + PAGE, 6);
+	locked = frame_at(f.mm, AT + PAGE);
+	t = lock_by_another(locked);
+	expect_eq(uhmm__flush_files(f.m), 1 + 64 + 64);
+	unlock_by_another(t, locked);
+	expect_eq(uhmm_file_nr_dirty(file), 1);
+	expect_eq(uhmm_file_nr_dirty(others[1]), 64);
+	expect_eq(uhmm__flush_files(f.m), 1);
+	expect_eq(uhmm__flush_files(f.m), 0);
+	for (unsigned int i = 0; i < 3; i++)
+		uhmm_file_put(others[i]);
+}
+END_TEST
+
+/* ---- what was used ---- */
+
+/* By a mapping that is gone: the second time makes it active. */
+START_TEST(use_is_remembered_when_a_mapping_goes)
+{
+	struct uhmm__frame *frame;
+
+	map_clean(RW, MAP_PRIVATE);
+	uhmm__lru_add_drain_all(f.m);
+	frame = frame_at(f.mm, AT);
+	folio_change(frame, (uint32_t)(BIT(PG_REFERENCED) | BIT(PG_ACTIVE)), 0);
+	if (_i)
+		expect_eq(uhmm_madvise(f.mm, AT, PAGE, _i == 1 ? MADV_RANDOM : MADV_SEQUENTIAL), 0);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_DONTNEED), 0);
+	expect_eq(folio_test(frame, PG_REFERENCED), !_i);
+	/* An entry that nobody used since it was made old. */
+	expect_eq(get_word(f.mm, AT), 1);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_COLD), 0);
+	folio_set(frame, PG_REFERENCED);
+	expect_eq(uhmm_munmap(f.mm, AT, PAGE), 0);
+	expect(!folio_test(frame, PG_ACTIVE));
+	map_file(f.mm, AT, 1, _i ? PROT_NONE : PROT_READ, MAP_PRIVATE);
+	if (!_i)
+		expect_eq(get_word(f.mm, AT), 1);
+	expect_eq(uhmm_munmap(f.mm, AT, PAGE), 0);
+	expect_eq(folio_test(frame, PG_ACTIVE), !_i);
+	fixture_verify(&f);
 }
 END_TEST
 
@@ -398,6 +500,8 @@ int main(void)
 	tcase_add_test(tc, files_of_others_are_let_alone);
 	tcase_add_test(tc, what_was_cut_off_does_not_come_back);
 	tcase_add_test(tc, a_page_that_cannot_be_written_stays_dirty);
+	tcase_add_test(tc, all_files_are_flushed);
+	tcase_add_loop_test(tc, use_is_remembered_when_a_mapping_goes, 0, 3);
 	suite_add_tcase(suite, tc);
 
 	tcase_add_checked_fixture(bytes, setup_bytes, teardown_file);
@@ -405,6 +509,8 @@ int main(void)
 	tcase_add_test(bytes, dirty_pages_are_unmapped_and_stay);
 	tcase_add_test(bytes, what_was_cut_off_does_not_come_back);
 	tcase_add_test(bytes, part_of_a_page_on_the_disk_is_zeroed);
+	tcase_add_loop_test(bytes, what_lies_behind_the_end_is_not_written, 0, 2);
+	tcase_add_test(bytes, memory_files_keep_what_lies_behind_the_end);
 	tcase_add_test(bytes, a_page_that_cannot_be_written_stays_dirty);
 	suite_add_tcase(suite, bytes);
 

@@ -5,6 +5,11 @@
 
 #include "unit/inside.h"
 
+#ifndef MADV_WIPEONFORK
+#define MADV_WIPEONFORK 18
+#define MADV_KEEPONFORK 19
+#endif
+
 #ifndef MADV_POPULATE_READ
 #define MADV_POPULATE_READ 22
 #define MADV_POPULATE_WRITE 23
@@ -150,6 +155,18 @@ START_TEST(driver_and_fork)
 }
 END_TEST
 
+/* Private, but not anonymous. */
+START_TEST(a_drivers_mapping_is_not_wiped_on_fork)
+{
+	const uint64_t kinds[] = { UHMM_VM_PFNMAP, UHMM_VM_MIXEDMAP, UHMM_VM_IO };
+
+	expect_eq(uhmm_mmap_special(f.mm, AT, PAGE, RW, MAP_PRIVATE | MAP_FIXED, kinds[_i], NULL),
+		  0);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_WIPEONFORK), -EINVAL);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_KEEPONFORK), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("populate");
@@ -162,6 +179,7 @@ int main(void)
 	tcase_add_loop_test(tc, device_asks_userfaultfd, 0, UHMM_NR_STRATEGIES);
 	tcase_add_test(tc, driver_of_frames);
 	tcase_add_test(tc, driver_and_fork);
+	tcase_add_loop_test(tc, a_drivers_mapping_is_not_wiped_on_fork, 0, 3);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

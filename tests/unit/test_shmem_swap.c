@@ -268,8 +268,8 @@ START_TEST(in_the_swap_cache_alone)
 	struct uhmm_task *t;
 
 	map_swapped_file();
-	frame = uhmm__swapin(f.m, slot_of(0));
-	expect(frame && folio_test(frame, PG_SWAPCACHE));
+	expect_eq(uhmm__swapin(f.m, slot_of(0), &frame), 0);
+	expect(folio_test(frame, PG_SWAPCACHE));
 	folio_put(f.m, frame);
 	fixture_verify(&f);
 	switch (_i) {
@@ -332,13 +332,17 @@ END_TEST
 
 START_TEST(no_swap)
 {
+	int64_t ret = sizeof(uint64_t);
+
 	map_written_file();
 	pageout(f.mm, AT, NPAGES);
 	expect_eq(uhmm_file_nr_cached(file), NPAGES);
 	expect_words(f.mm, AT);
 	/* Memory that cannot go anywhere is as good as anonymous. */
 	expect_eq(uhmm_file_truncate(file, MANY * PAGE), 0);
-	expect_eq(uhmm_file_populate(file, 0, MANY), -ENOMEM);
+	for (uint64_t i = NPAGES; ret == sizeof(i); i++)
+		ret = uhmm_file_write(file, i * PAGE, &i, sizeof(i));
+	expect_eq(ret, -ENOMEM);
 	expect(uhmm_file_nr_cached(file) <= 512);
 	fixture_verify(&f);
 	expect_eq(uhmm_cpu_write(f.mm, ELSEWHERE, "x", 1, NULL), SIGSEGV);
@@ -355,6 +359,39 @@ START_TEST(no_room_to_swap_in)
 	expect_eq(uhmm_cpu_read(f.mm, AT, NULL, 1, NULL), -ENOMEM);
 	expect_eq(uhmm_machine_inject(f.m, UHMM_INJECT_FRAME, 0, 0), 0);
 	expect_eq(uhmm_file_nr_swapped(file), NPAGES);
+	expect_words(f.mm, AT);
+}
+END_TEST
+
+/* What memory is too short for leaves nothing behind; what was there before stays, used or not. */
+START_TEST(what_cannot_be_allocated_is_undone)
+{
+	map_written_file();
+	expect_eq(uhmm_file_truncate(file, 2 * MANY * PAGE), 0);
+	expect_eq(uhmm_file_populate(file, 2 * NPAGES, NPAGES), 0);
+	expect_eq(uhmm_file_populate(file, 0, 2 * MANY), -ENOMEM);
+	expect_eq(uhmm_file_nr_cached(file) + uhmm_file_nr_swapped(file), 2 * NPAGES);
+	expect_eq(uhmm_file_size(file), 2 * MANY * PAGE);
+	expect_words(f.mm, AT);
+	/* Nothing keeps those that could be had from going to swap. */
+	expect_eq(uhmm_file_populate(file, 0, 64), 0);
+	expect_eq(uhmm_file_nr_cached(file) + uhmm_file_nr_swapped(file), 64);
+	expect_words(f.mm, AT);
+}
+END_TEST
+
+/* The slot was free for a moment, and is the same page's again: that is no lack of RAM. */
+START_TEST(a_slot_that_was_free_for_a_moment)
+{
+	struct uhmm__frame *frame = NULL;
+	uint64_t slot;
+
+	map_swapped_file();
+	slot = slot_of(0);
+	store_relaxed(&f.m->swap->count[slot], 0);
+	expect_eq(uhmm__swapin(f.m, slot, &frame), -ENOENT);
+	expect_eq(uhmm__shmem_swapin(&file->mapping, 0, slot, NULL, &frame), -EEXIST);
+	store_relaxed(&f.m->swap->count[slot], 1);
 	expect_words(f.mm, AT);
 }
 END_TEST
@@ -509,15 +546,18 @@ int main(void)
 	tcase_add_test(tags, clean_pages_are_holes);
 	tcase_add_test(tags, swap_that_fails);
 	tcase_add_test(tags, no_room_to_swap_in);
+	tcase_add_test(tags, a_slot_that_was_free_for_a_moment);
 	tcase_add_test(tags, truncated_pages_do_not_go_to_swap);
 	tcase_add_test(tags, damage_is_seen);
 	tcase_add_test(bytes, part_of_a_page_on_swap_is_zeroed);
 
 	tcase_add_checked_fixture(none, setup_no_swap, teardown_file);
 	tcase_add_test(none, no_swap);
+	tcase_add_test(none, what_cannot_be_allocated_is_undone);
 	suite_add_tcase(suite, none);
 
 	tcase_add_checked_fixture(small, setup_small, teardown_file);
+	tcase_add_test(small, what_cannot_be_allocated_is_undone);
 	tcase_add_test(small, more_than_ram_is_shared);
 	tcase_add_test(small, all_kinds_share_the_ram);
 	suite_add_tcase(suite, small);

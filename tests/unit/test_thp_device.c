@@ -6,7 +6,7 @@
 /* ---- range faults ---- */
 
 static struct watcher w;
-static uint64_t pfns[N];
+static uint64_t pfns[2 * NR];
 
 static int walk(uhmm_vaddr_t start, unsigned int npages, uint64_t flags, void *owner)
 {
@@ -279,7 +279,7 @@ START_TEST(holes)
 	to = device_huge();
 	dst[3 * NR] = uhmm_migrate_pfn(to) | C;
 	for (unsigned int i = 0; i < NR; i++) {
-		dst[NR + i] = uhmm_migrate_pfn(device_page());
+		dst[NR + i] = uhmm_migrate_pfn(device_page(0));
 		uhmm_clear_highpage(m, uhmm_migrate_pfn_to_pfn(dst[NR + i]));
 		uhmm_clear_highpage(m, to + i);
 	}
@@ -325,7 +325,7 @@ START_TEST(split_when_the_destination_is_small)
 	collect(AT, NR, SYSTEM | COMPOUND);
 	expect_eq(args.cpages, 1);
 	for (unsigned int i = 0; i < NR; i += 2) {
-		dst[i] = uhmm_migrate_pfn(device_page());
+		dst[i] = uhmm_migrate_pfn(device_page(0));
 		uhmm_copy_highpage(m, uhmm_migrate_pfn_to_pfn(dst[i]), pfn + i);
 	}
 	uhmm_migrate_vma_pages(&args);

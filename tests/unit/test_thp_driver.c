@@ -8,7 +8,7 @@
 static int ioctl(enum uhmm_mirror_op op, uhmm_vaddr_t addr, unsigned int n,
 		 struct uhmm_mirror_cmd *cmd)
 {
-	static uint8_t buf[N * PAGE];
+	static uint8_t buf[2 * NR * PAGE];
 	int err = mirror_op(f.mirror[0], op, addr, n, buf, cmd);
 
 	for (unsigned int i = 0; !err && cmd && op == UHMM_MIRROR_MIGRATE_TO_DEV && i < n; i++)

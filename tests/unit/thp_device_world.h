@@ -6,9 +6,9 @@
 #include "hmm/range.h"
 #include "migrate/migrate.h"
 #include "mm/huge.h"
-#include "unit/inside.h"
+#include "unit/migrate_world.h"
 
-enum { NR = UHMM_PTRS_PER_TABLE, N = 2 * NR };
+enum { NR = UHMM_PTRS_PER_TABLE };
 #define HUGE UHMM_PMD_SIZE
 
 #define HV UHMM_HMM_PFN_VALID
@@ -16,17 +16,10 @@ enum { NR = UHMM_PTRS_PER_TABLE, N = 2 * NR };
 #define HE UHMM_HMM_PFN_ERROR
 #define O9 (9UL << UHMM_HMM_PFN_ORDER_SHIFT)
 
-#define V UHMM_MIGRATE_PFN_VALID
-#define M UHMM_MIGRATE_PFN_MIGRATE
-#define W UHMM_MIGRATE_PFN_WRITE
 #define C UHMM_MIGRATE_PFN_COMPOUND
-#define SYSTEM UHMM_MIGRATE_VMA_SELECT_SYSTEM
-#define PRIVATE UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE
 #define COMPOUND UHMM_MIGRATE_VMA_SELECT_COMPOUND
 
 static struct uhmm_machine *m;
-static uint64_t src[4 * NR], dst[4 * NR];
-static struct uhmm_migrate_vma args;
 
 static inline void setup(void)
 {
@@ -64,33 +57,6 @@ static inline void expect_written(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigne
 		expect_eq(get_word(mm, addr + i * PAGE), i + 1);
 }
 
-/* Ends with mmap_lock held for reading. */
-static inline void collect(uhmm_vaddr_t start, unsigned int npages, uint64_t flags)
-{
-	uhmm_mmap_read_lock(f.mm);
-	memset(src, 0xff, sizeof(src));
-	memset(dst, 0xff, sizeof(dst));
-	args = (struct uhmm_migrate_vma){
-		.size = sizeof(args),
-		.vma = uhmm_vma_lookup(f.mm, start),
-		.src = src,
-		.dst = dst,
-		.start = start,
-		.end = start + npages * PAGE,
-		.pgmap_owner = f.dev[0],
-		.flags = flags,
-	};
-	expect_eq(uhmm_migrate_vma_setup(&args), 0);
-	expect_eq(args.npages, npages);
-}
-
-static inline void finish(void)
-{
-	uhmm_migrate_vma_finalize(&args);
-	uhmm_mmap_read_unlock(f.mm);
-	fixture_verify(&f);
-}
-
 static inline void expect_src(unsigned int from, unsigned int to, uint64_t v)
 {
 	for (unsigned int i = from; i < to; i++)
@@ -102,14 +68,6 @@ static inline uhmm_pfn_t device_huge(void)
 	uhmm_pfn_t pfn;
 
 	expect_eq(uhmm_devmem_alloc_folio(uhmm_device_memory(f.dev[0]), NULL, 9, &pfn), 0);
-	return pfn;
-}
-
-static inline uhmm_pfn_t device_page(void)
-{
-	uhmm_pfn_t pfn;
-
-	expect_eq(uhmm_devmem_alloc(uhmm_device_memory(f.dev[0]), NULL, &pfn), 0);
 	return pfn;
 }
 
