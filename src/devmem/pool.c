@@ -25,11 +25,19 @@ static inline struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *poo
 	return &pool->chunks[nr / pool->chunk_pages];
 }
 
-static struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uint32_t nr)
+static inline struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uint32_t nr)
 {
 	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
 
 	return &c->pages[nr - c->first];
+}
+
+/* The same, most often of a page in chunk @c. */
+static inline struct uhmm__devpage *page_near(struct uhmm_devmem *pool,
+					      struct uhmm__devmem_chunk *c, uint32_t nr)
+{
+	return likely(nr - c->first < c->npages) ? &c->pages[nr - c->first]
+						 : page_of_number(pool, nr);
 }
 
 static uhmm_pfn_t pfn_of_number(struct uhmm_devmem *pool, uint32_t nr)
@@ -45,30 +53,45 @@ static uint32_t number_of_pfn(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 	return pfn_to_frame(pool->machine, pfn)->aux;
 }
 
-/* @p: page number @nr. */
-static void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr,
-		      struct uhmm__devpage *p)
+/* @p: page number @nr, in chunk @c. */
+static inline void list_push(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr,
+			     struct uhmm__devmem_chunk *c, struct uhmm__devpage *p)
 {
 	p->prev = l->tail;
 	p->next = 0;
 	if (l->tail)
-		page_of_number(pool, l->tail - 1)->next = nr + 1;
+		page_near(pool, c, l->tail - 1)->next = nr + 1;
 	else
 		l->head = nr + 1;
 	l->tail = nr + 1;
 }
 
 static inline void list_cut(struct uhmm_devmem *pool, struct uhmm__devlist *l,
-			    struct uhmm__devpage *p)
+			    struct uhmm__devmem_chunk *c, struct uhmm__devpage *p)
 {
 	if (p->prev)
-		page_of_number(pool, p->prev - 1)->next = p->next;
+		page_near(pool, c, p->prev - 1)->next = p->next;
 	else
 		l->head = p->next;
 	if (p->next)
-		page_of_number(pool, p->next - 1)->prev = p->prev;
+		page_near(pool, c, p->next - 1)->prev = p->prev;
 	else
 		l->tail = p->prev;
+}
+
+/* Both by number. */
+static void put_on(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr)
+{
+	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
+
+	list_push(pool, l, nr, c, &c->pages[nr - c->first]);
+}
+
+static void take_off(struct uhmm_devmem *pool, struct uhmm__devlist *l, uint32_t nr)
+{
+	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
+
+	list_cut(pool, l, c, &c->pages[nr - c->first]);
 }
 
 /* ---- callbacks of the pagemap ---- */
@@ -79,18 +102,19 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 	struct uhmm__frame *f = pfn_to_frame(pool->machine, pfn);
 	unsigned int order = folio_order(f);
 	uint32_t nr = f->aux;
+	struct uhmm__devmem_chunk *c;
 	struct uhmm__devpage *p;
 
 	if (pool->user.folio_free)
 		pool->user.folio_free(pool->data, pfn);
 	uhmm__spin_lock(&pool->lock);
-	p = page_of_number(pool, nr);
-	list_cut(pool, &pool->lru, p);
+	c = chunk_of_number(pool, nr);
+	p = &c->pages[nr - c->first];
+	list_cut(pool, &pool->lru, c, p);
 	pool->nr_used -= 1UL << order;
 	p->data = NULL;
-	p->used = false;
 	if (!pool->removing)
-		list_push(pool, order ? &pool->free_huge : &pool->free, nr, p);
+		list_push(pool, order ? &pool->free_huge : &pool->free, nr, c, p);
 	uhmm__spin_unlock(&pool->lock);
 }
 
@@ -108,8 +132,7 @@ static void pool_folio_split(void *data, uhmm_pfn_t head, uhmm_pfn_t tail)
 		h = page_of_number(pool, nr);
 		p = page_of_number(pool, t);
 		p->data = h->data;
-		p->used = true;
-		list_push(pool, &pool->lru, t, p);
+		put_on(pool, &pool->lru, t);
 		uhmm__spin_unlock(&pool->lock);
 	}
 	if (pool->user.folio_split)
@@ -152,24 +175,27 @@ static int chunks_reserve(struct uhmm_devmem *pool)
 static int chunk_add(struct uhmm_devmem *pool)
 {
 	struct uhmm_machine *m = pool->machine;
-	struct uhmm__devmem_chunk c = { .npages = pool->chunk_pages, .first = pool->nr_pages };
+	struct uhmm__devmem_chunk c = { .first = (uint32_t)pool->nr_pages };
+	uint64_t n = pool->chunk_pages;
 	int err;
 
 	if (pool->max_pages)
-		c.npages = MIN(c.npages, pool->max_pages - pool->nr_pages);
-	if (!c.npages)
+		n = MIN(n, pool->max_pages - pool->nr_pages);
+	if (!n)
 		return -ENOSPC;
 	err = chunks_reserve(pool);
 	if (err)
 		return err;
-	c.pages = uhmm__reserve(c.npages * sizeof(*c.pages));
+	c.pages = uhmm__reserve(n * sizeof(*c.pages));
 	if (!c.pages)
 		return -ENOMEM;
-	err = uhmm_memremap_pages(m, pool->type, c.npages, pool->owner, &pool->ops, pool, &c.pgmap);
+	err = uhmm_memremap_pages(m, pool->type, n, pool->owner, &pool->ops, pool, &c.pgmap);
 	if (err) {
-		uhmm__unreserve(c.pages, c.npages * sizeof(*c.pages));
+		uhmm__unreserve(c.pages, n * sizeof(*c.pages));
 		return err;
 	}
+	/* Of a machine's frames there are fewer than 2^32. */
+	c.npages = (uint32_t)n;
 	c.start = uhmm_pagemap_start(c.pgmap);
 	uhmm__spin_lock(&pool->lock);
 	pool->chunks[pool->nr_chunks++] = c;
@@ -268,8 +294,7 @@ static uhmm_pfn_t hand_out(struct uhmm_devmem *pool, uint32_t nr, uint64_t n, vo
 	struct uhmm__devpage *p = page_of_number(pool, nr);
 
 	p->data = page_data;
-	p->used = true;
-	list_push(pool, &pool->lru, nr, p);
+	put_on(pool, &pool->lru, nr);
 	pool->nr_used += n;
 	return pfn_of_number(pool, nr);
 }
@@ -293,15 +318,15 @@ static bool take(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn)
 	if (pool->free.head) {
 		/* The last one freed first, as a stack: it is warm. */
 		nr = pool->free.tail - 1;
-		list_cut(pool, &pool->free, page_of_number(pool, nr));
+		take_off(pool, &pool->free, nr);
 	} else if (pool->next_fresh < pool->nr_pages) {
 		nr = take_fresh(pool);
 	} else if (pool->free_huge.head) {
 		/* The last resort: one of 2 MiB is taken to pieces. */
 		nr = pool->free_huge.tail - 1;
-		list_cut(pool, &pool->free_huge, page_of_number(pool, nr));
+		take_off(pool, &pool->free_huge, nr);
 		for (uint32_t i = PGMAP_BLOCK_FRAMES - 1; i; i--)
-			list_push(pool, &pool->free, nr + i, page_of_number(pool, nr + i));
+			put_on(pool, &pool->free, nr + i);
 	} else {
 		return false;
 	}
@@ -318,11 +343,11 @@ static bool take_huge(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn
 	/* Chunks begin at multiples of 2 MiB, by pfn and by number. */
 	if (pool->free_huge.head) {
 		nr = pool->free_huge.tail - 1;
-		list_cut(pool, &pool->free_huge, page_of_number(pool, nr));
+		take_off(pool, &pool->free_huge, nr);
 	} else if (start + n <= pool->nr_pages) {
 		while (pool->next_fresh < start) {
 			nr = take_fresh(pool);
-			list_push(pool, &pool->free, nr, page_of_number(pool, nr));
+			put_on(pool, &pool->free, nr);
 		}
 		nr = take_fresh(pool);
 		while (pool->next_fresh < start + n)
@@ -360,7 +385,6 @@ static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn
 			pool->lru.head = at;
 		before = p;
 		p->data = page_data;
-		p->used = true;
 		/* The one before it in the free list is the next to go. */
 		next = p->prev;
 		p->prev = last;
@@ -452,7 +476,7 @@ int uhmm_devmem_alloc_folio(struct uhmm_devmem *pool, void *page_data, unsigned 
 }
 
 /* Data and place in the lists are those of the folio. */
-static uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
+static inline uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
 	return page_folio(pfn_to_frame(pool->machine, pfn))->aux;
 }
@@ -493,15 +517,14 @@ void uhmm__devmem_forget(struct uhmm_devmem *pool, void *data)
 
 void uhmm_devmem_touch(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
-	uint32_t nr = number_of_folio(pool, pfn);
-	struct uhmm__devpage *p;
+	struct uhmm__frame *f = page_folio(pfn_to_frame(pool->machine, pfn));
+	uint32_t nr = f->aux;
 
 	uhmm__spin_lock(&pool->lock);
-	p = page_of_number(pool, nr);
 	/* The page may just have been freed under the device: then it has no place here. */
-	if (pool->lru.tail != nr + 1 && p->used) {
-		list_cut(pool, &pool->lru, p);
-		list_push(pool, &pool->lru, nr, p);
+	if (pool->lru.tail != nr + 1 && folio_ref_count(f)) {
+		take_off(pool, &pool->lru, nr);
+		put_on(pool, &pool->lru, nr);
 	}
 	uhmm__spin_unlock(&pool->lock);
 }

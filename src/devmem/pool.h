@@ -11,17 +11,15 @@
 /* What the pool keeps of each page, 16 bytes. [lock] */
 struct uhmm__devpage {
 	void *data; /* zone_device_data */
-	/* In the list of free pages or of used ones, by number + 1; 0 = end. */
-	uint32_t prev;
-	uint32_t next : 31;
-	uint32_t used : 1;
+	/* In the list of free pages or of used ones, by number + 1; 0 = end. One with a reference is used. */
+	uint32_t prev, next;
 };
 
 struct uhmm__devmem_chunk {
 	struct uhmm_dev_pagemap *pgmap;
 	struct uhmm__devpage *pages;
 	uhmm_pfn_t start; /* of pgmap */
-	uint64_t npages;
+	uint32_t npages;
 	uint32_t first; /* number of its first page in the pool */
 };
 

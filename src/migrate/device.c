@@ -9,6 +9,7 @@
 #include <string.h>
 
 #include "mm/huge.h"
+#include "mm/lru.h"
 
 /* ---- unmap ---- */
 
@@ -139,38 +140,42 @@ static uhmm_noinline void restore_pages(struct uhmm_machine *m, uint64_t *src, u
 	}
 }
 
+static bool waits_on_flag(const struct uhmm_machine *m)
+{
+	return unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG);
+}
+
 uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
 				    uhmm_pfn_t fault_page)
 {
-	bool flag = m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG;
 	bool drained = false, restore = false;
 	uint64_t unmapped = 0, nr;
 
-	if (unlikely(flag))
+	if (waits_on_flag(m))
 		migration_flag_set(m, src, npages);
 	uhmm__lru_add_drain(m);
 	if (unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
 		unmap_all(m, src, npages);
-	for (uint64_t i = 0; i < npages; i += nr) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
+	for (uint64_t *p = src, *end = src + npages; p < end; p += nr) {
+		struct uhmm__frame *f = migrate_pfn_to_folio(m, *p);
 
 		nr = 1;
 		if (!f) {
-			unmapped += !!(src[i] & UHMM_MIGRATE_PFN_MIGRATE);
+			unmapped += !!(*p & UHMM_MIGRATE_PFN_MIGRATE);
 			continue;
 		}
 		if (unlikely(folio_test_large(f))) {
 			nr = folio_nr_pages(f);
-			src[i] |= UHMM_MIGRATE_PFN_COMPOUND;
+			*p |= UHMM_MIGRATE_PFN_COMPOUND;
 		}
-		if (unmap_page(m, f, uhmm_migrate_pfn_to_pfn(src[i]) == fault_page, &drained)) {
+		if (likely(unmap_page(m, f, uhmm_migrate_pfn_to_pfn(*p) == fault_page, &drained))) {
 			unmapped++;
 			continue;
 		}
-		src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+		*p &= ~UHMM_MIGRATE_PFN_MIGRATE;
 		restore = true;
 	}
-	if (unlikely(flag))
+	if (waits_on_flag(m))
 		migration_flag_clear_all(m, src, npages);
 	if (unlikely(restore))
 		restore_pages(m, src, npages, fault_page);
@@ -447,15 +452,16 @@ static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhm
 	return true;
 }
 
-/* One folio for another. */
-uhmm_always_inline void move_folio(struct move *mv, uint64_t i, struct uhmm__frame *new,
-				   struct uhmm__frame *old)
+/* One folio for another. @src: of entry @i. */
+uhmm_always_inline void move_folio(struct move *mv, uint64_t i, uint64_t src,
+				   struct uhmm__frame *new, struct uhmm__frame *old)
 {
-	bool fault = mv->fault_page && mv->fault_page == uhmm_migrate_pfn_to_pfn(mv->src[i]);
+	/* Page 0 has no frame, so no page is the fault's if there was none. */
+	bool fault = mv->fault_page == uhmm_migrate_pfn_to_pfn(src);
 
 	if (unlikely(!migrate_mapping(mv->m, new, old, fault)))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
-	else if (mv->src[i] & UHMM_MIGRATE_PFN_MIGRATE)
+	else if (src & UHMM_MIGRATE_PFN_MIGRATE)
 		/* Without it the driver drops the new one again. */
 		count_moved(new, old);
 }
@@ -501,7 +507,7 @@ uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
 	if (stays_in_ram(new, old))
 		refuse(mv, i, UHMM_CNT_FAIL_FILE);
 	else
-		move_folio(mv, i, new, old);
+		move_folio(mv, i, src, new, old);
 	return 1;
 }
 
@@ -559,14 +565,13 @@ static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const ui
 			   uint64_t npages, struct uhmm__frame *fault_folio,
 			   struct uhmm__anon_vma **held, struct uhmm__free_batch *dead)
 {
-	struct uhmm__remap remap[FINALIZE_BATCH];
-	unsigned int n = 0;
+	struct uhmm__remap remap[FINALIZE_BATCH], *end = remap;
 
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *new = migrate_pfn_to_folio(m, dst[i]);
-		struct uhmm__frame *old = migrate_pfn_to_folio(m, src[i]);
+	for (const uint64_t *last = src + npages; src < last; src++, dst++) {
+		struct uhmm__frame *new = migrate_pfn_to_folio(m, *dst);
+		struct uhmm__frame *old = migrate_pfn_to_folio(m, *src);
 
-		if (new &&unlikely(!old || !(src[i] & UHMM_MIGRATE_PFN_MIGRATE))) {
+		if (new &&unlikely(!old || !(*src & UHMM_MIGRATE_PFN_MIGRATE))) {
 			release(m, new, dead);
 			new = NULL;
 		}
@@ -576,18 +581,19 @@ static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const ui
 			new = old;
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
 		if (!folio_is_zone_device(new))
-			uhmm__folio_add_lru(m, new);
-		remap[n++] = (struct uhmm__remap){ old, new };
+			folio_add_lru(m, new);
+		*end++ = (struct uhmm__remap){ old, new };
 	}
-	if (n)
-		uhmm__remove_migration_ptes_many(m, remap, n, held);
-	for (unsigned int i = 0; i < n; i++) {
-		if (likely(remap[i].old != fault_folio))
-			release(m, remap[i].old, dead);
+	if (unlikely(end == remap))
+		return;
+	uhmm__remove_migration_ptes_many(m, remap, (unsigned int)(end - remap), held);
+	for (struct uhmm__remap *r = remap; r < end; r++) {
+		if (likely(r->old != fault_folio))
+			release(m, r->old, dead);
 		else
-			folio_put(m, remap[i].old);
-		if (remap[i].dst != remap[i].old)
-			release(m, remap[i].dst, dead);
+			folio_put(m, r->old);
+		if (r->dst != r->old)
+			release(m, r->dst, dead);
 	}
 }
 
@@ -598,12 +604,17 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 						     : NULL;
 	struct uhmm__anon_vma *held = NULL;
 	struct uhmm__free_batch dead;
+	uint64_t n;
 
 	dead.nr = 0;
-	for (uint64_t i = 0; i < npages; i += FINALIZE_BATCH)
-		finalize_batch(m, src + i, dst + i, MIN((uint64_t)FINALIZE_BATCH, npages - i),
-			       fault_folio, &held, &dead);
-	uhmm__rmap_release(&held);
+	do {
+		n = MIN((uint64_t)FINALIZE_BATCH, npages);
+		finalize_batch(m, src, dst, n, fault_folio, &held, &dead);
+		src += n;
+		dst += n;
+		npages -= n;
+	} while (npages);
+	rmap_release(&held);
 	uhmm__free_batch_flush(m, &dead);
 }
 

@@ -6,6 +6,7 @@
 #include <uhmm/migrate.h>
 
 #include "mm/mm.h"
+#include "mm/pcp.h"
 #include "mm/zone_device.h"
 
 static inline struct uhmm__frame *migrate_pfn_to_folio(struct uhmm_machine *m, uint64_t mpfn)
@@ -19,6 +20,20 @@ static inline struct uhmm__frame *migrate_pfn_to_folio(struct uhmm_machine *m, u
 static inline bool is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	return pfn_is_device(m, pfn) && folio_is_device_private(pfn_to_frame(m, pfn));
+}
+
+/* uhmm_alloc_locked_folio() of an order that there is. */
+uhmm_always_inline int alloc_locked_folio(struct uhmm_machine *m, unsigned int order,
+					  uhmm_pfn_t *out)
+{
+	struct uhmm__frame *f = order ? uhmm__folio_alloc_order(m, order, false)
+				      : folio_alloc(m, false);
+
+	if (unlikely(!f))
+		return -ENOMEM;
+	folio_lock_new(f);
+	*out = ram_pfn(m, f);
+	return 0;
 }
 
 /*

@@ -9,16 +9,7 @@ int uhmm_alloc_locked_page(struct uhmm_machine *m, uhmm_pfn_t *out)
 
 int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order, uhmm_pfn_t *out)
 {
-	struct uhmm__frame *f;
-
-	if (order > FOLIO_MAX_ORDER)
-		return -EINVAL;
-	f = order ? uhmm__folio_alloc_order(m, order, false) : uhmm__folio_alloc(m, false);
-	if (!f)
-		return -ENOMEM;
-	folio_lock_new(f);
-	*out = frame_pfn(m, f);
-	return 0;
+	return order > FOLIO_MAX_ORDER ? -EINVAL : alloc_locked_folio(m, order, out);
 }
 
 bool uhmm_try_get_page(struct uhmm_machine *m, uhmm_pfn_t pfn)

@@ -61,34 +61,9 @@ static uhmm_noinline void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_
  * With trylock-spin the entry of a device page stays until the page is unmapped everywhere, as where it
  * was collected by pfn.
  */
-static bool leaves_entry(const struct uhmm_machine *m, pte_t pte)
+static bool leaves_entry(const struct uhmm_machine *m, bool present)
 {
-	return !pte_present(pte) &&
-	       unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_TRYLOCK_SPIN);
-}
-
-/* The page that an entry offers, NULL if it is not selected. *mpfn: what src[] will say. */
-uhmm_always_inline struct uhmm__frame *
-select_page(struct uhmm_machine *m, const struct uhmm_migrate_vma *mig, pte_t pte, uint64_t *mpfn)
-{
-	struct uhmm__frame *page;
-
-	if (pte_present(pte)) {
-		page = vm_normal_page(m, pte);
-		if (!page || !uhmm__select_present(mig, page))
-			return NULL;
-		*mpfn = uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
-			(pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0);
-		return page;
-	}
-	/* Other entries cannot be migrated; swapped pages are ignored. */
-	if (!leaf_is_device_private(pte) ||
-	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
-	    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
-		return NULL;
-	*mpfn = uhmm_migrate_pfn(leaf_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
-		(leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0);
-	return pfn_to_frame(m, leaf_pfn(pte));
+	return !present && unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_TRYLOCK_SPIN);
 }
 
 /* The part of the range under one PTE table; its entries so far. */
@@ -100,47 +75,83 @@ struct table_walk {
 };
 
 /*
- * One entry. Only a trylock: the PTL is held, and so are other folios, whose owners may want this
- * one. Returns what src[] says. Context: PTL.
+ * The page of an entry that is selected. Only a trylock: the PTL is held, and so are other folios, whose
+ * owners may want this one. False: not this one. Context: PTL.
  */
-uhmm_always_inline uint64_t collect_pte(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
-					uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-					struct table_walk *w)
+uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+				     uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+				     struct uhmm__frame *page, struct table_walk *w)
 {
-	struct uhmm__frame *page, *f;
-	uint64_t mpfn;
+	struct uhmm__frame *f = page_folio(page);
+	bool present = pte_present(pte);
 
-	if (pte_none(pte))
-		return vma_is_anonymous(mig->vma) ? UHMM_MIGRATE_PFN_MIGRATE : 0;
-	if (pte_present(pte) && pte_pfn(pte) == m->zero_pfn)
-		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
-	page = select_page(m, mig, pte, &mpfn);
-	if (!page)
-		return 0;
-	f = page_folio(page);
 	if (unlikely(!load_relaxed(&f->mapping)))
-		return 0;
+		return false;
 	if (unlikely(folio_test_large(f))) {
 		w->split = f;
 		if (f != w->fault_folio)
 			folio_get(f);
-		return 0;
+		return false;
 	}
 	if (f != w->fault_folio && !folio_trylock(f)) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
-		return 0;
+		return false;
 	}
-	if (leaves_entry(m, pte)) {
+	if (leaves_entry(m, present)) {
 		folio_get(f);
 	} else if (!install_migration_entry(mig->vma, addr, ptep, pte, page, f, NULL)) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
-		return 0;
+		return false;
 	}
-	w->unmapped |= pte_present(pte);
+	if (present)
+		w->unmapped = true;
 	uhmm__count(UHMM_CNT_COLLECTED);
-	return mpfn;
+	return true;
+}
+
+uhmm_always_inline uint64_t collect_present(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+					    uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+					    struct table_walk *w)
+{
+	struct uhmm__frame *page;
+
+	if (pte_pfn(pte) == m->zero_pfn)
+		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
+	page = vm_normal_page(m, pte);
+	if (!page || !uhmm__select_present(mig, page) ||
+	    !collect_page(m, mig, addr, ptep, pte, page, w))
+		return 0;
+	return uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
+	       (pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0);
+}
+
+/* Other entries than those of device pages cannot be migrated; swapped pages are ignored. */
+uhmm_always_inline uint64_t collect_device(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+					   uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+					   struct table_walk *w)
+{
+	uhmm_pfn_t pfn = leaf_pfn(pte);
+
+	if (!leaf_is_device_private(pte) ||
+	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
+	    page_pgmap(m, pfn)->owner != mig->pgmap_owner ||
+	    !collect_page(m, mig, addr, ptep, pte, pfn_to_frame(m, pfn), w))
+		return 0;
+	return uhmm_migrate_pfn(pfn) | UHMM_MIGRATE_PFN_MIGRATE |
+	       (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0);
+}
+
+/* One entry; present ones and others have code of their own. Returns what src[] says. Context: PTL. */
+uhmm_always_inline uint64_t collect_pte(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+					uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+					struct table_walk *w)
+{
+	if (pte_none(pte))
+		return vma_is_anonymous(mig->vma) ? UHMM_MIGRATE_PFN_MIGRATE : 0;
+	return pte_present(pte) ? collect_present(m, mig, addr, ptep, pte, w)
+				: collect_device(m, mig, addr, ptep, pte, w);
 }
 
 /* The folio of the page of the fault, NULL without one. */
@@ -341,8 +352,8 @@ static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig,
 }
 
 /* The part of the range under one PMD entry. Models: migrate_vma_collect_pmd(). */
-static void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
-			uhmm_vaddr_t end)
+uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
+				    uhmm_vaddr_t end)
 {
 	struct table_walk w = { .start = start, .addr = start, .end = end };
 
@@ -404,8 +415,7 @@ static int check_args(struct uhmm_migrate_vma *args)
 	args->end &= UHMM_PAGE_MASK;
 	if (!vma || vma->flags & UHMM__VM_SPECIAL || npages <= 0)
 		return -EINVAL;
-	if (args->start < vma->start || args->start >= vma->end || args->end <= vma->start ||
-	    args->end > vma->end)
+	if (args->start < vma->start || args->end > vma->end || args->start >= args->end)
 		return -EINVAL;
 	if (!args->src || !args->dst)
 		return -EINVAL;

@@ -3,6 +3,7 @@
 #include "mirror/mirror.h"
 
 #include "core/alloc.h"
+#include "mm/notifier.h"
 
 static const struct uhmm_dev_pagemap_ops device_ops = {
 	.migrate_to_ram = uhmm__device_migrate_to_ram,
@@ -67,17 +68,11 @@ struct uhmm_devmem *uhmm_device_memory(struct uhmm_device *dev)
 	return dev->pool;
 }
 
-/*
- * Models: dmirror_interval_invalidate(). What this device itself migrates is not dropped here: the
- * migration takes care of its entries.
- */
-static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
-			      const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
+static uhmm_noinline bool mirror_drop(struct uhmm_mirror *mirror,
+				      struct uhmm_mmu_interval_notifier *mni,
+				      const struct uhmm_mmu_notifier_range *range,
+				      unsigned long cur_seq)
 {
-	struct uhmm_mirror *mirror = uhmm_mmu_interval_data(mni);
-
-	if (range->event == UHMM_MMU_NOTIFY_MIGRATE && range->owner == mirror->dev)
-		return true;
 	if (range->blockable)
 		uhmm__mutex_lock(&mirror->mutex);
 	else if (!uhmm__mutex_trylock(&mirror->mutex))
@@ -90,6 +85,20 @@ static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
 				NULL, NULL);
 	uhmm__mutex_unlock(&mirror->mutex);
 	return true;
+}
+
+/*
+ * Models: dmirror_interval_invalidate(). What this device itself migrates is not dropped here: the
+ * migration takes care of its entries.
+ */
+static bool mirror_invalidate(struct uhmm_mmu_interval_notifier *mni,
+			      const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq)
+{
+	struct uhmm_mirror *mirror = mni->data;
+
+	if (range->event == UHMM_MMU_NOTIFY_MIGRATE && range->owner == mirror->dev)
+		return true;
+	return mirror_drop(mirror, mni, range, cur_seq);
 }
 
 static const struct uhmm_mmu_interval_notifier_ops mirror_notifier_ops = {

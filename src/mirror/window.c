@@ -9,6 +9,7 @@
 #include "mirror/mirror.h"
 
 #include "core/alloc.h"
+#include "migrate/migrate.h"
 
 static void mirror_get(void *data)
 {
@@ -372,12 +373,14 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 /* ---- to RAM ---- */
 
 /* The folio goes: no walk may bring its entries back. */
-static void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n)
+uhmm_always_inline void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n)
 {
 	uhmm__mutex_lock(&mirror->mutex);
 	for (uint64_t i = index; i < index + n; i++)
 		uhmm__radix_erase(&mirror->pt, i);
-	uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT, (index + n) << UHMM_PAGE_SHIFT);
+	if (unlikely(!list_empty(&mirror->walks)))
+		uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT,
+					 (index + n) << UHMM_PAGE_SHIFT);
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
@@ -390,12 +393,12 @@ struct homeward {
 };
 
 /* The mirrors of this process: their notifiers ignore what their device migrates. */
-static void erase_others(struct homeward *h, uint64_t index, uint64_t n)
+static uhmm_noinline void erase_others(struct homeward h, uint64_t index, uint64_t n)
 {
-	struct uhmm_mm *mm = uhmm_vma_mm(h->args->vma);
+	struct uhmm_mm *mm = uhmm_vma_mm(h.args->vma);
 	struct uhmm_mirror *other;
 
-	for (uint64_t after = 0; (other = uhmm__mirror_next(h->dev, mm, h->mirror, after));) {
+	for (uint64_t after = 0; (other = uhmm__mirror_next(h.dev, mm, h.mirror, after));) {
 		erase_entries(other, index, n);
 		after = other->id;
 		uhmm__mirror_put(other);
@@ -403,20 +406,20 @@ static void erase_others(struct homeward *h, uint64_t index, uint64_t n)
 }
 
 /* Before a folio is copied the device loses it, so that it writes no more; even if the move fails. */
-static void take_from_device(struct homeward *h, uint64_t index, uint64_t n)
+uhmm_always_inline void take_from_device(struct homeward h, uint64_t index, uint64_t n)
 {
-	if (h->mirror)
-		erase_entries(h->mirror, index, n);
-	if (h->others)
+	if (likely(h.mirror))
+		erase_entries(h.mirror, index, n);
+	if (unlikely(h.others))
 		erase_others(h, index, n);
 }
 
 /* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
-static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pfn_t from,
-			 uint64_t n)
+static uhmm_noinline int copy_in_pages(struct homeward h, uint64_t i, uint64_t index,
+				       uhmm_pfn_t from, uint64_t n)
 {
-	struct uhmm_machine *m = h->dev->machine;
-	uint64_t *dst = h->args->dst;
+	struct uhmm_machine *m = h.dev->machine;
+	uint64_t *dst = h.args->dst;
 
 	for (uint64_t k = 0; k < n; k++) {
 		uhmm_pfn_t to;
@@ -435,24 +438,35 @@ static int copy_in_pages(struct homeward *h, uint64_t i, uint64_t index, uhmm_pf
 	return 0;
 }
 
-/* One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. */
-static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsigned int order)
+/*
+ * One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. Inline for single pages, most of
+ * which come home one by one.
+ */
+uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t index,
+				       unsigned int order)
 {
-	struct uhmm_machine *m = h->dev->machine;
-	uint64_t src = h->args->src[i], n = 1UL << order;
-	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to;
+	struct uhmm_machine *m = h.dev->machine;
+	uint64_t src = h.args->src[i], n = 1UL << order;
+	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to = 0;
 	int err = -ENOMEM;
 
-	if (!h->mirror || !take_fail_alloc(h->mirror))
-		err = uhmm_alloc_locked_folio(m, order, &to);
-	if (err)
+	if (!h.mirror || !take_fail_alloc(h.mirror))
+		err = alloc_locked_folio(m, order, &to);
+	if (unlikely(err))
 		return order ? copy_in_pages(h, i, index, from, n) : err;
-	h->args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
-			  (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
+	h.args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
+			 (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
 	take_from_device(h, index, n);
-	for (uint64_t k = 0; k < n; k++)
-		uhmm__copy_page(m, to + k, from + k);
+	do
+		uhmm__copy_page(m, to++, from++);
+	while (--n);
 	return 0;
+}
+
+static uhmm_noinline int copy_large_home(struct homeward h, uint64_t i, uint64_t index,
+					 unsigned int order)
+{
+	return copy_folio_home(h, i, index, order);
 }
 
 /*
@@ -461,9 +475,10 @@ static int copy_folio_home(struct homeward *h, uint64_t i, uint64_t index, unsig
  * skipped there takes as many others along, but the address goes on by one page. Linux then reads past
  * the end of the arrays. Models: dmirror_devmem_fault_alloc_and_copy().
  */
-static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-		       struct uhmm_migrate_vma *args)
+uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				   struct uhmm_migrate_vma *args)
 {
+	const uint64_t moves = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	struct homeward h = { dev, mirror, false, args };
 	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
@@ -473,45 +488,88 @@ static int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
-		if (!(src & UHMM_MIGRATE_PFN_VALID) || !(src & UHMM_MIGRATE_PFN_MIGRATE)) {
+		if (unlikely((src & moves) != moves)) {
 			if (dev->order_of_each)
 				order = 0;
 			index++;
 			continue;
 		}
 		order = folio_order(pfn_to_frame(dev->machine, uhmm_migrate_pfn_to_pfn(src)));
-		err = copy_folio_home(&h, i, index, order);
+		err = likely(!order) ? copy_folio_home(h, i, index, 0)
+				     : copy_large_home(h, i, index, order);
 		index += 1UL << order;
 	}
+	return err;
+}
+
+/* What was copied is not moved: destinations are given back unused. */
+static uhmm_noinline void give_up(struct uhmm_migrate_vma *args)
+{
+	for (uint64_t i = 0; i < args->npages; i++)
+		args->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
+	uhmm_migrate_vma_finalize(args);
+}
+
+uhmm_always_inline int window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				     struct uhmm_migrate_vma *args)
+{
+	int err = copy_to_ram(dev, mirror, args);
+
+	if (unlikely(err))
+		give_up(args);
+	else
+		uhmm_migrate_vma_pages(args);
 	return err;
 }
 
 int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			struct uhmm_migrate_vma *args)
 {
-	int err = copy_to_ram(dev, mirror, args);
-
-	if (err) {
-		/* What was copied is not moved: destinations are given back unused. */
-		for (uint64_t i = 0; i < args->npages; i++)
-			args->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		uhmm_migrate_vma_finalize(args);
-		return err;
-	}
-	uhmm_migrate_vma_pages(args);
-	return 0;
+	return window_to_ram(dev, mirror, args);
 }
 
 /* The part of dmirror_devmem_fault() that moves. */
-static int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-			struct uhmm_migrate_vma *args)
+uhmm_always_inline int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				    struct uhmm_migrate_vma *args)
 {
-	if (uhmm_migrate_vma_setup(args))
+	if (unlikely(uhmm_migrate_vma_setup(args)))
 		return UHMM_VM_FAULT_SIGBUS;
-	if (uhmm__window_to_ram(dev, mirror, args))
+	if (unlikely(window_to_ram(dev, mirror, args)))
 		return UHMM_VM_FAULT_OOM;
 	uhmm_migrate_vma_finalize(args);
 	return 0;
+}
+
+/* A fault on a folio, or on one page. @src: room for src[] and dst[]. */
+uhmm_always_inline int device_fault(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+				    const struct uhmm_vm_fault *vmf, uint64_t *src,
+				    unsigned int order)
+{
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.vma = vmf->vma,
+		.src = src,
+		.dst = src + (1UL << order),
+		.start = ALIGN_DOWN(vmf->address, UHMM_PAGE_SIZE << order),
+		.pgmap_owner = dev,
+		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
+			 (order ? UHMM_MIGRATE_VMA_SELECT_COMPOUND : 0),
+		.fault_page = vmf->page,
+	};
+
+	args.end = args.start + (UHMM_PAGE_SIZE << order);
+	return fault_to_ram(dev, mirror, &args);
+}
+
+static uhmm_noinline int device_fault_large(struct uhmm_device *dev, struct uhmm_mirror *mirror,
+					    const struct uhmm_vm_fault *vmf, unsigned int order)
+{
+	size_t bytes = 2 * sizeof(uint64_t) << order;
+	uint64_t *src = uhmm__alloc(dev->machine, bytes);
+	int ret = src ? device_fault(dev, mirror, vmf, src, order) : UHMM_VM_FAULT_OOM;
+
+	uhmm__free(dev->machine, src, bytes);
+	return ret;
 }
 
 /*
@@ -522,28 +580,12 @@ static int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 {
 	struct uhmm_device *dev = data;
-	struct uhmm_machine *m = dev->machine;
 	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
-	unsigned int order = vmf->pte ? 0 : folio_order(pfn_to_frame(m, vmf->page));
-	uint64_t n = 1UL << order, one[2] = { 0 };
-	uint64_t *src = order ? uhmm__alloc(m, 2 * n * sizeof(*src)) : one;
-	struct uhmm_migrate_vma args = {
-		.size = sizeof(args),
-		.vma = vmf->vma,
-		.src = src,
-		.dst = src + n,
-		.start = ALIGN_DOWN(vmf->address, UHMM_PAGE_SIZE << order),
-		.pgmap_owner = dev,
-		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-			 (order ? UHMM_MIGRATE_VMA_SELECT_COMPOUND : 0),
-		.fault_page = vmf->page,
-	};
-	int ret;
+	unsigned int order = vmf->pte ? 0 : uhmm_page_order(dev->machine, vmf->page);
+	uint64_t one[2] = { 0 };
+	int ret = likely(!order) ? device_fault(dev, mirror, vmf, one, 0)
+				 : device_fault_large(dev, mirror, vmf, order);
 
-	args.end = args.start + (UHMM_PAGE_SIZE << order);
-	ret = src ? fault_to_ram(dev, mirror, &args) : UHMM_VM_FAULT_OOM;
-	if (order)
-		uhmm__free(m, src, 2 * n * sizeof(*src));
 	uhmm__mirror_put(mirror);
 	return ret;
 }

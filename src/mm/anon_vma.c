@@ -84,18 +84,6 @@ void uhmm__anon_vmas_exit(struct uhmm_machine *m)
 	}
 }
 
-struct uhmm__anon_vma *uhmm__anon_vma_lock_read(struct uhmm__anon_vma *av)
-{
-	for (;;) {
-		struct uhmm__anon_vma *root = load_acquire(&av->root);
-
-		uhmm__down_read(&root->rwsem);
-		if (likely(load_acquire(&av->root) == root))
-			return root;
-		uhmm__up_read(&root->rwsem);
-	}
-}
-
 void uhmm__anon_vma_put(struct uhmm_machine *m, struct uhmm__anon_vma *av)
 {
 	if (atomic_fetch_sub_explicit(&av->refcount, 1, memory_order_acq_rel) == 1)

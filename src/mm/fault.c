@@ -176,11 +176,8 @@ static int uffd_wp_marker(struct uhmm__fault *vmf)
 }
 
 /* Context: the entry mapped; it is not any more. */
-static int do_pte_entry(struct uhmm__fault *vmf)
+static uhmm_noinline int do_present_entry(struct uhmm__fault *vmf)
 {
-	if (!pte_present(vmf->orig_pte))
-		return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
-								     : uhmm__do_swap_page(vmf);
 	uhmm__pte_unmap(vmf->pte);
 	if (!vmf_relock(vmf, false))
 		return 0;
@@ -192,6 +189,15 @@ static int do_pte_entry(struct uhmm__fault *vmf)
 	return 0;
 }
 
+/* Context: the entry mapped; it is not any more. */
+static inline int do_pte_entry(struct uhmm__fault *vmf)
+{
+	if (pte_present(vmf->orig_pte))
+		return do_present_entry(vmf);
+	return leaf_is_marker(vmf->orig_pte, MARKER_UFFD_WP) ? uffd_wp_marker(vmf)
+							     : uhmm__do_swap_page(vmf);
+}
+
 /* ---- any fault ---- */
 
 static int do_pte_missing(struct uhmm__fault *vmf)
@@ -199,8 +205,34 @@ static int do_pte_missing(struct uhmm__fault *vmf)
 	return unlikely(vmf->vma->file) ? uhmm__do_file_fault(vmf) : do_anonymous_page(vmf);
 }
 
+/*
+ * A device's page: migrate_to_ram() needs mmap_lock. Asked as soon as the entry is read, for the first fault
+ * on each of them comes here by the VMA's lock.
+ */
+uhmm_always_inline bool vmf_needs_mmap_lock(const struct uhmm__fault *vmf)
+{
+	return vmf->flags & FAULT_FLAG_VMA_LOCK && leaf_is_device_private(vmf->orig_pte);
+}
+
+/* Context: the entry mapped, outside of a chain; it is not any more. */
+uhmm_always_inline int do_mapped_entry(struct uhmm__fault *vmf)
+{
+	uhmm__count(UHMM_CNT_READ_PTE);
+	vmf->orig_pte = ptep_get(vmf->pte);
+	if (pte_none(vmf->orig_pte)) {
+		uhmm__pte_unmap(vmf->pte);
+		return do_pte_missing(vmf);
+	}
+	if (vmf_needs_mmap_lock(vmf)) {
+		uhmm__pte_unmap(vmf->pte);
+		vma_end_read(vmf->vma);
+		return VM_FAULT_RETRY;
+	}
+	return do_pte_entry(vmf);
+}
+
 /* No page table: a huge page is there, or may come there; else one page as usual. */
-static int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
+static uhmm_noinline int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
 {
 	do {
 		int ret = uhmm__huge_fault(vmf, pmd);
@@ -212,12 +244,7 @@ static int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd)
 		/* A leaf that was split: the entry of the page has to be looked at. */
 		vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
 	} while (!vmf->pte);
-	uhmm__count(UHMM_CNT_READ_PTE);
-	vmf->orig_pte = ptep_get(vmf->pte);
-	if (!pte_none(vmf->orig_pte))
-		return do_pte_entry(vmf);
-	uhmm__pte_unmap(vmf->pte);
-	return do_pte_missing(vmf);
+	return do_mapped_entry(vmf);
 }
 
 /*
@@ -237,9 +264,20 @@ static uhmm_noinline int unchained_pte_table_missing(struct uhmm__fault vmf, pte
 	return do_pte_table_missing(&vmf, pmd) | VM_FAULT_UNCHAINED;
 }
 
-/* Context: the entry is mapped by a link, with which the chain ends. */
-static uhmm_noinline int unchained_pte_entry(struct uhmm__fault vmf)
+/* Context: the entry is mapped by a link, with which the chain ends. The fault comes in registers. */
+static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					     unsigned int flags, ptent_t *pmdp, ptent_t *ptep,
+					     pte_t orig)
 {
+	struct uhmm__fault vmf = {
+		.vma = vma,
+		.address = addr,
+		.flags = flags,
+		.pmd = pmdp,
+		.pte = ptep,
+		.orig_pte = orig,
+	};
+
 	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
 }
 
@@ -314,7 +352,16 @@ uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
 	return VM_FAULT_PTL;
 }
 
-/* Models: handle_pte_fault(). Context: in a chain. */
+/* Models: handle_pte_fault(). Context: outside of a chain. */
+uhmm_always_inline int handle_pte_fault_unchained(struct uhmm__fault *vmf)
+{
+	pte_t pmd;
+
+	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
+	return likely(vmf->pte) ? do_mapped_entry(vmf) : do_pte_table_missing(vmf, pmd);
+}
+
+/* The same in a chain. */
 uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 {
 	bool simple;
@@ -325,8 +372,15 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 		return unchained_pte_table_missing(*vmf, pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
-	if (unlikely(!pte_none(vmf->orig_pte)))
-		return unchained_pte_entry(*vmf);
+	if (unlikely(!pte_none(vmf->orig_pte))) {
+		if (vmf_needs_mmap_lock(vmf)) {
+			uhmm__pte_unmap_link(vmf->pte);
+			vma_end_read(vmf->vma);
+			return VM_FAULT_RETRY;
+		}
+		return unchained_pte_entry(vmf->vma, vmf->address, vmf->flags, vmf->pmd, vmf->pte,
+					   vmf->orig_pte);
+	}
 	simple = anon_write_is_simple(vmf);
 	if (likely(simple && vmf->vma->mm->machine->tags))
 		return anon_write_tags(vmf, pmd);
@@ -334,9 +388,12 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 	return simple ? anon_write_bytes(*vmf) : unchained_pte_missing(*vmf);
 }
 
-/* @ptep: (out) with VM_FAULT_PTL, the entry. Context: in a chain. */
+/*
+ * @chain: in a chain, which the fault may end: then the result says VM_FAULT_UNCHAINED.
+ * @ptep: (out) with VM_FAULT_PTL, which comes in a chain only, the entry
+ */
 uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-				       ptent_t **ptep)
+				       bool chain, ptent_t **ptep)
 {
 	struct uhmm__fault vmf;
 	int ret;
@@ -351,8 +408,8 @@ uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
 	if (unlikely(!vmf.pmd))
 		return VM_FAULT_OOM;
-	ret = handle_pte_fault(&vmf);
-	if (likely(ret == VM_FAULT_PTL))
+	ret = chain ? handle_pte_fault(&vmf) : handle_pte_fault_unchained(&vmf);
+	if (likely(chain && ret == VM_FAULT_PTL))
 		*ptep = vmf.pte;
 	else if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
@@ -366,7 +423,7 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 
 	uhmm__might_sleep();
 	uhmm__rcu_chain_begin();
-	ret = handle_mm_fault(vma, addr, flags, &ptep);
+	ret = handle_mm_fault(vma, addr, flags, true, &ptep);
 	if (ptep)
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 	if (!(ret & VM_FAULT_UNCHAINED))
@@ -420,6 +477,9 @@ static struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t ad
 	struct uhmm_vma *vma;
 
 	mmap_read_lock(mm);
+	vma = vma_cached(mm, addr);
+	if (likely(vma))
+		return vma;
 	vma = uhmm__find_vma(mm, addr);
 	if (likely(vma && vma->start <= addr))
 		return vma;
@@ -473,7 +533,8 @@ static int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned 
 			mmap_read_unlock(mm);
 			return sigsegv();
 		}
-		fault = uhmm__handle_mm_fault(vma, addr, flags);
+		uhmm__might_sleep();
+		fault = handle_mm_fault(vma, addr, flags, false, NULL);
 		flags |= FAULT_FLAG_TRIED;
 	} while (fault & VM_FAULT_RETRY);
 	if (!(fault & VM_FAULT_COMPLETED))
@@ -513,7 +574,7 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, 
 	/* In the plain build a chain is open, and what does sleep looks for itself. */
 	if (UHMM_CHECKED)
 		uhmm__might_sleep();
-	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, ptep);
+	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, true, ptep);
 	if (likely(fault == VM_FAULT_PTL)) {
 		vma_end_read(vma);
 		return UHMM__FAULT_LOCKED;

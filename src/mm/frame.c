@@ -317,11 +317,7 @@ struct uhmm__frame *uhmm__folio_alloc_frozen(struct uhmm_machine *m, bool zero)
 
 struct uhmm__frame *uhmm__folio_alloc(struct uhmm_machine *m, bool zero)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc_frozen(m, zero);
-
-	if (f)
-		store_release(&f->refcount, 1);
-	return f;
+	return folio_alloc(m, zero);
 }
 
 /* ---- large folios ---- */
@@ -460,15 +456,14 @@ static uhmm_noinline void check_free_slow(struct uhmm_machine *m, struct uhmm__f
 		     (unsigned long)frame_pfn(m, f), flags, folio_mapcount(f));
 }
 
-/* What must hold of a folio whose last reference is gone. */
-uhmm_always_inline void check_free(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
+/* A folio whose last reference is gone, and of which that is not all: large, or in a state that is wrong. */
+uhmm_always_inline bool is_odd(struct uhmm__frame *f, uint32_t flags)
 {
 	uint32_t odd =
 		(uint32_t)(BIT(PG_LOCKED) | BIT(PG_RESERVED) | BIT(PG_FREE) | BIT(PG_WAITERS)) |
 		FOLIO_ORDER_MASK;
 
-	if (unlikely(flags & odd || load_relaxed(&f->mapcount)))
-		check_free_slow(m, f, flags);
+	return unlikely(flags & odd || load_relaxed(&f->mapcount));
 }
 
 /* The tails of a folio that is about to be free. */
@@ -490,22 +485,13 @@ static void retire_tails(struct uhmm_machine *m, struct uhmm__frame *f)
 	}
 }
 
-/* Forget whose it was. True: RAM, which goes to a free list. */
-uhmm_always_inline bool folio_retire(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
+/* Forget whose it was. */
+uhmm_always_inline void folio_retire(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	check_free(m, f, flags);
 	uhmm__lock_forget(m, &f->flags);
 	uhmm__tlb_frames_freed(m, frame_pfn(m, f), 1);
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
-	if (unlikely(flags & FOLIO_ORDER_MASK))
-		retire_tails(m, f);
-	if (flags & FOLIO_TAIL_FLAGS) {
-		uhmm__free_zone_device_folio(m, f);
-		return false;
-	}
-	store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
-	return true;
 }
 
 /* Context: the CPU's local lock. */
@@ -526,22 +512,50 @@ uhmm_always_inline void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp,
 	}
 }
 
-void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
+/* One frame of RAM, to this CPU's list. */
+static uhmm_noinline void free_ram_frame(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	unsigned int order = folio_order(f);
+	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	uint32_t pfn = frame_index(m, f);
-	struct uhmm__cpu *cpu;
 
-	if (!folio_retire(m, f, load_relaxed(&f->flags)))
-		return;
-	if (unlikely(order)) {
-		run_free(m, frame_pfn(m, f), order);
-		return;
-	}
-	cpu = uhmm__this_cpu();
+	store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
 	uhmm__spin_lock(&cpu->local);
 	pcp_push(m, cpu->frames, &pfn, 1);
 	uhmm__spin_unlock(&cpu->local);
+}
+
+static uhmm_noinline void free_odd(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uint32_t flags = load_relaxed(&f->flags);
+
+	check_free_slow(m, f, flags);
+	folio_retire(m, f);
+	if (flags & FOLIO_ORDER_MASK)
+		retire_tails(m, f);
+	if (flags & FOLIO_TAIL_FLAGS) {
+		uhmm__free_zone_device_folio(m, f);
+	} else if (flags & FOLIO_ORDER_MASK) {
+		store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
+		run_free(m, frame_pfn(m, f), flags_order(flags));
+	} else {
+		free_ram_frame(m, f);
+	}
+}
+
+/* Tail calls alone, so that the common ways save no register. */
+void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uint32_t flags = load_relaxed(&f->flags);
+
+	if (is_odd(f, flags)) {
+		free_odd(m, f);
+		return;
+	}
+	folio_retire(m, f);
+	if (flags & FOLIO_TAIL_FLAGS)
+		uhmm__free_zone_device_folio(m, f);
+	else
+		free_ram_frame(m, f);
 }
 
 void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)
@@ -557,10 +571,13 @@ void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned
 			struct uhmm__frame *f = &m->vmemmap[indices[i]];
 			uint32_t flags = load_relaxed(&f->flags);
 
-			if (unlikely(flags & FOLIO_ORDER_MASK))
+			if (is_odd(f, flags) || flags & FOLIO_TAIL_FLAGS) {
 				uhmm__folio_free(m, f);
-			else if (folio_retire(m, f, flags))
-				ram[nr_ram++] = indices[i];
+				continue;
+			}
+			folio_retire(m, f);
+			store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
+			ram[nr_ram++] = indices[i];
 		}
 		uhmm__spin_lock(&cpu->local);
 		pcp_push(m, pcp, ram, nr_ram);

@@ -85,7 +85,8 @@ uhmm_always_inline unsigned int batch_move(struct uhmm_machine *m, struct lru_ba
 }
 
 /* Both batches of a CPU. @dead: room for MAX_DEAD. Context: its local lock. */
-static unsigned int batches_move(struct uhmm_machine *m, struct lru_batches *b, uint32_t *dead)
+uhmm_always_inline unsigned int batches_move(struct uhmm_machine *m, struct lru_batches *b,
+					     uint32_t *dead)
 {
 	unsigned int nr = batch_move(m, &b->add, false, dead);
 
@@ -113,8 +114,7 @@ void uhmm_noinline uhmm__lru_batch_move(struct uhmm_machine *m, struct uhmm__cpu
 
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	folio_get(f);
-	lru_batch_add(m, f, false, folio_test_large(f));
+	folio_add_lru(m, f);
 }
 
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)

@@ -8,12 +8,12 @@
 
 #include "mm/mm.h"
 
-/* The migration entry for one that maps a page. @exclusive: the page was it. */
-uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool exclusive)
+/* The migration entry for one that maps a page. @present: it was; @exclusive: the page was it. */
+uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool exclusive)
 {
 	enum leaf_type type = exclusive ? LEAF_MIGRATION_READ_EXCLUSIVE : LEAF_MIGRATION_READ;
 
-	if (likely(pte_present(pte))) {
+	if (likely(present)) {
 		uint64_t offset = pte_pfn(pte) | carry_bit(pte.val, PTE_ACCESSED | PTE_DIRTY,
 							   LEAF_YOUNG | LEAF_DIRTY);
 
@@ -88,7 +88,7 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 		folio_change(page, shared, 0);
 		folio_change(f, 0, dirty);
 	}
-	set_pte(ptep, make_migration_entry(pte, exclusive));
+	set_pte(ptep, make_migration_entry(pte, present, exclusive));
 	folio_remove_rmap_locked(page, vma->mm);
 	return true;
 }

@@ -210,19 +210,26 @@ struct uhmm_vma *uhmm__vma_lookup_rcu_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr
 
 /*
  * The last VMA that the task found is most often the next, and the tree's sequence number says
- * whether it is still in the tree.
+ * whether it is still in the tree. NULL: it is not. Context: RCU, or mmap_lock.
  */
-static inline struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+uhmm_always_inline struct uhmm_vma *vma_cached(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_task *t = uhmm__current();
 
-	if (likely(t->vma_cache_mm == mm->id && t->vma_cache_seq == load_acquire(&mm->vmas.seq) &&
-		   addr >= t->vma_cache_start && addr < t->vma_cache_end)) {
-		if (!t->vma_cache_vma)
-			__builtin_unreachable();
-		return t->vma_cache_vma;
-	}
-	return uhmm__vma_lookup_rcu_slow(mm, addr);
+	if (unlikely(t->vma_cache_mm != mm->id || t->vma_cache_seq != load_acquire(&mm->vmas.seq) ||
+		     addr < t->vma_cache_start || addr >= t->vma_cache_end))
+		return NULL;
+	if (!t->vma_cache_vma)
+		__builtin_unreachable();
+	return t->vma_cache_vma;
+}
+
+/* Context: RCU. */
+static inline struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma = vma_cached(mm, addr);
+
+	return likely(vma) ? vma : uhmm__vma_lookup_rcu_slow(mm, addr);
 }
 
 /* NULL: take mmap_lock. Context: a link of a chain of RCU sections. Models: lock_vma_under_rcu(). */
@@ -443,9 +450,28 @@ void uhmm__unlink_anon_vmas(struct uhmm_vma *vma);
 void uhmm__anon_vma_pre_update(struct uhmm_vma *vma);
 void uhmm__anon_vma_post_update(struct uhmm_vma *vma);
 void uhmm__anon_vma_put(struct uhmm_machine *m, struct uhmm__anon_vma *av);
-/* Returns the root whose lock was taken for reading; unlock that. */
-struct uhmm__anon_vma *uhmm__anon_vma_lock_read(struct uhmm__anon_vma *av);
 void uhmm__anon_vmas_exit(struct uhmm_machine *m);
+
+/* Returns the root whose lock was taken for reading; unlock that. */
+uhmm_always_inline struct uhmm__anon_vma *anon_vma_lock_read(struct uhmm__anon_vma *av)
+{
+	for (;;) {
+		struct uhmm__anon_vma *root = load_acquire(&av->root);
+
+		uhmm__down_read(&root->rwsem);
+		if (likely(load_acquire(&av->root) == root))
+			return root;
+		uhmm__up_read(&root->rwsem);
+	}
+}
+
+/* @held: of an rmap walk, see uhmm__remove_migration_ptes(). */
+uhmm_always_inline void rmap_release(struct uhmm__anon_vma **held)
+{
+	if (*held)
+		uhmm__up_read(&(*held)->rwsem);
+	*held = NULL;
+}
 
 static inline struct uhmm__anon_vma *folio_anon_vma(struct uhmm__frame *f)
 {
@@ -540,7 +566,7 @@ void uhmm__unmap_poisoned(struct uhmm__frame *f);
 /*
  * Turn the migration entries that stand for @old into mappings of @dst. Both locked.
  * @held: (in/out) a root whose lock is held already, NULL for none; another family's is released.
- * Start with NULL and end with uhmm__rmap_release(). NULL: nothing stays held.
+ * Start with NULL and end with rmap_release(). NULL: nothing stays held.
  */
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held);
@@ -552,7 +578,6 @@ struct uhmm__remap {
 
 void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
 				      unsigned int n, struct uhmm__anon_vma **held);
-void uhmm__rmap_release(struct uhmm__anon_vma **held);
 /*
  * Write-protect a page of a file in every shared mapping and clean the entries. Returns: how many were
  * writable or dirty. Context: folio locked. Models: folio_mkclean().

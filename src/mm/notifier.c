@@ -20,6 +20,7 @@ void uhmm__notifiers_init(struct uhmm__notifiers *n)
 	list_init(&n->deferred);
 	store_relaxed(&n->seq, UHMM__SERIAL + 2);
 	n->active = 0;
+	n->waited = false;
 	store_relaxed(&n->used, false);
 }
 
@@ -54,16 +55,11 @@ static struct uhmm_mmu_interval_notifier *inv_next(struct uhmm_mmu_interval_noti
 	return node ? container_of(node, struct uhmm_mmu_interval_notifier, node) : NULL;
 }
 
-static void inv_end(struct uhmm__notifiers *n)
+/* What was put off while the tree was frozen. Context: lock. */
+static uhmm_noinline void inv_deferred(struct uhmm__notifiers *n)
 {
 	struct uhmm_mmu_interval_notifier *mni, *tmp;
 
-	uhmm__spin_lock(&n->lock);
-	if (--n->active || !is_invalidating(n)) {
-		uhmm__spin_unlock(&n->lock);
-		return;
-	}
-	store_release(&n->seq, load_relaxed(&n->seq) + 1);
 	uhmm__for_each_entry_safe(mni, tmp, &n->deferred, deferred) {
 		if (mni->in_tree)
 			uhmm__itree_remove(&n->tree, &mni->node);
@@ -72,8 +68,28 @@ static void inv_end(struct uhmm__notifiers *n)
 		mni->in_tree = !mni->in_tree;
 		list_del(&mni->deferred);
 	}
+}
+
+static void inv_end(struct uhmm__notifiers *n)
+{
+	bool waited;
+
+	uhmm__spin_lock(&n->lock);
+	if (--n->active || !is_invalidating(n)) {
+		uhmm__spin_unlock(&n->lock);
+		return;
+	}
+	store_release(&n->seq, load_relaxed(&n->seq) + 1);
+	if (unlikely(!list_empty(&n->deferred)))
+		inv_deferred(n);
+	/* Who waits has seen the sequence under the lock, and said so. */
+	waited = n->waited;
+	n->waited = false;
 	uhmm__spin_unlock(&n->lock);
-	uhmm__wake_up_all(&n->wq);
+	if (unlikely(waited))
+		uhmm__wake_up_all(&n->wq);
+	else
+		uhmm__sched_point(UHMM__PT_WAKE, &n->wq);
 }
 
 int uhmm__invalidate_start_slow(struct uhmm_mmu_notifier_range *range)
@@ -195,6 +211,7 @@ void uhmm_mmu_interval_notifier_remove(struct uhmm_mmu_interval_notifier *mni)
 			list_add(&mni->deferred, &n->deferred);
 			/* Sampled only if the removal is put off. */
 			seq = load_relaxed(&n->seq);
+			n->waited = true;
 		}
 	} else {
 		uhmm__itree_remove(&n->tree, &mni->node);
@@ -228,6 +245,8 @@ bool uhmm__interval_try_begin(struct uhmm_mmu_interval_notifier *mni, unsigned l
 	uhmm__spin_lock(&n->lock);
 	*seq = load_relaxed(&mni->seq);
 	invalidating = *seq == load_relaxed(&n->seq);
+	if (unlikely(invalidating))
+		n->waited = true;
 	uhmm__spin_unlock(&n->lock);
 	return !invalidating;
 }

@@ -18,6 +18,7 @@ struct uhmm__notifiers {
 	struct list_head deferred; /* [lock] to be inserted or removed at the last end */
 	_Atomic unsigned long seq; /* [lock] odd while the tree is invalidating */
 	unsigned long active;	   /* [lock] invalidations in progress */
+	bool waited;		   /* [lock] somebody saw one, and may wait for its end */
 	_Atomic bool used;	   /* [atomic] an interval was ever inserted */
 };
 

@@ -45,4 +45,20 @@ uhmm_always_inline struct uhmm__frame *uhmm__folio_alloc_quick(struct uhmm_machi
 	return uhmm__prep_new_folio(m, pfn, zero);
 }
 
+/* uhmm__folio_alloc(). In the checked build always the long way: it tells the lock checker what may come. */
+uhmm_always_inline struct uhmm__frame *folio_alloc(struct uhmm_machine *m, bool zero)
+{
+	struct uhmm__frame *f = NULL;
+
+	if (likely(!UHMM_CHECKED && !load_relaxed(&m->inject_armed)))
+		f = uhmm__folio_alloc_quick(m, zero);
+	if (unlikely(!f)) {
+		f = uhmm__folio_alloc_frozen(m, zero);
+		if (!f)
+			return NULL;
+	}
+	store_release(&f->refcount, 1);
+	return f;
+}
+
 #endif /* UHMM_MM_PCP_H */

@@ -7,13 +7,6 @@
 #include "mm/huge.h"
 #include "mm/migration_entry.h"
 
-void uhmm__rmap_release(struct uhmm__anon_vma **held)
-{
-	if (*held)
-		uhmm__up_read(&(*held)->rwsem);
-	*held = NULL;
-}
-
 /*
  * The root of an anon_vma in use does not change while its lock is held, so a lock that is held may
  * serve for the next folio of the same family.
@@ -24,12 +17,12 @@ uhmm_always_inline bool rmap_is_locked(struct uhmm__anon_vma *av, struct uhmm__a
 }
 
 /* The lock of the family of @av, for reading. */
-static void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
+uhmm_always_inline void rmap_lock(struct uhmm__anon_vma *av, struct uhmm__anon_vma **held)
 {
 	if (rmap_is_locked(av, *held))
 		return;
-	uhmm__rmap_release(held);
-	*held = uhmm__anon_vma_lock_read(av);
+	rmap_release(held);
+	*held = anon_vma_lock_read(av);
 }
 
 /* Where the first page of a folio that a VMA covers would be in it. Models: vma_address(). */
@@ -71,7 +64,7 @@ static void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
 	if (unlikely(!av)) {
 		/* A file's lock comes before an anon_vma's. */
 		if (held)
-			uhmm__rmap_release(held);
+			rmap_release(held);
 		rmap_walk_file(f, one, arg);
 		return;
 	}
@@ -86,7 +79,7 @@ static void rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg,
 			break;
 		uhmm__cond_resched();
 	}
-	uhmm__rmap_release(&own);
+	rmap_release(&own);
 }
 
 void uhmm__rmap_walk(struct uhmm__frame *f, uhmm__rmap_one_fn *one, void *arg)
@@ -515,10 +508,11 @@ uhmm_always_inline void remove_of_anon_page(struct remove_arg a, struct uhmm__an
 void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
 				      unsigned int n, struct uhmm__anon_vma **held)
 {
+	const struct uhmm__remap *end = remap + n;
 	struct rmap_table t = { 0 };
 
-	for (unsigned int i = 0; i < n; i++) {
-		struct uhmm__frame *old = remap[i].old, *dst = remap[i].dst;
+	for (; remap < end; remap++) {
+		struct uhmm__frame *old = remap->old, *dst = remap->dst;
 		struct uhmm__anon_vma *av = folio_anon_vma(dst);
 
 		if (unlikely(!av || folio_test_large(dst))) {
@@ -545,7 +539,7 @@ void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old
 	struct uhmm__anon_vma *own = NULL;
 
 	uhmm__remove_migration_ptes_many(m, &one, 1, held ? held : &own);
-	uhmm__rmap_release(&own);
+	rmap_release(&own);
 }
 
 void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,

@@ -39,11 +39,10 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 			     ptep, ptl);
 }
 
-/* Call the owner's migrate_to_ram() with the page's folio locked and referenced. */
-int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
+/* Call the owner's migrate_to_ram() with the folio of @page, of @pfn, locked and referenced. */
+uhmm_always_inline int migrate_to_ram(struct uhmm_machine *m, struct uhmm__fault *vmf,
+				      struct uhmm__frame *page, uhmm_pfn_t pfn, bool pte)
 {
-	struct uhmm_machine *m = vmf->vma->mm->machine;
-	uhmm_pfn_t pfn = frame_pfn(m, page);
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
 	struct uhmm_vm_fault vf = {
 		.vma = vmf->vma,
@@ -51,16 +50,25 @@ int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool
 		.page = pfn,
 		.pte = pte,
 	};
+	struct uhmm__frame *f;
 	int ret;
 
 	uhmm__count(UHMM_CNT_FAULT_DEVICE);
 	ret = pgmap->ops->migrate_to_ram(pgmap->data, &vf);
 	/* The folio may have been split: lock and reference are the page's now. */
-	folio_unlock(m, page_folio(page));
-	folio_put(m, page_folio(page));
+	f = page_folio(page);
+	folio_unlock(m, f);
+	folio_put(m, f);
 	if (ret == UHMM_VM_FAULT_OOM)
 		return VM_FAULT_OOM | VM_FAULT_DRIVER_OOM;
 	return ret ? VM_FAULT_SIGBUS : 0;
+}
+
+int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
+{
+	struct uhmm_machine *m = vmf->vma->mm->machine;
+
+	return migrate_to_ram(m, vmf, page, frame_pfn(m, page), pte);
 }
 
 /*
@@ -116,22 +124,27 @@ static int uhmm_cold device_private_wait(struct uhmm__fault *vmf, struct uhmm__f
 	return 0;
 }
 
+/*
+ * By mmap_lock: by the VMA's it was not even begun. Context: the entry mapped, and in the plain build its
+ * section is that of the locked mapping, too; it is not mapped any more.
+ */
 static int device_private_fault(struct uhmm__fault *vmf)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
-	struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(vmf->orig_pte)), *f;
+	uhmm_pfn_t pfn = leaf_pfn(vmf->orig_pte);
+	struct uhmm__frame *page = pfn_to_frame(m, pfn), *f;
 
-	if (vmf->flags & FAULT_FLAG_VMA_LOCK) {
-		/* migrate_to_ram() needs mmap_lock. */
-		vma_end_read(vmf->vma);
-		return VM_FAULT_RETRY;
-	}
-	if (vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)
+	if (unlikely(vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)) {
+		uhmm__pte_unmap(vmf->pte);
 		return VM_FAULT_WOULD_WAIT;
-	vmf->pte = uhmm__pte_offset_map_lock(vmf->pmd, vmf->address, &vmf->ptl);
-	if (!vmf->pte)
+	}
+	uhmm__pte_unmap_link(vmf->pte);
+	vmf->pte = uhmm__pte_offset_map_lock_link(vmf->pmd, vmf->address, &vmf->ptl);
+	if (unlikely(!vmf->pte)) {
+		uhmm__rcu_chain_end();
 		return 0;
-	if (!pte_same(ptep_get(vmf->pte), vmf->orig_pte)) {
+	}
+	if (unlikely(!pte_same(ptep_get(vmf->pte), vmf->orig_pte))) {
 		uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
 		return 0;
 	}
@@ -139,17 +152,19 @@ static int device_private_fault(struct uhmm__fault *vmf)
 	/* The lock first, and only then a reference: one for each of many faulting CPUs would
 	 * keep the page from migrating at all.
 	 */
-	if (!folio_trylock(f))
+	if (unlikely(!folio_trylock(f)))
 		return device_private_wait(vmf, page, f);
 	folio_get(f);
 	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return uhmm__migrate_to_ram(vmf, page, true);
+	return migrate_to_ram(m, vmf, page, pfn, true);
 }
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)
 {
 	pte_t entry = vmf->orig_pte;
 
+	if (leaf_is_device_private(entry))
+		return device_private_fault(vmf);
 	uhmm__pte_unmap(vmf->pte);
 	if (leaf_type(entry) == LEAF_SWAP)
 		return uhmm__swap_fault(vmf);
@@ -159,8 +174,6 @@ int uhmm__do_swap_page(struct uhmm__fault *vmf)
 		uhmm__migration_entry_wait(vmf->vma->mm, vmf->pmd, vmf->address);
 		return 0;
 	}
-	if (leaf_is_device_private(entry))
-		return device_private_fault(vmf);
 	if (leaf_is_device_exclusive(entry))
 		return uhmm__remove_device_exclusive_entry(vmf);
 	if (leaf_type(entry) == LEAF_HWPOISON || leaf_is_marker(entry, MARKER_POISONED))

@@ -190,16 +190,21 @@ uhmm_always_inline pte_t leaf_make(enum leaf_type type, uint64_t offset)
 								    << LEAF_OFFSET_SHIFT);
 }
 
+/* Types from @first to @last, which no entry that is none has, and no swap entry. */
+uhmm_always_inline bool leaf_is_between(pte_t p, enum leaf_type first, enum leaf_type last)
+{
+	return (p.val >> LEAF_TYPE_SHIFT) - first <= (unsigned int)(last - first) &&
+	       !pte_present(p);
+}
+
 uhmm_always_inline bool leaf_is_migration(pte_t p)
 {
-	return pte_is_leaf_entry(p) && leaf_type(p) >= LEAF_MIGRATION_READ &&
-	       leaf_type(p) <= LEAF_MIGRATION_WRITE;
+	return leaf_is_between(p, LEAF_MIGRATION_READ, LEAF_MIGRATION_WRITE);
 }
 
 uhmm_always_inline bool leaf_is_device_private(pte_t p)
 {
-	return pte_is_leaf_entry(p) && (leaf_type(p) == LEAF_DEVICE_PRIVATE_READ ||
-					leaf_type(p) == LEAF_DEVICE_PRIVATE_WRITE);
+	return leaf_is_between(p, LEAF_DEVICE_PRIVATE_WRITE, LEAF_DEVICE_PRIVATE_READ);
 }
 
 uhmm_always_inline bool leaf_is_device_exclusive(pte_t p)

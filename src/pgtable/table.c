@@ -178,24 +178,25 @@ void uhmm__pgtable_exit(struct uhmm__pgtable *pgt)
 	pgt->pgd = NULL;
 }
 
-struct uhmm__table *uhmm__table_get_slow(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level)
+pte_t uhmm__table_get_slow(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level)
 {
 	struct uhmm__table *tb = table_alloc(pgt->machine, level);
 	pte_t e;
 
 	if (!tb)
-		return NULL;
+		return pte_make(0);
 	uhmm__spin_lock(&pgt->page_table_lock);
 	e = ptep_get(p);
 	if (likely(pte_none(e))) {
-		set_pte(p, pte_make((uintptr_t)tb | PTE_TABLE));
+		e = pte_make((uintptr_t)tb | PTE_TABLE);
+		set_pte(p, e);
 		uhmm__spin_unlock(&pgt->page_table_lock);
-		return tb;
+		return e;
 	}
 	uhmm__spin_unlock(&pgt->page_table_lock);
 	/* Another fault was first. */
 	table_release(uhmm__ptdesc(tb));
-	return entry_table(e);
+	return e;
 }
 
 int uhmm__pte_alloc_slow(struct uhmm__pgtable *pgt, ptent_t *pmdp)

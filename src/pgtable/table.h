@@ -127,19 +127,26 @@ uhmm_always_inline pte_t ptep_xchg_clear(ptent_t *p)
 	return pte_make(atomic_exchange_explicit(p, 0, memory_order_seq_cst));
 }
 
-/* Never NULL: said to the compiler as well, or it would look after each step of a walk. */
+/* Of an entry that points to a table, of which all have the same bits: taking them off is part of an address. */
 uhmm_always_inline struct uhmm__table *entry_table(pte_t p)
 {
-	struct uhmm__table *table = (struct uhmm__table *)(uintptr_t)(p.val & PTE_PFN_MASK);
-
-	if (!table)
-		__builtin_unreachable();
-	return table;
+	return (struct uhmm__table *)(uintptr_t)(p.val - PTE_TABLE);
 }
 
 uhmm_always_inline unsigned int table_index(uhmm_vaddr_t addr, unsigned int level)
 {
 	return (addr >> (UHMM_PAGE_SHIFT + 9 * (level - 1))) & (UHMM_PTRS_PER_TABLE - 1);
+}
+
+/* The entry of @addr in a table. Never NULL: said to the compiler as well, or it would look after each step. */
+uhmm_always_inline ptent_t *table_entry(struct uhmm__table *table, uhmm_vaddr_t addr,
+					unsigned int level)
+{
+	ptent_t *p = &table->e[table_index(addr, level)];
+
+	if (!p)
+		__builtin_unreachable();
+	return p;
 }
 
 /* Bytes that one entry of a level covers: level 1 = PTE. */
@@ -167,20 +174,21 @@ static inline ptent_t *uhmm__pmd_offset(struct uhmm__pgtable *pgt, uhmm_vaddr_t 
 					unsigned int *hole_level)
 {
 	pte_t e = ptep_get(&pgt->pgd->e[table_index(addr, 4)]);
+	struct uhmm_task *t = uhmm__current();
 
-	uhmm__count(UHMM_CNT_READ_PGD);
+	uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
 	if (unlikely(pte_none(e))) {
 		*hole_level = 4;
 		return NULL;
 	}
-	e = ptep_get(&entry_table(e)->e[table_index(addr, 3)]);
-	uhmm__count(UHMM_CNT_READ_PUD);
+	e = ptep_get(table_entry(entry_table(e), addr, 3));
+	uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
 	if (unlikely(pte_none(e))) {
 		*hole_level = 3;
 		return NULL;
 	}
 	*hole_level = 2;
-	return &entry_table(e)->e[table_index(addr, 2)];
+	return table_entry(entry_table(e), addr, 2);
 }
 
 /* Read a PMD entry. */
@@ -248,7 +256,7 @@ uhmm_always_inline ptent_t *uhmm__pte_offset_map_at(ptent_t *pmdp, uhmm_vaddr_t 
 		return NULL;
 	}
 	uhmm__rcu_mapped(entry_table(pmd));
-	return &entry_table(pmd)->e[table_index(addr, 1)];
+	return table_entry(entry_table(pmd), addr, 1);
 }
 
 uhmm_always_inline void uhmm__pte_unmap_at(ptent_t *ptep, bool link, const struct uhmm_site *where)
@@ -317,32 +325,31 @@ static inline struct uhmm__spinlock *uhmm__pmd_lock_at(ptent_t *pmdp, unsigned i
 
 /* ---- building and freeing ---- */
 
-/* A table of @level below an entry that has none; NULL without memory. */
-struct uhmm__table *uhmm__table_get_slow(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level);
+/* The same of one that has none yet. */
+pte_t uhmm__table_get_slow(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level);
 
-/* The table that an entry of a higher level points to, made if missing. */
-uhmm_always_inline struct uhmm__table *uhmm__table_get(struct uhmm__pgtable *pgt, ptent_t *p,
-						       unsigned int level)
+/* An entry of a higher level, with a table of @level below it made if it is missing; none without memory. */
+uhmm_always_inline pte_t uhmm__table_get(struct uhmm__pgtable *pgt, ptent_t *p, unsigned int level)
 {
 	pte_t e = ptep_get(p);
 
-	return likely(!pte_none(e)) ? entry_table(e) : uhmm__table_get_slow(pgt, p, level);
+	return likely(!pte_none(e)) ? e : uhmm__table_get_slow(pgt, p, level);
 }
 
 /* The PMD entry of @addr, with the tables above it; NULL without memory. Models: pmd_alloc(). */
 static inline ptent_t *uhmm__pmd_alloc(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr)
 {
-	struct uhmm__table *tb;
+	pte_t e;
 
 	uhmm__count(UHMM_CNT_READ_PGD);
-	tb = uhmm__table_get(pgt, &pgt->pgd->e[table_index(addr, 4)], 3);
-	if (unlikely(!tb))
+	e = uhmm__table_get(pgt, &pgt->pgd->e[table_index(addr, 4)], 3);
+	if (unlikely(pte_none(e)))
 		return NULL;
 	uhmm__count(UHMM_CNT_READ_PUD);
-	tb = uhmm__table_get(pgt, &tb->e[table_index(addr, 3)], 2);
-	if (unlikely(!tb))
+	e = uhmm__table_get(pgt, table_entry(entry_table(e), addr, 3), 2);
+	if (unlikely(pte_none(e)))
 		return NULL;
-	return &tb->e[table_index(addr, 2)];
+	return table_entry(entry_table(e), addr, 2);
 }
 
 /* A PTE table below a PMD entry that has none; 0 or -ENOMEM. Models: pte_alloc(). */
