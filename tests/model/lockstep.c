@@ -104,6 +104,12 @@ static bool is_on_demand(const struct lockstep *l, const struct flat_page *p)
 	return p->missing == FLAT_ON_DEMAND;
 }
 
+static bool is_missing(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->missing == FLAT_MISSING;
+}
+
 static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
 {
 	(void)l;
@@ -352,6 +358,9 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		return false;
 	/* What a migration refuses at once may be mapped for the device by who faults first. */
 	if (op->kind == OP_DEV_SERVE && flat_any_special(&l->flat.mm[op->proc], op->page, 1))
+		return false;
+	/* A migration leaves a hole that a userfaultfd watches, which is no error but of a fault. */
+	if (op->kind == OP_DEV_SERVE && wants(l, op, is_missing))
 		return false;
 	/* Neither files nor shared memory are long enough to grow. */
 	if (op->kind == OP_MREMAP && op->variant == 1 && op->npages2 > op->npages &&

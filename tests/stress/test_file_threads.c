@@ -122,6 +122,9 @@ static void file_op(struct thread *t, unsigned int page, unsigned int n)
 		break;
 	case 3:
 		ret = uhmm_file_populate(file, page, n);
+		/* A memory file gives up when others reclaim more than it gets. */
+		if (ret == -ENOMEM && file == s.file[1])
+			ret = 0;
 		break;
 	case 4:
 	case 5:
@@ -138,8 +141,9 @@ static void file_op(struct thread *t, unsigned int page, unsigned int n)
 
 static void map_op(struct thread *t, unsigned int r, unsigned int page, unsigned int n)
 {
-	static const int advice[] = { MADV_DONTNEED, MADV_REMOVE, MADV_POPULATE_READ,
-				      MADV_POPULATE_WRITE, MADV_PAGEOUT };
+	static const int advice[] = { MADV_DONTNEED,	   MADV_REMOVE,	 MADV_POPULATE_READ,
+				      MADV_POPULATE_WRITE, MADV_PAGEOUT, MADV_RANDOM,
+				      MADV_NORMAL };
 	uhmm_vaddr_t at = REGION(r) + page * PAGE;
 	int ret;
 
@@ -151,7 +155,7 @@ static void map_op(struct thread *t, unsigned int r, unsigned int page, unsigned
 		ret = uhmm_mprotect(t->mm, at, n * PAGE, pick(t, 3) ? RW : PROT_READ);
 		break;
 	case 2:
-		ret = uhmm_madvise(t->mm, at, n * PAGE, advice[pick(t, 5)]);
+		ret = uhmm_madvise(t->mm, at, n * PAGE, advice[pick(t, ARRAY_SIZE(advice))]);
 		break;
 	case 3:
 		/* To another mapping of the same kind, at the same offset. */
@@ -327,7 +331,17 @@ END_TEST
 
 /* ---- little RAM ---- */
 
-enum { MANY = 900, LITTLE_RAM = 4 << 20 };
+enum { MANY = 900, NOBODYS = 256, LITTLE_RAM = 4 << 20 };
+
+/* Pages behind those that threads use: others reclaim while they are allocated. */
+static void fallocate_op(struct uhmm_file *file)
+{
+	int ret;
+
+	must(uhmm_file_punch_hole(file, MANY * PAGE, NOBODYS * PAGE));
+	ret = uhmm_file_populate(file, MANY, NOBODYS);
+	must(ret && ret != -ENOMEM);
+}
 
 /* One after the other each page of a file, mapped twice, in a process of the thread's own. */
 static void *little_main(void *arg)
@@ -355,7 +369,11 @@ static void *little_main(void *arg)
 			must(uhmm_file_write(file, page * PAGE, &word, 8) != 8);
 			break;
 		case 2:
-			if (!pick(t, 16))
+			if (pick(t, 16))
+				break;
+			if (!first)
+				fallocate_op(file);
+			else
 				must(uhmm_file_writeback(file, page, 64) < 0);
 			break;
 		case 3:
@@ -398,8 +416,8 @@ static void run_little(const char *name, enum uhmm_content content)
 	s.until = now_seconds() + test_seconds() / 2;
 	stress_create(&s.f, config);
 	for (unsigned int i = 0; i < NFILES; i++)
-		must(uhmm_file_create(s.f.m, i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR, MANY * PAGE,
-				      &s.file[i]));
+		must(uhmm_file_create(s.f.m, i ? UHMM_FILE_MEMORY : UHMM_FILE_REGULAR,
+				      (MANY + NOBODYS) * PAGE, &s.file[i]));
 	map_little(s.f.mm);
 	must(uhmm_mm_fork(s.f.mm, &other));
 	for (unsigned int i = 0; i < THREADS; i++) {
