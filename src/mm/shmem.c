@@ -21,7 +21,8 @@ static bool replace_entry(struct uhmm__mapping *mapping, uint64_t index, uint64_
 /* What a fallocate() is about: [start, next) are there. Models: struct shmem_falloc. */
 struct uhmm__falloc {
 	uint64_t start, next;
-	uint64_t nr_falloced, nr_unswapped; /* pages that it made, that reclaim came for */
+	uint64_t nr_falloced,
+		nr_unswapped; /* pages that it made; that reclaim came for, [lock:w] */
 };
 
 /* Whether a page belongs to a fallocate() that is not done yet. */
@@ -34,7 +35,7 @@ static bool being_allocated(struct uhmm__mapping *mapping, uint64_t index)
 	falloc = mapping->falloc;
 	in = falloc && index >= falloc->start && index < falloc->next;
 	if (in)
-		falloc->nr_unswapped++;
+		WRITE_ONCE(falloc->nr_unswapped, falloc->nr_unswapped + 1);
 	uhmm__spin_unlock(&mapping->lock);
 	return in;
 }
@@ -175,7 +176,7 @@ static int falloc_page(struct uhmm__mapping *mapping, struct uhmm__falloc *fallo
 	int err;
 
 	/* Reclaim came for more pages than there are: to go on would only fill swap. */
-	if (falloc->nr_unswapped > falloc->nr_falloced)
+	if (READ_ONCE(falloc->nr_unswapped) > falloc->nr_falloced)
 		return -ENOMEM;
 	err = uhmm__mapping_get_create(mapping, falloc->next, UHMM__SGP_FALLOC, NULL, &f);
 	if (err)

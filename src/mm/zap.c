@@ -340,7 +340,8 @@ void uhmm__unmap_range(struct uhmm__gather *g, struct uhmm_vma *vma, uhmm_vaddr_
 	uhmm_vaddr_t addr = start;
 
 	g->file = vma->file;
-	g->recency = !(vma->flags & (UHMM_VM_SEQ_READ | UHMM_VM_RAND_READ));
+	/* Truncation does not hold mmap_lock. */
+	g->recency = !(READ_ONCE(vma->flags) & (UHMM_VM_SEQ_READ | UHMM_VM_RAND_READ));
 	while (addr < end) {
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(pgt, addr, &level);
