@@ -181,7 +181,9 @@ UHMM_API int uhmm_mirror_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, b
 /**
  * uhmm_mirror_serve() - fault service for a range: what uhmm_mirror_access() does on a fault
  * @start, @end: page-aligned, within one VMA, at most 512 pages
- * The rest as uhmm_mirror_access().
+ * The rest as uhmm_mirror_access(). 0 does not say that all pages moved: @out has how many did. Where a
+ * userfaultfd asks for missing pages and has no handler, UHMM_FAULT_THEN_MIGRATE is -EFAULT, for it faults;
+ * the others offer a new page to migrate to without a fault, which is refused, and say 0.
  */
 UHMM_API int uhmm_mirror_serve(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end,
 			       bool write, enum uhmm_strategy strategy,
