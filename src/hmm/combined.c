@@ -534,17 +534,19 @@ static uint64_t nr_outputs(const struct combined *c)
 
 /*
  * What the pages ask for themselves is kept in migrate->dst, where nothing else is until the walk is
- * done: outputs take its place in hmm_pfns, and whoever walks there again needs it.
+ * done: outputs take its place in hmm_pfns, and whoever walks there again needs it. MIGRATE is nothing
+ * that a page can ask for, and would look like an output then.
  */
 static void save_requests(struct combined *c)
 {
 	struct uhmm_hmm_range *range = c->w.range;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
+	uint64_t mask = range->pfn_flags_mask & ~UHMM_HMM_PFN_MIGRATE;
 
 	if (likely(!range->pfn_flags_mask))
 		return;
 	for (uint64_t i = 0; i < n; i++)
-		c->migrate->dst[i] = range->hmm_pfns[i] & range->pfn_flags_mask;
+		c->migrate->dst[i] = range->hmm_pfns[i] & mask;
 }
 
 /* Of everything that is not collected. */

@@ -339,6 +339,9 @@ uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
 	if (unlikely(!pcp->nr)) {
 		uhmm__spin_unlock(&cpu->local);
 		vmf_unlock(vmf, true);
+		/* The entry will be locked again: counts must not tell where a list ran out. */
+		uhmm__count_n(UHMM_CNT_READ_PMD, -1UL);
+		uhmm__count_n(UHMM_CNT_PTL, -1UL);
 		return unchained_pte_missing(*vmf);
 	}
 	pfn = pcp->pfn[--pcp->nr];

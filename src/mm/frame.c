@@ -442,7 +442,7 @@ static void run_free(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigned int order)
 
 /* ---- freeing ---- */
 
-/* See check_free(). */
+/* What must hold of a folio whose last reference is gone. */
 static uhmm_noinline void check_free_slow(struct uhmm_machine *m, struct uhmm__frame *f,
 					  uint32_t flags)
 {

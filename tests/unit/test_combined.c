@@ -577,6 +577,44 @@ START_TEST(requests_of_pages_for_a_second_look)
 }
 END_TEST
 
+/*
+ * MIGRATE is not a request of a page, though the mask may have its bit: with REQ_FAULT beside it the first
+ * page, which another has locked, would look like one that was collected when it is looked at again.
+ */
+START_TEST(requests_are_not_taken_for_output)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = hint_first };
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_mm *child = fork_of_two();
+	struct uhmm_task *nobody = NULL, *locker;
+	struct uhmm__frame *first;
+
+	put_word(f.mm, AT, 5);
+	first = frame_at(f.mm, AT);
+	folio_get(first);
+	locker = lock_by_another(first);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &ops, &nobody, &mni), 0);
+	prepare(AT, 2, 0);
+	range.notifier = mni;
+	range.pfn_flags_mask = UINT64_MAX;
+	pfns[0] = REQ_FAULT | M;
+	pfns[1] = REQ_FAULT | REQ_WRITE | M;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+	/* The copy moved the sequence. */
+	expect_eq(counted(f.m, UHMM_CNT_WALK_RESTARTS), 2);
+	expect_eq(pfns[0], pfn_at(f.mm, AT) | V | W);
+	expect_eq(pfns[1] & UHMM_HMM_PFN_FLAGS, V | W | M);
+	uhmm_migrate_hmm_range_setup(&range);
+	uhmm_migrate_vma_finalize(&migrate);
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm_mmu_interval_notifier_remove(mni);
+	unlock_by_another(locker, first);
+	folio_put(f.m, first);
+	uhmm_mmput(child);
+	fixture_verify(&f);
+}
+END_TEST
+
 /* ---- walks of the three strategies ---- */
 
 static uint64_t walks_of(enum uhmm_strategy strategy, unsigned int npages, bool write)
@@ -662,6 +700,7 @@ int main(void)
 	tcase_add_test(tc, foreign_device_pages_back_off_once);
 	tcase_add_test(tc, requests_of_pages_after_an_error);
 	tcase_add_test(tc, requests_of_pages_for_a_second_look);
+	tcase_add_test(tc, requests_are_not_taken_for_output);
 	tcase_add_loop_test(tc, walks_of_present_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_empty_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_pages_to_be_copied, 0, UHMM_NR_STRATEGIES);

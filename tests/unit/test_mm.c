@@ -116,6 +116,25 @@ START_TEST(read_maps_the_zero_page_and_write_a_page)
 }
 END_TEST
 
+/* Counts are what modelled time is made of: not of where a CPU's list of free frames runs out. */
+START_TEST(each_write_fault_counts_the_same)
+{
+	enum { N = 400 };
+	uint64_t locks, pmds;
+
+	map_written(AT, 1);
+	map_fixed(f.mm, AT + PAGE, N, RW);
+	locks = counted(f.m, UHMM_CNT_PTL);
+	pmds = counted(f.m, UHMM_CNT_READ_PMD);
+	for (unsigned int i = 1; i <= N; i++)
+		put_word(f.mm, AT + i * PAGE, 1);
+	expect_eq(counted(f.m, UHMM_CNT_FAULT_ANON_WRITE), N + 1);
+	expect_eq(counted(f.m, UHMM_CNT_PTL), locks + N);
+	/* By the access, twice by the fault, by the access again. */
+	expect_eq(counted(f.m, UHMM_CNT_READ_PMD), pmds + 4 * N);
+}
+END_TEST
+
 START_TEST(signals)
 {
 	struct uhmm_access acc;
@@ -402,6 +421,7 @@ int main(void)
 	tcase_add_test(tc, first_objects_lie_apart);
 	tcase_add_test(tc, map_without_address_finds_room);
 	tcase_add_test(tc, read_maps_the_zero_page_and_write_a_page);
+	tcase_add_test(tc, each_write_fault_counts_the_same);
 	tcase_add_test(tc, signals);
 	tcase_add_test(tc, protection_and_back);
 	tcase_add_test(tc, stack_grows);
