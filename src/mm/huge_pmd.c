@@ -312,11 +312,12 @@ bool uhmm__set_pmd_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t haddr, pte
 	uint64_t soft = present ? PTE_SOFT_DIRTY : LEAF_SOFT_DIRTY;
 	uint64_t uffd = present ? PTE_UFFD_WP : LEAF_UFFD_WP;
 
-	/* Invalidate first, then look for pins: see install_migration_entry(). */
+	/*
+	 * Invalidate first, then look for pins: see install_migration_entry(). Never none in between: who
+	 * unmaps looks without the lock, and would pass it by. (q) In 7.3 that of a device is.
+	 */
 	if (present)
 		pmd = pmdp_invalidate(vma, haddr, pmdp);
-	else
-		ptep_xchg_clear(pmdp);
 	exclusive = folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
 	if (exclusive && !folio_try_share_anon_rmap(f)) {
 		set_pte(pmdp, pmd);
