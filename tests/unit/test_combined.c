@@ -538,26 +538,51 @@ static bool hint_first(struct uhmm_mmu_interval_notifier *mni,
 	return true;
 }
 
+/* Two pages, of which another has locked the first; a walk in which the sequence moves, so that it looks again. */
+struct second_look {
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm_mm *child;
+	struct uhmm_task *locker;
+	struct uhmm__frame *first;
+};
+
+/* @hinter: what hint_first() gets. */
+static void second_look_begin(struct second_look *s, struct uhmm_task **hinter, uint64_t mask)
+{
+	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = hint_first };
+
+	s->child = fork_of_two();
+	put_word(f.mm, AT, 5);
+	s->first = frame_at(f.mm, AT);
+	folio_get(s->first);
+	s->locker = lock_by_another(s->first);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &ops, hinter, &s->mni), 0);
+	prepare(AT, 2, 0);
+	range.notifier = s->mni;
+	range.pfn_flags_mask = mask;
+}
+
+static void second_look_end(struct second_look *s)
+{
+	uhmm_migrate_hmm_range_setup(&range);
+	uhmm_migrate_vma_finalize(&migrate);
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm_mmu_interval_notifier_remove(s->mni);
+	unlock_by_another(s->locker, s->first);
+	folio_put(f.m, s->first);
+	uhmm_mmput(s->child);
+}
+
 /*
  * The same where it looks again for itself: the first page, which nobody asked for, was reported, for it
  * was locked, and has changed. What was reported must not count as a request.
  */
 START_TEST(requests_of_pages_for_a_second_look)
 {
-	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = hint_first };
-	struct uhmm_mmu_interval_notifier *mni;
-	struct uhmm_mm *child = fork_of_two();
-	struct uhmm_task *other = another_task(f.m), *hinter = other, *locker;
-	struct uhmm__frame *first;
+	struct uhmm_task *other = another_task(f.m), *hinter = other;
+	struct second_look look;
 
-	put_word(f.mm, AT, 5);
-	first = frame_at(f.mm, AT);
-	folio_get(first);
-	locker = lock_by_another(first);
-	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &ops, &hinter, &mni), 0);
-	prepare(AT, 2, 0);
-	range.notifier = mni;
-	range.pfn_flags_mask = REQ_FAULT | REQ_WRITE;
+	second_look_begin(&look, &hinter, REQ_FAULT | REQ_WRITE);
 	pfns[1] = REQ_FAULT | REQ_WRITE;
 	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
 	expect(!hinter);
@@ -566,14 +591,8 @@ START_TEST(requests_of_pages_for_a_second_look)
 	expect(!(pfns[0] & (V | W)));
 	expect_eq(pfns[1] & UHMM_HMM_PFN_FLAGS, V | W | M);
 	expect(pte_protnone(pte_at(f.mm, AT)));
-	uhmm_migrate_hmm_range_setup(&range);
-	uhmm_migrate_vma_finalize(&migrate);
-	uhmm_mmap_read_unlock(f.mm);
-	uhmm_mmu_interval_notifier_remove(mni);
-	unlock_by_another(locker, first);
-	folio_put(f.m, first);
+	second_look_end(&look);
 	uhmm_task_destroy(other);
-	uhmm_mmput(child);
 }
 END_TEST
 
@@ -583,20 +602,10 @@ END_TEST
  */
 START_TEST(requests_are_not_taken_for_output)
 {
-	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = hint_first };
-	struct uhmm_mmu_interval_notifier *mni;
-	struct uhmm_mm *child = fork_of_two();
-	struct uhmm_task *nobody = NULL, *locker;
-	struct uhmm__frame *first;
+	struct uhmm_task *nobody = NULL;
+	struct second_look look;
 
-	put_word(f.mm, AT, 5);
-	first = frame_at(f.mm, AT);
-	folio_get(first);
-	locker = lock_by_another(first);
-	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &ops, &nobody, &mni), 0);
-	prepare(AT, 2, 0);
-	range.notifier = mni;
-	range.pfn_flags_mask = UINT64_MAX;
+	second_look_begin(&look, &nobody, UINT64_MAX);
 	pfns[0] = REQ_FAULT | M;
 	pfns[1] = REQ_FAULT | REQ_WRITE | M;
 	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
@@ -604,13 +613,7 @@ START_TEST(requests_are_not_taken_for_output)
 	expect_eq(counted(f.m, UHMM_CNT_WALK_RESTARTS), 2);
 	expect_eq(pfns[0], pfn_at(f.mm, AT) | V | W);
 	expect_eq(pfns[1] & UHMM_HMM_PFN_FLAGS, V | W | M);
-	uhmm_migrate_hmm_range_setup(&range);
-	uhmm_migrate_vma_finalize(&migrate);
-	uhmm_mmap_read_unlock(f.mm);
-	uhmm_mmu_interval_notifier_remove(mni);
-	unlock_by_another(locker, first);
-	folio_put(f.m, first);
-	uhmm_mmput(child);
+	second_look_end(&look);
 	fixture_verify(&f);
 }
 END_TEST
