@@ -185,6 +185,8 @@ void uhmm__disk_erase(struct uhmm__mapping *mapping, uint64_t index);
 
 /* ---- unmapping (truncate.c) ---- */
 
+/* Zeroes in a part of a page; contents are bytes. Context: folio lock. Models: folio_zero_range(). */
+void uhmm__folio_zero_range(struct uhmm_machine *m, struct uhmm__frame *f, size_t off, size_t len);
 /*
  * A write or a new size begins beyond the end: what processes stored behind that, in its page, is no
  * part of the file. Context: inode_lock for writing. Models: ext4_block_zero_eof().

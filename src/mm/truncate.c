@@ -126,10 +126,16 @@ static struct uhmm__frame *lock_or_zero(struct uhmm__mapping *mapping, uint64_t 
 	}
 }
 
+void uhmm__folio_zero_range(struct uhmm_machine *m, struct uhmm__frame *f, size_t off, size_t len)
+{
+	static const uint8_t zeroes[UHMM_PAGE_SIZE];
+
+	uhmm__write_frame(m, frame_pfn(m, f), off, zeroes, len);
+}
+
 /* Zero [from, to), which lies in one page. */
 static void zero_partial(struct uhmm_file *file, uint64_t from, uint64_t to)
 {
-	static const uint8_t zeroes[UHMM_PAGE_SIZE];
 	struct uhmm_machine *m = file->machine;
 	struct uhmm__frame *f;
 
@@ -140,7 +146,7 @@ static void zero_partial(struct uhmm_file *file, uint64_t from, uint64_t to)
 			 to - from);
 	if (!f)
 		return;
-	uhmm__write_frame(m, frame_pfn(m, f), from & ~UHMM_PAGE_MASK, zeroes, to - from);
+	uhmm__folio_zero_range(m, f, from & ~UHMM_PAGE_MASK, to - from);
 	folio_set(f, PG_DIRTY);
 	folio_unlock(m, f);
 	folio_put(m, f);

@@ -27,7 +27,6 @@ static bool clear_dirty_for_io(struct uhmm_machine *m, struct uhmm__frame *f)
  */
 static bool handle_eof(struct uhmm__mapping *mapping, struct uhmm__frame *f)
 {
-	static const uint8_t zeroes[UHMM_PAGE_SIZE];
 	struct uhmm_machine *m = mapping_file(mapping)->machine;
 	uint64_t size = load_acquire(&mapping->size), at = load_relaxed(&f->index)
 							   << UHMM_PAGE_SHIFT;
@@ -36,8 +35,7 @@ static bool handle_eof(struct uhmm__mapping *mapping, struct uhmm__frame *f)
 		return false;
 	/* A tag stands for all of its page. */
 	if (size - at < UHMM_PAGE_SIZE && m->config.content == UHMM_CONTENT_BYTES)
-		uhmm__write_frame(m, frame_pfn(m, f), size - at, zeroes,
-				  UHMM_PAGE_SIZE - (size - at));
+		uhmm__folio_zero_range(m, f, size - at, UHMM_PAGE_SIZE - (size - at));
 	return true;
 }
 
