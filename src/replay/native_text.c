@@ -464,7 +464,7 @@ static int caps_line(struct uhmm_trace_reader *r, char *p)
 
 static int end_line(struct uhmm_trace_reader *r, char *p)
 {
-	uint64_t nr = 0, v;
+	uint64_t nr = text(r)->state.nr_events, v;
 
 	while (*p) {
 		bool known = false, good = true;
@@ -482,7 +482,7 @@ static int end_line(struct uhmm_trace_reader *r, char *p)
 			return uhmm__trace_bad(r, "END: expected 'NAME=NUMBER ...'");
 	}
 	text(r)->ended = true;
-	if (nr != text(r)->state.nr_events && !r->stats.malformed)
+	if (!native_count_fits(&text(r)->state, nr) && !r->stats.malformed)
 		return uhmm__trace_bad(r, "END: %llu events are announced, the trace has %llu",
 				       (unsigned long long)nr,
 				       (unsigned long long)text(r)->state.nr_events);
@@ -526,6 +526,7 @@ static int text_line(struct uhmm_trace_reader *r, struct trace_line *line)
 		return uhmm__trace_bad(r,
 				       "not a line of a trace: expected 'KIND TIME CPU TID TGID MM "
 				       "...'");
+	text(r)->state.nr_unknown++;
 	r->stats.skipped_records++; /* of a later version */
 	return 0;
 }
