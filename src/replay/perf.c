@@ -3,8 +3,8 @@
  * perf.c - the text of perf script: lines, event names, system calls.
  *
  * A line is `COMM PID/TID [CPU] TIME: EVENT: payload`. COMM may hold blanks and colons, so the head
- * is found from its time, which is the first "digits.digits:" that stands alone, and read
- * backwards from there. CPU, the process (perf script's own default), and a period before the
+ * is found from its time, which is the first "digits.digits:" that stands alone behind a number,
+ * and read backwards from there. CPU, the process (perf script's own default), and a period before the
  * event are each there or not.
  */
 #include <stdlib.h>
@@ -74,21 +74,11 @@ static char *back_time(char *begin, char *colon, uint64_t *t_ns)
 	return p;
 }
 
-bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
+/* What stands before a time at @p: COMM PID/TID [CPU]. False if it is not that. */
+static bool back_head(char *s, char *p, struct perf_line *l)
 {
-	char *end = s + len, *p = s, *colon;
+	char *end;
 
-	for (;;) {
-		colon = memchr(p, ':', (size_t)(end - p));
-		if (!colon)
-			return false;
-		p = back_time(s, colon, &l->t_ns);
-		if (likely(p))
-			break;
-		p = colon + 1;
-	}
-	l->time = p;
-	l->rest = colon + 1;
 	l->cpu = -1;
 	l->period = 0;
 	l->has_tgid = false;
@@ -117,6 +107,23 @@ bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
 	l->comm = p;
 	l->comm_len = (size_t)(end - p);
 	return true;
+}
+
+bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
+{
+	char *end = s + len, *p = s, *colon;
+
+	/* COMM may have what looks like a time, too. */
+	while ((colon = memchr(p, ':', (size_t)(end - p)))) {
+		p = back_time(s, colon, &l->t_ns);
+		if (likely(p) && likely(back_head(s, p, l))) {
+			l->time = p;
+			l->rest = colon + 1;
+			return true;
+		}
+		p = colon + 1;
+	}
+	return false;
 }
 
 /* The time, read forwards: digits, a point, digits, a colon. NULL if it is not that. */
