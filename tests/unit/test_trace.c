@@ -276,10 +276,7 @@ START_TEST(test_arguments)
 	uhmm_trace_close(NULL);
 	ck_assert_str_eq(uhmm_trace_kind_name(0), "?");
 	ck_assert_str_eq(uhmm_trace_kind_name(UHMM_TRACE_NR_KINDS), "?");
-	ck_assert_int_eq(uhmm_trace_open(BROKEN, NULL, &r), 0);
-	ck_assert_int_eq(drain(r, NULL), -EISDIR);
-	ck_assert_ptr_nonnull(uhmm_trace_error(r));
-	uhmm_trace_close(r);
+	ck_assert_int_eq(uhmm_trace_open(BROKEN, NULL, &r), -EISDIR);
 }
 END_TEST
 
