@@ -372,6 +372,9 @@ static int perf_call(struct uhmm_trace_reader *r, const struct perf_line *l, boo
 		r->stats.skipped_calls += enter;
 		return 0;
 	}
+	if (enter && calls[i].args && !strchr(p, ':'))
+		return uhmm__trace_bad(r, "a tracepoint without its fields: print them with 'perf "
+					  "script -F +trace'");
 	if (enter && !call_args(p, calls[i].args, args))
 		return uhmm__trace_bad(r, "arguments of %s: expected %u of the form 'name: 0x...'",
 				       calls[i].name, calls[i].args);

@@ -222,6 +222,8 @@ static const struct {
 	{ "cut-line.txt", ":3: the last line has no end" },
 	{ "not-a-trace.txt", ":1: not recognised as a trace" },
 	{ "no-address.txt", ":1: a fault without address" },
+	{ "no-fields.txt", ":1: a tracepoint without its fields" },
+	{ "no-arguments.txt", ":1: a tracepoint without its fields" },
 	{ "cut.txt.zst", "the zstd data ends too early" },
 	{ "damaged.txt.zst", "zstd data" },
 	{ "empty.txt", ":1: the trace is empty" },
