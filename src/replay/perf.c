@@ -109,21 +109,55 @@ static bool back_head(char *s, char *p, struct perf_line *l)
 	return true;
 }
 
+/* The next word; returns its end. */
+static char *next_word(char **p, char *end)
+{
+	char *q;
+
+	while (*p < end && is_blank(**p))
+		++*p;
+	for (q = *p; q < end && !is_blank(*q);)
+		q++;
+	return q;
+}
+
+/* Does the name of an event come at @p, with or without a period before it? */
+static bool at_event(char *p, char *end)
+{
+	char *q = next_word(&p, end), *digits = p;
+
+	while (digits < q && is_digit(*digits))
+		digits++;
+	if (digits == q) {
+		p = q;
+		q = next_word(&p, end);
+	}
+	return p < q && !is_digit(*p) && (q[-1] == ':' || *p == 'P');
+}
+
 bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
 {
 	char *end = s + len, *p = s, *colon;
+	struct perf_line first;
+	bool found = false;
 
-	/* COMM may have what looks like a time, too. */
+	/* COMM may have what looks like a time, too, or like all of a head. */
 	while ((colon = memchr(p, ':', (size_t)(end - p)))) {
 		p = back_time(s, colon, &l->t_ns);
 		if (likely(p) && likely(back_head(s, p, l))) {
 			l->time = p;
 			l->rest = colon + 1;
-			return true;
+			if (likely(at_event(l->rest, end)))
+				return true;
+			if (!found)
+				first = *l;
+			found = true;
 		}
 		p = colon + 1;
 	}
-	return false;
+	if (found)
+		*l = first;
+	return found;
 }
 
 /* The time, read forwards: digits, a point, digits, a colon. NULL if it is not that. */
