@@ -596,11 +596,14 @@ static int header(struct uhmm_trace_reader *r, char *p)
 static int text_start(struct uhmm_trace_reader *r, const char *s, size_t len)
 {
 	const char *nl = memchr(s, '\n', len);
+	size_t n = nl ? (size_t)(nl - s) : len;
 	char *copy;
 	int err;
 
 	r->priv = calloc(1, sizeof(struct text));
-	copy = strndup(s, nl ? (size_t)(nl - s) : len);
+	copy = calloc(1, n + TRACE_BUF_SLACK); /* see skip_blanks() */
+	if (copy)
+		memcpy(copy, s, n);
 	if (!r->priv || !copy) {
 		free(copy);
 		uhmm__trace_nomem(r);
