@@ -463,6 +463,33 @@ START_TEST(freed_page)
 }
 END_TEST
 
+/* A range of more than its notifier watches: found, as in Linux, but told. */
+static void looks_beyond_its_notifier(void *arg)
+{
+	uint64_t pfns[2] = { 0 };
+
+	(void)arg;
+	range = (struct uhmm_hmm_range){
+		.size = sizeof(range),
+		.notifier = d.mni,
+		.start = AT + (PAGES - 1) * PAGE,
+		.end = AT + (PAGES + 1) * PAGE,
+		.hmm_pfns = pfns,
+	};
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+	range.end -= PAGE;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+}
+
+START_TEST(beyond_its_notifier)
+{
+	way = _i;
+	run(looks_beyond_its_notifier);
+	expect_eq(f.reports[UHMM_REPORT_WARN], 1);
+	reported(0, "range->start < range->notifier->node.start");
+}
+END_TEST
+
 /* ---- inside of mm: what a mistake there would look like ---- */
 
 static ptent_t *pmd_of(uhmm_vaddr_t addr)
@@ -610,6 +637,7 @@ int main(void)
 	tcase_add_loop_test(each, folio_lock_and_notifier_lock, 0, NR_WAYS);
 	tcase_add_loop_test(each, waits_under_the_notifier_lock, 0, NR_WAYS);
 	tcase_add_loop_test(each, freed_page, 0, NR_WAYS);
+	tcase_add_loop_test(each, beyond_its_notifier, 0, NR_WAYS);
 	tcase_add_loop_test(each, mistakes_inside, 0, NR_WAYS);
 	suite_add_tcase(suite, each);
 	tcase_add_test(own, mmap_lock_recursion_and_a_writer);
