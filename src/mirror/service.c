@@ -52,7 +52,7 @@ static int setup_window(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm
 {
 	w->args = (struct uhmm_migrate_vma){
 		.size = sizeof(w->args),
-		.vma = uhmm__vma_lookup(mirror->mm, start),
+		.vma = vma_lookup_cached(mirror->mm, start),
 		.src = w->src,
 		.dst = w->dst,
 		.start = start,
@@ -118,7 +118,7 @@ static int check_access(struct uhmm_mirror *mirror, uhmm_vaddr_t start, bool wri
 	int err = 0;
 
 	mmap_read_lock(mirror->mm);
-	vma = uhmm__vma_lookup(mirror->mm, start);
+	vma = vma_lookup_cached(mirror->mm, start);
 	if (!vma || !(vma->flags & UHMM_VM_READ))
 		err = -EFAULT;
 	else if (write && !(vma->flags & UHMM_VM_WRITE))
@@ -304,7 +304,7 @@ static int granule(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uint64_t granu
 	int err = 0;
 
 	mmap_read_lock(mirror->mm);
-	vma = uhmm__vma_lookup(mirror->mm, addr);
+	vma = vma_lookup_cached(mirror->mm, addr);
 	if (vma && vma->flags & UHMM__VM_SPECIAL) {
 		err = -EINVAL;
 	} else if (vma) {

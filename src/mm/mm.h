@@ -205,8 +205,8 @@ static inline bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
 	return false;
 }
 
-/* By the tree, and kept in mind; NULL also if the tree changes meanwhile. Context: RCU. */
-struct uhmm_vma *uhmm__vma_lookup_rcu_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+/* By the tree, and kept in mind; NULL also if the tree changes meanwhile. Context: RCU, or mmap_lock. */
+struct uhmm_vma *uhmm__vma_lookup_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr);
 
 /*
  * The last VMA that the task found is most often the next, and the tree's sequence number says
@@ -224,12 +224,12 @@ uhmm_always_inline struct uhmm_vma *vma_cached(struct uhmm_mm *mm, uhmm_vaddr_t 
 	return t->vma_cache_vma;
 }
 
-/* Context: RCU. */
-static inline struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+/* The VMA at an address, most often the last. Context: in a task; RCU, or mmap_lock. */
+static inline struct uhmm_vma *vma_lookup_cached(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_vma *vma = vma_cached(mm, addr);
 
-	return likely(vma) ? vma : uhmm__vma_lookup_rcu_slow(mm, addr);
+	return likely(vma) ? vma : uhmm__vma_lookup_slow(mm, addr);
 }
 
 /* NULL: take mmap_lock. Context: a link of a chain of RCU sections. Models: lock_vma_under_rcu(). */
@@ -238,7 +238,7 @@ uhmm_always_inline struct uhmm_vma *uhmm__lock_vma_link(struct uhmm_mm *mm, uhmm
 	struct uhmm_vma *vma;
 
 	uhmm__rcu_link_lock();
-	vma = vma_lookup_rcu(mm, addr);
+	vma = vma_lookup_cached(mm, addr);
 	if (unlikely(!vma || !vma_start_read(vma, mm))) {
 		uhmm__rcu_link_unlock();
 		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
