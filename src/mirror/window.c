@@ -246,7 +246,8 @@ static uhmm_noinline uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm_
 {
 	struct uhmm_machine *m = mirror->dev->machine;
 	uint64_t src = w->src[i], write = src & UHMM_MIGRATE_PFN_WRITE, n = UHMM_PTRS_PER_TABLE;
-	uhmm_pfn_t huge = device_folio(mirror, w, UHMM_PMD_ORDER), from = uhmm_migrate_pfn_to_pfn(src);
+	uhmm_pfn_t huge = device_folio(mirror, w, UHMM_PMD_ORDER),
+		   from = uhmm_migrate_pfn_to_pfn(src);
 
 	if (huge)
 		w->dst[i] = uhmm_migrate_pfn(huge) | write | UHMM_MIGRATE_PFN_COMPOUND;

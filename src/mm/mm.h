@@ -673,8 +673,15 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 int uhmm__vm_fault_to_errno(int fault);
 /* Call the owner of a device page; its folio is locked and referenced. @pte: mapped by a PTE. */
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
-/* Fault on an entry that is not present; ends with it unmapped and unlocked. */
+/* Fault on an entry that is not present, nor a device's; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/*
+ * The same on one of a device: the fault comes in registers. Context: mmap_lock; the entry is mapped by
+ * @ptep, with a link of a chain or a section of its own, which ends here either way. Models: that part of
+ * do_swap_page().
+ */
+int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+			       ptent_t *pmdp, ptent_t *ptep, pte_t orig);
 /* No entry yet, in a VMA with a file. Models: do_fault(). */
 int uhmm__do_file_fault(struct uhmm__fault *vmf);
 /* A write to a read-only entry of a shared mapping; entered with the entry mapped and locked. */
