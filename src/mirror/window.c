@@ -21,7 +21,13 @@ static void mirror_get(void *data)
 void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
 			     uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	*walk = (struct uhmm__device_walk){ .start = start, .end = end, .task = uhmm__current() };
+	/* Bits are cleared when one is set. */
+	walk->start = start;
+	walk->end = end;
+	walk->task = uhmm__current();
+	walk->stage = DEVICE_WALK_READS;
+	walk->lost = false;
+	walk->any_spoilt = false;
 	uhmm__mutex_lock(&mirror->mutex);
 	list_add(&walk->list, &mirror->walks);
 	uhmm__mutex_unlock(&mirror->mutex);
@@ -32,6 +38,8 @@ static void spoil(struct uhmm__device_walk *walk, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t first = (MAX(start, walk->start) - walk->start) >> UHMM_PAGE_SHIFT;
 	uint64_t last = (MIN(end, walk->end) - walk->start + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT;
 
+	if (!walk->any_spoilt)
+		memset(walk->spoilt, 0, sizeof(walk->spoilt));
 	walk->any_spoilt = true;
 	for (uint64_t i = first; i < last; i++)
 		walk->spoilt[i / 64] |= 1UL << i % 64;
@@ -590,7 +598,7 @@ int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 	struct uhmm_device *dev = data;
 	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
 	unsigned int order = vmf->pte ? 0 : uhmm_page_order(dev->machine, vmf->page);
-	uint64_t one[2] = { 0 };
+	uint64_t one[2];
 	int ret = likely(!order) ? device_fault(dev, mirror, vmf, one, 0)
 				 : device_fault_large(dev, mirror, vmf, order);
 
