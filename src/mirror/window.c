@@ -401,9 +401,14 @@ uhmm_always_inline void erase_entries(struct uhmm_mirror *mirror, uint64_t index
 struct homeward {
 	struct uhmm_device *dev;
 	struct uhmm_mirror *mirror; /* whose FAIL_ALLOC counts, may be NULL */
-	bool others;		    /* the process may have others */
 	struct uhmm_migrate_vma *args;
 };
+
+/* Whether the process may have other mirrors on the device. */
+uhmm_always_inline bool has_others(struct homeward h)
+{
+	return !h.mirror || h.mirror->mm != h.args->vma->mm || uhmm__device_shares_mm(h.dev);
+}
 
 /* The mirrors of this process: their notifiers ignore what their device migrates. */
 static uhmm_noinline void erase_others(struct homeward h, uint64_t index, uint64_t n)
@@ -423,7 +428,7 @@ uhmm_always_inline void take_from_device(struct homeward h, uint64_t index, uint
 {
 	if (likely(h.mirror))
 		erase_entries(h.mirror, index, n);
-	if (unlikely(h.others))
+	if (unlikely(has_others(h)))
 		erase_others(h, index, n);
 }
 
@@ -492,12 +497,11 @@ uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *
 				   struct uhmm_migrate_vma *args, uint64_t npages)
 {
 	const uint64_t moves = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
-	struct homeward h = { dev, mirror, false, args };
+	struct homeward h = { dev, mirror, args };
 	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
 	int err = 0;
 
-	h.others = !mirror || mirror->mm != args->vma->mm || uhmm__device_shares_mm(dev);
 	for (uint64_t i = 0; i < npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
