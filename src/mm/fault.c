@@ -255,35 +255,42 @@ static uhmm_noinline int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd
 
 /*
  * A fault begins in a chain of RCU sections and stays there if it does not have to sleep. What may
- * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault by value: so the hot
- * path has it in registers.
+ * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault in registers: so the hot
+ * path has it there, too.
  */
-static uhmm_noinline int unchained_pte_missing(struct uhmm__fault vmf)
+static struct uhmm__fault fault_at(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+				   ptent_t *pmdp)
 {
+	return (struct uhmm__fault){ .vma = vma, .address = addr, .flags = flags, .pmd = pmdp };
+}
+
+static uhmm_noinline int unchained_pte_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					       unsigned int flags, ptent_t *pmdp)
+{
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
+
 	uhmm__rcu_chain_end();
 	return do_pte_missing(&vmf) | VM_FAULT_UNCHAINED;
 }
 
-static uhmm_noinline int unchained_pte_table_missing(struct uhmm__fault vmf, pte_t pmd)
+static uhmm_noinline int unchained_pte_table_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+						     unsigned int flags, ptent_t *pmdp, pte_t pmd)
 {
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
+
 	uhmm__rcu_chain_end();
 	return do_pte_table_missing(&vmf, pmd) | VM_FAULT_UNCHAINED;
 }
 
-/* Context: the entry is mapped by a link, with which the chain ends. The fault comes in registers. */
+/* Context: the entry is mapped by a link, with which the chain ends. */
 static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					     unsigned int flags, ptent_t *pmdp, ptent_t *ptep,
 					     pte_t orig)
 {
-	struct uhmm__fault vmf = {
-		.vma = vma,
-		.address = addr,
-		.flags = flags,
-		.pmd = pmdp,
-		.pte = ptep,
-		.orig_pte = orig,
-	};
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
+	vmf.pte = ptep;
+	vmf.orig_pte = orig;
 	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
 }
 
@@ -317,11 +324,14 @@ uhmm_always_inline bool lock_none_entry(struct uhmm__fault *vmf, pte_t pmd)
 }
 
 /* Such a write where contents are bytes: clearing 4 KiB is nothing to do under two locks. */
-static uhmm_noinline int anon_write_bytes(struct uhmm__fault vmf)
+static uhmm_noinline int anon_write_bytes(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					  unsigned int flags, ptent_t *pmdp)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc_quick(vmf.vma->mm->machine, true);
+	struct uhmm__frame *f = uhmm__folio_alloc_quick(vma->mm->machine, true);
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
-	return likely(f) ? map_anon_folio(&vmf, f, true) : unchained_pte_missing(vmf);
+	return likely(f) ? map_anon_folio(&vmf, f, true)
+			 : unchained_pte_missing(vma, addr, flags, pmdp);
 }
 
 /*
@@ -348,7 +358,7 @@ uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
 		/* The entry will be locked again: counts must not tell where a list ran out. */
 		uhmm__count_n(UHMM_CNT_READ_PMD, -1UL);
 		uhmm__count_n(UHMM_CNT_PTL, -1UL);
-		return unchained_pte_missing(*vmf);
+		return unchained_pte_missing(vma, vmf->address, vmf->flags, vmf->pmd);
 	}
 	pfn = pcp->pfn[--pcp->nr];
 	f = uhmm__prep_new_folio(m, pfn, true);
@@ -369,7 +379,8 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 
 	vmf->pte = uhmm__pte_offset_map_link(vmf->pmd, vmf->address, &pmd);
 	if (unlikely(!vmf->pte))
-		return unchained_pte_table_missing(*vmf, pmd);
+		return unchained_pte_table_missing(vmf->vma, vmf->address, vmf->flags, vmf->pmd,
+						   pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (unlikely(!pte_none(vmf->orig_pte))) {
@@ -382,7 +393,9 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 	if (likely(simple && vmf->vma->mm->machine->tags))
 		return anon_write_tags(vmf, pmd);
 	uhmm__pte_unmap_link(vmf->pte);
-	return simple ? anon_write_bytes(*vmf) : unchained_pte_missing(*vmf);
+	if (simple)
+		return anon_write_bytes(vmf->vma, vmf->address, vmf->flags, vmf->pmd);
+	return unchained_pte_missing(vmf->vma, vmf->address, vmf->flags, vmf->pmd);
 }
 
 /*
