@@ -357,7 +357,7 @@ int uhmm__radix_store(struct uhmm__radix *map, uint64_t index, uint64_t value)
 }
 
 /* The part of a run in one leaf. */
-static int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+static inline int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
 			 unsigned int nr)
 {
 	unsigned int i = 0;
@@ -383,8 +383,8 @@ static int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t
 	return 0;
 }
 
-int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
-			  uint64_t nr)
+static uhmm_noinline int store_in_leaves(struct uhmm__radix *map, uint64_t index,
+					 const uint64_t *values, uint64_t nr)
 {
 	while (nr) {
 		uint64_t n = SLOTS - (index & MASK);
@@ -397,6 +397,14 @@ int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_
 		nr -= n;
 	}
 	return 0;
+}
+
+int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+			  uint64_t nr)
+{
+	if (likely(nr <= SLOTS - (index & MASK)))
+		return store_in_leaf(map, index, values, (unsigned int)nr);
+	return store_in_leaves(map, index, values, nr);
 }
 
 /* The last entry of its leaf was erased, which was @old. */
