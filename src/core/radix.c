@@ -358,7 +358,7 @@ int uhmm__radix_store(struct uhmm__radix *map, uint64_t index, uint64_t value)
 
 /* The part of a run in one leaf. */
 static inline int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
-			 unsigned int nr)
+				unsigned int nr)
 {
 	unsigned int i = 0;
 	struct place p;
