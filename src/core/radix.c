@@ -3,6 +3,8 @@
 
 #include <errno.h>
 
+#include "core/compiler.h"
+
 #define BITS UHMM__RADIX_BITS
 #define SLOTS UHMM__RADIX_SLOTS
 #define MASK UHMM__RADIX_MASK
@@ -101,9 +103,12 @@ static unsigned int next_value(const struct leaf *leaf, unsigned int slot)
 	return slot;
 }
 
+/* What no leaf begins with. */
+static const uint64_t no_base = 1;
+
 void uhmm__radix_init(struct uhmm__radix *map, const struct uhmm__allocator *allocator)
 {
-	*map = (struct uhmm__radix){ .allocator = allocator };
+	*map = (struct uhmm__radix){ .allocator = allocator, .last_base = no_base };
 }
 
 static void free_subtree(const struct uhmm__radix *map, void *node, unsigned int level)
@@ -124,75 +129,76 @@ void uhmm__radix_destroy(struct uhmm__radix *map)
 	uhmm__radix_init(map, map->allocator);
 }
 
-/* The leaf of the last change, which most are looked for in: if @index is in it, else NULL. */
-static inline struct leaf *find_last(const struct uhmm__radix *map, uint64_t index,
-				     struct inner **parent)
+/* A leaf, or NULL, and where its entries are counted: NULL of a root leaf, which has all of map->nr. */
+struct place {
+	struct leaf *leaf;
+	uint16_t *count;
+};
+
+/* The leaf of the last change, which most are looked for in. */
+static inline bool is_last(const struct uhmm__radix *map, uint64_t index)
 {
-	if (!map->last_leaf || (index & ~(uint64_t)MASK) != map->last_base)
-		return NULL;
-	*parent = map->last_parent;
-	return map->last_leaf;
+	return (index & ~(uint64_t)MASK) == map->last_base;
 }
 
-static struct leaf *descend(const struct uhmm__radix *map, uint64_t index, struct inner **parent)
+static inline struct place last_place(const struct uhmm__radix *map)
+{
+	return (struct place){ map->last_leaf, map->last_count };
+}
+
+static struct place descend(const struct uhmm__radix *map, uint64_t index)
 {
 	struct inner *above = NULL;
 	void *node = map->root;
 
 	if (!covers(map, index))
-		return NULL;
+		return (struct place){ NULL, NULL };
 	for (unsigned int level = map->level; level && node; level--) {
 		above = node;
 		node = above->child[slot_at(index, level)];
 	}
-	*parent = above;
-	return node;
+	return (struct place){ node, above ? &above->count[slot_at(index, 1)] : NULL };
 }
 
-/* The leaf of @index and its parent, NULL for a root leaf; NULL if the leaf is absent. */
-static inline struct leaf *find_leaf(const struct uhmm__radix *map, uint64_t index,
-				     struct inner **parent)
+static inline struct place find(const struct uhmm__radix *map, uint64_t index)
 {
-	struct leaf *leaf = find_last(map, index, parent);
-
-	return leaf ? leaf : descend(map, index, parent);
+	return is_last(map, index) ? last_place(map) : descend(map, index);
 }
 
 /* Nodes come and go: the leaf of the last change may, or may get another parent. */
 static void forget_last(struct uhmm__radix *map)
 {
-	map->last_leaf = NULL;
+	map->last_base = no_base;
 }
 
-/* find_leaf() for a change. */
-static struct leaf *find_leaf_to_change(struct uhmm__radix *map, uint64_t index,
-					struct inner **parent)
+static struct place descend_to_change(struct uhmm__radix *map, uint64_t index)
 {
-	struct leaf *leaf = find_last(map, index, parent);
+	struct place p = descend(map, index);
 
-	if (leaf)
-		return leaf;
-	leaf = descend(map, index, parent);
-	if (leaf) {
-		map->last_leaf = leaf;
-		map->last_parent = *parent;
+	if (p.leaf) {
 		map->last_base = index & ~(uint64_t)MASK;
+		map->last_leaf = p.leaf;
+		map->last_count = p.count;
 	}
-	return leaf;
+	return p;
+}
+
+/* find() for a change. */
+static inline struct place find_to_change(struct uhmm__radix *map, uint64_t index)
+{
+	return is_last(map, index) ? last_place(map) : descend_to_change(map, index);
 }
 
 uint64_t uhmm__radix_load(const struct uhmm__radix *map, uint64_t index)
 {
-	struct inner *parent;
-	const struct leaf *leaf = find_leaf(map, index, &parent);
+	const struct leaf *leaf = find(map, index).leaf;
 
 	return leaf ? leaf->value[index & MASK] : 0;
 }
 
 uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uint64_t index)
 {
-	struct inner *parent;
-	struct leaf *leaf = find_leaf(map, index, &parent);
+	struct leaf *leaf = find(map, index).leaf;
 
 	return leaf ? leaf->value : NULL;
 }
@@ -258,7 +264,7 @@ static void shrink(struct uhmm__radix *map)
 }
 
 /* Make the leaf of @index, which is absent. */
-static struct leaf *create_leaf(struct uhmm__radix *map, uint64_t index, struct inner **parent)
+static struct place create_leaf(struct uhmm__radix *map, uint64_t index)
 {
 	unsigned int level = 0;
 	struct inner *node;
@@ -269,10 +275,8 @@ static struct leaf *create_leaf(struct uhmm__radix *map, uint64_t index, struct 
 		while (index > span_at(level))
 			level++;
 		map->root = build_chain(map, index, level);
-		if (!map->root)
-			return NULL;
-		map->level = level;
-		return find_leaf(map, index, parent);
+		map->level = map->root ? level : 0;
+		return descend(map, index);
 	}
 
 	if (grow(map, index))
@@ -286,11 +290,11 @@ static struct leaf *create_leaf(struct uhmm__radix *map, uint64_t index, struct 
 	if (!chain)
 		goto undo;
 	link_child(node, slot_at(index, level), chain);
-	return find_leaf(map, index, parent);
+	return descend(map, index);
 
 undo:
 	shrink(map);
-	return NULL;
+	return (struct place){ NULL, NULL };
 }
 
 /* The leaf of @index is empty: free it, and the nodes above that become empty. */
@@ -318,45 +322,46 @@ static void prune(struct uhmm__radix *map, uint64_t index)
 }
 
 /* @delta more entries in a leaf. Returns whether any is left. */
-static bool account(struct uhmm__radix *map, struct inner *parent, uint64_t index, int delta)
+static inline bool account(struct uhmm__radix *map, uint16_t *count, int delta)
 {
-	uint16_t *count;
-
 	map->nr += (uint64_t)(int64_t)delta;
-	if (!parent)
+	if (unlikely(!count))
 		return map->nr;
-	count = &parent->count[slot_at(index, 1)];
 	*count = (uint16_t)(*count + delta);
 	return *count;
 }
 
+/* For a change, made if it is absent; NULL without memory. */
+static inline struct place get_to_change(struct uhmm__radix *map, uint64_t index)
+{
+	struct place p = find_to_change(map, index);
+
+	return likely(p.leaf) ? p : create_leaf(map, index);
+}
+
 int uhmm__radix_store(struct uhmm__radix *map, uint64_t index, uint64_t value)
 {
-	struct inner *parent;
-	struct leaf *leaf;
+	struct place p;
 
 	if (!value) {
 		uhmm__radix_erase(map, index);
 		return 0;
 	}
-	leaf = find_leaf_to_change(map, index, &parent);
-	if (!leaf)
-		leaf = create_leaf(map, index, &parent);
-	if (!leaf)
+	p = get_to_change(map, index);
+	if (!p.leaf)
 		return -ENOMEM;
-	if (!leaf->value[index & MASK])
-		account(map, parent, index, 1);
-	leaf->value[index & MASK] = value;
+	if (!p.leaf->value[index & MASK])
+		account(map, p.count, 1);
+	p.leaf->value[index & MASK] = value;
 	return 0;
 }
 
 /* The part of a run in one leaf. */
-static int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
-			 unsigned int nr)
+static inline int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+				unsigned int nr)
 {
-	struct inner *parent;
-	struct leaf *leaf;
 	unsigned int i = 0;
+	struct place p;
 	uint64_t *to;
 	int delta = 0;
 
@@ -364,24 +369,22 @@ static int store_in_leaf(struct uhmm__radix *map, uint64_t index, const uint64_t
 		i++;
 	if (i == nr)
 		return 0;
-	leaf = find_leaf_to_change(map, index, &parent);
-	if (!leaf)
-		leaf = create_leaf(map, index, &parent);
-	if (!leaf)
+	p = get_to_change(map, index);
+	if (!p.leaf)
 		return -ENOMEM;
-	to = &leaf->value[index & MASK];
+	to = &p.leaf->value[index & MASK];
 	for (; i < nr; i++) {
 		if (!values[i])
 			continue;
 		delta += !to[i];
 		to[i] = values[i];
 	}
-	account(map, parent, index, delta);
+	account(map, p.count, delta);
 	return 0;
 }
 
-int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
-			  uint64_t nr)
+static uhmm_noinline int store_in_leaves(struct uhmm__radix *map, uint64_t index,
+					 const uint64_t *values, uint64_t nr)
 {
 	while (nr) {
 		uint64_t n = SLOTS - (index & MASK);
@@ -396,40 +399,45 @@ int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_
 	return 0;
 }
 
+int uhmm__radix_store_run(struct uhmm__radix *map, uint64_t index, const uint64_t *values,
+			  uint64_t nr)
+{
+	if (likely(nr <= SLOTS - (index & MASK)))
+		return store_in_leaf(map, index, values, (unsigned int)nr);
+	return store_in_leaves(map, index, values, nr);
+}
+
+/* The last entry of its leaf was erased, which was @old. */
+static uhmm_noinline uint64_t erased_last(struct uhmm__radix *map, uint64_t index, uint64_t old)
+{
+	prune(map, index);
+	return old;
+}
+
 uint64_t uhmm__radix_erase(struct uhmm__radix *map, uint64_t index)
 {
-	struct inner *parent;
-	struct leaf *leaf = find_leaf_to_change(map, index, &parent);
-	uint64_t old;
+	struct place p = find_to_change(map, index);
+	uint64_t old = p.leaf ? p.leaf->value[index & MASK] : 0;
 
-	if (!leaf || !leaf->value[index & MASK])
+	if (!old)
 		return 0;
-	old = leaf->value[index & MASK];
-	leaf->value[index & MASK] = 0;
-	if (!account(map, parent, index, -1))
-		prune(map, index);
-	return old;
+	p.leaf->value[index & MASK] = 0;
+	return likely(account(map, p.count, -1)) ? old : erased_last(map, index, old);
 }
 
 int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index, uint64_t **values)
 {
-	struct inner *parent;
-	struct leaf *leaf = find_leaf_to_change(map, index, &parent);
+	struct place p = get_to_change(map, index);
 
-	if (!leaf)
-		leaf = create_leaf(map, index, &parent);
-	if (!leaf)
+	if (!p.leaf)
 		return -ENOMEM;
-	*values = leaf->value;
+	*values = p.leaf->value;
 	return 0;
 }
 
 void uhmm__radix_leaf_commit(struct uhmm__radix *map, uint64_t index, int delta)
 {
-	struct inner *parent = NULL;
-
-	(void)find_leaf_to_change(map, index, &parent);
-	if (!account(map, parent, index, delta))
+	if (!account(map, find_to_change(map, index).count, delta))
 		prune(map, index);
 }
 
@@ -487,7 +495,7 @@ static bool erase_in_inner(const struct walk *w, struct inner *node, uint64_t ba
 		if (level == 1) {
 			const unsigned int nr = erase_in_leaf(w, child, child_base, node->count[s]);
 
-			empty = !account(w->map, node, child_base, -(int)nr);
+			empty = !account(w->map, &node->count[s], -(int)nr);
 		} else {
 			empty = erase_in_inner(w, child, child_base, level - 1);
 		}
@@ -622,13 +630,13 @@ static bool inspect(const void *node, unsigned int level, uint64_t *nr, uint64_t
 
 int64_t uhmm__radix_verify(const struct uhmm__radix *map)
 {
-	struct inner *parent = NULL;
+	bool has_last = map->last_base != no_base;
+	struct place p = descend(map, map->last_base);
 	uint64_t nr = 0, bytes = 0;
 
 	if (!map->root)
-		return map->nr || map->level || map->last_leaf ? -1 : 0;
-	if (map->last_leaf && (find_leaf(map, map->last_base, &parent) != map->last_leaf ||
-			       parent != map->last_parent))
+		return map->nr || map->level || has_last ? -1 : 0;
+	if (has_last && (p.leaf != map->last_leaf || p.count != map->last_count))
 		return -1;
 	if (!inspect(map->root, map->level, &nr, &bytes) || nr != map->nr)
 		return -1;

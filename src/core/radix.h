@@ -33,9 +33,10 @@ struct uhmm__radix {
 	uint64_t nr;
 	const struct uhmm__allocator *allocator;
 	unsigned int level;
-	/* The leaf that the last change was in, NULL for none; its first index and its parent. */
-	void *last_leaf, *last_parent;
+	/* The leaf that the last change was in: its first index, which of none is one that no leaf has. */
 	uint64_t last_base;
+	void *last_leaf;
+	uint16_t *last_count; /* in its parent, NULL of a root leaf */
 };
 
 /**

@@ -700,7 +700,7 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 
 	if (!mig || mig->size != sizeof(*mig) || !mig->src || !mig->dst)
 		return -EINVAL;
-	c->vma = uhmm__vma_lookup(mm, range->start);
+	c->vma = vma_lookup_cached(mm, range->start);
 	if (!c->vma || range->end > c->vma->end || c->vma->flags & UHMM__VM_SPECIAL)
 		return -EINVAL;
 	c->migrate = mig;

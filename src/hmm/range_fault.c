@@ -317,14 +317,15 @@ static enum uhmm__walk_result walk_range(struct uhmm__hmm_walk *w)
 	uhmm_vaddr_t addr = w->last, end = w->range->end, next;
 
 	for (; addr < end && ret == WALK_OK; addr = next) {
-		struct uhmm_vma *vma = uhmm__find_vma(w->mm, addr);
+		struct uhmm_vma *vma = vma_lookup_cached(w->mm, addr);
 
-		if (vma && vma->start <= addr) {
+		if (likely(vma)) {
 			next = MIN(end, vma->end);
 			ret = walk_vma(w, vma, addr, next);
 			continue;
 		}
 		/* No VMA: nothing can be faulted in. */
+		vma = uhmm__find_vma(w->mm, addr);
 		next = vma ? MIN(end, vma->start) : end;
 		if (uhmm__hmm_range_need_fault(w->range, addr, next, 0))
 			return walk_error(w, addr, -EFAULT);
@@ -340,7 +341,7 @@ static enum uhmm__walk_result walk_range(struct uhmm__hmm_walk *w)
 static int do_fault(struct uhmm__hmm_walk *w)
 {
 	unsigned int flags = FAULT_FLAG_REMOTE;
-	struct uhmm_vma *vma = uhmm__vma_lookup(w->mm, w->last);
+	struct uhmm_vma *vma = vma_lookup_cached(w->mm, w->last);
 	uhmm_vaddr_t addr;
 
 	if (w->locked)

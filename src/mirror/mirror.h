@@ -132,7 +132,7 @@ struct uhmm__device_walk {
 	enum uhmm__device_walk_stage stage; /* of the own task, which alone looks */
 	bool lost;	 /* [mutex] what the device had before is gone, by a split for the move */
 	bool any_spoilt; /* [mutex] a bit is set below */
-	uint64_t spoilt[WINDOW_PAGES / 64]; /* [mutex] a bit for each page */
+	uint64_t spoilt[WINDOW_PAGES / 64]; /* [mutex] a bit for each page, with any_spoilt */
 };
 
 void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
@@ -147,7 +147,7 @@ void uhmm__device_walks_spoil(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uh
 
 static inline bool uhmm__device_walk_page_spoilt(const struct uhmm__device_walk *walk, uint64_t i)
 {
-	return walk->spoilt[i / 64] >> i % 64 & 1;
+	return walk->any_spoilt && walk->spoilt[i / 64] >> i % 64 & 1;
 }
 
 static inline bool uhmm__device_walk_spoilt(const struct uhmm__device_walk *walk)

@@ -240,7 +240,7 @@ static void window_args(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm
 static struct uhmm_vma *window_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr, uhmm_vaddr_t end,
 				   uhmm_vaddr_t *next)
 {
-	struct uhmm_vma *vma = uhmm__vma_lookup(mm, addr);
+	struct uhmm_vma *vma = vma_lookup_cached(mm, addr);
 
 	if (!vma || !(vma->flags & UHMM_VM_READ))
 		return NULL;

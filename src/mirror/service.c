@@ -52,7 +52,7 @@ static int setup_window(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm
 {
 	w->args = (struct uhmm_migrate_vma){
 		.size = sizeof(w->args),
-		.vma = uhmm__vma_lookup(mirror->mm, start),
+		.vma = vma_lookup_cached(mirror->mm, start),
 		.src = w->src,
 		.dst = w->dst,
 		.start = start,
@@ -118,7 +118,7 @@ static int check_access(struct uhmm_mirror *mirror, uhmm_vaddr_t start, bool wri
 	int err = 0;
 
 	mmap_read_lock(mirror->mm);
-	vma = uhmm__vma_lookup(mirror->mm, start);
+	vma = vma_lookup_cached(mirror->mm, start);
 	if (!vma || !(vma->flags & UHMM_VM_READ))
 		err = -EFAULT;
 	else if (write && !(vma->flags & UHMM_VM_WRITE))
@@ -200,7 +200,8 @@ uhmm_always_inline uint64_t next_readonly(struct uhmm_mirror *mirror, uint64_t i
 }
 
 /* The first run of pages in [*start, *end) that the device may only read. False: none. */
-static bool readonly_run(struct uhmm_mirror *mirror, uhmm_vaddr_t *start, uhmm_vaddr_t *end)
+uhmm_always_inline bool readonly_run(struct uhmm_mirror *mirror, uhmm_vaddr_t *start,
+				     uhmm_vaddr_t *end)
 {
 	uint64_t last = *end >> UHMM_PAGE_SHIFT, first, index;
 
@@ -215,32 +216,34 @@ static bool readonly_run(struct uhmm_mirror *mirror, uhmm_vaddr_t *start, uhmm_v
 
 /*
  * A range walk never faults a page of the device's own, not even for a write to one that is mapped
- * read-only, as after fork: it must be copied, which only RAM can. Bring such pages home.
- * Returns: 1 there were some, 0 none, or an error.
+ * read-only, as after fork: it must be copied, which only RAM can. Bring such pages home: [start, end),
+ * and what there is of them up to @last.
  */
-static int readonly_home(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vaddr_t end)
+static uhmm_noinline int readonly_home(struct uhmm_mirror *mirror, uhmm_vaddr_t start,
+				       uhmm_vaddr_t end, uhmm_vaddr_t last)
 {
-	uhmm_vaddr_t last = end;
 	uint64_t cpages = 0;
-	int err = 0, some = 0;
+	int err;
 
-	for (; !err && readonly_run(mirror, &start, &end); start = end, end = last) {
-		some = 1;
+	do {
 		err = uhmm__mirror_to_sys(mirror, start, end, &cpages);
-	}
-	return err ? err : some;
+		start = end;
+		end = last;
+	} while (!err && readonly_run(mirror, &start, &end));
+	return err;
 }
 
 static int serve_all(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 		     uhmm_vaddr_t end, bool write, enum uhmm_strategy strategy)
 {
+	uhmm_vaddr_t first = start, last = end;
 	int err = serve_once(mirror, w, start, end, write, strategy);
 
-	if (err || !write)
-		return err;
 	/* Whichever strategy it is, the device may now write to the whole range. */
-	err = readonly_home(mirror, start, end);
-	return err > 0 ? serve_once(mirror, w, start, end, write, strategy) : err;
+	if (err || !write || likely(!readonly_run(mirror, &first, &last)))
+		return err;
+	err = readonly_home(mirror, first, last, end);
+	return err ? err : serve_once(mirror, w, start, end, write, strategy);
 }
 
 static int serve(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
@@ -304,7 +307,7 @@ static int granule(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, uint64_t granu
 	int err = 0;
 
 	mmap_read_lock(mirror->mm);
-	vma = uhmm__vma_lookup(mirror->mm, addr);
+	vma = vma_lookup_cached(mirror->mm, addr);
 	if (vma && vma->flags & UHMM__VM_SPECIAL) {
 		err = -EINVAL;
 	} else if (vma) {

@@ -21,7 +21,13 @@ static void mirror_get(void *data)
 void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
 			     uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
-	*walk = (struct uhmm__device_walk){ .start = start, .end = end, .task = uhmm__current() };
+	/* Bits are cleared when one is set. */
+	walk->start = start;
+	walk->end = end;
+	walk->task = uhmm__current();
+	walk->stage = DEVICE_WALK_READS;
+	walk->lost = false;
+	walk->any_spoilt = false;
 	uhmm__mutex_lock(&mirror->mutex);
 	list_add(&walk->list, &mirror->walks);
 	uhmm__mutex_unlock(&mirror->mutex);
@@ -32,6 +38,8 @@ static void spoil(struct uhmm__device_walk *walk, uhmm_vaddr_t start, uhmm_vaddr
 	uint64_t first = (MAX(start, walk->start) - walk->start) >> UHMM_PAGE_SHIFT;
 	uint64_t last = (MIN(end, walk->end) - walk->start + UHMM_PAGE_SIZE - 1) >> UHMM_PAGE_SHIFT;
 
+	if (!walk->any_spoilt)
+		memset(walk->spoilt, 0, sizeof(walk->spoilt));
 	walk->any_spoilt = true;
 	for (uint64_t i = first; i < last; i++)
 		walk->spoilt[i / 64] |= 1UL << i % 64;
@@ -228,11 +236,11 @@ uhmm_always_inline uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm_
 	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_folio(mirror, w, 0);
 }
 
-/* Fill a device page that was taken for entry @i with what @src says, page @k of it. */
-uhmm_always_inline void fill_page(struct uhmm_machine *m, uint64_t src, uint64_t k, uhmm_pfn_t pfn)
+/* Fill a device page with what the entry says: a page of RAM, or none. */
+uhmm_always_inline void fill_page(struct uhmm_machine *m, uint64_t src, uhmm_pfn_t pfn)
 {
 	if (src & UHMM_MIGRATE_PFN_VALID)
-		uhmm__copy_page(m, pfn, uhmm_migrate_pfn_to_pfn(src) + k);
+		uhmm__copy_page_to_device(m, pfn, uhmm_migrate_pfn_to_pfn(src));
 	else
 		uhmm__clear_page(m, pfn);
 }
@@ -246,7 +254,8 @@ static uhmm_noinline uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm_
 {
 	struct uhmm_machine *m = mirror->dev->machine;
 	uint64_t src = w->src[i], write = src & UHMM_MIGRATE_PFN_WRITE, n = UHMM_PTRS_PER_TABLE;
-	uhmm_pfn_t huge = device_folio(mirror, w, UHMM_PMD_ORDER);
+	uhmm_pfn_t huge = device_folio(mirror, w, UHMM_PMD_ORDER),
+		   from = uhmm_migrate_pfn_to_pfn(src);
 
 	if (huge)
 		w->dst[i] = uhmm_migrate_pfn(huge) | write | UHMM_MIGRATE_PFN_COMPOUND;
@@ -259,7 +268,11 @@ static uhmm_noinline uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm_
 			continue;
 		if (!huge)
 			w->dst[i + k] = uhmm_migrate_pfn(pfn) | write;
-		fill_page(m, src, k, pfn);
+		/* Device-coherent memory may be among what is taken for huge pages of RAM. */
+		if (src & UHMM_MIGRATE_PFN_VALID)
+			uhmm__copy_page(m, pfn, from + k);
+		else
+			uhmm__clear_page(m, pfn);
 	}
 	return n;
 }
@@ -287,7 +300,7 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 		if (!pfn)
 			continue;
 		w->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
-		fill_page(m, src, 0, pfn);
+		fill_page(m, src, pfn);
 	}
 	while (unlikely(supply.at < supply.nr))
 		uhmm_unlock_put_page(m, supply.pfn[supply.at++]);
@@ -388,9 +401,14 @@ uhmm_always_inline void erase_entries(struct uhmm_mirror *mirror, uint64_t index
 struct homeward {
 	struct uhmm_device *dev;
 	struct uhmm_mirror *mirror; /* whose FAIL_ALLOC counts, may be NULL */
-	bool others;		    /* the process may have others */
 	struct uhmm_migrate_vma *args;
 };
+
+/* Whether the process may have other mirrors on the device. */
+uhmm_always_inline bool has_others(struct homeward h)
+{
+	return !h.mirror || h.mirror->mm != h.args->vma->mm || uhmm__device_shares_mm(h.dev);
+}
 
 /* The mirrors of this process: their notifiers ignore what their device migrates. */
 static uhmm_noinline void erase_others(struct homeward h, uint64_t index, uint64_t n)
@@ -410,7 +428,7 @@ uhmm_always_inline void take_from_device(struct homeward h, uint64_t index, uint
 {
 	if (likely(h.mirror))
 		erase_entries(h.mirror, index, n);
-	if (unlikely(h.others))
+	if (unlikely(has_others(h)))
 		erase_others(h, index, n);
 }
 
@@ -433,7 +451,7 @@ static uhmm_noinline int copy_in_pages(struct homeward h, uint64_t i, uint64_t i
 		}
 		dst[i + k] = uhmm_migrate_pfn(to);
 		take_from_device(h, index + k, 1);
-		uhmm__copy_page(m, to, from + k);
+		uhmm__copy_page_to_ram(m, to, from + k);
 	}
 	return 0;
 }
@@ -458,7 +476,7 @@ uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t i
 			 (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
 	take_from_device(h, index, n);
 	do
-		uhmm__copy_page(m, to++, from++);
+		uhmm__copy_page_to_ram(m, to++, from++);
 	while (--n);
 	return 0;
 }
@@ -476,16 +494,15 @@ static uhmm_noinline int copy_large_home(struct homeward h, uint64_t i, uint64_t
  * the end of the arrays. Models: dmirror_devmem_fault_alloc_and_copy().
  */
 uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				   struct uhmm_migrate_vma *args)
+				   struct uhmm_migrate_vma *args, uint64_t npages)
 {
 	const uint64_t moves = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
-	struct homeward h = { dev, mirror, false, args };
+	struct homeward h = { dev, mirror, args };
 	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
 	unsigned int order = 0;
 	int err = 0;
 
-	h.others = !mirror || mirror->mm != args->vma->mm || uhmm__device_shares_mm(dev);
-	for (uint64_t i = 0; i < args->npages && !err; i += 1UL << order) {
+	for (uint64_t i = 0; i < npages && !err; i += 1UL << order) {
 		uint64_t src = args->src[i];
 
 		if (unlikely((src & moves) != moves)) {
@@ -494,7 +511,9 @@ uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *
 			index++;
 			continue;
 		}
-		order = folio_order(pfn_to_frame(dev->machine, uhmm_migrate_pfn_to_pfn(src)));
+		order = 0;
+		if (unlikely(src & UHMM_MIGRATE_PFN_COMPOUND))
+			order = uhmm_page_order(dev->machine, uhmm_migrate_pfn_to_pfn(src));
 		err = likely(!order) ? copy_folio_home(h, i, index, 0)
 				     : copy_large_home(h, i, index, order);
 		index += 1UL << order;
@@ -510,10 +529,11 @@ static uhmm_noinline void give_up(struct uhmm_migrate_vma *args)
 	uhmm_migrate_vma_finalize(args);
 }
 
+/* @npages: args->npages, which may be a constant. */
 uhmm_always_inline int window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				     struct uhmm_migrate_vma *args)
+				     struct uhmm_migrate_vma *args, uint64_t npages)
 {
-	int err = copy_to_ram(dev, mirror, args);
+	int err = copy_to_ram(dev, mirror, args, npages);
 
 	if (unlikely(err))
 		give_up(args);
@@ -525,16 +545,16 @@ uhmm_always_inline int window_to_ram(struct uhmm_device *dev, struct uhmm_mirror
 int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
 			struct uhmm_migrate_vma *args)
 {
-	return window_to_ram(dev, mirror, args);
+	return window_to_ram(dev, mirror, args, args->npages);
 }
 
 /* The part of dmirror_devmem_fault() that moves. */
 uhmm_always_inline int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				    struct uhmm_migrate_vma *args)
+				    struct uhmm_migrate_vma *args, uint64_t npages)
 {
 	if (unlikely(uhmm_migrate_vma_setup(args)))
 		return UHMM_VM_FAULT_SIGBUS;
-	if (unlikely(window_to_ram(dev, mirror, args)))
+	if (unlikely(window_to_ram(dev, mirror, args, npages)))
 		return UHMM_VM_FAULT_OOM;
 	uhmm_migrate_vma_finalize(args);
 	return 0;
@@ -558,7 +578,7 @@ uhmm_always_inline int device_fault(struct uhmm_device *dev, struct uhmm_mirror 
 	};
 
 	args.end = args.start + (UHMM_PAGE_SIZE << order);
-	return fault_to_ram(dev, mirror, &args);
+	return fault_to_ram(dev, mirror, &args, 1UL << order);
 }
 
 static uhmm_noinline int device_fault_large(struct uhmm_device *dev, struct uhmm_mirror *mirror,
@@ -582,7 +602,7 @@ int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
 	struct uhmm_device *dev = data;
 	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
 	unsigned int order = vmf->pte ? 0 : uhmm_page_order(dev->machine, vmf->page);
-	uint64_t one[2] = { 0 };
+	uint64_t one[2];
 	int ret = likely(!order) ? device_fault(dev, mirror, vmf, one, 0)
 				 : device_fault_large(dev, mirror, vmf, order);
 

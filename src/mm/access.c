@@ -198,11 +198,13 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
 	bool driver_oom = false;
-	ptent_t *pmdp = NULL, *ptep = NULL;
+	ptent_t *pmdp = NULL;
 	int ret;
 
 	uhmm__rcu_chain_begin();
 	while (unlikely(!try_access(a, addr, len, &pmdp))) {
+		ptent_t *ptep; /* with UHMM__FAULT_LOCKED */
+
 		OPTIMIZER_HIDE_VAR(addr);
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
 		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)

@@ -207,15 +207,25 @@ static int do_pte_missing(struct uhmm__fault *vmf)
 
 /*
  * A device's page: migrate_to_ram() needs mmap_lock. Asked as soon as the entry is read, for the first fault
- * on each of them comes here by the VMA's lock.
+ * on each of them comes here by the VMA's lock. Context: the entry mapped, in a chain (@link) or outside of
+ * one; it is not any more.
  */
-uhmm_always_inline bool vmf_needs_mmap_lock(const struct uhmm__fault *vmf)
+uhmm_always_inline int do_device_entry(struct uhmm__fault *vmf, bool link)
 {
-	return vmf->flags & FAULT_FLAG_VMA_LOCK && leaf_is_device_private(vmf->orig_pte);
+	if (!(vmf->flags & FAULT_FLAG_VMA_LOCK))
+		return uhmm__device_private_fault(vmf->vma, vmf->address, vmf->flags, vmf->pmd,
+						  vmf->pte, vmf->orig_pte) |
+		       (link ? VM_FAULT_UNCHAINED : 0);
+	if (link)
+		uhmm__pte_unmap_link(vmf->pte);
+	else
+		uhmm__pte_unmap(vmf->pte);
+	vma_end_read(vmf->vma);
+	return VM_FAULT_RETRY;
 }
 
 /* Context: the entry mapped, outside of a chain; it is not any more. */
-uhmm_always_inline int do_mapped_entry(struct uhmm__fault *vmf)
+static int do_mapped_entry(struct uhmm__fault *vmf)
 {
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
@@ -223,12 +233,8 @@ uhmm_always_inline int do_mapped_entry(struct uhmm__fault *vmf)
 		uhmm__pte_unmap(vmf->pte);
 		return do_pte_missing(vmf);
 	}
-	if (vmf_needs_mmap_lock(vmf)) {
-		uhmm__pte_unmap(vmf->pte);
-		vma_end_read(vmf->vma);
-		return VM_FAULT_RETRY;
-	}
-	return do_pte_entry(vmf);
+	return leaf_is_device_private(vmf->orig_pte) ? do_device_entry(vmf, false)
+						     : do_pte_entry(vmf);
 }
 
 /* No page table: a huge page is there, or may come there; else one page as usual. */
@@ -249,35 +255,42 @@ static uhmm_noinline int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd
 
 /*
  * A fault begins in a chain of RCU sections and stays there if it does not have to sleep. What may
- * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault by value: so the hot
- * path has it in registers.
+ * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault in registers: so the hot
+ * path has it there, too.
  */
-static uhmm_noinline int unchained_pte_missing(struct uhmm__fault vmf)
+static struct uhmm__fault fault_at(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+				   ptent_t *pmdp)
 {
+	return (struct uhmm__fault){ .vma = vma, .address = addr, .flags = flags, .pmd = pmdp };
+}
+
+static uhmm_noinline int unchained_pte_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					       unsigned int flags, ptent_t *pmdp)
+{
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
+
 	uhmm__rcu_chain_end();
 	return do_pte_missing(&vmf) | VM_FAULT_UNCHAINED;
 }
 
-static uhmm_noinline int unchained_pte_table_missing(struct uhmm__fault vmf, pte_t pmd)
+static uhmm_noinline int unchained_pte_table_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+						     unsigned int flags, ptent_t *pmdp, pte_t pmd)
 {
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
+
 	uhmm__rcu_chain_end();
 	return do_pte_table_missing(&vmf, pmd) | VM_FAULT_UNCHAINED;
 }
 
-/* Context: the entry is mapped by a link, with which the chain ends. The fault comes in registers. */
+/* Context: the entry is mapped by a link, with which the chain ends. */
 static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					     unsigned int flags, ptent_t *pmdp, ptent_t *ptep,
 					     pte_t orig)
 {
-	struct uhmm__fault vmf = {
-		.vma = vma,
-		.address = addr,
-		.flags = flags,
-		.pmd = pmdp,
-		.pte = ptep,
-		.orig_pte = orig,
-	};
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
+	vmf.pte = ptep;
+	vmf.orig_pte = orig;
 	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
 }
 
@@ -311,11 +324,14 @@ uhmm_always_inline bool lock_none_entry(struct uhmm__fault *vmf, pte_t pmd)
 }
 
 /* Such a write where contents are bytes: clearing 4 KiB is nothing to do under two locks. */
-static uhmm_noinline int anon_write_bytes(struct uhmm__fault vmf)
+static uhmm_noinline int anon_write_bytes(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					  unsigned int flags, ptent_t *pmdp)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc_quick(vmf.vma->mm->machine, true);
+	struct uhmm__frame *f = uhmm__folio_alloc_quick(vma->mm->machine, true);
+	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
-	return likely(f) ? map_anon_folio(&vmf, f, true) : unchained_pte_missing(vmf);
+	return likely(f) ? map_anon_folio(&vmf, f, true)
+			 : unchained_pte_missing(vma, addr, flags, pmdp);
 }
 
 /*
@@ -342,7 +358,7 @@ uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
 		/* The entry will be locked again: counts must not tell where a list ran out. */
 		uhmm__count_n(UHMM_CNT_READ_PMD, -1UL);
 		uhmm__count_n(UHMM_CNT_PTL, -1UL);
-		return unchained_pte_missing(*vmf);
+		return unchained_pte_missing(vma, vmf->address, vmf->flags, vmf->pmd);
 	}
 	pfn = pcp->pfn[--pcp->nr];
 	f = uhmm__prep_new_folio(m, pfn, true);
@@ -355,16 +371,7 @@ uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
 	return VM_FAULT_PTL;
 }
 
-/* Models: handle_pte_fault(). Context: outside of a chain. */
-uhmm_always_inline int handle_pte_fault_unchained(struct uhmm__fault *vmf)
-{
-	pte_t pmd;
-
-	vmf->pte = uhmm__pte_offset_map(vmf->pmd, vmf->address, &pmd);
-	return likely(vmf->pte) ? do_mapped_entry(vmf) : do_pte_table_missing(vmf, pmd);
-}
-
-/* The same in a chain. */
+/* Models: handle_pte_fault(). Context: in a chain. */
 uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 {
 	bool simple;
@@ -372,15 +379,13 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 
 	vmf->pte = uhmm__pte_offset_map_link(vmf->pmd, vmf->address, &pmd);
 	if (unlikely(!vmf->pte))
-		return unchained_pte_table_missing(*vmf, pmd);
+		return unchained_pte_table_missing(vmf->vma, vmf->address, vmf->flags, vmf->pmd,
+						   pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	vmf->orig_pte = ptep_get(vmf->pte);
 	if (unlikely(!pte_none(vmf->orig_pte))) {
-		if (vmf_needs_mmap_lock(vmf)) {
-			uhmm__pte_unmap_link(vmf->pte);
-			vma_end_read(vmf->vma);
-			return VM_FAULT_RETRY;
-		}
+		if (leaf_is_device_private(vmf->orig_pte))
+			return do_device_entry(vmf, true);
 		return unchained_pte_entry(vmf->vma, vmf->address, vmf->flags, vmf->pmd, vmf->pte,
 					   vmf->orig_pte);
 	}
@@ -388,15 +393,17 @@ uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
 	if (likely(simple && vmf->vma->mm->machine->tags))
 		return anon_write_tags(vmf, pmd);
 	uhmm__pte_unmap_link(vmf->pte);
-	return simple ? anon_write_bytes(*vmf) : unchained_pte_missing(*vmf);
+	if (simple)
+		return anon_write_bytes(vmf->vma, vmf->address, vmf->flags, vmf->pmd);
+	return unchained_pte_missing(vmf->vma, vmf->address, vmf->flags, vmf->pmd);
 }
 
 /*
- * @chain: in a chain, which the fault may end: then the result says VM_FAULT_UNCHAINED.
- * @ptep: (out) with VM_FAULT_PTL, which comes in a chain only, the entry
+ * @ptep: (out) with VM_FAULT_PTL, the entry. Context: in a chain, which the fault may end: then the result
+ * says VM_FAULT_UNCHAINED.
  */
 uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-				       bool chain, ptent_t **ptep)
+				       ptent_t **ptep)
 {
 	struct uhmm__fault vmf;
 	int ret;
@@ -411,27 +418,33 @@ uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
 	if (unlikely(!vmf.pmd))
 		return VM_FAULT_OOM;
-	ret = chain ? handle_pte_fault(&vmf) : handle_pte_fault_unchained(&vmf);
-	if (likely(chain && ret == VM_FAULT_PTL))
+	ret = handle_pte_fault(&vmf);
+	if (likely(ret == VM_FAULT_PTL))
 		*ptep = vmf.pte;
 	else if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;
 }
 
-int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+/* The same, and nothing is left: no entry locked, no chain. */
+uhmm_always_inline int handle_mm_fault_unchain(struct uhmm_vma *vma, uhmm_vaddr_t addr,
+					       unsigned int flags)
 {
 	ptent_t *ptep = NULL;
-	int ret;
+	int ret = handle_mm_fault(vma, addr, flags, &ptep);
 
-	uhmm__might_sleep();
-	uhmm__rcu_chain_begin();
-	ret = handle_mm_fault(vma, addr, flags, true, &ptep);
 	if (ptep)
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 	if (!(ret & VM_FAULT_UNCHAINED))
 		uhmm__rcu_chain_end();
 	return ret & ~(VM_FAULT_UNCHAINED | VM_FAULT_PTL);
+}
+
+int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags)
+{
+	uhmm__might_sleep();
+	uhmm__rcu_chain_begin();
+	return handle_mm_fault_unchain(vma, addr, flags);
 }
 
 /* ---- faults of a running process ---- */
@@ -472,25 +485,28 @@ static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
 }
 
 /*
- * The VMA of an address, with mmap_lock held for reading; NULL without it. A stack is grown with the
- * lock held for writing in between. Models: lock_mm_and_find_vma().
+ * mmap_lock for reading. Context: in a chain, which goes on where the lock is free, for then nothing sleeps;
+ * else afterwards in another.
  */
-static struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+uhmm_always_inline void mmap_read_lock_chained(struct uhmm_mm *mm)
 {
-	struct uhmm_vma *vma;
-
+	if (!UHMM_CHECKED && likely(mmap_read_trylock(mm)))
+		return;
+	uhmm__rcu_chain_end();
 	mmap_read_lock(mm);
-	vma = vma_cached(mm, addr);
-	if (likely(vma))
-		return vma;
-	vma = uhmm__find_vma(mm, addr);
+	uhmm__rcu_chain_begin();
+}
+
+/* By the tree, with a stack grown, for which mmap_lock is held for writing. Context: as below. */
+static uhmm_noinline struct uhmm_vma *find_vma_or_grow(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+
 	if (likely(vma && vma->start <= addr))
 		return vma;
-	if (!vma || !(vma->flags & UHMM_VM_GROWSDOWN)) {
-		mmap_read_unlock(mm);
-		return NULL;
-	}
 	mmap_read_unlock(mm);
+	if (!vma || !(vma->flags & UHMM_VM_GROWSDOWN))
+		return NULL;
 	mmap_write_lock(mm);
 	vma = uhmm__find_vma(mm, addr);
 	if (!vma || (vma->start > addr && !expand_stack(vma, addr))) {
@@ -501,6 +517,24 @@ static struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t ad
 	store_release(&mm->lock_seq, load_relaxed(&mm->lock_seq) + 1);
 	uhmm__downgrade_write(&mm->mmap_lock);
 	uhmm__count(UHMM_CNT_MMAP_READ);
+	return vma;
+}
+
+/*
+ * The VMA of an address, with mmap_lock held for reading; NULL without it. Models: lock_mm_and_find_vma().
+ * Context: in a chain, afterwards in the same or in another.
+ */
+uhmm_always_inline struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	struct uhmm_vma *vma;
+
+	mmap_read_lock_chained(mm);
+	vma = vma_cached(mm, addr);
+	if (unlikely(!vma)) {
+		uhmm__rcu_chain_end();
+		vma = find_vma_or_grow(mm, addr);
+		uhmm__rcu_chain_begin();
+	}
 	return vma;
 }
 
@@ -522,27 +556,34 @@ static int fault_result(int fault)
 	return SIGBUS;
 }
 
-/* By mmap_lock, where the VMA's lock was not to be had or does not do. Context: outside of a chain. */
-static int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags)
+/* By mmap_lock, where the VMA's lock was not to be had or does not do. Context: in a chain, which ends. */
+uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+					    unsigned int flags)
 {
 	struct uhmm_vma *vma;
 	int fault;
 
-	do {
+	for (;;) {
 		vma = lock_mm_and_find_vma(mm, addr);
-		if (!vma)
-			return sigsegv();
-		if (access_error(vma, flags)) {
+		if (unlikely(!vma))
+			break;
+		if (unlikely(access_error(vma, flags))) {
 			mmap_read_unlock(mm);
-			return sigsegv();
+			break;
 		}
-		uhmm__might_sleep();
-		fault = handle_mm_fault(vma, addr, flags, false, NULL);
+		if (UHMM_CHECKED)
+			uhmm__might_sleep();
+		fault = handle_mm_fault_unchain(vma, addr, flags);
+		if (likely(!(fault & VM_FAULT_RETRY))) {
+			if (!(fault & VM_FAULT_COMPLETED))
+				mmap_read_unlock(mm);
+			return fault_result(fault);
+		}
 		flags |= FAULT_FLAG_TRIED;
-	} while (fault & VM_FAULT_RETRY);
-	if (!(fault & VM_FAULT_COMPLETED))
-		mmap_read_unlock(mm);
-	return fault_result(fault);
+		uhmm__rcu_chain_begin();
+	}
+	uhmm__rcu_chain_end();
+	return sigsegv();
 }
 
 /* A fault that is not just done, the VMA's lock dropped. Ends the chain. */
@@ -551,12 +592,16 @@ static uhmm_noinline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, 
 {
 	int ret;
 
-	if (!(fault & VM_FAULT_UNCHAINED))
-		uhmm__rcu_chain_end();
-	if (fault & VM_FAULT_RETRY)
+	if (likely(fault & VM_FAULT_RETRY)) {
+		/* With the VMA's lock an anon_vma is waited for outside of the chain. */
+		if (fault & VM_FAULT_UNCHAINED)
+			uhmm__rcu_chain_begin();
 		ret = user_fault_mmap_lock(mm, addr, flags);
-	else
+	} else {
+		if (!(fault & VM_FAULT_UNCHAINED))
+			uhmm__rcu_chain_end();
 		ret = fault_result(fault);
+	}
 	return ret ? ret : UHMM__FAULT_UNCHAINED;
 }
 
@@ -577,7 +622,7 @@ int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, 
 	/* In the plain build a chain is open, and what does sleep looks for itself. */
 	if (UHMM_CHECKED)
 		uhmm__might_sleep();
-	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, true, ptep);
+	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, ptep);
 	if (likely(fault == VM_FAULT_PTL)) {
 		vma_end_read(vma);
 		return UHMM__FAULT_LOCKED;

@@ -475,6 +475,27 @@ uhmm_always_inline void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, 
 		uhmm__copy_page_bytes(m, dst, src);
 }
 
+/* The same from a device to RAM, where the pfn is the index, and from there. */
+uhmm_always_inline void uhmm__copy_page_to_ram(struct uhmm_machine *m, uhmm_pfn_t dst,
+					       uhmm_pfn_t src)
+{
+	uhmm__count(UHMM_CNT_COPY_TO_RAM);
+	if (likely(m->tags))
+		store_relaxed(&m->tags[dst], load_relaxed(&m->tags[pfn_to_index(m, src)]));
+	else
+		uhmm__copy_page_bytes(m, dst, src);
+}
+
+uhmm_always_inline void uhmm__copy_page_to_device(struct uhmm_machine *m, uhmm_pfn_t dst,
+						  uhmm_pfn_t src)
+{
+	uhmm__count(UHMM_CNT_COPY_TO_DEVICE);
+	if (likely(m->tags))
+		store_relaxed(&m->tags[pfn_to_index(m, dst)], load_relaxed(&m->tags[src]));
+	else
+		uhmm__copy_page_bytes(m, dst, src);
+}
+
 /* The same for @n frames that lie side by side. */
 void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn);

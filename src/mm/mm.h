@@ -205,8 +205,8 @@ static inline bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
 	return false;
 }
 
-/* By the tree, and kept in mind; NULL also if the tree changes meanwhile. Context: RCU. */
-struct uhmm_vma *uhmm__vma_lookup_rcu_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr);
+/* By the tree, and kept in mind; NULL also if the tree changes meanwhile. Context: RCU, or mmap_lock. */
+struct uhmm_vma *uhmm__vma_lookup_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr);
 
 /*
  * The last VMA that the task found is most often the next, and the tree's sequence number says
@@ -224,12 +224,12 @@ uhmm_always_inline struct uhmm_vma *vma_cached(struct uhmm_mm *mm, uhmm_vaddr_t 
 	return t->vma_cache_vma;
 }
 
-/* Context: RCU. */
-static inline struct uhmm_vma *vma_lookup_rcu(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+/* The VMA at an address, most often the last. Context: in a task; RCU, or mmap_lock. */
+static inline struct uhmm_vma *vma_lookup_cached(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_vma *vma = vma_cached(mm, addr);
 
-	return likely(vma) ? vma : uhmm__vma_lookup_rcu_slow(mm, addr);
+	return likely(vma) ? vma : uhmm__vma_lookup_slow(mm, addr);
 }
 
 /* NULL: take mmap_lock. Context: a link of a chain of RCU sections. Models: lock_vma_under_rcu(). */
@@ -238,7 +238,7 @@ uhmm_always_inline struct uhmm_vma *uhmm__lock_vma_link(struct uhmm_mm *mm, uhmm
 	struct uhmm_vma *vma;
 
 	uhmm__rcu_link_lock();
-	vma = vma_lookup_rcu(mm, addr);
+	vma = vma_lookup_cached(mm, addr);
 	if (unlikely(!vma || !vma_start_read(vma, mm))) {
 		uhmm__rcu_link_unlock();
 		uhmm__count(UHMM_CNT_VMA_LOCK_MISS);
@@ -673,8 +673,15 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 int uhmm__vm_fault_to_errno(int fault);
 /* Call the owner of a device page; its folio is locked and referenced. @pte: mapped by a PTE. */
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte);
-/* Fault on an entry that is not present; ends with it unmapped and unlocked. */
+/* Fault on an entry that is not present, nor a device's; ends with it unmapped and unlocked. */
 int uhmm__do_swap_page(struct uhmm__fault *vmf);
+/*
+ * The same on one of a device: the fault comes in registers. Context: mmap_lock; the entry is mapped by
+ * @ptep, with a link of a chain or a section of its own, which ends here either way. Models: that part of
+ * do_swap_page().
+ */
+int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+			       ptent_t *pmdp, ptent_t *ptep, pte_t orig);
 /* No entry yet, in a VMA with a file. Models: do_fault(). */
 int uhmm__do_file_fault(struct uhmm__fault *vmf);
 /* A write to a read-only entry of a shared mapping; entered with the entry mapped and locked. */

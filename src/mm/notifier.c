@@ -39,9 +39,9 @@ static struct uhmm_mmu_interval_notifier *inv_start(struct uhmm__notifiers *n,
 	uhmm__spin_lock(&n->lock);
 	n->active++;
 	node = uhmm__itree_first(&n->tree, range->start, range->end - 1);
-	if (node)
-		store_release(&n->seq, load_relaxed(&n->seq) | 1);
 	*seq = load_relaxed(&n->seq);
+	if (node)
+		store_release(&n->seq, *seq |= 1);
 	uhmm__spin_unlock(&n->lock);
 	return node ? container_of(node, struct uhmm_mmu_interval_notifier, node) : NULL;
 }
@@ -70,16 +70,18 @@ static uhmm_noinline void inv_deferred(struct uhmm__notifiers *n)
 	}
 }
 
-static void inv_end(struct uhmm__notifiers *n)
+static uhmm_noinline void inv_end(struct uhmm__notifiers *n)
 {
+	unsigned long seq;
 	bool waited;
 
 	uhmm__spin_lock(&n->lock);
-	if (--n->active || !is_invalidating(n)) {
+	seq = load_relaxed(&n->seq);
+	if (--n->active || !(seq & 1)) {
 		uhmm__spin_unlock(&n->lock);
 		return;
 	}
-	store_release(&n->seq, load_relaxed(&n->seq) + 1);
+	store_release(&n->seq, seq + 1);
 	if (unlikely(!list_empty(&n->deferred)))
 		inv_deferred(n);
 	/* Who waits has seen the sequence under the lock, and said so. */
@@ -92,22 +94,26 @@ static void inv_end(struct uhmm__notifiers *n)
 		uhmm__sched_point(UHMM__PT_WAKE, &n->wq);
 }
 
+/* A callback would have to block. Whether that ends the invalidation. */
+static uhmm_noinline bool inv_refused(struct uhmm_mmu_notifier_range *range)
+{
+	if (UHMM_WARN_ON(range->mm->machine, range->blockable))
+		return false;
+	/* No end follows a start that failed. */
+	inv_end(&range->mm->notifiers);
+	return true;
+}
+
 int uhmm__invalidate_start_slow(struct uhmm_mmu_notifier_range *range)
 {
-	struct uhmm__notifiers *n = &range->mm->notifiers;
 	struct uhmm_mmu_interval_notifier *mni;
 	unsigned long seq;
 
 	uhmm__might_sleep();
-	for (mni = inv_start(n, range, &seq); mni; mni = inv_next(mni, range)) {
+	for (mni = inv_start(&range->mm->notifiers, range, &seq); mni; mni = inv_next(mni, range)) {
 		uhmm__count(UHMM_CNT_NOTIFIER_CALLS);
-		if (mni->ops->invalidate(mni, range, seq))
-			continue;
-		if (UHMM_WARN_ON(range->mm->machine, range->blockable))
-			continue;
-		/* No end follows a start that failed. */
-		inv_end(n);
-		return -EAGAIN;
+		if (unlikely(!mni->ops->invalidate(mni, range, seq)) && inv_refused(range))
+			return -EAGAIN;
 	}
 	return 0;
 }

@@ -40,13 +40,14 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 }
 
 /* Call the owner's migrate_to_ram() with the folio of @page, of @pfn, locked and referenced. */
-uhmm_always_inline int migrate_to_ram(struct uhmm_machine *m, struct uhmm__fault *vmf,
+uhmm_always_inline int migrate_to_ram(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 				      struct uhmm__frame *page, uhmm_pfn_t pfn, bool pte)
 {
+	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
 	struct uhmm_vm_fault vf = {
-		.vma = vmf->vma,
-		.address = vmf->address,
+		.vma = vma,
+		.address = addr,
 		.page = pfn,
 		.pte = pte,
 	};
@@ -68,7 +69,7 @@ int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
 
-	return migrate_to_ram(m, vmf, page, frame_pfn(m, page), pte);
+	return migrate_to_ram(vmf->vma, vmf->address, page, frame_pfn(m, page), pte);
 }
 
 /*
@@ -99,53 +100,51 @@ static int lock_with_ref(struct uhmm__fault *vmf, struct uhmm__frame *page, stru
  * Somebody else has the folio locked. Returns 0 for another look at the entry, or what the fault gives.
  * Context: the entry mapped, its PTL held; both are dropped.
  */
-static int uhmm_cold device_private_wait(struct uhmm__fault *vmf, struct uhmm__frame *page,
+static int uhmm_cold device_private_wait(struct uhmm__fault vmf, struct uhmm__frame *page,
 					 struct uhmm__frame *f)
 {
-	struct uhmm_machine *m = vmf->vma->mm->machine;
+	struct uhmm_machine *m = vmf.vma->mm->machine;
 
 	uhmm__count(UHMM_CNT_FAULT_DEVICE_WAIT);
 	switch (m->config.device_private_wait) {
 	case UHMM_DEVICE_WAIT_ENTRY:
-		entry_wait_on_locked(m, f, vmf->pte, vmf->ptl);
+		entry_wait_on_locked(m, f, vmf.pte, vmf.ptl);
 		return 0;
 	case UHMM_DEVICE_WAIT_LOCK_WITH_REF:
-		return lock_with_ref(vmf, page, f);
+		return lock_with_ref(&vmf, page, f);
 	case UHMM_DEVICE_WAIT_MIGRATION_FLAG:
 		if (!folio_test(f, PG_MIGRATING))
 			break;
-		uhmm__pte_unmap(vmf->pte);
-		uhmm__bit_wait_unlocked(m, &f->flags, PG_MIGRATING, PG_WAITERS, vmf->ptl);
+		uhmm__pte_unmap(vmf.pte);
+		uhmm__bit_wait_unlocked(m, &f->flags, PG_MIGRATING, PG_WAITERS, vmf.ptl);
 		return 0;
 	default:
 		break;
 	}
-	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	uhmm__pte_unmap_unlock(vmf.pte, vmf.ptl);
 	return 0;
 }
 
-/*
- * By mmap_lock: by the VMA's it was not even begun. Context: the entry mapped, and in the plain build its
- * section is that of the locked mapping, too; it is not mapped any more.
- */
-static int device_private_fault(struct uhmm__fault *vmf)
+int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+			       ptent_t *pmdp, ptent_t *ptep, pte_t orig)
 {
-	struct uhmm_machine *m = vmf->vma->mm->machine;
-	uhmm_pfn_t pfn = leaf_pfn(vmf->orig_pte);
+	struct uhmm_machine *m = vma->mm->machine;
+	uhmm_pfn_t pfn = leaf_pfn(orig);
 	struct uhmm__frame *page = pfn_to_frame(m, pfn), *f;
+	struct uhmm__spinlock *ptl;
 
-	if (unlikely(vmf->flags & FAULT_FLAG_NO_FOLIO_WAIT)) {
-		uhmm__pte_unmap(vmf->pte);
+	if (unlikely(flags & FAULT_FLAG_NO_FOLIO_WAIT)) {
+		uhmm__pte_unmap(ptep);
 		return VM_FAULT_WOULD_WAIT;
 	}
-	uhmm__pte_unmap_link(vmf->pte);
-	vmf->pte = uhmm__pte_offset_map_lock_link(vmf->pmd, vmf->address, &vmf->ptl);
-	if (unlikely(!vmf->pte)) {
+	uhmm__pte_unmap_link(ptep);
+	ptep = uhmm__pte_offset_map_lock_link(pmdp, addr, &ptl);
+	if (unlikely(!ptep)) {
 		uhmm__rcu_chain_end();
 		return 0;
 	}
-	if (unlikely(!pte_same(ptep_get(vmf->pte), vmf->orig_pte))) {
-		uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
+	if (unlikely(!pte_same(ptep_get(ptep), orig))) {
+		uhmm__pte_unmap_unlock(ptep, ptl);
 		return 0;
 	}
 	f = page_folio(page);
@@ -153,18 +152,17 @@ static int device_private_fault(struct uhmm__fault *vmf)
 	 * keep the page from migrating at all.
 	 */
 	if (unlikely(!folio_trylock(f)))
-		return device_private_wait(vmf, page, f);
+		return device_private_wait(
+			(struct uhmm__fault){ vma, addr, flags, pmdp, ptep, ptl, orig }, page, f);
 	folio_get(f);
-	uhmm__pte_unmap_unlock(vmf->pte, vmf->ptl);
-	return migrate_to_ram(m, vmf, page, pfn, true);
+	uhmm__pte_unmap_unlock(ptep, ptl);
+	return migrate_to_ram(vma, addr, page, pfn, true);
 }
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)
 {
 	pte_t entry = vmf->orig_pte;
 
-	if (leaf_is_device_private(entry))
-		return device_private_fault(vmf);
 	uhmm__pte_unmap(vmf->pte);
 	if (leaf_type(entry) == LEAF_SWAP)
 		return uhmm__swap_fault(vmf);

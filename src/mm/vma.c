@@ -97,7 +97,7 @@ void uhmm__vma_start_write_slow(struct uhmm_vma *vma)
 	atomic_store_explicit(&mm->vma_writer_waits, false, memory_order_relaxed);
 }
 
-struct uhmm_vma *uhmm__vma_lookup_rcu_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+struct uhmm_vma *uhmm__vma_lookup_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_task *t = uhmm__current();
 	uint64_t seq = load_acquire(&mm->vmas.seq);

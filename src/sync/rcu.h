@@ -64,7 +64,7 @@ void uhmm__rcu_read_unlock_at(const void *mapped, const struct uhmm_site *where)
 extern bool uhmm__rcu_fences __attribute__((visibility("hidden")));
 
 /*
- * liburcu's own, for nested sections and with fences. Otherwise what it does, but for asking it
+ * liburcu's own, to begin nested sections and with fences. Otherwise what it does, but for asking it
  * three times in each section whether there is membarrier().
  */
 void uhmm__rcu_read_lock_slow(void);
@@ -88,10 +88,11 @@ uhmm_always_inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
 {
 	unsigned long *ctr = &URCU_TLS(urcu_memb_reader).ctr, was = *ctr;
 
-	if (unlikely((was & URCU_GP_CTR_NEST_MASK) != URCU_GP_COUNT || uhmm__rcu_fences)) {
+	if (unlikely(uhmm__rcu_fences)) {
 		uhmm__rcu_read_unlock_slow();
 		return;
 	}
+	/* The end of a nested one may wake a grace period too early, which looks again. */
 	cmm_barrier();
 	WRITE_ONCE(*ctr, was - URCU_GP_COUNT);
 	cmm_barrier();
