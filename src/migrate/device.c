@@ -10,6 +10,7 @@
 
 #include "mm/huge.h"
 #include "mm/lru.h"
+#include "mm/remap.h"
 
 /* ---- unmap ---- */
 
@@ -557,43 +558,54 @@ uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 	folio_put_batched(m, f, dead);
 }
 
+/* Folios that are mapped again and not released yet. */
+struct remapped {
+	struct uhmm__frame *old, *new;
+};
+
 /*
  * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
  * entries; then let go of both.
  */
-static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const uint64_t *dst,
-			   uint64_t npages, struct uhmm__frame *fault_folio,
-			   struct uhmm__anon_vma **held, struct uhmm__free_batch *dead)
+uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *src,
+				       const uint64_t *dst, uint64_t npages,
+				       struct uhmm__frame *fault_folio,
+				       struct uhmm__free_batch *dead)
 {
-	struct uhmm__remap remap[FINALIZE_BATCH], *end = remap;
+	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
+	struct remapped remapped[FINALIZE_BATCH], *end = remapped;
+	struct uhmm_machine *m = r->machine;
 
 	for (const uint64_t *last = src + npages; src < last; src++, dst++) {
-		struct uhmm__frame *new = migrate_pfn_to_folio(m, *dst);
-		struct uhmm__frame *old = migrate_pfn_to_folio(m, *src);
+		uint64_t from = *src, to = *dst;
+		struct uhmm__frame *new;
+		uint32_t flags;
 
-		if (new &&unlikely(!old || !(*src & UHMM_MIGRATE_PFN_MIGRATE))) {
-			release(m, new, dead);
-			new = NULL;
+		if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
+			uhmm__remap_unlock(r);
+			release(m, migrate_pfn_to_folio(m, to), dead);
+			to = 0;
 		}
-		if (!old)
+		if (!(from & UHMM_MIGRATE_PFN_VALID))
 			continue;
-		if (!new)
-			new = old;
+		if (!(to & UHMM_MIGRATE_PFN_VALID))
+			to = from;
+		new = valid_pfn_to_folio(m, to, &flags);
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
-		if (!folio_is_zone_device(new))
+		if (!(flags & FOLIO_ZONE_DEVICE))
 			folio_add_lru(m, new);
-		*end++ = (struct uhmm__remap){ old, new };
+		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
+				  new, flags);
+		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };
 	}
-	if (unlikely(end == remap))
-		return;
-	uhmm__remove_migration_ptes_many(m, remap, (unsigned int)(end - remap), held);
-	for (struct uhmm__remap *r = remap; r < end; r++) {
-		if (likely(r->old != fault_folio))
-			release(m, r->old, dead);
+	uhmm__remap_unlock(r);
+	for (struct remapped *p = remapped; p < end; p++) {
+		if (likely(p->old != fault_folio))
+			release(m, p->old, dead);
 		else
-			folio_put(m, r->old);
-		if (r->dst != r->old)
-			release(m, r->dst, dead);
+			folio_put(m, p->old);
+		if (p->new != p->old)
+			release(m, p->new, dead);
 	}
 }
 
@@ -602,19 +614,19 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 {
 	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
 						     : NULL;
-	struct uhmm__anon_vma *held = NULL;
 	struct uhmm__free_batch dead;
+	struct uhmm__remap r = { .machine = m };
 	uint64_t n;
 
 	dead.nr = 0;
 	do {
 		n = MIN((uint64_t)FINALIZE_BATCH, npages);
-		finalize_batch(m, src, dst, n, fault_folio, &held, &dead);
+		finalize_batch(&r, src, dst, n, fault_folio, &dead);
 		src += n;
 		dst += n;
 		npages -= n;
 	} while (npages);
-	rmap_release(&held);
+	rmap_release(&r.held);
 	uhmm__free_batch_flush(m, &dead);
 }
 

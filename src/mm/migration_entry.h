@@ -29,18 +29,16 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool excl
 /*
  * folio_add_anon_rmap() and folio_remove_rmap() with the folio locked as well: nobody else maps it, so
  * the count of a page that is mapped nowhere else needs no atomic instruction. A page of a large folio
- * has several counts. Context: PTL, folio lock.
+ * has several counts; the first of the two is not for these. Context: PTL, folio lock.
  */
-uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm,
-						   bool exclusive)
+uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool exclusive)
 {
-	if (unlikely(page_in_large(page) || load_relaxed(&page->mapcount))) {
-		folio_add_anon_rmap(page, mm, exclusive);
-		return;
-	}
-	store_relaxed(&page->mapcount, 1);
+	if (unlikely(load_relaxed(&f->mapcount)))
+		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+	else
+		store_relaxed(&f->mapcount, 1);
 	if (exclusive)
-		folio_set(page, PG_ANON_EXCLUSIVE);
+		folio_set(f, PG_ANON_EXCLUSIVE);
 }
 
 uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm)
