@@ -183,15 +183,16 @@ void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigne
 
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	uhmm_pfn_t pfn = frame_pfn(m, f);
-	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
-	uint64_t n = folio_nr_pages(f);
+	uint32_t flags = load_relaxed(&f->flags);
+	size_t index = frame_index(m, f);
+	struct uhmm_dev_pagemap *pgmap = index_pgmap(m, index);
+	uint64_t n = 1UL << flags_order(flags);
 
 	/* The order stays until the frame is used again: the driver asks for it. */
-	store_relaxed(&f->flags, (load_relaxed(&f->flags) & FOLIO_ORDER_MASK) |
-					 pgmap_page_flag(pgmap) | (uint32_t)BIT(PG_FREE));
+	store_relaxed(&f->flags,
+		      (flags & (FOLIO_ORDER_MASK | FOLIO_ZONE_DEVICE)) | (uint32_t)BIT(PG_FREE));
 	atomic_fetch_sub_explicit(&m->pgmaps->used, n, memory_order_relaxed);
-	pgmap->ops->folio_free(pgmap->data, pfn);
+	pgmap->ops->folio_free(pgmap->data, index_to_pfn(m, index));
 	if (atomic_fetch_sub_explicit(&pgmap->refs, n, memory_order_acq_rel) == n)
 		uhmm__wake_up_all(&m->pgmaps->drained);
 }
