@@ -121,7 +121,7 @@ uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct
 
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
 uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-				struct uhmm__frame *page, struct uhmm__frame *f, bool *flush)
+				struct uhmm__frame *f, bool *flush)
 {
 	/* Only whole, or not at all. */
 	if (unlikely(folio_test_large(f)))
@@ -130,12 +130,13 @@ uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (unlikely(!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush))) {
+	if (unlikely(!install_migration_entry(c->vma, addr, ptep, pte, f, f, flush))) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
 		return false;
 	}
+	folio_remove_rmap_locked(f);
 	uhmm__count(UHMM_CNT_COLLECTED);
 	return true;
 }
@@ -166,7 +167,7 @@ static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_v
 
 			if (wanted && must_split(c, addr, f))
 				return stop(c, addr, WALK_SPLIT);
-			if (wanted && collect(c, addr, ptep, pte, page, f, flush))
+			if (wanted && collect(c, addr, ptep, pte, f, flush))
 				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
 				      (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE
 					       ? UHMM_HMM_PFN_WRITE
@@ -213,7 +214,7 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 	wanted = page && selected(c, pte, page, f);
 	if (wanted && must_split(c, addr, f))
 		return stop(c, addr, WALK_SPLIT);
-	if (likely(wanted && collect(c, addr, ptep, pte, page, f, flush)))
+	if (likely(wanted && collect(c, addr, ptep, pte, f, flush)))
 		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;

@@ -605,7 +605,7 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 		new = valid_pfn_to_folio(m, to, &flags);
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
 		if (!(flags & FOLIO_ZONE_DEVICE))
-			folio_add_lru(m, new);
+			folio_add_lru(m, new, flags);
 		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
 				  new, flags);
 		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };

@@ -23,13 +23,14 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool excl
 	}
 	if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
 		type = LEAF_MIGRATION_WRITE;
-	return pte_set(leaf_make(type, leaf_pfn(pte)), pte.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
+	/* The pfn is all that its offset has; soft-dirty and uffd-wp stay. */
+	return leaf_retype(pte, type);
 }
 
 /*
- * folio_add_anon_rmap() and folio_remove_rmap() with the folio locked as well: nobody else maps it, so
- * the count of a page that is mapped nowhere else needs no atomic instruction. A page of a large folio
- * has several counts; the first of the two is not for these. Context: PTL, folio lock.
+ * folio_add_anon_rmap() and folio_remove_rmap() of a folio of one page that is locked as well: nobody else
+ * maps it, so the count of one that is mapped nowhere else needs no atomic instruction. Context: PTL, folio
+ * lock.
  */
 uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool exclusive)
 {
@@ -41,12 +42,12 @@ uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool e
 		folio_set(f, PG_ANON_EXCLUSIVE);
 }
 
-uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm)
+uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
 {
-	if (unlikely(page_in_large(page) || load_relaxed(&page->mapcount) != 1))
-		folio_remove_rmap(page, mm);
+	if (unlikely(load_relaxed(&f->mapcount) != 1))
+		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
 	else
-		store_relaxed(&page->mapcount, 0);
+		store_relaxed(&f->mapcount, 0);
 }
 
 /*
@@ -55,7 +56,7 @@ uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *page, struc
  * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
  * flushed here, at once, and others are the caller's to flush if the entry was present
  * Returns: false if the page may be pinned: the entry is as it was.
- * The mapping's reference is now the caller's.
+ * The mapping is now the caller's to take off the page, and the mapping's reference the caller's.
  */
 uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 						ptent_t *ptep, pte_t pte, struct uhmm__frame *page,
@@ -87,7 +88,6 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 		folio_change(f, 0, dirty);
 	}
 	set_pte(ptep, make_migration_entry(pte, present, exclusive));
-	folio_remove_rmap_locked(page, vma->mm);
 	return true;
 }
 

@@ -122,6 +122,8 @@ static bool take_for_migration(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t 
 
 	if (flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
+	if (ok)
+		folio_remove_rmap_locked(f);
 	return ok;
 }
 
@@ -163,7 +165,10 @@ static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
 			continue;
 		}
 		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], f, &flush);
-		put += ok;
+		if (ok) {
+			folio_remove_rmap(&f[n], vma->mm);
+			put++;
+		}
 	}
 	flush_replaced(vma, first, addr, &flush);
 	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
