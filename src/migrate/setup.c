@@ -123,7 +123,7 @@ uhmm_always_inline uint64_t collect_present(struct uhmm_machine *m, struct uhmm_
 	if (pte_pfn(pte) == m->zero_pfn)
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
 	page = vm_normal_page(m, pte);
-	if (!page || !uhmm__select_present(mig, page) ||
+	if (!page || !uhmm__select_present(mig, page, load_relaxed(&page->flags)) ||
 	    !collect_page(m, mig, addr, ptep, pte, page, w))
 		return 0;
 	return uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
