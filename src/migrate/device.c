@@ -355,7 +355,7 @@ static void insert_one(struct move *mv, uint64_t i)
 }
 
 /* A hole, which may be one entry for many pages. Returns: entries that are done. */
-static uhmm_noinline uint64_t move_hole(struct move *mv, uint64_t i)
+static uint64_t move_hole(struct move *mv, uint64_t i)
 {
 	uint64_t n = 1;
 
@@ -499,28 +499,47 @@ static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 	return false;
 }
 
-/* What is at entry @i. Returns: entries that are done. */
-uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+uhmm_always_inline void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
+{
+	struct pair p;
+
+	/* After a split it is the folio of the first page. */
+	p.src = valid_pfn_to_folio(mv->m, src, &p.src_flags);
+	p.dst = valid_pfn_to_folio(mv->m, dst, &p.dst_flags);
+	move_folio(mv, i, src, p);
+}
+
+/* Whatever may be at entry @i. Returns: entries that are done. */
+static uhmm_noinline uint64_t move_any(struct move *mv, uint64_t i)
 {
 	uint64_t src = mv->src[i], dst = mv->dst[i];
 	bool migrate = src & UHMM_MIGRATE_PFN_MIGRATE;
-	struct pair p;
 
-	if (unlikely(!(dst & UHMM_MIGRATE_PFN_VALID))) {
+	if (!(dst & UHMM_MIGRATE_PFN_VALID)) {
 		if (migrate)
 			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
 		return 1;
 	}
 	if (!(src & UHMM_MIGRATE_PFN_VALID))
 		return migrate ? move_hole(mv, i) : 1;
-	if (unlikely((src | dst) & UHMM_MIGRATE_PFN_COMPOUND) && !match_sizes(mv, i)) {
+	if ((src | dst) & UHMM_MIGRATE_PFN_COMPOUND && !match_sizes(mv, i))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
-		return 1;
-	}
-	/* After a split it is the folio of the first page. */
-	p.src = valid_pfn_to_folio(mv->m, src, &p.src_flags);
-	p.dst = valid_pfn_to_folio(mv->m, dst, &p.dst_flags);
-	move_folio(mv, i, src, p);
+	else
+		move_pair(mv, i, src, dst);
+	return 1;
+}
+
+/* Most often one page for another. Returns: entries that are done. */
+uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+{
+	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
+	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
+	uint64_t src = mv->src[i], dst = mv->dst[i];
+
+	if ((src & (both | large)) != both ||
+	    (dst & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
+		return move_any(mv, i);
+	move_pair(mv, i, src, dst);
 	return 1;
 }
 
