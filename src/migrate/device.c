@@ -297,7 +297,7 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	return true;
 }
 
-/* Two folios that are to change places, with what their flags were. */
+/* A folio and the one that is to take its place, with what their flags were. */
 struct pair {
 	struct uhmm__frame *dst, *src;
 	uint32_t dst_flags, src_flags;

@@ -514,16 +514,25 @@ uhmm_always_inline void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp,
 	}
 }
 
-/* One frame of RAM, to this CPU's list. */
-static uhmm_noinline void free_ram_frame(struct uhmm_machine *m, struct uhmm__frame *f)
+/* Frames of RAM, to this CPU's list. */
+uhmm_always_inline void free_ram_frames(struct uhmm_machine *m, const uint32_t *pfns,
+					unsigned int nr)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
+
+	if (!nr)
+		return;
+	uhmm__spin_lock(&cpu->local);
+	pcp_push(m, cpu->frames, pfns, nr);
+	uhmm__spin_unlock(&cpu->local);
+}
+
+static uhmm_noinline void free_ram_frame(struct uhmm_machine *m, struct uhmm__frame *f)
+{
 	uint32_t pfn = frame_index(m, f);
 
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
-	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, cpu->frames, &pfn, 1);
-	uhmm__spin_unlock(&cpu->local);
+	free_ram_frames(m, &pfn, 1);
 }
 
 static uhmm_noinline void free_odd(struct uhmm_machine *m, struct uhmm__frame *f)
@@ -558,18 +567,6 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 		uhmm__free_zone_device_folio(m, f);
 	else
 		free_ram_frame(m, f);
-}
-
-/* Frames of RAM, to this CPU's list. */
-static void free_ram_frames(struct uhmm_machine *m, const uint32_t *pfns, unsigned int nr)
-{
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
-
-	if (!nr)
-		return;
-	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, cpu->frames, pfns, nr);
-	uhmm__spin_unlock(&cpu->local);
 }
 
 void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)

@@ -64,7 +64,8 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 {
 	bool exclusive = likely(folio_test(page, PG_ANON_EXCLUSIVE)) && folio_test_anon(f);
 	bool present = pte_present(pte);
-	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0, dirty;
+	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0;
+	uint32_t dirty;
 
 	/*
 	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
@@ -81,7 +82,9 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 	if (flush)
 		*flush |= present;
 	dirty = present ? (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY)) : 0;
-	if (likely(page == f)) {
+	if (!present && exclusive) {
+		folio_clear(page, PG_ANON_EXCLUSIVE);
+	} else if (likely(page == f)) {
 		folio_change(f, shared, dirty);
 	} else {
 		folio_change(page, shared, 0);
