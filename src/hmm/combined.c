@@ -97,22 +97,23 @@ static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t a
 	return WALK_OK;
 }
 
-/* Whether migrate->flags select the page of an entry, which belongs to @f. */
+/* Whether migrate->flags select the page of an entry, which belongs to @f, with these flags. */
 uhmm_always_inline bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page,
-				 struct uhmm__frame *f)
+				 struct uhmm__frame *f, uint32_t flags)
 {
 	const struct uhmm_migrate_vma *mig = c->migrate;
 
 	if (pte_present(pte))
-		return uhmm__select_present(mig, page) && load_relaxed(&f->mapping);
+		return uhmm__select_present(mig, page, flags) && load_relaxed(&f->mapping);
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE &&
 	       page_pgmap(c->w.mm->machine, leaf_pfn(pte))->owner == mig->pgmap_owner;
 }
 
-/* The page belongs to a large folio that should become pages first. Context: PTL. */
-uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *f)
+/* The folio, which has these flags, is large and should become pages first. Context: PTL. */
+uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *f,
+				   uint32_t flags)
 {
-	if (likely(!folio_test_large(f)) || addr < c->whole_until)
+	if (likely(!(flags & FOLIO_ORDER_MASK)) || addr < c->whole_until)
 		return false;
 	folio_get(f);
 	c->split = f;
@@ -121,21 +122,22 @@ uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct
 
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
 uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-				struct uhmm__frame *page, struct uhmm__frame *f, bool *flush)
+				struct uhmm__frame *f, uint32_t flags, bool *flush)
 {
 	/* Only whole, or not at all. */
-	if (unlikely(folio_test_large(f)))
+	if (unlikely(flags & FOLIO_ORDER_MASK))
 		return false;
 	if (f != c->fault_folio && unlikely(!folio_trylock(f))) {
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (unlikely(!install_migration_entry(c->vma, addr, ptep, pte, page, f, flush))) {
+	if (unlikely(!install_migration_entry(c->vma, addr, ptep, pte, f, f, flush))) {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != c->fault_folio)
 			folio_unlock(c->w.mm->machine, f);
 		return false;
 	}
+	folio_remove_rmap_locked(f);
 	uhmm__count(UHMM_CNT_COLLECTED);
 	return true;
 }
@@ -150,10 +152,12 @@ static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_v
 	unsigned int need;
 
 	if (leaf_is_device_private(pte)) {
-		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte)), *f = page_folio(page);
+		struct uhmm__frame *page = pfn_to_frame(m, leaf_pfn(pte)), *f;
+		uint32_t flags;
 		bool own = page_pgmap(m, leaf_pfn(pte))->owner == range->dev_private_owner;
 		uint64_t out = own ? leaf_pfn(pte) | UHMM_HMM_PFN_VALID : 0;
 
+		f = page_folio_flags(page, &flags);
 		if (own && leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE) {
 			out |= UHMM_HMM_PFN_WRITE;
 		} else if (own) {
@@ -162,11 +166,11 @@ static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_v
 				return fault(c, addr, need);
 		}
 		if (own || !hmm_need_fault(range, *hmm_pfn, 0)) {
-			bool wanted = selected(c, pte, page, f);
+			bool wanted = selected(c, pte, page, f, flags);
 
-			if (wanted && must_split(c, addr, f))
+			if (wanted && must_split(c, addr, f, flags))
 				return stop(c, addr, WALK_SPLIT);
-			if (wanted && collect(c, addr, ptep, pte, page, f, flush))
+			if (wanted && collect(c, addr, ptep, pte, f, flags, flush))
 				out = leaf_pfn(pte) | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
 				      (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE
 					       ? UHMM_HMM_PFN_WRITE
@@ -198,26 +202,29 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 						       ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
 						       bool *flush)
 {
-	struct uhmm__frame *page = vm_normal_page(c->w.mm->machine, pte);
-	struct uhmm__frame *f = page ? page_folio(page) : NULL;
-	uint64_t flags = hmm_pte_flags(pte);
+	struct uhmm_machine *m = c->w.mm->machine;
+	struct uhmm__frame *page = vm_normal_page(m, pte), *f = NULL;
+	uint64_t out = hmm_pte_flags(pte);
+	uint32_t flags = 0;
 	unsigned int need;
 	bool wanted;
 
-	if (!page && pte_pfn(pte) == c->w.mm->machine->zero_pfn && vma_is_anonymous(c->vma) &&
+	if (!page && pte_pfn(pte) == m->zero_pfn && vma_is_anonymous(c->vma) &&
 	    c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)
 		return collect_empty(c, addr, hmm_pfn);
-	need = hmm_need_fault(c->w.range, *hmm_pfn, flags);
+	need = hmm_need_fault(c->w.range, *hmm_pfn, out);
 	if (need)
 		return fault(c, addr, need);
-	wanted = page && selected(c, pte, page, f);
-	if (wanted && must_split(c, addr, f))
+	if (likely(page))
+		f = page_folio_flags(page, &flags);
+	wanted = page && selected(c, pte, page, f, flags);
+	if (wanted && must_split(c, addr, f, flags))
 		return stop(c, addr, WALK_SPLIT);
-	if (likely(wanted && collect(c, addr, ptep, pte, page, f, flush)))
-		flags |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
+	if (likely(wanted && collect(c, addr, ptep, pte, f, flags, flush)))
+		out |= UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
 	else
 		c->incomplete = true;
-	put_out(hmm_pfn, pte_pfn(pte) | flags);
+	put_out(hmm_pfn, pte_pfn(pte) | out);
 	return WALK_OK;
 }
 
@@ -342,7 +349,7 @@ static enum uhmm__walk_result collect_huge(struct combined *c, ptent_t *pmdp,
 	uhmm_pfn_t pfn = frame_pfn(m, f);
 
 	if (!takes_huge(c, addr, end)) {
-		if (must_split(c, addr, f)) {
+		if (must_split(c, addr, f, load_relaxed(&f->flags))) {
 			uhmm__spin_unlock(ptl);
 			return stop(c, addr, WALK_SPLIT);
 		}
@@ -388,7 +395,7 @@ static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp,
 			uhmm__spin_unlock(ptl);
 			return fault(c, addr, need);
 		}
-		if ((own || !need) && selected(c, pmd, f, f))
+		if ((own || !need) && selected(c, pmd, f, f, load_relaxed(&f->flags)))
 			return collect_huge(c, pmdp, ptl, f, addr, end, hmm_private_pmd_flags(pmd));
 		uhmm__spin_unlock(ptl);
 		if (own)

@@ -95,13 +95,16 @@ static inline uint64_t hmm_private_pmd_flags(pte_t pmd)
 	       (leaf_type(pmd) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_HMM_PFN_WRITE : 0);
 }
 
-/* Whether a migration selects the page of a present entry: RAM, or its owner's coherent memory. */
+/*
+ * Whether a migration selects the page of a present entry: RAM, or its owner's coherent memory. @flags: of
+ * its folio.
+ */
 static inline bool uhmm__select_present(const struct uhmm_migrate_vma *mig,
-					struct uhmm__frame *page)
+					struct uhmm__frame *page, uint32_t flags)
 {
 	struct uhmm_machine *m;
 
-	if (likely(!folio_is_zone_device(page)))
+	if (likely(!(flags & FOLIO_ZONE_DEVICE)))
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM;
 	m = mig->vma->mm->machine;
 	return mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_COHERENT &&

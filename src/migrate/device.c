@@ -10,6 +10,7 @@
 
 #include "mm/huge.h"
 #include "mm/lru.h"
+#include "mm/remap.h"
 
 /* ---- unmap ---- */
 
@@ -21,30 +22,29 @@ static bool uhmm_cold only_pins_block(struct uhmm_machine *m, struct uhmm__frame
 }
 
 /*
- * Whether nobody but the mappings and this migration refers to a page. A device page is granted one
- * reference too many here; folio_migrate_mapping() sees it later. Models: migrate_vma_check_page().
+ * Whether nobody but the mappings, of which none is left, and this migration refers to a page. A device page
+ * is granted one reference too many here; folio_migrate_mapping() sees it later. @flags: the page's.
+ * Models: migrate_vma_check_page().
  */
-uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f,
-				   bool is_fault_page, int32_t mapcount)
+uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
+				   bool is_fault_page)
 {
-	const uint32_t granted = FOLIO_ZONE_DEVICE | (uint32_t)BIT(PG_SWAPCACHE);
-	int64_t extra = 1 + is_fault_page;
+	uint32_t granted = 1U + is_fault_page;
 
-	if (load_relaxed(&f->flags) & granted)
-		extra++;
+	if (flags & (FOLIO_ZONE_DEVICE | (uint32_t)BIT(PG_SWAPCACHE)))
+		granted++;
 	/* The page cache's. */
 	if (folio_mapping(f))
-		extra++;
-	if (likely((int64_t)folio_ref_count(f) - extra <= mapcount))
+		granted++;
+	if (likely(folio_ref_count(f) <= granted))
 		return true;
 	return only_pins_block(m, f);
 }
 
-/* One folio. False: it must go back. */
-uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f,
+/* One folio, which has these flags. False: it must go back. */
+uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
 				   bool is_fault_page, bool *drained)
 {
-	uint32_t flags = load_relaxed(&f->flags);
 	bool zone_device = flags & FOLIO_ZONE_DEVICE;
 	int32_t mapcount;
 
@@ -58,12 +58,12 @@ uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f
 			return false;
 		}
 	}
-	mapcount = folio_mapcount(f);
+	mapcount = folio_mapcount_flags(f, flags);
 	if (unlikely(mapcount > 0)) {
 		uhmm__try_to_migrate(f);
-		mapcount = folio_mapcount(f);
+		mapcount = folio_mapcount_flags(f, flags);
 	}
-	if (likely(mapcount <= 0 && check_page(m, f, is_fault_page, mapcount)))
+	if (likely(mapcount <= 0 && check_page(m, f, flags, is_fault_page)))
 		return true;
 	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
 	/* Back by way of a batch, which holds it for a while. */
@@ -157,18 +157,21 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 	if (unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
 		unmap_all(m, src, npages);
 	for (uint64_t *p = src, *end = src + npages; p < end; p += nr) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, *p);
+		bool is_fault_page = uhmm_migrate_pfn_to_pfn(*p) == fault_page;
+		struct uhmm__frame *f;
+		uint32_t flags;
 
 		nr = 1;
-		if (!f) {
+		if (!(*p & UHMM_MIGRATE_PFN_VALID)) {
 			unmapped += !!(*p & UHMM_MIGRATE_PFN_MIGRATE);
 			continue;
 		}
-		if (unlikely(folio_test_large(f))) {
-			nr = folio_nr_pages(f);
+		f = valid_pfn_to_folio(m, *p, &flags);
+		if (unlikely(flags & FOLIO_ORDER_MASK)) {
+			nr = 1UL << flags_order(flags);
 			*p |= UHMM_MIGRATE_PFN_COMPOUND;
 		}
-		if (likely(unmap_page(m, f, uhmm_migrate_pfn_to_pfn(*p) == fault_page, &drained))) {
+		if (likely(unmap_page(m, f, flags, is_fault_page, &drained))) {
 			unmapped++;
 			continue;
 		}
@@ -294,72 +297,20 @@ static bool insert_huge(struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr, struct 
 	return true;
 }
 
-/* From one place in a mapping or in the swap cache to the other. @refs: what the old one must have. */
-static uhmm_noinline bool replace_in_cache(struct uhmm_machine *m, struct uhmm__frame *dst,
-					   struct uhmm__frame *src, uint32_t refs)
+/* A folio and the one that is to take its place, with what their flags were. */
+struct pair {
+	struct uhmm__frame *dst, *src;
+	uint32_t dst_flags, src_flags;
+};
+
+uhmm_always_inline void count_moved(struct pair p)
 {
-	struct uhmm__mapping *mapping = folio_mapping(src);
-
-	if (!mapping)
-		return uhmm__swap_cache_replace(m, src, dst, refs + 1);
-	/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
-	if (!folio_test(src, PG_SWAPBACKED))
-		folio_clear(dst, PG_SWAPBACKED);
-	return uhmm__mapping_replace(mapping, dst, src, refs + 1);
-}
-
-/*
- * Give the new folio the old one's place, if the caller has the only references to the old.
- * Models: folio_migrate_mapping(), folio_migrate_flags().
- */
-uhmm_always_inline bool migrate_mapping(struct uhmm_machine *m, struct uhmm__frame *dst,
-					struct uhmm__frame *src, unsigned int extra)
-{
-	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
-	uint32_t expected = (uint32_t)folio_mapcount(src) + 1 + extra;
-	struct uhmm__mapping *mapping = folio_mapping(src);
-	bool swapcache = folio_test(src, PG_SWAPCACHE);
-	uint32_t flags;
-
-	/* A device has no place in the swap cache. */
-	if (unlikely(swapcache) && folio_is_zone_device(dst)) {
-		if (!uhmm__folio_free_swap(m, src))
-			return false;
-		swapcache = false;
-	}
-	if (unlikely(mapping || swapcache)) {
-		if (!replace_in_cache(m, dst, src, expected))
-			return false;
-	} else if (unlikely(folio_ref_count(src) != expected) && !only_pins_block(m, src)) {
-		return false;
-	}
-	if (likely(!mapping)) {
-		store_relaxed(&dst->index, load_relaxed(&src->index));
-		store_release(&dst->mapping, load_relaxed(&src->mapping));
-	}
-	flags = load_relaxed(&src->flags);
-	atomic_fetch_or_explicit(&dst->flags, flags & carry, memory_order_release);
-	/* What MADV_FREE gave up stays given up. */
-	if (unlikely(!(flags & BIT(PG_SWAPBACKED))))
-		folio_clear(dst, PG_SWAPBACKED);
-	return true;
-}
-
-/* A page of a file cannot go to a device: nobody would find it there. */
-static bool stays_in_ram(struct uhmm__frame *dst, struct uhmm__frame *src)
-{
-	return unlikely(!folio_test_anon(src)) && folio_is_zone_device(dst) && folio_mapping(src);
-}
-
-static inline void count_moved(struct uhmm__frame *dst, struct uhmm__frame *src)
-{
-	uint32_t flags = load_relaxed(&src->flags);
 	enum uhmm_counter c = UHMM_CNT_MIGRATED_TO_RAM;
 
-	if (folio_is_zone_device(dst))
-		c = flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
-					      : UHMM_CNT_MIGRATED_TO_DEVICE;
-	uhmm__count_n(c, 1UL << flags_order(flags));
+	if (p.dst_flags & FOLIO_ZONE_DEVICE)
+		c = p.src_flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
+						    : UHMM_CNT_MIGRATED_TO_DEVICE;
+	uhmm__count_n(c, 1UL << flags_order(p.src_flags));
 }
 
 /* A call of migrate_vma_pages() or migrate_device_pages(). */
@@ -404,7 +355,7 @@ static void insert_one(struct move *mv, uint64_t i)
 }
 
 /* A hole, which may be one entry for many pages. Returns: entries that are done. */
-static uhmm_noinline uint64_t move_hole(struct move *mv, uint64_t i)
+static uint64_t move_hole(struct move *mv, uint64_t i)
 {
 	uint64_t n = 1;
 
@@ -452,18 +403,83 @@ static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhm
 	return true;
 }
 
-/* One folio for another. @src: of entry @i. */
-uhmm_always_inline void move_folio(struct move *mv, uint64_t i, uint64_t src,
-				   struct uhmm__frame *new, struct uhmm__frame *old)
+uhmm_always_inline void copy_place(struct uhmm__frame *dst, struct uhmm__frame *src)
+{
+	store_relaxed(&dst->index, load_relaxed(&src->index));
+	store_release(&dst->mapping, load_relaxed(&src->mapping));
+}
+
+/* The old folio's place in anonymous memory, if there are no references but those of the caller. */
+uhmm_always_inline bool take_place(struct uhmm_machine *m, struct uhmm__frame *dst,
+				   struct uhmm__frame *src, uint32_t expected)
+{
+	if (unlikely(folio_ref_count(src) != expected) && !only_pins_block(m, src))
+		return false;
+	copy_place(dst, src);
+	return true;
+}
+
+/* The same of one that is in the page cache, at @mapping, or in the swap cache. */
+static uhmm_noinline bool take_cached_place(struct uhmm_machine *m, struct uhmm__frame *dst,
+					    struct uhmm__frame *src, struct uhmm__mapping *mapping,
+					    uint32_t expected)
+{
+	if (mapping) {
+		/* Before it can be found: one of a regular file is not swap-backed, as fresh ones are. */
+		if (!folio_test(src, PG_SWAPBACKED))
+			folio_clear(dst, PG_SWAPBACKED);
+		return uhmm__mapping_replace(mapping, dst, src, expected + 1);
+	}
+	/* A device has no place in the swap cache. */
+	if (folio_is_zone_device(dst))
+		return uhmm__folio_free_swap(m, src) && take_place(m, dst, src, expected);
+	if (!uhmm__swap_cache_replace(m, src, dst, expected + 1))
+		return false;
+	copy_place(dst, src);
+	return true;
+}
+
+/* Models: folio_migrate_flags(). */
+uhmm_always_inline void carry_flags(struct uhmm__frame *dst, struct uhmm__frame *src)
+{
+	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
+	uint32_t flags = load_relaxed(&src->flags);
+
+	atomic_fetch_or_explicit(&dst->flags, flags & carry, memory_order_release);
+	/* What MADV_FREE gave up stays given up. */
+	if (unlikely(!(flags & BIT(PG_SWAPBACKED))))
+		folio_clear(dst, PG_SWAPBACKED);
+}
+
+/*
+ * Give the new folio the old one's place, if the caller has the only references to the old. @src: of entry
+ * @i. Models: folio_migrate_mapping().
+ */
+uhmm_always_inline void move_folio(struct move *mv, uint64_t i, uint64_t src, struct pair p)
 {
 	/* Page 0 has no frame, so no page is the fault's if there was none. */
-	bool fault = mv->fault_page == uhmm_migrate_pfn_to_pfn(src);
+	bool fault = mv->fault_page == uhmm_migrate_pfn_to_pfn(src), ok;
+	uint32_t expected = (uint32_t)folio_mapcount_flags(p.src, p.src_flags) + 1 + fault;
+	struct uhmm__mapping *mapping = folio_mapping(p.src);
 
-	if (unlikely(!migrate_mapping(mv->m, new, old, fault)))
+	if (unlikely(mapping || p.src_flags & BIT(PG_SWAPCACHE))) {
+		/* A page of a file cannot go to a device: nobody would find it there. */
+		if (mapping && p.dst_flags & FOLIO_ZONE_DEVICE) {
+			refuse(mv, i, UHMM_CNT_FAIL_FILE);
+			return;
+		}
+		ok = take_cached_place(mv->m, p.dst, p.src, mapping, expected);
+	} else {
+		ok = take_place(mv->m, p.dst, p.src, expected);
+	}
+	if (unlikely(!ok)) {
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
-	else if (src & UHMM_MIGRATE_PFN_MIGRATE)
-		/* Without it the driver drops the new one again. */
-		count_moved(new, old);
+		return;
+	}
+	carry_flags(p.dst, p.src);
+	/* Without it the driver drops the new one again. */
+	if (src & UHMM_MIGRATE_PFN_MIGRATE)
+		count_moved(p);
 }
 
 /* One of the two at entry @i is more than a page. False: they are not of a size. */
@@ -483,31 +499,47 @@ static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 	return false;
 }
 
-/* What is at entry @i. Returns: entries that are done. */
-uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+uhmm_always_inline void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
+{
+	struct pair p;
+
+	/* After a split it is the folio of the first page. */
+	p.src = valid_pfn_to_folio(mv->m, src, &p.src_flags);
+	p.dst = valid_pfn_to_folio(mv->m, dst, &p.dst_flags);
+	move_folio(mv, i, src, p);
+}
+
+/* Whatever may be at entry @i. Returns: entries that are done. */
+static uhmm_noinline uint64_t move_any(struct move *mv, uint64_t i)
 {
 	uint64_t src = mv->src[i], dst = mv->dst[i];
 	bool migrate = src & UHMM_MIGRATE_PFN_MIGRATE;
-	struct uhmm__frame *old, *new;
 
-	if (unlikely(!(dst & UHMM_MIGRATE_PFN_VALID))) {
+	if (!(dst & UHMM_MIGRATE_PFN_VALID)) {
 		if (migrate)
 			refuse(mv, i, UHMM_CNT_FAIL_NO_DST);
 		return 1;
 	}
 	if (!(src & UHMM_MIGRATE_PFN_VALID))
 		return migrate ? move_hole(mv, i) : 1;
-	if (unlikely((src | dst) & UHMM_MIGRATE_PFN_COMPOUND) && !match_sizes(mv, i)) {
+	if ((src | dst) & UHMM_MIGRATE_PFN_COMPOUND && !match_sizes(mv, i))
 		refuse(mv, i, UHMM_CNT_FAIL_RACED);
-		return 1;
-	}
-	/* After a split it is the folio of the first page. */
-	old = migrate_pfn_to_folio(mv->m, src);
-	new = migrate_pfn_to_folio(mv->m, dst);
-	if (stays_in_ram(new, old))
-		refuse(mv, i, UHMM_CNT_FAIL_FILE);
 	else
-		move_folio(mv, i, src, new, old);
+		move_pair(mv, i, src, dst);
+	return 1;
+}
+
+/* Most often one page for another. Returns: entries that are done. */
+uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+{
+	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
+	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
+	uint64_t src = mv->src[i], dst = mv->dst[i];
+
+	if ((src & (both | large)) != both ||
+	    (dst & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
+		return move_any(mv, i);
+	move_pair(mv, i, src, dst);
 	return 1;
 }
 
@@ -557,43 +589,54 @@ uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 	folio_put_batched(m, f, dead);
 }
 
+/* Folios that are mapped again and not released yet. */
+struct remapped {
+	struct uhmm__frame *old, *new;
+};
+
 /*
  * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
  * entries; then let go of both.
  */
-static void finalize_batch(struct uhmm_machine *m, const uint64_t *src, const uint64_t *dst,
-			   uint64_t npages, struct uhmm__frame *fault_folio,
-			   struct uhmm__anon_vma **held, struct uhmm__free_batch *dead)
+uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *src,
+				       const uint64_t *dst, uint64_t npages,
+				       struct uhmm__frame *fault_folio,
+				       struct uhmm__free_batch *dead)
 {
-	struct uhmm__remap remap[FINALIZE_BATCH], *end = remap;
+	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
+	struct remapped remapped[FINALIZE_BATCH], *end = remapped;
+	struct uhmm_machine *m = r->machine;
 
 	for (const uint64_t *last = src + npages; src < last; src++, dst++) {
-		struct uhmm__frame *new = migrate_pfn_to_folio(m, *dst);
-		struct uhmm__frame *old = migrate_pfn_to_folio(m, *src);
+		uint64_t from = *src, to = *dst;
+		struct uhmm__frame *new;
+		uint32_t flags;
 
-		if (new &&unlikely(!old || !(*src & UHMM_MIGRATE_PFN_MIGRATE))) {
-			release(m, new, dead);
-			new = NULL;
+		if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
+			uhmm__remap_unlock(r);
+			release(m, migrate_pfn_to_folio(m, to), dead);
+			to = 0;
 		}
-		if (!old)
+		if (!(from & UHMM_MIGRATE_PFN_VALID))
 			continue;
-		if (!new)
-			new = old;
+		if (!(to & UHMM_MIGRATE_PFN_VALID))
+			to = from;
+		new = valid_pfn_to_folio(m, to, &flags);
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
-		if (!folio_is_zone_device(new))
-			folio_add_lru(m, new);
-		*end++ = (struct uhmm__remap){ old, new };
+		if (!(flags & FOLIO_ZONE_DEVICE))
+			folio_add_lru(m, new, flags);
+		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
+				  new, flags);
+		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };
 	}
-	if (unlikely(end == remap))
-		return;
-	uhmm__remove_migration_ptes_many(m, remap, (unsigned int)(end - remap), held);
-	for (struct uhmm__remap *r = remap; r < end; r++) {
-		if (likely(r->old != fault_folio))
-			release(m, r->old, dead);
+	uhmm__remap_unlock(r);
+	for (struct remapped *p = remapped; p < end; p++) {
+		if (likely(p->old != fault_folio))
+			release(m, p->old, dead);
 		else
-			folio_put(m, r->old);
-		if (r->dst != r->old)
-			release(m, r->dst, dead);
+			folio_put(m, p->old);
+		if (p->new != p->old)
+			release(m, p->new, dead);
 	}
 }
 
@@ -602,19 +645,19 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 {
 	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
 						     : NULL;
-	struct uhmm__anon_vma *held = NULL;
 	struct uhmm__free_batch dead;
+	struct uhmm__remap r = { .machine = m };
 	uint64_t n;
 
 	dead.nr = 0;
 	do {
 		n = MIN((uint64_t)FINALIZE_BATCH, npages);
-		finalize_batch(m, src, dst, n, fault_folio, &held, &dead);
+		finalize_batch(&r, src, dst, n, fault_folio, &dead);
 		src += n;
 		dst += n;
 		npages -= n;
 	} while (npages);
-	rmap_release(&held);
+	rmap_release(&r.held);
 	uhmm__free_batch_flush(m, &dead);
 }
 

@@ -16,6 +16,13 @@ static inline struct uhmm__frame *migrate_pfn_to_folio(struct uhmm_machine *m, u
 	return page_folio(pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(mpfn)));
 }
 
+/* The same of an entry that is VALID, with the folio's flags. */
+uhmm_always_inline struct uhmm__frame *valid_pfn_to_folio(struct uhmm_machine *m, uint64_t mpfn,
+							  uint32_t *flags)
+{
+	return page_folio_flags(pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(mpfn)), flags);
+}
+
 /* uhmm_is_device_private_page() */
 static inline bool is_device_private_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {

@@ -82,12 +82,13 @@ uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_migrate
 				     uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
 				     struct uhmm__frame *page, struct table_walk *w)
 {
-	struct uhmm__frame *f = page_folio(page);
+	uint32_t flags;
+	struct uhmm__frame *f = page_folio_flags(page, &flags);
 	bool present = pte_present(pte);
 
 	if (unlikely(!load_relaxed(&f->mapping)))
 		return false;
-	if (unlikely(folio_test_large(f))) {
+	if (unlikely(flags & FOLIO_ORDER_MASK)) {
 		w->split = f;
 		if (f != w->fault_folio)
 			folio_get(f);
@@ -99,7 +100,9 @@ uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_migrate
 	}
 	if (leaves_entry(m, present)) {
 		folio_get(f);
-	} else if (!install_migration_entry(mig->vma, addr, ptep, pte, page, f, NULL)) {
+	} else if (likely(install_migration_entry(mig->vma, addr, ptep, pte, f, f, NULL))) {
+		folio_remove_rmap_locked(f);
+	} else {
 		uhmm__count(UHMM_CNT_FAIL_PINNED);
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
@@ -120,7 +123,7 @@ uhmm_always_inline uint64_t collect_present(struct uhmm_machine *m, struct uhmm_
 	if (pte_pfn(pte) == m->zero_pfn)
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
 	page = vm_normal_page(m, pte);
-	if (!page || !uhmm__select_present(mig, page) ||
+	if (!page || !uhmm__select_present(mig, page, load_relaxed(&page->flags)) ||
 	    !collect_page(m, mig, addr, ptep, pte, page, w))
 		return 0;
 	return uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
@@ -353,11 +356,12 @@ static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig,
 
 /* The part of the range under one PMD entry. Models: migrate_vma_collect_pmd(). */
 uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
-				    uhmm_vaddr_t end)
+				    uhmm_vaddr_t end, struct uhmm__frame *fault_folio)
 {
-	struct table_walk w = { .start = start, .addr = start, .end = end };
+	struct table_walk w = {
+		.start = start, .addr = start, .end = end, .fault_folio = fault_folio
+	};
 
-	w.fault_folio = fault_folio_of(mig);
 	for (;;) {
 		/*
 		 * The table may have gone during a split: then the rest, not all once more. (q) In 7.3 from
@@ -381,7 +385,8 @@ uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
 	}
 }
 
-static void collect(struct uhmm_migrate_vma *mig)
+/* @fault_folio: the folio of the page of the fault, or NULL. */
+static void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame *fault_folio)
 {
 	struct uhmm_mm *mm = mig->vma->mm;
 	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
@@ -396,34 +401,44 @@ static void collect(struct uhmm_migrate_vma *mig)
 
 		next = level_addr_end(addr, mig->end, level);
 		if (pmdp && !pte_none(pte_make(load_acquire(pmdp))))
-			collect_pmd(mig, pmdp, addr, next);
+			collect_pmd(mig, pmdp, addr, next, fault_folio);
 		else
 			collect_hole(mig, addr, next);
+		/* A split may have given the page another. */
+		if (unlikely(next < mig->end))
+			fault_folio = fault_folio_of(mig);
 	}
 	uhmm__invalidate_end(&range);
 	mig->end = mig->start + (mig->npages << UHMM_PAGE_SHIFT);
 }
 
-static int check_args(struct uhmm_migrate_vma *args)
+/* @fault_folio: (out) the folio of the page of the fault, NULL without one. */
+static int check_args(struct uhmm_migrate_vma *args, struct uhmm__frame **fault_folio)
 {
 	int64_t npages = ((int64_t)args->end - (int64_t)args->start) >> UHMM_PAGE_SHIFT;
 	struct uhmm_vma *vma = args->vma;
 
 	if (args->size != sizeof(*args))
 		return -EINVAL;
-	args->start &= UHMM_PAGE_MASK;
-	args->end &= UHMM_PAGE_MASK;
+	if (unlikely((args->start | args->end) & ~UHMM_PAGE_MASK)) {
+		args->start &= UHMM_PAGE_MASK;
+		args->end &= UHMM_PAGE_MASK;
+	}
 	if (!vma || vma->flags & UHMM__VM_SPECIAL || npages <= 0)
 		return -EINVAL;
 	if (args->start < vma->start || args->end > vma->end || args->start >= args->end)
 		return -EINVAL;
 	if (!args->src || !args->dst)
 		return -EINVAL;
+	*fault_folio = NULL;
 	if (args->fault_page) {
 		struct uhmm_machine *m = vma->mm->machine;
+		uint32_t flags;
 
-		if (!is_device_private_page(m, args->fault_page) ||
-		    !folio_test(page_folio(pfn_to_frame(m, args->fault_page)), PG_LOCKED))
+		if (!pfn_is_device(m, args->fault_page))
+			return -EINVAL;
+		*fault_folio = page_folio_flags(pfn_to_frame(m, args->fault_page), &flags);
+		if (!(flags & BIT(PG_DEVICE_PRIVATE)) || !(flags & BIT(PG_LOCKED)))
 			return -EINVAL;
 	}
 	return 0;
@@ -501,7 +516,8 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 
 int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args)
 {
-	int err = uhmm__current() ? check_args(args) : -EINVAL;
+	struct uhmm__frame *fault_folio;
+	int err = uhmm__current() ? check_args(args, &fault_folio) : -EINVAL;
 
 	if (err)
 		return err;
@@ -510,7 +526,7 @@ int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args)
 	args->npages = 0;
 	if (args->flags & (UHMM_MIGRATE_VMA_FAULT | UHMM_MIGRATE_VMA_FAULT_WRITE))
 		return setup_combined(args);
-	collect(args);
+	collect(args, fault_folio);
 	if (args->cpages)
 		args->cpages = uhmm__migrate_device_unmap(args->vma->mm->machine, args->src,
 							  args->npages, args->fault_page);

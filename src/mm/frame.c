@@ -225,17 +225,19 @@ static bool pcp_refill(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 /* Give the @n oldest frames of a list back to the blocks. Context: the CPU's local lock. */
 static void pcp_spill(struct uhmm__frames *fr, struct uhmm__pcp *pcp, uint32_t n)
 {
+	uint32_t run;
+
 	uhmm__spin_lock(&fr->zone);
-	for (uint32_t k = 0; k < n;) {
-		uint32_t word = pcp->pfn[k] / 64, i = word * 64 / BLOCK_FRAMES, first = k;
+	for (uint32_t k = 0; k < n; k += run) {
+		uint32_t first = pcp->pfn[k], i = first / BLOCK_FRAMES;
+		uint32_t max = MIN(n - k, 64 - first % 64);
 		struct block *b = &fr->blocks[i];
-		uint64_t bits = 0;
 
 		/* Frames that were allocated one after the other are mostly freed so. */
-		for (; k < n && pcp->pfn[k] / 64 == word; k++)
-			bits |= BIT(pcp->pfn[k] % 64);
-		b->free[word % BLOCK_WORDS] |= bits;
-		block_set_free(fr, i, b->nr_free + k - first);
+		for (run = 1; run < max && pcp->pfn[k + run] == first + run; run++)
+			;
+		b->free[first / 64 % BLOCK_WORDS] |= UINT64_MAX >> (64 - run) << first % 64;
+		block_set_free(fr, i, b->nr_free + run);
 	}
 	uhmm__spin_unlock(&fr->zone);
 	memmove(pcp->pfn, pcp->pfn + n, (pcp->nr - n) * sizeof(*pcp->pfn));
@@ -512,16 +514,25 @@ uhmm_always_inline void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp,
 	}
 }
 
-/* One frame of RAM, to this CPU's list. */
-static uhmm_noinline void free_ram_frame(struct uhmm_machine *m, struct uhmm__frame *f)
+/* Frames of RAM, to this CPU's list. */
+uhmm_always_inline void free_ram_frames(struct uhmm_machine *m, const uint32_t *pfns,
+					unsigned int nr)
 {
 	struct uhmm__cpu *cpu = uhmm__this_cpu();
+
+	if (!nr)
+		return;
+	uhmm__spin_lock(&cpu->local);
+	pcp_push(m, cpu->frames, pfns, nr);
+	uhmm__spin_unlock(&cpu->local);
+}
+
+static uhmm_noinline void free_ram_frame(struct uhmm_machine *m, struct uhmm__frame *f)
+{
 	uint32_t pfn = frame_index(m, f);
 
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
-	uhmm__spin_lock(&cpu->local);
-	pcp_push(m, cpu->frames, &pfn, 1);
-	uhmm__spin_unlock(&cpu->local);
+	free_ram_frames(m, &pfn, 1);
 }
 
 static uhmm_noinline void free_odd(struct uhmm_machine *m, struct uhmm__frame *f)
@@ -560,31 +571,22 @@ void uhmm__folio_free(struct uhmm_machine *m, struct uhmm__frame *f)
 
 void uhmm__folios_free(struct uhmm_machine *m, const uint32_t *indices, unsigned int nr)
 {
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct uhmm__pcp *pcp = cpu->frames;
-	uint32_t ram[32];
+	const uint32_t *at = indices, *end = indices + nr;
 
-	while (nr) {
-		unsigned int n = MIN(nr, ARRAY_SIZE(ram)), nr_ram = 0;
+	for (; at < end; at++) {
+		struct uhmm__frame *f = &m->vmemmap[*at];
+		uint32_t flags = load_relaxed(&f->flags);
 
-		for (unsigned int i = 0; i < n; i++) {
-			struct uhmm__frame *f = &m->vmemmap[indices[i]];
-			uint32_t flags = load_relaxed(&f->flags);
-
-			if (is_odd(f, flags) || flags & FOLIO_TAIL_FLAGS) {
-				uhmm__folio_free(m, f);
-				continue;
-			}
-			folio_retire(m, f);
-			store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
-			ram[nr_ram++] = indices[i];
+		if (is_odd(f, flags) || flags & FOLIO_TAIL_FLAGS) {
+			free_ram_frames(m, indices, (unsigned int)(at - indices));
+			uhmm__folio_free(m, f);
+			indices = at + 1;
+			continue;
 		}
-		uhmm__spin_lock(&cpu->local);
-		pcp_push(m, pcp, ram, nr_ram);
-		uhmm__spin_unlock(&cpu->local);
-		indices += n;
-		nr -= n;
+		folio_retire(m, f);
+		store_relaxed(&f->flags, (uint32_t)BIT(PG_FREE));
 	}
+	free_ram_frames(m, indices, (unsigned int)(end - indices));
 }
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b)

@@ -79,9 +79,14 @@ uhmm_always_inline uhmm_pfn_t index_to_pfn(struct uhmm_machine *m, size_t index)
 					      : index;
 }
 
+/* Never NULL: said to the compiler as well, or it would look wherever something else may be. */
 uhmm_always_inline struct uhmm__frame *pfn_to_frame(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	return &m->vmemmap[pfn_to_index(m, pfn)];
+	struct uhmm__frame *f = &m->vmemmap[pfn_to_index(m, pfn)];
+
+	if (!f)
+		__builtin_unreachable();
+	return f;
 }
 
 uhmm_always_inline uint32_t frame_index(struct uhmm_machine *m, const struct uhmm__frame *f)
@@ -132,6 +137,17 @@ uhmm_always_inline struct uhmm__frame *page_folio(struct uhmm__frame *page)
 	if (likely(!(flags & BIT(PG_TAIL))))
 		return page;
 	return (struct uhmm__frame *)((uintptr_t)page & -(sizeof(*page) << flags_order(flags)));
+}
+
+/* The same, and the folio's flags, which were looked at for it. */
+uhmm_always_inline struct uhmm__frame *page_folio_flags(struct uhmm__frame *page, uint32_t *flags)
+{
+	*flags = load_relaxed(&page->flags);
+	if (unlikely(*flags & BIT(PG_TAIL))) {
+		page = page_folio(page);
+		*flags = load_relaxed(&page->flags);
+	}
+	return page;
 }
 
 uhmm_always_inline unsigned int folio_order(struct uhmm__frame *f)
@@ -263,11 +279,17 @@ uhmm_always_inline uint32_t folio_ref_count(struct uhmm__frame *f)
 	return load_relaxed(&f->refcount);
 }
 
-uhmm_always_inline int32_t folio_mapcount(struct uhmm__frame *f)
+/* @flags: the folio's, or at least its order. */
+uhmm_always_inline int32_t folio_mapcount_flags(struct uhmm__frame *f, uint32_t flags)
 {
-	if (unlikely(folio_test_large(f)))
+	if (unlikely(flags & FOLIO_ORDER_MASK))
 		return (int32_t)load_relaxed(folio_large_mapcountp(f));
 	return load_relaxed(&f->mapcount);
+}
+
+uhmm_always_inline int32_t folio_mapcount(struct uhmm__frame *f)
+{
+	return folio_mapcount_flags(f, load_relaxed(&f->flags));
 }
 
 /* PMD entries that map it. */

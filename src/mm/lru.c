@@ -114,7 +114,7 @@ void uhmm_noinline uhmm__lru_batch_move(struct uhmm_machine *m, struct uhmm__cpu
 
 void uhmm__folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	folio_add_lru(m, f);
+	folio_add_lru(m, f, load_relaxed(&f->flags));
 }
 
 void uhmm__folio_add_lru_new(struct uhmm_machine *m, struct uhmm__frame *f)

@@ -54,11 +54,11 @@ uhmm_always_inline void lru_batch_add(struct uhmm_machine *m, struct uhmm__frame
 	lru_batch_add_locked(m, cpu, frame_index(m, f), lazyfree, at_once);
 }
 
-/* uhmm__folio_add_lru() */
-uhmm_always_inline void folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f)
+/* uhmm__folio_add_lru() of a folio that has these flags. */
+uhmm_always_inline void folio_add_lru(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags)
 {
 	folio_get(f);
-	lru_batch_add(m, f, false, folio_test_large(f));
+	lru_batch_add(m, f, false, flags & FOLIO_ORDER_MASK);
 }
 
 /* As uhmm__folio_add_lru(), for a frozen folio, which has a reference of its owner's, too, from then on. */

@@ -23,32 +23,31 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool excl
 	}
 	if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE)
 		type = LEAF_MIGRATION_WRITE;
-	return pte_set(leaf_make(type, leaf_pfn(pte)), pte.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
+	/* The pfn is all that its offset has; soft-dirty and uffd-wp stay. */
+	return leaf_retype(pte, type);
 }
 
 /*
- * folio_add_anon_rmap() and folio_remove_rmap() with the folio locked as well: nobody else maps it, so
- * the count of a page that is mapped nowhere else needs no atomic instruction. A page of a large folio
- * has several counts. Context: PTL, folio lock.
+ * folio_add_anon_rmap() and folio_remove_rmap() of a folio of one page that is locked as well: nobody else
+ * maps it, so the count of one that is mapped nowhere else needs no atomic instruction. Context: PTL, folio
+ * lock.
  */
-uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm,
-						   bool exclusive)
+uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool exclusive)
 {
-	if (unlikely(page_in_large(page) || load_relaxed(&page->mapcount))) {
-		folio_add_anon_rmap(page, mm, exclusive);
-		return;
-	}
-	store_relaxed(&page->mapcount, 1);
+	if (unlikely(load_relaxed(&f->mapcount)))
+		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
+	else
+		store_relaxed(&f->mapcount, 1);
 	if (exclusive)
-		folio_set(page, PG_ANON_EXCLUSIVE);
+		folio_set(f, PG_ANON_EXCLUSIVE);
 }
 
-uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *page, struct uhmm_mm *mm)
+uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
 {
-	if (unlikely(page_in_large(page) || load_relaxed(&page->mapcount) != 1))
-		folio_remove_rmap(page, mm);
+	if (unlikely(load_relaxed(&f->mapcount) != 1))
+		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
 	else
-		store_relaxed(&page->mapcount, 0);
+		store_relaxed(&f->mapcount, 0);
 }
 
 /*
@@ -57,7 +56,7 @@ uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *page, struc
  * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
  * flushed here, at once, and others are the caller's to flush if the entry was present
  * Returns: false if the page may be pinned: the entry is as it was.
- * The mapping's reference is now the caller's.
+ * The mapping is now the caller's to take off the page, and the mapping's reference the caller's.
  */
 uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 						ptent_t *ptep, pte_t pte, struct uhmm__frame *page,
@@ -65,7 +64,8 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 {
 	bool exclusive = likely(folio_test(page, PG_ANON_EXCLUSIVE)) && folio_test_anon(f);
 	bool present = pte_present(pte);
-	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0, dirty;
+	uint32_t shared = exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) : 0;
+	uint32_t dirty;
 
 	/*
 	 * Invalidate first, then look for pins: a lockless pinner that does it the other way round
@@ -82,14 +82,15 @@ uhmm_always_inline bool install_migration_entry(struct uhmm_vma *vma, uhmm_vaddr
 	if (flush)
 		*flush |= present;
 	dirty = present ? (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY)) : 0;
-	if (likely(page == f)) {
+	if (!present && exclusive) {
+		folio_clear(page, PG_ANON_EXCLUSIVE);
+	} else if (likely(page == f)) {
 		folio_change(f, shared, dirty);
 	} else {
 		folio_change(page, shared, 0);
 		folio_change(f, 0, dirty);
 	}
 	set_pte(ptep, make_migration_entry(pte, present, exclusive));
-	folio_remove_rmap_locked(page, vma->mm);
 	return true;
 }
 

@@ -571,13 +571,6 @@ void uhmm__unmap_poisoned(struct uhmm__frame *f);
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held);
 
-/* The same for several: those whose entries lie in one table, one after the other, share its lock. */
-struct uhmm__remap {
-	struct uhmm__frame *old, *dst;
-};
-
-void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
-				      unsigned int n, struct uhmm__anon_vma **held);
 /*
  * Write-protect a page of a file in every shared mapping and clean the entries. Returns: how many were
  * writable or dirty. Context: folio locked. Models: folio_mkclean().

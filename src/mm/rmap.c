@@ -5,7 +5,7 @@
  * mm/migrate.c:remove_migration_ptes().
  */
 #include "mm/huge.h"
-#include "mm/migration_entry.h"
+#include "mm/remap.h"
 
 /*
  * The root of an anon_vma in use does not change while its lock is held, so a lock that is held may
@@ -122,6 +122,8 @@ static bool take_for_migration(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t 
 
 	if (flush)
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
+	if (ok)
+		folio_remove_rmap_locked(f);
 	return ok;
 }
 
@@ -163,7 +165,10 @@ static bool migrate_ptes(struct uhmm_vma *vma, ptent_t *pmdp, uhmm_vaddr_t addr,
 			continue;
 		}
 		ok = install_migration_entry(vma, addr, ptep, pte, &f[n], f, &flush);
-		put += ok;
+		if (ok) {
+			folio_remove_rmap(&f[n], vma->mm);
+			put++;
+		}
 	}
 	flush_replaced(vma, first, addr, &flush);
 	uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
@@ -296,33 +301,6 @@ struct remove_arg {
 	bool zero_page; /* map a page of zeroes by the zero page: the folio was just split */
 };
 
-/* The entry that maps the destination in place of a migration entry. */
-uhmm_always_inline pte_t mapping_of(struct uhmm_machine *m, struct uhmm_vma *vma, pte_t swp,
-				    struct uhmm__frame *page)
-{
-	bool write = leaf_type(swp) == LEAF_MIGRATION_WRITE;
-	uhmm_pfn_t pfn = frame_pfn(m, page);
-	uint64_t offset = leaf_offset(swp);
-	pte_t pte;
-
-	if (folio_is_device_private(page)) {
-		pte = leaf_make(write ? LEAF_DEVICE_PRIVATE_WRITE : LEAF_DEVICE_PRIVATE_READ, pfn);
-		return pte_set(pte, swp.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
-	}
-	pte = pte_mk(pfn, READ_ONCE(vma->page_prot));
-	if (!(offset & LEAF_YOUNG))
-		pte = pte_clear_bits(pte, PTE_ACCESSED);
-	if ((offset & LEAF_DIRTY) && folio_test(page_folio(page), PG_DIRTY))
-		pte = pte_set(pte, PTE_DIRTY);
-	if (swp.val & LEAF_SOFT_DIRTY)
-		pte = pte_set(pte, PTE_SOFT_DIRTY);
-	if (write && (READ_ONCE(vma->flags) & UHMM_VM_WRITE))
-		pte = pte_set(pte, PTE_RW);
-	else if (swp.val & LEAF_UFFD_WP)
-		pte = pte_set(pte, PTE_UFFD_WP);
-	return pte;
-}
-
 /*
  * Huge pages are often used in part. Models: try_to_map_unused_to_zeropage(). Context: PTL. True:
  * the zero page is mapped instead.
@@ -346,16 +324,22 @@ static uhmm_noinline bool map_unused_to_zeropage(struct remove_arg a, struct uhm
 }
 
 /* One entry that stands for @page, of the destination. Context: PTL. */
-uhmm_always_inline void restore_pte(struct remove_arg a, struct uhmm_vma *vma, ptent_t *ptep,
-				    pte_t swp, struct uhmm__frame *page)
+static void remove_migration_pte(struct remove_arg a, struct uhmm_vma *vma, ptent_t *ptep,
+				 pte_t swp, struct uhmm__frame *page)
 {
-	bool exclusive = leaf_type(swp) != LEAF_MIGRATION_READ;
+	uint32_t flags = load_relaxed(&a.dst->flags);
+	uhmm_pfn_t pfn = frame_pfn(a.machine, page);
+	bool anon = folio_test_anon(a.dst);
 
 	if (unlikely(a.zero_page) && map_unused_to_zeropage(a, vma, ptep, swp))
 		return;
+	if (!flags_order(flags)) {
+		restore_pte(vma, ptep, swp, pfn, page, flags, anon);
+		return;
+	}
 	folio_get(a.dst);
-	folio_add_anon_rmap_locked(page, vma->mm, exclusive && folio_test_anon(a.dst));
-	set_pte(ptep, mapping_of(a.machine, vma, swp, page));
+	folio_add_anon_rmap(page, vma->mm, anon && leaf_type(swp) != LEAF_MIGRATION_READ);
+	set_pte(ptep, mapping_of(vma, swp, pfn, flags));
 }
 
 /* Models: remove_migration_pte() for a large folio. */
@@ -387,165 +371,143 @@ static void remove_large(struct remove_arg a, struct uhmm_vma *vma, uhmm_vaddr_t
 			pte_t swp = ptep_get(ptep);
 
 			if (leaf_is_migration(swp) && leaf_pfn(swp) - a.old < n)
-				restore_pte(a, vma, ptep, swp, a.dst + (leaf_pfn(swp) - a.old));
+				remove_migration_pte(a, vma, ptep, swp,
+						     a.dst + (leaf_pfn(swp) - a.old));
 		}
 		uhmm__count_n(UHMM_CNT_READ_PTE, ptep - start);
 		uhmm__pte_unmap_unlock(start, ptl);
 	}
 }
 
-/*
- * A table that is mapped and locked, for the 2 MiB of a VMA from @addr on: what lies side by side is
- * found at once. Its RCU section and the family's lock keep it.
- */
-struct rmap_table {
-	struct uhmm_vma *vma; /* NULL: none */
-	uhmm_vaddr_t addr;
-	ptent_t *table;
-	struct uhmm__spinlock *ptl;
-	uint64_t again; /* pages for which it was not looked for again */
-};
-
-uhmm_always_inline void rmap_table_unlock(struct rmap_table *t)
-{
-	if (unlikely(!t->vma))
-		return;
-	uhmm__pte_unmap_unlock(t->table, t->ptl);
-	t->vma = NULL;
-	if (!t->again)
-		return;
-	/* Linux walks page by page, and so it is counted. */
-	uhmm__count_n(UHMM_CNT_READ_PGD, t->again);
-	uhmm__count_n(UHMM_CNT_READ_PUD, t->again);
-	uhmm__count_n(UHMM_CNT_READ_PMD, t->again);
-	uhmm__count_n(UHMM_CNT_READ_PTE, t->again);
-	uhmm__count_n(UHMM_CNT_PTL, t->again);
-	t->again = 0;
-}
-
-/* The entry at @addr, its table mapped and locked; NULL: there is none. Context: in an rmap walk. */
-uhmm_always_inline ptent_t *rmap_table_lock(struct rmap_table *t, struct uhmm_vma *vma,
-					    uhmm_vaddr_t addr)
-{
-	ptent_t *ptep;
-
-	if (t->vma == vma && addr - t->addr < UHMM_PMD_SIZE) {
-		t->again++;
-		return t->table + table_index(addr, 1);
-	}
-	rmap_table_unlock(t);
-	ptep = uhmm__rmap_map_lock(vma->mm, addr, &t->ptl);
-	if (unlikely(!ptep))
-		return NULL;
-	t->vma = vma;
-	t->addr = addr & UHMM_PMD_MASK;
-	t->table = ptep - table_index(addr, 1);
-	return ptep;
-}
-
-/* A folio of one page. Models: remove_migration_pte(). */
-uhmm_always_inline void remove_migration_pte(struct remove_arg a, struct uhmm_vma *vma,
-					     uhmm_vaddr_t addr, struct rmap_table *t)
-{
-	ptent_t *ptep = rmap_table_lock(t, vma, addr);
-	pte_t swp;
-
-	if (unlikely(!ptep))
-		return;
-	swp = ptep_get(ptep);
-	if (likely(leaf_is_migration(swp) && leaf_pfn(swp) == a.old))
-		restore_pte(a, vma, ptep, swp, a.dst);
-}
-
+/* Models: remove_migration_pte(). */
 static bool remove_migration_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 				 void *arg)
 {
 	struct remove_arg *a = arg;
-	struct rmap_table t = { 0 };
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep;
+	pte_t swp;
 
 	if (folio_test_large(f)) {
 		remove_large(*a, vma, addr);
-	} else {
-		remove_migration_pte(*a, vma, addr, &t);
-		rmap_table_unlock(&t);
+		return true;
 	}
+	ptep = uhmm__rmap_map_lock(vma->mm, addr, &ptl);
+	if (!ptep)
+		return true;
+	swp = ptep_get(ptep);
+	if (leaf_is_migration(swp) && leaf_pfn(swp) == a->old)
+		remove_migration_pte(*a, vma, ptep, swp, f);
+	uhmm__pte_unmap_unlock(ptep, ptl);
 	return true;
 }
 
 /* Folios of any kind. */
-static uhmm_noinline void remove_by_walk(struct uhmm_machine *m, struct uhmm__frame *old,
+static uhmm_noinline void remove_by_walk(struct uhmm_machine *m, uhmm_pfn_t old,
 					 struct uhmm__frame *dst, bool zero_page,
 					 struct uhmm__anon_vma **held)
 {
-	struct remove_arg a = { m, frame_pfn(m, old), dst, zero_page };
+	struct remove_arg a = { m, old, dst, zero_page };
 
 	rmap_walk(dst, remove_migration_one, &a, held);
 }
 
-/*
- * A page of anonymous memory: rmap_walk(), all of it inline, for a migration spends much of its time
- * here. Leaves the last table locked. Context: the family's lock.
- */
-uhmm_always_inline void remove_of_anon_page(struct remove_arg a, struct uhmm__anon_vma *av,
-					    struct rmap_table *t)
+void uhmm__remap_count(uint64_t again)
 {
-	uint64_t pgoff = load_relaxed(&a.dst->index);
-	struct uhmm__itree_node *node = uhmm__itree_first(&av->tree, pgoff, pgoff);
-
-	while (node) {
-		struct uhmm_vma *vma = container_of(node, struct uhmm__anon_vma_chain, node)->vma;
-
-		uhmm__count(UHMM_CNT_RMAP_STEPS);
-		remove_migration_pte(a, vma, vma_anon_address(vma, pgoff), t);
-		node = uhmm__itree_next(node, pgoff, pgoff);
-		if (unlikely(node)) {
-			rmap_table_unlock(t);
-			uhmm__cond_resched();
-		}
-	}
+	uhmm__count_n(UHMM_CNT_RMAP_WALKS, again);
+	uhmm__count_n(UHMM_CNT_RMAP_STEPS, again);
+	uhmm__count_n(UHMM_CNT_READ_PGD, again);
+	uhmm__count_n(UHMM_CNT_READ_PUD, again);
+	uhmm__count_n(UHMM_CNT_READ_PMD, again);
+	uhmm__count_n(UHMM_CNT_READ_PTE, again);
+	uhmm__count_n(UHMM_CNT_PTL, again);
 }
 
-void uhmm__remove_migration_ptes_many(struct uhmm_machine *m, const struct uhmm__remap *remap,
-				      unsigned int n, struct uhmm__anon_vma **held)
+/*
+ * A second page of the family: all around the first that lie in its table, and that no other VMA may map.
+ * Returns: whether @pgoff is one of them.
+ */
+static bool remap_widen(struct uhmm__remap *r, const struct uhmm__itree *tree, uint64_t pgoff)
 {
-	const struct uhmm__remap *end = remap + n;
-	struct rmap_table t = { 0 };
+	struct uhmm__itree_node *node = &r->chain->node;
+	uint64_t index = (uintptr_t)r->ptep % UHMM_PAGE_SIZE / sizeof(*r->ptep);
+	uint64_t first = r->pgoff - MIN(index, r->pgoff - node->start);
+	uint64_t last = r->pgoff + MIN(UHMM_PTRS_PER_TABLE - 1 - index, node->last - r->pgoff);
 
-	for (; remap < end; remap++) {
-		struct uhmm__frame *old = remap->old, *dst = remap->dst;
-		struct uhmm__anon_vma *av = folio_anon_vma(dst);
+	if (uhmm__itree_first(tree, first, last) != node || uhmm__itree_next(node, first, last))
+		return false;
+	r->ptep -= r->pgoff - first;
+	r->pgoff = first;
+	r->nr = last - first + 1;
+	return pgoff - first < r->nr;
+}
 
-		if (unlikely(!av || folio_test_large(dst))) {
-			rmap_table_unlock(&t);
-			remove_by_walk(m, old, dst, false, held);
-			continue;
-		}
-		if (unlikely(!rmap_is_locked(av, *held))) {
-			rmap_table_unlock(&t);
-			rmap_lock(av, held);
-		}
-		uhmm__count(UHMM_CNT_RMAP_WALKS);
-		remove_of_anon_page((struct remove_arg){ m, frame_pfn(m, old), dst, false }, av,
-				    &t);
+/* One that may have several mappings, or none, or is no page of anonymous memory. */
+static uhmm_noinline ptent_t *remap_by_walk(struct uhmm__remap *r, uhmm_pfn_t old,
+					    struct uhmm__frame *dst)
+{
+	struct uhmm_machine *m = r->machine;
+
+	uhmm__remap_unlock(r);
+	remove_by_walk(m, frame_pfn(m, page_folio(pfn_to_frame(m, old))), dst, false, &r->held);
+	return NULL;
+}
+
+ptent_t *uhmm__remap_seek(struct uhmm__remap *r, uhmm_pfn_t old, struct uhmm__frame *dst)
+{
+	uintptr_t mapping = load_relaxed(&dst->mapping);
+	struct uhmm__anon_vma *av = folio_anon_vma(dst);
+	uint64_t pgoff = load_relaxed(&dst->index);
+	struct uhmm__itree_node *node;
+	struct uhmm_vma *vma;
+	ptent_t *ptep;
+
+	if (unlikely(!av || folio_test_large(dst)))
+		return remap_by_walk(r, old, dst);
+	if (r->nr && mapping == r->mapping && remap_widen(r, &av->tree, pgoff)) {
+		r->again++;
+		return r->ptep + (pgoff - r->pgoff);
 	}
-	rmap_table_unlock(&t);
-	uhmm__cond_resched();
+	uhmm__remap_unlock(r);
+	rmap_lock(av, &r->held);
+	node = uhmm__itree_first(&av->tree, pgoff, pgoff);
+	if (unlikely(!node || uhmm__itree_next(node, pgoff, pgoff)))
+		return remap_by_walk(r, old, dst);
+	uhmm__count(UHMM_CNT_RMAP_WALKS);
+	uhmm__count(UHMM_CNT_RMAP_STEPS);
+	r->chain = container_of(node, struct uhmm__anon_vma_chain, node);
+	vma = r->chain->vma;
+	ptep = uhmm__rmap_map_lock(vma->mm, vma_anon_address(vma, pgoff), &r->ptl);
+	if (unlikely(!ptep)) {
+		uhmm__cond_resched();
+		return NULL;
+	}
+	r->mapping = mapping;
+	r->pgoff = pgoff;
+	r->nr = 1;
+	r->ptep = ptep;
+	r->again = 0;
+	return ptep;
 }
 
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held)
 {
-	struct uhmm__remap one = { old, dst };
-	struct uhmm__anon_vma *own = NULL;
+	struct uhmm__remap r = { .machine = m, .held = held ? *held : NULL };
 
-	uhmm__remove_migration_ptes_many(m, &one, 1, held ? held : &own);
-	rmap_release(&own);
+	uhmm__remap_folio(&r, frame_pfn(m, old), frame_pfn(m, dst), dst, load_relaxed(&dst->flags));
+	uhmm__remap_unlock(&r);
+	if (held)
+		*held = r.held;
+	else
+		rmap_release(&r.held);
 }
 
 void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
 			    struct uhmm__anon_vma **held)
 {
-	remove_by_walk(m, page, page, zero_page && !folio_is_device_private(page), held);
+	remove_by_walk(m, frame_pfn(m, page), page, zero_page && !folio_is_device_private(page),
+		       held);
 }
 
 struct mkclean_arg {

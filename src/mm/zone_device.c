@@ -152,19 +152,20 @@ static bool pgmap_has(const struct uhmm_dev_pagemap *pgmap, uhmm_pfn_t pfn)
 
 void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns, unsigned int nr)
 {
-	unsigned int n;
+	const uhmm_pfn_t *end = pfns + nr, *next;
 
 	atomic_fetch_add_explicit(&m->pgmaps->used, nr, memory_order_relaxed);
 	/* Each page in use holds its pagemap, so that it cannot go away below it. */
-	for (unsigned int i = 0; i < nr; i += n) {
-		struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfns[i]);
+	while (pfns < end) {
+		struct uhmm_dev_pagemap *pgmap = page_pgmap(m, *pfns);
+		struct uhmm__frame *frames = pfn_to_frame(m, pgmap->start);
 		uint32_t flag = pgmap_page_flag(pgmap);
 
-		for (n = 1; i + n < nr && pgmap_has(pgmap, pfns[i + n]); n++)
-			__builtin_prefetch(pfn_to_frame(m, pfns[i + n]), 1);
-		atomic_fetch_add_explicit(&pgmap->refs, n, memory_order_relaxed);
-		for (unsigned int k = i; k < i + n; k++)
-			folio_init(m, pfn_to_frame(m, pfns[k]), 0, flag);
+		for (next = pfns + 1; next < end && pgmap_has(pgmap, *next); next++)
+			__builtin_prefetch(&frames[*next - pgmap->start], 1);
+		atomic_fetch_add_explicit(&pgmap->refs, next - pfns, memory_order_relaxed);
+		for (; pfns < next; pfns++)
+			folio_init(m, &frames[*pfns - pgmap->start], 0, flag);
 	}
 }
 
@@ -183,15 +184,16 @@ void uhmm_zone_device_folio_init(struct uhmm_machine *m, uhmm_pfn_t pfn, unsigne
 
 void uhmm__free_zone_device_folio(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	uhmm_pfn_t pfn = frame_pfn(m, f);
-	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
-	uint64_t n = folio_nr_pages(f);
+	uint32_t flags = load_relaxed(&f->flags);
+	size_t index = frame_index(m, f);
+	struct uhmm_dev_pagemap *pgmap = index_pgmap(m, index);
+	uint64_t n = 1UL << flags_order(flags);
 
 	/* The order stays until the frame is used again: the driver asks for it. */
-	store_relaxed(&f->flags, (load_relaxed(&f->flags) & FOLIO_ORDER_MASK) |
-					 pgmap_page_flag(pgmap) | (uint32_t)BIT(PG_FREE));
+	store_relaxed(&f->flags,
+		      (flags & (FOLIO_ORDER_MASK | FOLIO_ZONE_DEVICE)) | (uint32_t)BIT(PG_FREE));
 	atomic_fetch_sub_explicit(&m->pgmaps->used, n, memory_order_relaxed);
-	pgmap->ops->folio_free(pgmap->data, pfn);
+	pgmap->ops->folio_free(pgmap->data, index_to_pfn(m, index));
 	if (atomic_fetch_sub_explicit(&pgmap->refs, n, memory_order_acq_rel) == n)
 		uhmm__wake_up_all(&m->pgmaps->drained);
 }

@@ -39,12 +39,16 @@ void uhmm__pgmaps_exit(struct uhmm_machine *m);
 
 #define PGMAP_BLOCK_FRAMES 512UL
 
-/* The pagemap of a device page. Models: page_pgmap(). */
+/* The pagemap of a device page, by the index of its frame. */
+static inline struct uhmm_dev_pagemap *index_pgmap(struct uhmm_machine *m, size_t index)
+{
+	return load_acquire(&m->pgmaps->by_block[(index - m->device_base) / PGMAP_BLOCK_FRAMES]);
+}
+
+/* The same by pfn. Models: page_pgmap(). */
 static inline struct uhmm_dev_pagemap *page_pgmap(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
-	size_t i = (pfn_to_index(m, pfn) - m->device_base) / PGMAP_BLOCK_FRAMES;
-
-	return load_acquire(&m->pgmaps->by_block[i]);
+	return index_pgmap(m, pfn_to_index(m, pfn));
 }
 
 /* The flag that every page of a pagemap has, in use or not. */
