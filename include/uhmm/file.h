@@ -169,6 +169,15 @@ UHMM_API int64_t uhmm_file_write(struct uhmm_file *file, uint64_t offset, const 
  */
 UHMM_API int64_t uhmm_file_writeback(struct uhmm_file *file, uint64_t first, uint64_t npages);
 
+/**
+ * uhmm_file_fsync() - write all dirty pages back, and ask whether all that was written is there
+ * @file: file
+ * Returns: 0; -EIO a dirty page of a regular file broke (uhmm_memory_failure()) and is lost. That is told once
+ * to who asks first, here or by msync() of a mapping: a file stands for one open file description.
+ * Models: fsync(2), file_write_and_wait_range(); of a memory file noop_fsync().
+ */
+UHMM_API int uhmm_file_fsync(struct uhmm_file *file) UHMM_MUST_CHECK;
+
 UHMM_END_DECLS
 
 #endif /* UHMM_FILE_H */

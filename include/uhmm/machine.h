@@ -100,6 +100,16 @@ enum uhmm_huge_device_wait {
 };
 
 /*
+ * A migration unmaps a huge device-private page: its PMD entry becomes a migration entry, under the lock that
+ * others do not take to see whether there is anything. Here 0 is the mend: with the other processes lose pages,
+ * and keep what they gave up. See docs/findings.md.
+ */
+enum uhmm_huge_device_unmap {
+	UHMM_HUGE_DEVICE_UNMAP_REPLACES, /* the one takes the place of the other */
+	UHMM_HUGE_DEVICE_UNMAP_CLEARS,	 /* as Linux 7.3: it is none in between */
+};
+
+/*
  * Collecting splits a large folio that PTEs map, for which it needs the folio's lock. 0 is what Linux 7.3
  * does; see docs/findings.md.
  */
@@ -238,6 +248,7 @@ struct uhmm_machine_config {
 	enum uhmm_large_hole large_hole;
 	enum uhmm_device_huge_pfn device_huge_pfn;
 	enum uhmm_huge_device_wait huge_device_wait;
+	enum uhmm_huge_device_unmap huge_device_unmap;
 	enum uhmm_split_lock split_lock;
 	enum uhmm_split_flush split_flush;
 	enum uhmm_waiters_bit waiters_bit;

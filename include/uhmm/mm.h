@@ -178,7 +178,9 @@ UHMM_API int uhmm_mmap(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int 
  * @flags: MS_SYNC writes back, see uhmm_file_writeback(); MS_ASYNC does nothing; MS_INVALIDATE fails
  * on locked mappings and does nothing else
  * Returns: 0; -EINVAL bad flags or alignment; -ENOMEM a hole in the range (the rest is done); -EBUSY
- * locked. Context: takes mmap_lock for reading; runs notifier callbacks. Models: msync(2).
+ * locked; -EIO MS_SYNC, and a dirty page of the file was lost, in the range or not, which is told once: see
+ * uhmm_file_fsync() (what comes behind that mapping is not done).
+ * Context: takes mmap_lock for reading; runs notifier callbacks. Models: msync(2).
  */
 UHMM_API int uhmm_msync(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t len, int flags);
 

@@ -81,12 +81,15 @@ UHMM_API int uhmm_vm_insert_page(struct uhmm_mm *mm, uhmm_vaddr_t addr,
  * Returns: 0 its mappings are hardware-poison entries now, and accesses are SIGBUS; -EHWPOISON it was
  * broken before; -ENXIO not RAM: device memory, too; -EBUSY nobody's page, a driver's, the zero page,
  * or of a large folio that cannot be split, as one that is pinned: nothing has changed then
- * (Linux takes a free page off its list and says 0); -EBUSY also for a page of a file that somebody else
- * has a reference of: the rest is done then.
+ * (Linux takes a free page off its list and says 0); -EBUSY also for a page of a file, or of the swap cache, that
+ * somebody else has a reference of: the rest is done then.
+ * A page in the swap cache gets swap entries instead. If it was clean the next access reads the swap device, and
+ * nothing is lost; if not it stays in the cache, and accesses are SIGBUS. If a pin keeps it mapped: -EBUSY, and it
+ * is no more broken than before.
  * A page of a regular file leaves the page cache, and the next access reads the disk; if it was clean its
- * mappings are empty, and no access fails. A memory file keeps it: accesses of all processes are SIGBUS, and
- * system calls -EIO, until the file gives the page up. Where its mappings are hardware-poison entries they
- * stay until they are unmapped or truncated; a hole leaves them.
+ * mappings are empty, and no access fails; if not uhmm_file_fsync() and msync() say so. A memory file keeps it:
+ * accesses of all processes are SIGBUS, and system calls -EIO, until the file gives the page up. Where its
+ * mappings are hardware-poison entries they stay until they are unmapped or truncated; a hole leaves them.
  * The page is never used again. Pins on it stay valid. Models: mm/memory-failure.c:memory_failure().
  */
 UHMM_API int uhmm_memory_failure(struct uhmm_machine *m, uhmm_pfn_t pfn);

@@ -276,9 +276,10 @@ static bool same_content(struct compare *c, uhmm_vaddr_t addr, const struct page
 }
 
 /* What an access gets: 0 for what the page holds, or a signal. */
-static int outcome(pte_t pte, const struct page *p)
+static int outcome(const struct side *s, pte_t pte, const struct page *p)
 {
-	if (p->entry.kind == ENTRY_HWPOISON || leaf_is_marker(pte, MARKER_POISONED))
+	if (p->entry.kind == ENTRY_HWPOISON || leaf_is_marker(pte, MARKER_POISONED) ||
+	    (leaf_is_swap(pte) && uhmm__swap_is_broken(s->m, p->entry.slot)))
 		return SIGBUS;
 	return leaf_is_marker(pte, MARKER_GUARD) ? SIGSEGV : 0;
 }
@@ -336,7 +337,7 @@ static bool agree_around_huge(struct compare *c, uhmm_vaddr_t addr, const struct
 static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
 			const struct page *a, const struct page *b)
 {
-	int out_a = outcome(pa, a), out_b = outcome(pb, b);
+	int out_a = outcome(&c->a, pa, a), out_b = outcome(&c->b, pb, b);
 
 	if (c->what != UHMM_COMPARE_CONTENTS)
 		return (same_state(a, b, c->what == UHMM_COMPARE_STATE) && out_a == out_b &&
@@ -351,12 +352,12 @@ static bool pages_agree(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb
 static bool agree_apart(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb,
 			const struct page *a, const struct page *b)
 {
-	int out_a = outcome(pa, a);
+	int out_a = outcome(&c->a, pa, a);
 
 	if (!c->apart || !c->apart(c->apart_data, addr))
 		return false;
 	c->nr_apart++;
-	return out_a == outcome(pb, b) && (out_a || same_content(c, addr, a, b));
+	return out_a == outcome(&c->b, pb, b) && (out_a || same_content(c, addr, a, b));
 }
 
 static void compare_page(struct compare *c, uhmm_vaddr_t addr, pte_t pa, pte_t pb)

@@ -37,6 +37,7 @@ struct uhmm_file {
 	enum uhmm_file_kind kind;      /* [const] */
 	uint64_t id;		       /* [const] */
 	bool foreign;		       /* [const] once it is mapped */
+	_Atomic bool wb_err;	       /* [atomic] what was written is lost, and nobody was told */
 	_Atomic uint32_t refs;	       /* [atomic] mappings, and users of the API */
 	struct uhmm__rwsem inode_lock; /* size and contents by system calls: i_rwsem */
 	struct list_head list;	       /* [files lock] by id */

@@ -318,6 +318,8 @@ bool uhmm__set_pmd_migration_entry(struct uhmm_vma *vma, uhmm_vaddr_t haddr, pte
 	 */
 	if (present)
 		pmd = pmdp_invalidate(vma, haddr, pmdp);
+	else if (m->config.huge_device_unmap == UHMM_HUGE_DEVICE_UNMAP_CLEARS)
+		ptep_xchg_clear(pmdp);
 	exclusive = folio_test_anon(f) && folio_test(f, PG_ANON_EXCLUSIVE);
 	if (exclusive && !folio_try_share_anon_rmap(f)) {
 		set_pte(pmdp, pmd);

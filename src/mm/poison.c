@@ -5,6 +5,7 @@
 #include "mm/file.h"
 #include "mm/gup.h"
 #include "mm/huge.h"
+#include "mm/swap.h"
 
 /* Whether there is a page of RAM at all: 0, -ENXIO, -EBUSY. */
 static int check_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -21,18 +22,23 @@ static int check_pfn(struct uhmm_machine *m, uhmm_pfn_t pfn)
 /*
  * A locked page in a page cache. A memory file keeps it there, so that nobody takes zeroes for what was
  * lost; a regular file reads its disk again, and where the page was clean nothing is lost, and no access
- * fails. -EBUSY: somebody else has a reference. Models: unmap_poisoned_folio(), me_pagecache_clean().
+ * fails; where it was dirty, who syncs the file is told. -EBUSY: somebody else has a reference. Models:
+ * unmap_poisoned_folio(), me_pagecache_clean(), me_pagecache_dirty().
  */
 static int lose_file_page(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	struct uhmm__mapping *mapping = folio_mapping(f);
-	bool stays = mapping_file(mapping)->kind == UHMM_FILE_MEMORY;
+	struct uhmm_file *file = mapping_file(mapping);
+	bool stays = file->kind == UHMM_FILE_MEMORY;
+	bool lost = !stays && (folio_test(f, PG_DIRTY) || uhmm__folio_mkclean(m, f));
 	uint64_t index = load_relaxed(&f->index);
 
-	if (!stays && !folio_test(f, PG_DIRTY) && !uhmm__folio_mkclean(m, f))
-		uhmm__unmap_mapping(mapping, index, index, false);
-	else
+	if (stays || lost)
 		uhmm__unmap_poisoned(f);
+	else
+		uhmm__unmap_mapping(mapping, index, index, false);
+	if (lost)
+		atomic_store_explicit(&file->wb_err, true, memory_order_relaxed);
 	uhmm__folio_isolate_lru(f);
 	if (!stays) {
 		uhmm__mapping_lose(mapping, f);
@@ -41,13 +47,42 @@ static int lose_file_page(struct uhmm_machine *m, struct uhmm__frame *f)
 	return folio_ref_count(f) > 1U + stays ? -EBUSY : 0;
 }
 
+/*
+ * A locked page in the swap cache, without a mapping. If it was clean its slot has all, and nothing is lost; if
+ * not it stays in the cache, so that who comes back to it gets a SIGBUS. -EBUSY: somebody else has a reference,
+ * or reclaim is at it. Models: me_swapcache_clean(), me_swapcache_dirty().
+ */
+static int lose_swapcache_page(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	bool stays = folio_test_clear(f, PG_DIRTY);
+
+	if (!stays)
+		uhmm__swap_cache_del(m, f);
+	return uhmm__folio_isolate_lru(f) && folio_ref_count(f) == 1U + stays ? 0 : -EBUSY;
+}
+
+/*
+ * Get hold of the page by itself: out of its large folio, and, in the swap cache, out of all page tables. False: a
+ * reference or a pin is in the way. Context: @f locked, the folio of @page; afterwards @page is.
+ */
+static bool set_apart(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page)
+{
+	if (folio_test_large(f) && uhmm__split_folio_at(m, f, page))
+		return false;
+	if (!folio_test(page, PG_SWAPCACHE))
+		return true;
+	if (folio_mapped(page))
+		uhmm__unmap_to_swap(page);
+	return !folio_mapped(page);
+}
+
 /* The caller's reference stays with the page if all goes well, else it is dropped. */
 static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 {
 	struct uhmm__frame *f = page_folio(page);
 	int err = 0;
 
-	if (!folio_test_anon(f) && !folio_mapping(f)) {
+	if (!folio_test_anon(f) && !folio_mapping(f) && !folio_test(f, PG_SWAPCACHE)) {
 		folio_put(m, f);
 		return -EBUSY;
 	}
@@ -61,15 +96,17 @@ static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 		uhmm__lru_add_drain_all(m);
 	folio_lock(m, f);
 	/* Lock and reference are the page's from then on. */
-	if (folio_test_large(f) && uhmm__split_folio_at(m, f, page)) {
-		/* (q) In Linux the bit stays, and with it the large folio. */
+	if (!set_apart(m, f, page)) {
+		/* (q) In Linux the bit stays, and with it the large folio, or the mappings. */
 		folio_clear(page, PG_HWPOISON);
 		folio_unlock(m, f);
 		folio_put(m, f);
 		return -EBUSY;
 	}
 	f = page;
-	if (folio_test_anon(f)) {
+	if (folio_test(f, PG_SWAPCACHE)) {
+		err = lose_swapcache_page(m, f);
+	} else if (folio_test_anon(f)) {
 		uhmm__unmap_poisoned(f);
 		uhmm__folio_isolate_lru(f);
 	} else {

@@ -175,6 +175,13 @@ void uhmm__swap_peek(struct uhmm_machine *m, uint64_t slot, size_t off, void *bu
 	}
 }
 
+bool uhmm__swap_is_broken(struct uhmm_machine *m, uint64_t slot)
+{
+	uint32_t pfn = load_relaxed(&m->swap->cache[slot]);
+
+	return pfn && folio_test(pfn_to_frame(m, pfn), PG_HWPOISON);
+}
+
 /* ---- entries ---- */
 
 void uhmm__swap_dup_entry(struct uhmm_machine *m, uint64_t slot)
@@ -281,6 +288,16 @@ bool uhmm__folio_free_swap(struct uhmm_machine *m, struct uhmm__frame *f)
 	/* Never the last: whoever locked the folio has one, or the entry that maps it. */
 	atomic_fetch_sub_explicit(&f->refcount, 1, memory_order_acq_rel);
 	return true;
+}
+
+void uhmm__swap_cache_del(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	struct uhmm__swap *s = m->swap;
+
+	uhmm__spin_lock(&s->lock);
+	cache_del(s, f);
+	uhmm__spin_unlock(&s->lock);
+	folio_put(m, f);
 }
 
 void uhmm__free_swap_cache_slow(struct uhmm_machine *m, struct uhmm__frame *f)

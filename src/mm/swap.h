@@ -72,7 +72,12 @@ void uhmm__folio_put_swap(struct uhmm_machine *m, struct uhmm__frame *f);
  */
 bool uhmm__folio_free_swap(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
- * The same for a folio that lost a mapping and may be in nobody's page table any more; its lock is
+ * Take a folio out of the swap cache whether entries name its slot or not; the caller has a reference.
+ * Models: swap_cache_del_folio().
+ */
+void uhmm__swap_cache_del(struct uhmm_machine *m, struct uhmm__frame *f);
+/*
+ * uhmm__folio_free_swap() for a folio that lost a mapping and may be in nobody's page table any more; its lock is
  * only tried. Context: a reference. Models: free_swap_cache().
  */
 void uhmm__free_swap_cache_slow(struct uhmm_machine *m, struct uhmm__frame *f);
@@ -114,6 +119,8 @@ int uhmm__swap_fault(struct uhmm__fault *vmf);
 
 /* Part of what a slot holds: the folio's if it is in the cache. */
 void uhmm__swap_peek(struct uhmm_machine *m, uint64_t slot, size_t off, void *buf, size_t len);
+/* The page broke before it was written to the slot. */
+bool uhmm__swap_is_broken(struct uhmm_machine *m, uint64_t slot);
 uint64_t uhmm__swap_resident(struct uhmm_machine *m);
 uint64_t uhmm__swap_used(struct uhmm_machine *m);
 
@@ -146,6 +153,8 @@ void uhmm__reclaim_pages(struct uhmm_machine *m, const uint32_t *pfns, unsigned 
  * file's. A mapping that must stay ends it. Context: folio locked, no PTL. Models: try_to_unmap().
  */
 void uhmm__try_to_unmap(struct uhmm__frame *f);
+/* The same of a broken page in the swap cache, locked in memory or not. Models: TTU_IGNORE_MLOCK. */
+void uhmm__unmap_to_swap(struct uhmm__frame *f);
 /*
  * Entries by which a locked folio was used since somebody last asked; they are made old.
  * @vm_flags: (out) of the VMAs by which it was used; UHMM_VM_LOCKED: one is locked in memory, which

@@ -137,6 +137,10 @@ int uhmm__swap_fault(struct uhmm__fault *vmf)
 	/* It may have left the cache, and even have entered it again for another slot. */
 	if (!folio_test(f, PG_SWAPCACHE) || f->aux != slot)
 		goto unlock;
+	if (unlikely(folio_test(f, PG_HWPOISON))) {
+		ret = VM_FAULT_HWPOISON;
+		goto unlock;
+	}
 	if (relock_same(vmf))
 		return map_folio(vmf, f);
 	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);

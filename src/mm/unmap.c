@@ -101,14 +101,12 @@ static bool replacement(struct uhmm_machine *m, struct uhmm__frame *f, pte_t pte
 }
 
 /* Models: try_to_unmap_one(). Nothing is left of a page of a file. */
-static bool take_for_reclaim(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-			     struct uhmm__frame *f)
+static bool take(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+		 struct uhmm__frame *f)
 {
 	struct uhmm_machine *m = vma->mm->machine;
 	pte_t swp = pte_make(0);
 
-	if (READ_ONCE(vma->flags) & UHMM_VM_LOCKED)
-		return false;
 	pte = ptep_xchg_clear(ptep);
 	if (pte_present(pte)) {
 		uhmm__flush_tlb_page(&vma->mm->pgt, addr);
@@ -125,6 +123,12 @@ static bool take_for_reclaim(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *p
 	return true;
 }
 
+static bool take_for_reclaim(struct uhmm_vma *vma, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+			     struct uhmm__frame *f)
+{
+	return !(READ_ONCE(vma->flags) & UHMM_VM_LOCKED) && take(vma, addr, ptep, pte, f);
+}
+
 static bool unmap_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
 		      void *arg uhmm_unused)
 {
@@ -134,4 +138,15 @@ static bool unmap_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__fram
 void uhmm__try_to_unmap(struct uhmm__frame *f)
 {
 	uhmm__rmap_walk(f, unmap_one, NULL);
+}
+
+static bool unmap_cached_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, struct uhmm__frame *f,
+			     void *arg uhmm_unused)
+{
+	return uhmm__rmap_take(vma, addr, f, take);
+}
+
+void uhmm__unmap_to_swap(struct uhmm__frame *f)
+{
+	uhmm__rmap_walk(f, unmap_cached_one, NULL);
 }

@@ -180,6 +180,24 @@ int64_t uhmm_file_writeback(struct uhmm_file *file, uint64_t first, uint64_t npa
 	return cleaned;
 }
 
+/*
+ * Write a part back; -EIO: something of the file was lost, which is told once. Models: vfs_fsync_range(),
+ * file_check_and_advance_wb_err().
+ */
+static int fsync_range(struct uhmm_file *file, uint64_t first, uint64_t last)
+{
+	writeback(file, first, last);
+	return atomic_exchange_explicit(&file->wb_err, false, memory_order_relaxed) ? -EIO : 0;
+}
+
+int uhmm_file_fsync(struct uhmm_file *file)
+{
+	int err = fsync_range(file, 0, UINT64_MAX);
+
+	uhmm__exit_to_user();
+	return err;
+}
+
 /* Models: msync(2). */
 static int do_msync(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, int flags)
 {
@@ -212,8 +230,12 @@ static int do_msync(struct uhmm_mm *mm, uhmm_vaddr_t start, uhmm_vaddr_t end, in
 			uhmm_file_get(file);
 		mmap_read_unlock(mm);
 		if (file) {
-			writeback(file, first, first + ((next - start) >> UHMM_PAGE_SHIFT) - 1);
+			int err = fsync_range(file, first,
+					      first + ((next - start) >> UHMM_PAGE_SHIFT) - 1);
+
 			uhmm_file_put(file);
+			if (err)
+				return err;
 		}
 		start = next;
 	}

@@ -50,6 +50,7 @@ START_TEST(machine_create_einval)
 	BAD(large_hole = (enum uhmm_large_hole)9);
 	BAD(device_huge_pfn = (enum uhmm_device_huge_pfn)9);
 	BAD(huge_device_wait = (enum uhmm_huge_device_wait)9);
+	BAD(huge_device_unmap = (enum uhmm_huge_device_unmap)9);
 	BAD(split_lock = (enum uhmm_split_lock)9);
 	BAD(split_flush = (enum uhmm_split_flush)9);
 	BAD(waiters_bit = (enum uhmm_waiters_bit)9);

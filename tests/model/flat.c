@@ -348,6 +348,7 @@ void flat_poison_object(struct flat *f, struct flat_mm *mm, unsigned int page, b
 		}
 	}
 	f->broken[p->obj][p->index] = lost;
+	f->wb_err[p->obj] |= told;
 	p->poisoned = lost || told;
 }
 
@@ -362,6 +363,15 @@ static void zero_behind(struct flat *f, unsigned int obj, uint64_t bytes)
 		memset(f->obj[obj] + (page + 1) * f->unit, 0, (FLAT_PAGES - page - 1) * f->unit);
 }
 
+bool flat_tells_loss(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		     unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++)
+		if (mm->page[i].mapped && f->wb_err[mm->page[i].obj])
+			return true;
+	return false;
+}
+
 void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n)
 {
 	for (unsigned int i = first; i < first + n; i++) {
@@ -370,6 +380,8 @@ void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, un
 		if (p->mapped && p->obj == FLAT_SHARED_FILE &&
 		    p->index == f->size[p->obj] / FLAT_PAGE_SIZE)
 			zero_behind(f, p->obj, f->size[p->obj]);
+		if (p->mapped)
+			f->wb_err[p->obj] = false;
 	}
 }
 

@@ -4,8 +4,9 @@
  * with its rights and bytes; and objects, whose bytes several pages may be. No page tables, no
  * devices.
  *
- * An object is mapped either shared only, or private only and then nobody writes to it: so it makes no
- * difference when a private page is copied. A driver's pages alone are mapped both ways. Whole pages of it may be cut off, with all copies.
+ * An object is mapped either shared only, or private only and then nobody writes to it: so it makes
+ * no difference when a private page is copied. A driver's pages alone are mapped both ways. Whole
+ * pages of it may be cut off, with all copies.
  */
 #ifndef TESTS_MODEL_FLAT_H
 #define TESTS_MODEL_FLAT_H
@@ -104,6 +105,7 @@ struct flat {
 	uint8_t *obj[FLAT_OBJS]; /* FLAT_PAGES units each; [0] is not used */
 	bool broken[FLAT_OBJS]
 		   [FLAT_PAGES];  /* pages of memory files: SIGBUS wherever they are mapped */
+	bool wb_err[FLAT_OBJS];	  /* what was stored is lost, and nobody was told */
 	uint64_t size[FLAT_OBJS]; /* in bytes, to the next page of which an access is good */
 };
 
@@ -182,8 +184,9 @@ int flat_guard(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned 
 	       bool install);
 void flat_poison(struct flat_mm *mm, unsigned int page);
 /*
- * A page of an object breaks, which one process alone has mapped when that happens. @lost: nobody can have
- * it any more; else @told: that process had stored what is gone, and is told.
+ * A page of an object breaks, which one process alone has mapped when that happens. @lost: nobody
+ * can have it any more; else @told: that process had stored what is gone, and is told, as is who
+ * syncs the object next.
  */
 void flat_poison_object(struct flat *f, struct flat_mm *mm, unsigned int page, bool lost,
 			bool told);
@@ -195,7 +198,13 @@ static inline bool flat_is_same(const struct flat_page *a, const struct flat_pag
 }
 /* ftruncate(): a page that is cut in two keeps its tail where contents are tags. */
 void flat_truncate(struct flat *f, unsigned int obj, uint64_t bytes);
-/* What lies behind the end of the file, in its last page, is no part of it once that is written back. */
+/* Whether the range has a page of an object that lost something, of which nobody was told. */
+bool flat_tells_loss(const struct flat *f, const struct flat_mm *mm, unsigned int first,
+		     unsigned int n);
+/*
+ * What lies behind the end of the file, in its last page, is no part of it once that is written
+ * back. Who does so has been told what is lost.
+ */
 void flat_msync(struct flat *f, const struct flat_mm *mm, unsigned int first, unsigned int n);
 int flat_advise(struct flat_mm *mm, unsigned int first, unsigned int n, int advice);
 int flat_advise_answer(const struct flat_mm *mm, unsigned int first, unsigned int n, int advice);

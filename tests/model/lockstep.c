@@ -379,6 +379,10 @@ static bool applicable(const struct lockstep *l, const struct op *op, unsigned i
 		return can_break(l, op);
 	if (op->kind == OP_EXIT)
 		return alive > 1;
+	/* It ends with the mapping that is told of a loss, and where that ends is not for the model to know. */
+	if (op->kind == OP_MSYNC && op->npages > 1 &&
+	    flat_tells_loss(&l->flat, &l->flat.mm[op->proc], op->page, op->npages))
+		return false;
 	if (op->kind == OP_FORK && may_get_poison(&l->flat.mm[op->proc]))
 		return false;
 	return op->kind != OP_FORK || alive < FLAT_PROCS;

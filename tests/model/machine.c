@@ -265,7 +265,8 @@ static int do_free(struct lockstep *l, struct proc *p, const struct op *op)
 
 /*
  * Which other processes have the page, and whether it is on a device that has no poison, is not for the
- * model to know: so it is made the process's own and brought to RAM, as a long pin for writing does.
+ * model to know: so it is made the process's own and brought to RAM, as a long pin for writing does. Nor
+ * whether swap has it still: so it is written.
  */
 static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
 {
@@ -275,6 +276,7 @@ static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
 	must(l, uhmm_pin_user_pages(mm, address(op->page), 1, UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM,
 				    &page) != 1);
 	uhmm_unpin_user_pages(m->m, &page, 1);
+	must(l, uhmm_cpu_write(mm, address(op->page), &op->seed, sizeof(op->seed), NULL));
 	return uhmm_madvise(mm, address(op->page), PAGE, MADV_HWPOISON);
 }
 

@@ -180,7 +180,10 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 			return broken || special ? SOME_ERROR : 0;
 		return NOT_PREDICTED;
 	case OP_MPROTECT:
+		return hole ? -ENOMEM : 0;
 	case OP_MSYNC:
+		if (flat_tells_loss(&l->flat, mm, op->page, op->npages))
+			return -EIO;
 		return hole ? -ENOMEM : 0;
 	case OP_DONTNEED:
 	case OP_PAGEOUT:

@@ -1,6 +1,11 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
-/* Findings of docs/findings.md that show in what a CPU has in its TLB, at one point of time. */
+/*
+ * Findings of docs/findings.md that show at one point of time: in what a CPU has in its TLB, or in what it finds
+ * without a lock.
+ */
 #define _GNU_SOURCE
+#include <uhmm/sched.h>
+
 #include "mm/huge.h"
 #include "unit/inside.h"
 
@@ -133,13 +138,105 @@ START_TEST(f19_page_is_flushed_before_the_split)
 }
 END_TEST
 
+/* ---- F22: what others find, without the lock, where a huge device page is being unmapped ---- */
+
+struct watched {
+	struct uhmm_mm *child; /* shares it with f.mm */
+	ptent_t *pmdp[2];      /* the entries of both */
+	bool unmapped;
+	unsigned int looks, none;
+};
+
+static struct watched w;
+
+/* Also the child's: both are migration entries by the end. */
+static void unmaps(void *arg)
+{
+	struct uhmm_migrate_vma args = {
+		.size = sizeof(args),
+		.src = src,
+		.dst = dst,
+		.start = AT,
+		.end = AT + UHMM_PMD_SIZE,
+		.pgmap_owner = uhmm_devmem_owner(uhmm_device_memory(f.dev[0])),
+		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE | UHMM_MIGRATE_VMA_SELECT_COMPOUND,
+	};
+
+	(void)arg;
+	uhmm_mmap_read_lock(f.mm);
+	args.vma = uhmm_vma_lookup(f.mm, AT);
+	expect_eq(uhmm_migrate_vma_setup(&args), 0);
+	expect_eq(args.cpages, 1);
+	expect(leaf_is_migration(pmd_at(f.mm, AT)) && leaf_is_migration(pmd_at(w.child, AT)));
+	w.unmapped = true;
+	uhmm_migrate_vma_finalize(&args);
+	uhmm_mmap_read_unlock(f.mm);
+}
+
+/* After each step of the other. */
+static void watches(void *arg)
+{
+	(void)arg;
+	for (; !w.unmapped; w.looks++) {
+		for (unsigned int i = 0; i < 2; i++)
+			w.none += !load_relaxed(w.pmdp[i]);
+		uhmm__sched_point(UHMM__PT_ATOMIC, NULL);
+	}
+}
+
+/* Returns: how often an entry was none. */
+static unsigned int watch_unmapping(enum uhmm_huge_device_unmap unmap)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 2, .huge_device_unmap = unmap };
+	struct uhmm_sched *s;
+	unsigned int level;
+
+	fixture_create(&f, config);
+	fixture_add_devices(&f, 0);
+	map_fixed(f.mm, AT, NR, RW);
+	expect_eq(uhmm_madvise(f.mm, AT, UHMM_PMD_SIZE, MADV_HUGEPAGE), 0);
+	put_word(f.mm, AT, 1);
+	to_device(0, AT, NR);
+	w = (struct watched){ 0 };
+	expect_eq(uhmm_mm_fork(f.mm, &w.child), 0);
+	for (unsigned int i = 0; i < 2; i++)
+		w.pmdp[i] = uhmm__pmd_offset(&(i ? w.child : f.mm)->pgt, AT, &level);
+	uhmm_task_leave();
+	expect_eq(uhmm_sched_create(f.m, NULL, &s), 0);
+	expect_eq(uhmm_sched_spawn(s, "unmaps", 0, f.mm, unmaps, NULL), 0);
+	expect_eq(uhmm_sched_spawn(s, "watches", 1, NULL, watches, NULL), 0);
+	expect_eq(uhmm_sched_run(s), 0);
+	uhmm_sched_destroy(s);
+	uhmm_task_enter(f.task);
+	expect(w.looks > 20);
+	expect_eq(get_word(w.child, AT), 1);
+	uhmm_mmput(w.child);
+	fixture_destroy(&f);
+	return w.none;
+}
+
+/* Both, for the time of a step. */
+START_TEST(f22_entry_is_none_for_a_moment)
+{
+	expect_eq(watch_unmapping(UHMM_HUGE_DEVICE_UNMAP_CLEARS), 2);
+}
+END_TEST
+
+START_TEST(f22_entry_is_never_none)
+{
+	expect_eq(watch_unmapping(UHMM_HUGE_DEVICE_UNMAP_REPLACES), 0);
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("findings");
-	TCase *tc = tcase_create("TLB");
+	TCase *tc = tcase_create("moments");
 
 	tcase_add_test(tc, f19_page_is_freed_while_a_cpu_can_read_it);
 	tcase_add_test(tc, f19_page_is_flushed_before_the_split);
+	tcase_add_test(tc, f22_entry_is_none_for_a_moment);
+	tcase_add_test(tc, f22_entry_is_never_none);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
 }

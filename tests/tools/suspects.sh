@@ -70,6 +70,23 @@ clean 0 1 split-fault --switch fault-folio=kept
 none 10 10000 split-fault --strategy random --switch fault-folio=kept
 none 10 10000 split-fault --strategy pct --switch fault-folio=kept
 
+# F22
+clears=--switch=huge-device-unmap=clears
+finds reference huge-collect-vs-exit $clears
+said 'PTE tables are in use'
+finds wrong-result huge-collect-vs-dontneed $clears
+# One schedule in some thousands: from the seed that does on.
+finds lost-data huge-evict-vs-fork --strategy random --seed 1881 $clears
+if [ "$how_long" = long ]; then
+	finds lost-data huge-evict-vs-fork $clears
+	finds lost-data huge-collect-vs-fork $clears
+fi
+clean 1 3 huge-collect-vs-dontneed
+for what in collect-vs-exit collect-vs-fork evict-vs-fork; do
+	clean 0 2 huge-$what
+	none 10 100000 huge-$what --strategy random
+done
+
 # F18 shows nothing in the model.
 clean 1 3 evict-vs-unmap
 

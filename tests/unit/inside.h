@@ -36,6 +36,14 @@ static inline ptent_t *ptep_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	return &entry_table(pte_make(load_relaxed(pmdp)))->e[table_index(addr, 1)];
 }
 
+static inline pte_t pmd_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	unsigned int level;
+	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
+
+	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
+}
+
 static inline pte_t pte_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	ptent_t *ptep = ptep_at(mm, addr);

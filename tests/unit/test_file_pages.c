@@ -224,6 +224,69 @@ START_TEST(a_broken_page_of_a_regular_file)
 }
 END_TEST
 
+/* Who syncs the file is told that something of it is lost, once: by whatever mapping, or by the file. */
+START_TEST(a_loss_is_told_once)
+{
+	map_file(UHMM_FILE_REGULAR, MAP_SHARED);
+	expect_eq(uhmm_mmap(f.mm, ELSEWHERE, PAGE, RW, MAP_SHARED | MAP_FIXED, file, 0, NULL), 0);
+	expect_eq(uhmm_file_fsync(file), 0);
+	expect_eq(uhmm_file_nr_dirty(file), 0);
+	/* A clean page is no loss. */
+	touch(f.mm, AT);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_HWPOISON), 0);
+	expect_eq(uhmm_file_fsync(file), 0);
+	for (unsigned int way = 0; way < 3; way++) {
+		put_word(f.mm, AT + 2 * PAGE, 7);
+		put_word(f.mm, AT + 3 * PAGE, 8);
+		expect_eq(uhmm_madvise(f.mm, AT + 2 * PAGE, PAGE, MADV_HWPOISON), 0);
+		expect_eq(uhmm_msync(f.mm, AT, NPAGES * PAGE, MS_ASYNC), 0);
+		expect(uhmm_file_writeback(file, 0, NPAGES) >= 0);
+		if (way == 0)
+			expect_eq(uhmm_file_fsync(file), -EIO);
+		else if (way == 1)
+			expect_eq(uhmm_msync(f.mm, AT, NPAGES * PAGE, MS_SYNC), -EIO);
+		else
+			expect_eq(uhmm_msync(f.mm, ELSEWHERE, PAGE, MS_SYNC), -EIO);
+		expect_eq(uhmm_file_fsync(file), 0);
+		expect_eq(uhmm_msync(f.mm, AT, NPAGES * PAGE, MS_SYNC), 0);
+		expect_eq(uhmm_msync(f.mm, ELSEWHERE, PAGE, MS_SYNC), 0);
+		expect_eq(uhmm_madvise(f.mm, AT + 2 * PAGE, PAGE, MADV_DONTNEED), 0);
+		expect_eq(get_word(f.mm, AT + 2 * PAGE), 3);
+		expect_eq(get_word(f.mm, AT + 3 * PAGE), 8);
+	}
+}
+END_TEST
+
+/* What comes behind a mapping of which something is lost is not written back then. */
+START_TEST(msync_ends_where_something_is_lost)
+{
+	struct uhmm_file *behind;
+
+	map_file(UHMM_FILE_REGULAR, MAP_SHARED);
+	expect_eq(uhmm_file_create(f.m, UHMM_FILE_REGULAR, PAGE, &behind), 0);
+	expect_eq(uhmm_mmap(f.mm, AT + PAGE, PAGE, RW, MAP_SHARED | MAP_FIXED, behind, 0, NULL), 0);
+	put_word(f.mm, AT, 7);
+	put_word(f.mm, AT + PAGE, 8);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_HWPOISON), 0);
+	expect_eq(uhmm_msync(f.mm, AT, 2 * PAGE, MS_SYNC), -EIO);
+	expect_eq(uhmm_file_nr_dirty(behind), 1);
+	expect_eq(uhmm_msync(f.mm, AT, 2 * PAGE, MS_SYNC), 0);
+	expect_eq(uhmm_file_nr_dirty(behind), 0);
+	uhmm_file_put(behind);
+}
+END_TEST
+
+/* It has nowhere to write to, and so nothing to tell. */
+START_TEST(a_loss_of_a_memory_file_is_not_told)
+{
+	map_file(UHMM_FILE_MEMORY, MAP_SHARED);
+	put_word(f.mm, AT, 7);
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_HWPOISON), 0);
+	expect_eq(uhmm_msync(f.mm, AT, PAGE, MS_SYNC), 0);
+	expect_eq(uhmm_file_fsync(file), 0);
+}
+END_TEST
+
 /* A pin stays valid, but Linux does not call that a success. */
 START_TEST(a_broken_page_that_is_pinned)
 {
@@ -348,6 +411,9 @@ int main(void)
 	tcase_add_loop_test(tc, only_copies_become_exclusive, 0, 2);
 	tcase_add_test(tc, a_broken_page_of_a_memory_file);
 	tcase_add_loop_test(tc, a_broken_page_of_a_regular_file, 0, 2);
+	tcase_add_test(tc, a_loss_is_told_once);
+	tcase_add_test(tc, msync_ends_where_something_is_lost);
+	tcase_add_test(tc, a_loss_of_a_memory_file_is_not_told);
 	tcase_add_loop_test(tc, a_broken_page_that_is_pinned, 0, 2);
 	tcase_add_loop_test(tc, pages_of_files_grow_cold, 0, 2);
 	tcase_add_loop_test(tc, copies_are_swapped, 0, 2);

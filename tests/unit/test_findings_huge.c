@@ -113,14 +113,6 @@ static void move_to_device(struct uhmm_migrate_vma *args, struct uhmm_devmem *po
 	uhmm_migrate_vma_finalize(args);
 }
 
-static pte_t pmd_at(uhmm_vaddr_t addr)
-{
-	unsigned int level;
-	ptent_t *pmdp = uhmm__pmd_offset(&f.mm->pgt, addr, &level);
-
-	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
-}
-
 /* ---- F1: a write to a huge device page that is mapped read-only (suspect S5) ---- */
 
 /* Asks for page 5 of it, to write. Returns: what was given, in RAM or not. */
@@ -142,7 +134,7 @@ static uint64_t ask_to_write_a_readonly_leaf(void)
 	to_device(0, AT, NR);
 	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, PROT_READ), 0);
 	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, RW), 0);
-	expect(leaf_is_device_private(pmd_at(AT)));
+	expect(leaf_is_device_private(pmd_at(f.mm, AT)));
 	watch(&w, f.mm, AT, NR);
 	range.notifier = w.mni;
 	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
@@ -163,7 +155,7 @@ static int device_writes(uhmm_vaddr_t addr)
 START_TEST(s5_f1_huge_write_is_refused)
 {
 	expect_eq(ask_to_write_a_readonly_leaf(), UHMM_HMM_PFN_VALID);
-	expect(leaf_is_device_private(pmd_at(AT)));
+	expect(leaf_is_device_private(pmd_at(f.mm, AT)));
 	expect_eq(device_writes(AT + 5 * PAGE), -EFAULT);
 	expect_eq(f.reports[UHMM_REPORT_WARN], 1);
 	fixture_forget_reports(&f);
@@ -174,7 +166,7 @@ END_TEST
 START_TEST(s5_f1_huge_write_faults)
 {
 	expect_eq(ask_to_write_a_readonly_leaf(), UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_WRITE);
-	expect(pmd_trans_huge(pmd_at(AT)));
+	expect(pmd_trans_huge(pmd_at(f.mm, AT)));
 	expect_eq(device_writes(AT + 5 * PAGE), 0);
 	expect_eq(get_word(f.mm, AT + 5 * PAGE), 77);
 	expect_eq(get_word(f.mm, AT + 6 * PAGE), 7);
@@ -256,7 +248,7 @@ static void read_page_of_a_partly_unmapped_folio(bool unmap_first)
 	expect_eq(args.cpages, 1);
 	move_to_device(&args, driver.pool);
 	uhmm_mmap_read_unlock(f.mm);
-	expect(leaf_is_device_private(pmd_at(AT)));
+	expect(leaf_is_device_private(pmd_at(f.mm, AT)));
 	expect_eq(uhmm_munmap(f.mm, unmap_first ? AT : AT + HUGE - PAGE, PAGE), 0);
 
 	expect_eq(get_word(f.mm, AT + 5 * PAGE), 6);
@@ -308,7 +300,7 @@ static uint64_t populate_large_hole(uhmm_vaddr_t at)
 	expect_eq(src[0], M | C);
 	move_to_device(&args, uhmm_device_memory(f.dev[0]));
 	uhmm_mmap_read_unlock(f.mm);
-	expect(leaf_is_device_private(pmd_at(at)));
+	expect(leaf_is_device_private(pmd_at(f.mm, at)));
 	for (unsigned int i = 1; i < 2 * NR; i++)
 		expect(i == NR || !src[i]);
 	return args.cpages;
@@ -320,7 +312,7 @@ START_TEST(s10_f11_rest_of_a_large_hole_is_left_out)
 
 	expect_eq(populate_large_hole(at), 1);
 	expect_eq(src[NR], 0);
-	expect(pte_none(pmd_at(at + HUGE)));
+	expect(pte_none(pmd_at(f.mm, at + HUGE)));
 }
 END_TEST
 
@@ -332,7 +324,7 @@ START_TEST(s10_f11_not_below_a_table)
 	map_fixed(f.mm, at + 4 * HUGE, 1, RW);
 	touch(f.mm, at + 4 * HUGE);
 	expect_eq(populate_large_hole(at), 2);
-	expect(leaf_is_device_private(pmd_at(at + HUGE)));
+	expect(leaf_is_device_private(pmd_at(f.mm, at + HUGE)));
 }
 END_TEST
 
@@ -342,7 +334,7 @@ START_TEST(s10_f11_large_hole_is_collected)
 
 	expect_eq(populate_large_hole(at), 2);
 	expect_eq(src[NR], M | C);
-	expect(leaf_is_device_private(pmd_at(at + HUGE)));
+	expect(leaf_is_device_private(pmd_at(f.mm, at + HUGE)));
 	expect_eq(get_word(f.mm, at + HUGE + 9 * PAGE), 0);
 }
 END_TEST
@@ -358,7 +350,7 @@ static uint64_t device_reads_within_its_huge_page(void)
 	write_pages(AT, NR);
 	to_device(0, AT, NR);
 	expect_eq(uhmm_mprotect(f.mm, AT, HUGE, PROT_READ), 0);
-	expect(leaf_is_device_private(pmd_at(AT)));
+	expect(leaf_is_device_private(pmd_at(f.mm, AT)));
 	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT + 100 * PAGE, 1, words, NULL), 0);
 	return words[0];
 }
@@ -387,7 +379,7 @@ static void home(uint64_t npages)
 	expect_eq(uhmm__window_to_ram(f.dev[0], f.mirror[0], &args), 0);
 	uhmm_migrate_vma_finalize(&args);
 	uhmm_mmap_read_unlock(f.mm);
-	expect(pmd_trans_huge(pmd_at(AT)));
+	expect(pmd_trans_huge(pmd_at(f.mm, AT)));
 }
 
 /* A huge page, an empty page, a page. Returns: the last comes home with the first. */
@@ -431,7 +423,7 @@ static uint64_t faults_behind_a_huge_hole(void)
 	to_device(0, AT, NR);
 	to_device(0, AT + 2 * HUGE, NR);
 	home(3UL * NR);
-	expect(pmd_trans_huge(pmd_at(AT + 2 * HUGE)));
+	expect(pmd_trans_huge(pmd_at(f.mm, AT + 2 * HUGE)));
 	expect_eq(mirror_op(f.mirror[0], UHMM_MIRROR_READ, AT + 2 * HUGE + PAGE, 1, words, &cmd),
 		  0);
 	/* The checked library tells of the page that was freed. */
@@ -579,7 +571,7 @@ static bool zap_child(struct uhmm_mmu_interval_notifier *mni,
 	expect_eq(uhmm_madvise(z->child, AT, HUGE, MADV_DONTNEED), 0);
 	for (unsigned int i = 0; z->kind == GONE_AND_HUGE_PAGE && i < NR; i++)
 		put_word(z->child, AT + i * PAGE, 9);
-	z->huge = pmd_is_leaf(pmd_at(AT));
+	z->huge = pmd_is_leaf(pmd_at(f.mm, AT));
 	become(before);
 	return true;
 }
@@ -643,7 +635,7 @@ START_TEST(leaf_goes_during_a_split)
 	f.mm = z.child;
 	args = collect(AT, NR, SYSTEM, NULL, 0);
 	expect(z.zaps);
-	expect(pte_none(pmd_at(AT)));
+	expect(pte_none(pmd_at(f.mm, AT)));
 	f.mm = parent;
 	expect_eq(args.cpages, NR);
 	for (unsigned int i = 0; i < NR; i++)

@@ -48,6 +48,8 @@ START_TEST(fields)
 	expect_eq(config.device_huge_pfn, UHMM_DEVICE_HUGE_PFN_FROM_FIRST);
 	expect_eq(uhmm_switch_set(&config, "huge-device-wait", "entry-wait"), 0);
 	expect_eq(config.huge_device_wait, UHMM_HUGE_DEVICE_WAITS);
+	expect_eq(uhmm_switch_set(&config, "huge-device-unmap", "clears"), 0);
+	expect_eq(config.huge_device_unmap, UHMM_HUGE_DEVICE_UNMAP_CLEARS);
 	expect_eq(uhmm_switch_set(&config, "split-lock", "tries"), 0);
 	expect_eq(config.split_lock, UHMM_SPLIT_LOCK_TRIES);
 	expect_eq(uhmm_switch_set(&config, "split-flush", "before-unlock"), 0);

@@ -19,14 +19,6 @@ static void setup(void)
 	m = f.m;
 }
 
-static pte_t pmd_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
-{
-	unsigned int level;
-	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
-
-	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
-}
-
 static bool huge_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	return pmd_is_leaf(pmd_at(mm, addr));

@@ -25,14 +25,6 @@
 enum { NR = UHMM_PTRS_PER_TABLE };
 #define HUGE UHMM_PMD_SIZE
 
-static pte_t pmd_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
-{
-	unsigned int level;
-	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
-
-	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
-}
-
 static bool huge_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	return pmd_is_leaf(pmd_at(mm, addr));

@@ -27,14 +27,6 @@ static inline void setup(void)
 	m = f.m;
 }
 
-static inline pte_t pmd_at(struct uhmm_mm *mm, uhmm_vaddr_t addr)
-{
-	unsigned int level;
-	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
-
-	return pmdp ? pte_make(load_relaxed(pmdp)) : pte_make(0);
-}
-
 static inline void map_huge(uhmm_vaddr_t addr, unsigned int n)
 {
 	map_fixed(f.mm, addr, n * NR, RW);

@@ -354,7 +354,10 @@ static void file_op(struct actor *a)
 	case 3:
 		if (pick(2))
 			write_file(a, file, place, offset);
-		(void)uhmm_file_writeback(file, 0, a->all->shape->copy_pages);
+		if (pick(2))
+			(void)uhmm_file_writeback(file, 0, a->all->shape->copy_pages);
+		else
+			(void)!uhmm_file_fsync(file); /* -EIO: a dirty page of it broke */
 		break;
 	default:
 		if (uhmm_file_read(file, offset, &value, sizeof(value)) == sizeof(value))
