@@ -123,7 +123,8 @@ static int parse_tracepoint(struct uhmm_trace_reader *r, struct trace_fault *tp,
 
 	p = scan_text(skip_blanks(p), "address=");
 	if (!p)
-		goto bad;
+		return uhmm__trace_bad(r, "a tracepoint without its fields: print them with 'perf "
+					  "script -F +trace'");
 	q = scan_text(p, "0x");
 	q = q ? scan_hex(q, &tp->addr) : NULL;
 	tp->has_addr = q && (is_blank(*q) || !*q);
@@ -226,17 +227,15 @@ static char *second_address(char *p, uint64_t *ip)
 	bool at_once = true;
 
 	for (;;) {
-		char *word = skip_blanks(p), *end = skip_word(word), *q;
+		char *word = skip_blanks(p), *end = scan_hex(word, ip);
 
-		if (word == end)
+		if (!*word)
 			return NULL;
-		if (end - p >= 17 || (at_once && end - word >= 6)) {
-			q = scan_hex(word, ip);
-			if (q == end)
-				return q;
-		}
+		if (end && (!*end || is_blank(*end)) &&
+		    (end - p >= 17 || (at_once && end - word >= 6)))
+			return end;
 		at_once = false;
-		p = end;
+		p = skip_word(word);
 	}
 }
 
