@@ -7,6 +7,7 @@
  * the entry and touching the contents. That hold is the hardware's, and not counted. On fibers an
  * access cannot be cut in two; there the TLB of the checked build decides what it sees.
  */
+#include "mm/fault_chain.h"
 #include "mm/huge.h"
 
 struct access {
@@ -151,24 +152,6 @@ out:
 	return ok;
 }
 
-/*
- * After a fault that left the entry locked. The walk that the CPU makes again is counted, though nothing
- * can have changed that it would come by.
- */
-uhmm_always_inline bool access_after_fault(struct access a, uhmm_vaddr_t addr, size_t len,
-					   ptent_t *ptep)
-{
-	struct uhmm__spinlock *ptl = uhmm__ptlp(ptep);
-	bool ok;
-
-	uhmm__count(UHMM_CNT_READ_PGD);
-	uhmm__count(UHMM_CNT_READ_PUD);
-	uhmm__count(UHMM_CNT_READ_PMD);
-	ok = access_locked(a, addr, len, ptep);
-	uhmm__spin_unlock(ptl);
-	return ok;
-}
-
 /* Whether the CPU found an entry that does not permit the access. Models: X86_PF_PROT. */
 static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
@@ -189,35 +172,103 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 	return ret;
 }
 
+/* ---- the fault ---- */
+
 /*
- * The part of an access within one page, and its faults. 0, a signal or -ENOMEM.
- * @asked: somebody wants to know of @acc.
+ * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or another
+ * UHMM__FAULT_*, and the chain has ended. @pmdp: as try_access() left it. @ptep: (out) the entry that is
+ * locked. Context: in a chain. Models: do_user_addr_fault().
+ */
+uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+				  ptent_t *pmdp, ptent_t **ptep)
+{
+	struct uhmm_vma *vma;
+	int fault;
+
+	if (unlikely(addr >= UHMM_TASK_SIZE))
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
+	vma = lock_vma_link(mm, addr);
+	if (unlikely(!vma))
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY);
+	if (unlikely(access_error(vma, flags))) {
+		vma_end_read(vma);
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
+	}
+	/* In the plain build a chain is open, and what does sleep looks for itself. */
+	if (UHMM_CHECKED)
+		uhmm__might_sleep();
+	fault = handle_mm_fault_link(vma, addr, flags | FAULT_FLAG_VMA_LOCK, pmdp, ptep);
+	if (likely(fault == VM_FAULT_PTL)) {
+		vma_end_read(vma);
+		return UHMM__FAULT_LOCKED;
+	}
+	if (unlikely(fault & VM_FAULT_RETRY))
+		uhmm__count(UHMM_CNT_FAULT_RETRY);
+	else if (likely(!(fault & VM_FAULT_COMPLETED)))
+		vma_end_read(vma);
+	return likely(!fault) ? 0 : uhmm__user_fault_slow(mm, addr, flags, fault);
+}
+
+/* The same out of line: for accesses that have no short way, so that there is little code of it. */
+static uhmm_noinline int user_fault_call(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+					 ptent_t *pmdp, ptent_t **ptep)
+{
+	return user_fault(mm, addr, flags, pmdp, ptep);
+}
+
+/*
+ * After a fault that left the entry locked, which permits the access and has the bits that it sets. The walk
+ * that the CPU makes again is counted, though nothing can have changed that it would come by.
+ */
+uhmm_always_inline void access_after_fault(struct access a, uhmm_vaddr_t addr, size_t len,
+					   ptent_t *ptep)
+{
+	struct uhmm_task *t = uhmm__current();
+	pte_t pte = pte_make(load_relaxed(ptep));
+
+	UHMM_VM_BUG_ON(a.mm->machine, !pte_permits(pte, a.flags) ||
+					      (pte.val & used_bits(a.write)) != used_bits(a.write));
+	uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
+	uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
+	uhmm__task_count(t, UHMM_CNT_READ_PMD, 1);
+	touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, len);
+	uhmm__spin_unlock(uhmm__ptlp(ptep));
+}
+
+/* ---- any access ---- */
+
+/*
+ * The part of an access within one page, and its faults. 0, a signal or -ENOMEM. @acc: NULL, or what it met
+ * is added. @inlined: the fault is in line.
  */
 uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t len,
-				   struct uhmm_access *acc, bool asked)
+				   struct uhmm_access *acc, bool inlined)
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
-	bool driver_oom = false;
-	ptent_t *pmdp = NULL;
+	bool again = false, driver_oom = false;
+	ptent_t *pmdp = NULL, *ptep = NULL;
 	int ret;
 
 	uhmm__rcu_chain_begin();
 	while (unlikely(!try_access(a, addr, len, &pmdp))) {
-		ptent_t *ptep; /* with UHMM__FAULT_LOCKED */
-
 		OPTIMIZER_HIDE_VAR(addr);
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
-		if (UHMM_CHECKED && acc->faults && acc->fault_addr == addr)
+		if (UHMM_CHECKED && again)
 			uhmm__cond_resched();
-		/* A count that nobody asked for would make each retry another state. */
-		acc->faults += !UHMM_CHECKED || asked || !acc->faults;
-		acc->fault_addr = addr;
+		again = true;
+		if (acc) {
+			acc->faults++;
+			acc->fault_addr = addr;
+		}
 		if (a.flags & FAULT_FLAG_INSTRUCTION)
 			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
-		ret = uhmm__user_fault(a.mm, addr, flags, &ptep);
-		if (likely(ret == UHMM__FAULT_LOCKED && access_after_fault(a, addr, len, ptep)))
+		ret = inlined ? user_fault(a.mm, addr, flags, pmdp, &ptep)
+			      : user_fault_call(a.mm, addr, flags, pmdp, &ptep);
+		if (likely(ret == UHMM__FAULT_LOCKED)) {
+			access_after_fault(a, addr, len, ptep);
 			break;
-		if (likely(!ret || ret == UHMM__FAULT_LOCKED))
+		}
+		if (likely(!ret))
 			continue;
 		/*
 		 * Linux lets the process run into the fault again, for as long as it takes or until
@@ -233,7 +284,8 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 	}
 	uhmm__rcu_chain_end();
 	uhmm__count(UHMM_CNT_CPU_ACCESSES);
-	acc->done += len;
+	if (acc)
+		acc->done += len;
 	return 0;
 }
 
@@ -241,42 +293,35 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 static uhmm_noinline int access_pages(struct access a, uhmm_vaddr_t addr, uint64_t len,
 				      struct uhmm_access *acc)
 {
-	struct uhmm_access local = { 0 };
 	int ret = 0;
 
-	while (len) {
+	while (len && !ret) {
 		size_t n = MIN(len, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
 
-		ret = access_page(a, addr, n, &local, acc != NULL);
-		if (unlikely(ret))
-			break;
+		ret = access_page(a, addr, n, acc, false);
 		len -= n;
 		addr += n;
 		if (a.buf)
 			a.buf += n;
 	}
 	uhmm__exit_to_user();
-	if (acc)
-		*acc = local;
 	return ret;
 }
 
 uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t len,
 				    struct uhmm_access *acc)
 {
-	struct uhmm_access local = { 0 };
-	int ret = -EINVAL;
+	int ret;
 
-	if (unlikely(!uhmm__current()))
-		goto out;
-	uhmm__might_sleep();
-	if (unlikely(!len || len > UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK)))
-		return access_pages(a, addr, len, acc);
-	ret = access_page(a, addr, len, &local, acc != NULL);
-	uhmm__exit_to_user();
-out:
 	if (acc)
-		*acc = local;
+		*acc = (struct uhmm_access){ 0 };
+	if (unlikely(!uhmm__current()))
+		return -EINVAL;
+	uhmm__might_sleep();
+	if (unlikely(len - 1 >= UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK)))
+		return access_pages(a, addr, len, acc);
+	ret = access_page(a, addr, len, acc, a.write);
+	uhmm__exit_to_user();
 	return ret;
 }
 

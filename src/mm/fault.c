@@ -10,10 +10,8 @@
 
 #include <uhmm/special.h>
 
-#include "mm/fault.h"
+#include "mm/fault_chain.h"
 #include "mm/huge.h"
-#include "mm/lru.h"
-#include "mm/pcp.h"
 
 int uhmm__vm_fault_to_errno(int fault)
 {
@@ -60,12 +58,6 @@ uhmm_always_inline pte_t keep_uffd_wp(const struct uhmm__fault *vmf, pte_t entry
 }
 
 /* ---- anonymous pages ---- */
-
-/* The entry of a new page of anonymous memory, which is written to. */
-uhmm_always_inline pte_t anon_entry(const struct uhmm_vma *vma, uhmm_pfn_t pfn)
-{
-	return maybe_mkwrite(pte_set(pte_mk(pfn, vma->page_prot), PTE_DIRTY), vma);
-}
 
 /*
  * Map a new, frozen folio with zeroes where there is nothing yet, or free it.
@@ -205,25 +197,6 @@ static int do_pte_missing(struct uhmm__fault *vmf)
 	return unlikely(vmf->vma->file) ? uhmm__do_file_fault(vmf) : do_anonymous_page(vmf);
 }
 
-/*
- * A device's page: migrate_to_ram() needs mmap_lock. Asked as soon as the entry is read, for the first fault
- * on each of them comes here by the VMA's lock. Context: the entry mapped, in a chain (@link) or outside of
- * one; it is not any more.
- */
-uhmm_always_inline int do_device_entry(struct uhmm__fault *vmf, bool link)
-{
-	if (!(vmf->flags & FAULT_FLAG_VMA_LOCK))
-		return uhmm__device_private_fault(vmf->vma, vmf->address, vmf->flags, vmf->pmd,
-						  vmf->pte, vmf->orig_pte) |
-		       (link ? VM_FAULT_UNCHAINED : 0);
-	if (link)
-		uhmm__pte_unmap_link(vmf->pte);
-	else
-		uhmm__pte_unmap(vmf->pte);
-	vma_end_read(vmf->vma);
-	return VM_FAULT_RETRY;
-}
-
 /* Context: the entry mapped, outside of a chain; it is not any more. */
 static int do_mapped_entry(struct uhmm__fault *vmf)
 {
@@ -233,8 +206,10 @@ static int do_mapped_entry(struct uhmm__fault *vmf)
 		uhmm__pte_unmap(vmf->pte);
 		return do_pte_missing(vmf);
 	}
-	return leaf_is_device_private(vmf->orig_pte) ? do_device_entry(vmf, false)
-						     : do_pte_entry(vmf);
+	if (leaf_is_device_private(vmf->orig_pte))
+		return do_device_entry(vmf->vma, vmf->address, vmf->flags, vmf->pmd, vmf->pte,
+				       vmf->orig_pte, false);
+	return do_pte_entry(vmf);
 }
 
 /* No page table: a huge page is there, or may come there; else one page as usual. */
@@ -255,8 +230,8 @@ static uhmm_noinline int do_pte_table_missing(struct uhmm__fault *vmf, pte_t pmd
 
 /*
  * A fault begins in a chain of RCU sections and stays there if it does not have to sleep. What may
- * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault in registers: so the hot
- * path has it there, too.
+ * sleep ends the chain (VM_FAULT_UNCHAINED), is out of line, and gets the fault in registers: so the
+ * hot path never has it in memory.
  */
 static struct uhmm__fault fault_at(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
 				   ptent_t *pmdp)
@@ -264,8 +239,8 @@ static struct uhmm__fault fault_at(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsi
 	return (struct uhmm__fault){ .vma = vma, .address = addr, .flags = flags, .pmd = pmdp };
 }
 
-static uhmm_noinline int unchained_pte_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-					       unsigned int flags, ptent_t *pmdp)
+int uhmm__unchained_pte_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+				ptent_t *pmdp)
 {
 	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
@@ -273,8 +248,8 @@ static uhmm_noinline int unchained_pte_missing(struct uhmm_vma *vma, uhmm_vaddr_
 	return do_pte_missing(&vmf) | VM_FAULT_UNCHAINED;
 }
 
-static uhmm_noinline int unchained_pte_table_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-						     unsigned int flags, ptent_t *pmdp, pte_t pmd)
+int uhmm__unchained_pte_table_missing(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+				      ptent_t *pmdp, pte_t pmd)
 {
 	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
@@ -283,9 +258,8 @@ static uhmm_noinline int unchained_pte_table_missing(struct uhmm_vma *vma, uhmm_
 }
 
 /* Context: the entry is mapped by a link, with which the chain ends. */
-static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-					     unsigned int flags, ptent_t *pmdp, ptent_t *ptep,
-					     pte_t orig)
+int uhmm__unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+			      ptent_t *pmdp, ptent_t *ptep, pte_t orig)
 {
 	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
 
@@ -294,146 +268,25 @@ static uhmm_noinline int unchained_pte_entry(struct uhmm_vma *vma, uhmm_vaddr_t 
 	return do_pte_entry(&vmf) | VM_FAULT_UNCHAINED;
 }
 
-/*
- * A write to anonymous memory that has all it needs at hand. In the checked build none is: each step is
- * by itself there, and the lock checker is told what may come.
- */
-uhmm_always_inline bool anon_write_is_simple(const struct uhmm__fault *vmf)
-{
-	const struct uhmm_vma *vma = vmf->vma;
-
-	return !UHMM_CHECKED && vmf->flags & FAULT_FLAG_WRITE && !vma->file &&
-	       !(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) &&
-	       load_acquire(&vma->anon_vma) && !load_relaxed(&vma->mm->machine->inject_armed);
-}
-
-/*
- * Lock the entry, which is mapped by way of @pmd. False: it is not none any more, or its table is gone.
- * Counted as vmf_relock(), which reads the PMD entry once more.
- */
-uhmm_always_inline bool lock_none_entry(struct uhmm__fault *vmf, pte_t pmd)
-{
-	vmf->ptl = uhmm__ptlp(vmf->pte);
-	uhmm__count(UHMM_CNT_READ_PMD);
-	uhmm__ptl_lock(vmf->ptl);
-	if (likely(pte_same(pmd, ptep_get(vmf->pmd)) && pte_none(ptep_get(vmf->pte))))
-		return true;
-	vmf_unlock(vmf, true);
-	uhmm__count(UHMM_CNT_FAULT_SPURIOUS);
-	return false;
-}
-
 /* Such a write where contents are bytes: clearing 4 KiB is nothing to do under two locks. */
-static uhmm_noinline int anon_write_bytes(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-					  unsigned int flags, ptent_t *pmdp)
+int uhmm__anon_write_bytes(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+			   ptent_t *pmdp)
 {
-	struct uhmm__frame *f = uhmm__folio_alloc_quick(vma->mm->machine, true);
 	struct uhmm__fault vmf = fault_at(vma, addr, flags, pmdp);
+	struct uhmm__frame *f = uhmm__folio_alloc_quick(vma->mm->machine, true);
 
 	return likely(f) ? map_anon_folio(&vmf, f, true)
-			 : unchained_pte_missing(vma, addr, flags, pmdp);
+			 : uhmm__unchained_pte_missing(vma, addr, flags, pmdp);
 }
 
-/*
- * Such a write where they are tags. The frame is taken with the entry locked, so that it never has to be
- * given back, and gets into the LRU batch under the same hold of the CPU's lock: whoever drains that
- * finds it complete.
- * VM_FAULT_PTL: the entry stays locked. Context: the entry is mapped by a link of a chain.
- */
-uhmm_always_inline int anon_write_tags(struct uhmm__fault *vmf, pte_t pmd)
-{
-	struct uhmm_vma *vma = vmf->vma;
-	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
-	struct uhmm__pcp *pcp = cpu->frames;
-	struct uhmm__frame *f;
-	uint32_t pfn;
-
-	if (unlikely(!lock_none_entry(vmf, pmd)))
-		return 0;
-	uhmm__spin_lock(&cpu->local);
-	if (unlikely(!pcp->nr)) {
-		uhmm__spin_unlock(&cpu->local);
-		vmf_unlock(vmf, true);
-		/* The entry will be locked again: counts must not tell where a list ran out. */
-		uhmm__count_n(UHMM_CNT_READ_PMD, -1UL);
-		uhmm__count_n(UHMM_CNT_PTL, -1UL);
-		return unchained_pte_missing(vma, vmf->address, vmf->flags, vmf->pmd);
-	}
-	pfn = pcp->pfn[--pcp->nr];
-	f = uhmm__prep_new_folio(m, pfn, true);
-	folio_set_new_anon_rmap(f, vma, vmf->address,
-				(uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
-	store_release(&f->refcount, 2);
-	lru_batch_add_locked(m, cpu, pfn, false, false);
-	set_pte(vmf->pte, anon_entry(vma, pfn));
-	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
-	return VM_FAULT_PTL;
-}
-
-/* Models: handle_pte_fault(). Context: in a chain. */
-uhmm_always_inline int handle_pte_fault(struct uhmm__fault *vmf)
-{
-	bool simple;
-	pte_t pmd;
-
-	vmf->pte = uhmm__pte_offset_map_link(vmf->pmd, vmf->address, &pmd);
-	if (unlikely(!vmf->pte))
-		return unchained_pte_table_missing(vmf->vma, vmf->address, vmf->flags, vmf->pmd,
-						   pmd);
-	uhmm__count(UHMM_CNT_READ_PTE);
-	vmf->orig_pte = ptep_get(vmf->pte);
-	if (unlikely(!pte_none(vmf->orig_pte))) {
-		if (leaf_is_device_private(vmf->orig_pte))
-			return do_device_entry(vmf, true);
-		return unchained_pte_entry(vmf->vma, vmf->address, vmf->flags, vmf->pmd, vmf->pte,
-					   vmf->orig_pte);
-	}
-	simple = anon_write_is_simple(vmf);
-	if (likely(simple && vmf->vma->mm->machine->tags))
-		return anon_write_tags(vmf, pmd);
-	uhmm__pte_unmap_link(vmf->pte);
-	if (simple)
-		return anon_write_bytes(vmf->vma, vmf->address, vmf->flags, vmf->pmd);
-	return unchained_pte_missing(vmf->vma, vmf->address, vmf->flags, vmf->pmd);
-}
-
-/*
- * @ptep: (out) with VM_FAULT_PTL, the entry. Context: in a chain, which the fault may end: then the result
- * says VM_FAULT_UNCHAINED.
- */
-uhmm_always_inline int handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-				       ptent_t **ptep)
-{
-	struct uhmm__fault vmf;
-	int ret;
-
-	/* Not by an initialiser: that clears all of it in memory, which the hot path has no use for. */
-	vmf.vma = vma;
-	vmf.address = addr & UHMM_PAGE_MASK;
-	vmf.flags = flags;
-	vmf.pte = NULL;
-	vmf.ptl = NULL;
-	vmf.orig_pte = pte_make(0);
-	vmf.pmd = uhmm__pmd_alloc(&vma->mm->pgt, vmf.address);
-	if (unlikely(!vmf.pmd))
-		return VM_FAULT_OOM;
-	ret = handle_pte_fault(&vmf);
-	if (likely(ret == VM_FAULT_PTL))
-		*ptep = vmf.pte;
-	else if (unlikely(ret & VM_FAULT_OOM))
-		uhmm__count(UHMM_CNT_FAULT_OOM);
-	return ret;
-}
-
-/* The same, and nothing is left: no entry locked, no chain. */
+/* A fault, after which nothing is left: no entry locked, no chain. Context: in a chain. */
 uhmm_always_inline int handle_mm_fault_unchain(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					       unsigned int flags)
 {
-	ptent_t *ptep = NULL;
-	int ret = handle_mm_fault(vma, addr, flags, &ptep);
+	ptent_t *ptep;
+	int ret = handle_mm_fault_link(vma, addr, flags, NULL, &ptep);
 
-	if (ptep)
+	if (ret == VM_FAULT_PTL)
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 	if (!(ret & VM_FAULT_UNCHAINED))
 		uhmm__rcu_chain_end();
@@ -452,18 +305,6 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 enum {
 	STACK_LIMIT = 8 << 20, /* RLIMIT_STACK as most systems set it */
 };
-
-/* Models: access_error(). */
-static bool access_error(const struct uhmm_vma *vma, unsigned int flags)
-{
-	uint64_t need = UHMM_VM_WRITE;
-
-	/* An instruction fetch is a read, until there is a page that says no. */
-	if (unlikely(!(flags & FAULT_FLAG_WRITE)))
-		need = flags & FAULT_FLAG_PROT ? UHMM_VM_EXEC
-					       : UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
-	return !(vma->flags & need);
-}
 
 /* Grow a stack down to @addr. Context: mmap_lock for writing. Models: expand_downwards(). */
 static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
@@ -586,9 +427,7 @@ uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t add
 	return sigsegv();
 }
 
-/* A fault that is not just done, the VMA's lock dropped. Ends the chain. */
-static uhmm_noinline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-					 int fault)
+int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault)
 {
 	int ret;
 
@@ -603,33 +442,4 @@ static uhmm_noinline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, 
 		ret = fault_result(fault);
 	}
 	return ret ? ret : UHMM__FAULT_UNCHAINED;
-}
-
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t **ptep)
-{
-	struct uhmm_vma *vma;
-	int fault;
-
-	if (unlikely(addr >= UHMM_TASK_SIZE))
-		return user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
-	vma = lock_vma_link(mm, addr);
-	if (unlikely(!vma))
-		return user_fault_slow(mm, addr, flags, VM_FAULT_RETRY);
-	if (unlikely(access_error(vma, flags))) {
-		vma_end_read(vma);
-		return user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
-	}
-	/* In the plain build a chain is open, and what does sleep looks for itself. */
-	if (UHMM_CHECKED)
-		uhmm__might_sleep();
-	fault = handle_mm_fault(vma, addr, flags | FAULT_FLAG_VMA_LOCK, ptep);
-	if (likely(fault == VM_FAULT_PTL)) {
-		vma_end_read(vma);
-		return UHMM__FAULT_LOCKED;
-	}
-	if (unlikely(fault & VM_FAULT_RETRY))
-		uhmm__count(UHMM_CNT_FAULT_RETRY);
-	else if (likely(!(fault & VM_FAULT_COMPLETED)))
-		vma_end_read(vma);
-	return likely(!fault) ? 0 : user_fault_slow(mm, addr, flags, fault);
 }

@@ -30,7 +30,40 @@ uhmm_always_inline bool vmf_relock(struct uhmm__fault *vmf, bool link)
 
 uhmm_always_inline pte_t maybe_mkwrite(pte_t pte, const struct uhmm_vma *vma)
 {
-	return vma->flags & UHMM_VM_WRITE ? pte_set(pte, PTE_RW) : pte;
+	return likely(vma->flags & UHMM_VM_WRITE) ? pte_set(pte, PTE_RW) : pte;
 }
+
+/* The entry of a new page of anonymous memory, which is written to. */
+uhmm_always_inline pte_t anon_entry(const struct uhmm_vma *vma, uhmm_pfn_t pfn)
+{
+	return maybe_mkwrite(pte_set(pte_mk(pfn, vma->page_prot), PTE_DIRTY), vma);
+}
+
+/* Models: access_error(). */
+static inline bool access_error(const struct uhmm_vma *vma, unsigned int flags)
+{
+	uint64_t need = UHMM_VM_WRITE;
+
+	/* An instruction fetch is a read, until there is a page that says no. */
+	if (unlikely(!(flags & FAULT_FLAG_WRITE)))
+		need = flags & FAULT_FLAG_PROT ? UHMM_VM_EXEC
+					       : UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
+	return !(vma->flags & need);
+}
+
+/* What a fault of a running process comes to, beside 0, signals and errors. */
+enum {
+	UHMM__FAULT_AGAIN =
+		-10000, /* a device's driver had no memory, and the access may come again */
+	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
+	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
+};
+
+/*
+ * A fault of a running process that is not just done, with what came of it by the VMA's lock, which is
+ * dropped: VM_FAULT_*. Ends the chain, if it has not ended. Returns: a signal, -ENOMEM, or
+ * UHMM__FAULT_AGAIN or _UNCHAINED.
+ */
+int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault);
 
 #endif /* UHMM_MM_FAULT_H */

@@ -522,14 +522,22 @@ uhmm_always_inline void uhmm__copy_page_to_device(struct uhmm_machine *m, uhmm_p
 void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, uint64_t n);
 void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn);
 
-/* Of RAM, where the pfn is the index. */
-uhmm_always_inline void uhmm__clear_ram_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+/* Of RAM, where the pfn is the index; where contents are tags. */
+uhmm_always_inline void uhmm__clear_ram_tag(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	uhmm__count(UHMM_CNT_CLEAR_RAM);
-	if (likely(m->tags))
-		store_relaxed(&m->tags[pfn], 0);
-	else
-		uhmm__clear_page_bytes(m, pfn);
+	store_relaxed(&m->tags[pfn], 0);
+}
+
+/* Of RAM, whatever contents are. */
+uhmm_always_inline void uhmm__clear_ram_page(struct uhmm_machine *m, uhmm_pfn_t pfn)
+{
+	if (likely(m->tags)) {
+		uhmm__clear_ram_tag(m, pfn);
+		return;
+	}
+	uhmm__count(UHMM_CNT_CLEAR_RAM);
+	uhmm__clear_page_bytes(m, pfn);
 }
 
 uhmm_always_inline void uhmm__clear_page(struct uhmm_machine *m, uhmm_pfn_t pfn)

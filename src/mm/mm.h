@@ -703,18 +703,6 @@ bool uhmm__try_restore_exclusive_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t 
 int uhmm__handle_userfault(struct uhmm__fault *vmf, unsigned int reason);
 /* Whether a page may be mapped writable without a fault. Models: can_change_pte_writable(). */
 bool uhmm__can_change_writable(struct uhmm_vma *vma, pte_t pte);
-enum {
-	UHMM__FAULT_AGAIN =
-		-10000, /* a device's driver had no memory, and the access may come again */
-	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
-	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
-};
-/*
- * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or one of the
- * above, and the chain has ended. @ptep: (out) the entry that is locked, which permits the access.
- * Context: in a chain of RCU sections. Models: do_user_addr_fault().
- */
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t **ptep);
 /* The page that an entry maps, NULL for none, the zero page and special ones. */
 static inline struct uhmm__frame *vm_normal_page(struct uhmm_machine *m, pte_t pte)
 {

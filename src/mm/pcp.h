@@ -13,15 +13,23 @@ struct uhmm__pcp {
 	uint32_t pfn[PCP_MAX];
 } __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
 
-/* Make a free frame of RAM an allocated one, frozen. Models: prep_new_page(). */
-uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine *m, uhmm_pfn_t pfn,
-							    bool zero)
+/* The descriptor of a free frame of RAM, whose flags are still to be set. Models: check_new_page(). */
+uhmm_always_inline struct uhmm__frame *uhmm__new_frame(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
 	struct uhmm__frame *f = &m->vmemmap[pfn];
 
 	UHMM_VM_BUG_ON(m, load_relaxed(&f->refcount) != 0);
 	/* Only if somebody came to wait when it was free. Models: PAGE_FLAGS_CHECK_AT_PREP. */
 	UHMM_VM_BUG_ON(m, folio_test(f, PG_WAITERS));
+	return f;
+}
+
+/* Make a free frame of RAM an allocated one, frozen. Models: prep_new_page(). */
+uhmm_always_inline struct uhmm__frame *uhmm__prep_new_folio(struct uhmm_machine *m, uhmm_pfn_t pfn,
+							    bool zero)
+{
+	struct uhmm__frame *f = uhmm__new_frame(m, pfn);
+
 	store_relaxed(&f->flags, (uint32_t)BIT(PG_SWAPBACKED));
 	if (zero)
 		uhmm__clear_ram_page(m, pfn);
