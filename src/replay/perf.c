@@ -450,6 +450,16 @@ static void set_time(struct uhmm_trace_reader *r, uint64_t t_ns)
 	r->t_ns = r->last_t_ns = t_ns;
 }
 
+/* The word @event at @p; the line ends at @end. */
+static inline char *scan_event(char *p, const char *end, const char *event)
+{
+	size_t n = strlen(event);
+
+	if ((size_t)(end - p) < n || memcmp(p, event, n) || (p[n] && !is_blank(p[n])))
+		return NULL;
+	return p + n;
+}
+
 static int perf_event(struct uhmm_trace_reader *r, struct perf_line *l)
 {
 	struct perf_state *ps = perf_state(r);
@@ -468,18 +478,22 @@ static int perf_event(struct uhmm_trace_reader *r, struct perf_line *l)
 		ps->in_sample = true; /* NAMESPACES goes on in lines of its own */
 		return uhmm__perf_record(r, l, p);
 	}
-	p = skip_word(name);
-	len = (size_t)(p - name);
-	if (len < 2 || p[-1] != ':')
-		return uhmm__trace_bad(r,
-				       "expected the name of an event and a colon after the time");
-	len--;
 	ps->in_sample = true;
 	/* The two that most lines are. */
-	if (len == 11 && !memcmp(name, "page-faults", 11))
+	p = scan_event(name, l->end, "page-faults:");
+	if (p)
 		return uhmm__perf_sample(r, l, UHMM_TRACE_UNKNOWN, p);
-	if (len == 26 && !memcmp(name, "exceptions:page_fault_user", 26))
+	p = scan_event(name, l->end, "exceptions:page_fault_user:");
+	if (p)
 		return uhmm__perf_tracepoint(r, l, false, p);
+	p = skip_word(name);
+	len = (size_t)(p - name);
+	if (len < 2 || p[-1] != ':') {
+		ps->in_sample = false;
+		return uhmm__trace_bad(r,
+				       "expected the name of an event and a colon after the time");
+	}
+	len--;
 	if (memchr(name, '_', len))
 		return tracepoint(r, l, name, len, p);
 	return sample(r, l, name, len, p);
@@ -509,6 +523,7 @@ static int perf_line(struct uhmm_trace_reader *r, struct trace_line *line)
 		return uhmm__trace_bad(r, "not a line of perf script: expected "
 					  "'COMM PID/TID [CPU] TIME: EVENT: ...'");
 	}
+	l.end = line->s + line->len;
 	l.chain = line->tab_next;
 	set_time(r, l.t_ns);
 	l.t_ns = r->t_ns;

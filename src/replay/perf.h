@@ -23,7 +23,8 @@ struct perf_line {
 	char *comm;
 	size_t comm_len;
 	char *time; /* where it begins */
-	char *rest; /* behind it, NUL at the end of the line */
+	char *rest; /* behind it */
+	char *end;  /* the NUL at the end of the line */
 };
 
 /* A PERF_RECORD_FORK of a process, while it is open whether it was vfork(). */

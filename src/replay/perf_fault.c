@@ -226,17 +226,15 @@ static char *second_address(char *p, uint64_t *ip)
 	bool at_once = true;
 
 	for (;;) {
-		char *word = skip_blanks(p), *end = skip_word(word), *q;
+		char *word = skip_blanks(p), *end = scan_hex(word, ip);
 
-		if (word == end)
+		if (!*word)
 			return NULL;
-		if (end - p >= 17 || (at_once && end - word >= 6)) {
-			q = scan_hex(word, ip);
-			if (q == end)
-				return q;
-		}
+		if (end && (!*end || is_blank(*end)) &&
+		    (end - p >= 17 || (at_once && end - word >= 6)))
+			return end;
 		at_once = false;
-		p = end;
+		p = skip_word(word);
 	}
 }
 

@@ -32,8 +32,15 @@ static inline unsigned int hex_digit(char c)
 	return uhmm__trace_hex[(unsigned char)c];
 }
 
+/* Up to 7 bytes behind the NUL are read; a line's buffer has them. */
 static inline char *skip_blanks(char *p)
 {
+	uint64_t eight;
+
+	if (!is_blank(*p))
+		return p;
+	while (memcpy(&eight, p, sizeof(eight)), eight == 0x2020202020202020)
+		p += sizeof(eight);
 	while (is_blank(*p))
 		p++;
 	return p;
