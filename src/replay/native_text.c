@@ -60,7 +60,7 @@ static bool dec32(char **p, uint32_t *out)
 static bool number(char **p, int32_t *out)
 {
 	bool minus = **p == '-';
-	uint64_t v;
+	uint64_t v = 0;
 
 	if (!after(p, scan_dec(*p + minus, &v)) || v > (uint64_t)INT32_MAX + minus)
 		return false;
@@ -296,7 +296,7 @@ static bool touch_fields(char **p, struct uhmm_trace_event *ev)
 
 static bool obj_fields(char **p, struct uhmm_trace_event *ev)
 {
-	uint64_t major, minor;
+	uint64_t major = 0, minor = 0;
 	char *q;
 
 	if (!dec32(p, &ev->obj.id) ||
