@@ -278,7 +278,7 @@ static void on_report(void *data, enum uhmm_report_kind kind, const char *text)
 	static const char *const kinds[] = {
 		[UHMM_REPORT_BUG] = "bug",	[UHMM_REPORT_VERIFY] = "verifier",
 		[UHMM_REPORT_LOCK] = "lock",	[UHMM_REPORT_TLB] = "TLB",
-		[UHMM_REPORT_WARN] = "warning",
+		[UHMM_REPORT_WARN] = "warning", [UHMM_REPORT_FREED] = "freed memory",
 	};
 	struct messages *m = data;
 
@@ -406,6 +406,15 @@ static int load_costs(const char *file, struct uhmm_costs **out)
 	return err ? tool_error("%s", error) : TOOL_OK;
 }
 
+/* Better now than after hours of replay; and never over what is to be replayed. */
+static int check_output(const char *file, char **traces, int nr)
+{
+	for (int i = 0; i < nr; i++)
+		if (strcmp(traces[i], "-") && tool_same_file(file, traces[i]))
+			return tool_usage_error("--json: %s is a trace to be replayed", file);
+	return tool_check_writable(file);
+}
+
 static int replay_all(const struct options *o, char **traces, int nr)
 {
 	bool table = !o->json_file || strcmp(o->json_file, "-") != 0;
@@ -413,9 +422,8 @@ static int replay_all(const struct options *o, char **traces, int nr)
 	struct uhmm_costs *costs = NULL;
 	int worst = load_costs(o->costs_file, &costs);
 
-	/* Better now than after hours of replay. */
 	if (worst == TOOL_OK && json && table)
-		worst = tool_check_writable(o->json_file);
+		worst = check_output(o->json_file, traces, nr);
 	for (int i = 0; i < nr && worst != TOOL_USAGE; i++) {
 		int status;
 

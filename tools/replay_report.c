@@ -328,6 +328,8 @@ static void print_trace(const struct replay_result *r, FILE *f)
 		r->offload, tool_fmt_bytes(a, r->granularity),
 		r->device_bytes ? tool_fmt_bytes(b, r->device_bytes) : "unlimited", r->thp,
 		r->nr_cpus, (unsigned long long)r->seed);
+	if (strcmp(r->offload, "none") && !uhmm_player_count(p, UHMM_REPLAY_DEVICE_ACCESSES))
+		fprintf(f, "  the device makes no access: none is as --offload says\n");
 	if (st->malformed)
 		fprintf(f, "  %s malformed lines skipped\n", tool_fmt_count(a, st->malformed));
 	for (unsigned int i = 0; i < 8 && uhmm_trace_malformed(reader, i); i++)
@@ -343,6 +345,19 @@ static void print_trace(const struct replay_result *r, FILE *f)
 		fprintf(f,
 			"  %s lines are older than the line before, and were taken as they come\n",
 			tool_fmt_count(a, st->time_reversed));
+}
+
+static void print_no_faults(const struct replay_result *r, FILE *f)
+{
+	const struct uhmm_trace_stats *st = uhmm_trace_stats(uhmm_replay_reader(r->replay));
+	uint64_t other = st->skipped_samples + st->skipped_tracepoints;
+	char a[TOOL_NUMBER];
+
+	fprintf(f, "  the trace has no faults");
+	if (other)
+		fprintf(f, ", but %s samples of other events: record 'page-faults'",
+			tool_fmt_count(a, other));
+	fputc('\n', f);
 }
 
 static void print_agreement(const struct replay_result *r, FILE *f)
@@ -378,7 +393,7 @@ static void print_agreement(const struct replay_result *r, FILE *f)
 				100.0 * (double)g.missed[i] / (double)compared,
 				tool_fmt_count(a, g.missed[i]), uhmm_replay_miss_text(i));
 	if (!g.faults)
-		fprintf(f, "  the trace has no faults\n");
+		print_no_faults(r, f);
 	if (compared || g.extra_again)
 		fprintf(f, "  %s faults of the model that the trace lacks%s\n",
 			tool_fmt_count(a, g.extra_again),

@@ -58,6 +58,9 @@ int tool_finish_file(FILE *f, const char *name);
  * Returns: TOOL_OK, or TOOL_USAGE after a message. */
 int tool_check_writable(const char *file);
 
+/** tool_same_file() - are both the same regular file, whatever their names? */
+bool tool_same_file(const char *a, const char *b);
+
 /** tool_xalloc() - zeroed memory for @n items of @size; exits with a message if there is none. */
 void *tool_xalloc(size_t n, size_t size);
 

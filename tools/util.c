@@ -108,6 +108,14 @@ int tool_check_writable(const char *file)
 	return err ? tool_error("%s: cannot write: %s", file, strerror(err)) : TOOL_OK;
 }
 
+bool tool_same_file(const char *a, const char *b)
+{
+	struct stat x, y;
+
+	return !stat(a, &x) && !stat(b, &y) && S_ISREG(x.st_mode) && x.st_dev == y.st_dev &&
+	       x.st_ino == y.st_ino;
+}
+
 static void no_memory(void)
 {
 	tool_error("out of memory");

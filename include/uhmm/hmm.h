@@ -70,7 +70,8 @@ struct uhmm_hmm_range {
  *	-EFAULT a page asked for cannot be had (no VMA, no permission to read, device memory);
  *	-EPERM write access asked for in a read-only VMA;
  *	-ENOMEM a fault found no memory;
- *	-EINVAL bad arguments: range, array, notifier, flags; with REQ_MIGRATE also no
+ *	-EINVAL bad arguments: range, array, flags, no notifier or one that does not watch all of the
+ *	range, of which Linux takes no notice; with REQ_MIGRATE also no
  *	range->migrate, or a range that is not within one VMA.
  * On error, -EBUSY too, entries before the page that failed hold outputs, the others inputs: who uses
  * pfn_flags_mask writes the inputs again. With REQ_MIGRATE nothing stays collected, and all entries have

@@ -192,12 +192,12 @@ enum uhmm_lock_order {
 };
 
 enum uhmm_report_kind {
-	UHMM_REPORT_BUG,    /* the model's own invariant broke */
+	UHMM_REPORT_BUG, /* an invariant broke, by the model or by what a driver did; may abort() */
 	UHMM_REPORT_VERIFY, /* the verifier found a violation */
 	UHMM_REPORT_LOCK,   /* the lock checker found a violation */
 	UHMM_REPORT_TLB,    /* a translation was used after its flush was due */
-	UHMM_REPORT_FREED,  /* memory was written to after it had been freed */
-	UHMM_REPORT_WARN,   /* what the kernel would WARN about */
+	UHMM_REPORT_FREED, /* a driver accessed a page of RAM after it had been freed (migrate.h) */
+	UHMM_REPORT_WARN,  /* what the kernel would WARN about */
 };
 
 /**

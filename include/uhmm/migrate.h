@@ -130,7 +130,16 @@ UHMM_API void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, u
 UHMM_API void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
 					   uint64_t npages);
 
-/* ---- pages, as a driver handles destinations and copies ---- */
+/*
+ * ---- pages, as a driver handles destinations and copies ----
+ *
+ * A pfn is one that the library gave, and the page stays the driver's while it is mapped, under the lock
+ * that the driver's invalidation callback takes, or while the driver has a reference or pin. The checked
+ * library reports accesses to a page of RAM that was free already (UHMM_REPORT_FREED). A page that went
+ * is not free as long as a CPU's LRU batch has it, so not each mistake shows at once. What is in a page
+ * of device memory that is free is its driver's business. Contents may be copied, cleared, read and
+ * written in any context.
+ */
 
 /**
  * uhmm_alloc_locked_page() - a RAM page as destination: one reference, locked, contents undefined
@@ -153,7 +162,7 @@ UHMM_API int uhmm_alloc_locked_folio(struct uhmm_machine *m, unsigned int order,
 /**
  * uhmm_try_get_page() - a reference to a page by pfn, as eviction by a driver begins
  * @pfn: any page; of a large folio the first
- * Returns: false if it is free, or no first page: then there is none. Context: any. Lifetime: give it
+ * Returns: false if it is free, no first page, or no page of @m: then there is none. Context: any. Lifetime: give it
  * back with uhmm_unlock_put_page(), or uhmm_put_user_pages(). Models: get_page_unless_zero().
  */
 UHMM_API bool uhmm_try_get_page(struct uhmm_machine *m, uhmm_pfn_t pfn) UHMM_MUST_CHECK;

@@ -27,7 +27,8 @@ enum uhmm_mmu_notifier_event {
 
 struct uhmm_mmu_notifier_range {
 	struct uhmm_mm *mm;
-	uhmm_vaddr_t start, end;
+	uhmm_vaddr_t start,
+		end; /* all that is invalidated: may begin before the notifier's, end after */
 	enum uhmm_mmu_notifier_event event;
 	void *owner;	/* of MIGRATE and EXCLUSIVE, else NULL */
 	bool blockable; /* the callback may sleep */
@@ -44,6 +45,8 @@ struct uhmm_mmu_interval_notifier_ops {
 	 * Returns: true; false only if !range->blockable and it would have to sleep.
 	 * Context: mmap_lock or the rmap lock may be held; no PTL. Must not allocate, fault or
 	 * call read_begin.
+	 * A MIGRATE whose owner is the driver's own may be left alone: then the driver drops its
+	 * entries of the pages itself, before uhmm_migrate_vma_finalize() - in migrate_to_ram(), too.
 	 */
 	bool (*invalidate)(struct uhmm_mmu_interval_notifier *mni,
 			   const struct uhmm_mmu_notifier_range *range, unsigned long cur_seq);

@@ -349,8 +349,8 @@ struct uhmm_trace_reader;
  * (page-faults samples with addresses), with or without the PERF_RECORD_ lines, call chains and
  * symbols.
  *
- * Returns: 0; -EINVAL for a bad argument; -ENOMEM; or the error of open(2), such as -ENOENT and
- * -EACCES. What is wrong with the content is told by the first uhmm_trace_next().
+ * Returns: 0; -EINVAL for a bad argument; -EISDIR; -ENOMEM; or the error of open(2), such as -ENOENT
+ * and -EACCES. What is wrong with the content is told by the first uhmm_trace_next().
  * Lifetime: the caller owns *@out until uhmm_trace_close(); neither @path nor @opt is kept.
  * Models: nothing (invented).
  */

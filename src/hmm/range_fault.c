@@ -20,6 +20,10 @@ int uhmm__hmm_range_check(const struct uhmm_hmm_range *range)
 		return -EINVAL;
 	if ((range->start | range->end) & ~UHMM_PAGE_MASK || range->end > UHMM_TASK_SIZE)
 		return -EINVAL;
+	/* Linux does not look; but of what is beyond, the sequence says nothing. */
+	if (range->notifier && (range->start < range->notifier->node.start ||
+				range->end - 1 > range->notifier->node.last))
+		return -EINVAL;
 	return range->default_flags & ~req ? -EINVAL : 0;
 }
 

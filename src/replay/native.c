@@ -139,7 +139,7 @@ const char *uhmm__native_check_slow(struct native_state *st, const struct uhmm_t
 		return "protection has three bits";
 	if (ev->kind == UHMM_TRACE_TOUCH &&
 	    (!ev->touch.size || ev->touch.size > NATIVE_TOUCH_MAX || !ev->touch.repeat))
-		return "an access must have 1 to 4096 bytes";
+		return "an access must have 1 to 4096 bytes, and be made at least once";
 	why = check_range(ev);
 	if (!why)
 		why = check_ids(st, ev);

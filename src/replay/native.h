@@ -63,8 +63,15 @@ static inline uint64_t *native_stat(struct uhmm_trace_stats *stats, unsigned int
 struct native_state {
 	uint64_t t_ns;
 	uint64_t nr_events;
+	uint64_t nr_unknown; /* records of a later version: events or not */
 	uint32_t last_mm, last_obj;
 };
+
+/* Can END announce so many events? */
+static inline bool native_count_fits(const struct native_state *st, uint64_t announced)
+{
+	return announced >= st->nr_events && announced - st->nr_events <= st->nr_unknown;
+}
 
 /* See native_check(). */
 const char *uhmm__native_check_slow(struct native_state *st, const struct uhmm_trace_event *ev);

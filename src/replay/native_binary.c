@@ -441,7 +441,7 @@ static const char *get_end(struct uhmm_trace_reader *r, struct fields *f)
 	if (!r->stats.source_lines)
 		r->stats.source_lines = r->stats.lines;
 	b->ended = true;
-	if (nr != b->state.nr_events && !r->stats.malformed)
+	if (!native_count_fits(&b->state, nr) && !r->stats.malformed)
 		return "another number of events than the trace has";
 	return b->p == b->end ? NULL : "something follows the end of the trace";
 }
@@ -469,6 +469,7 @@ static const char *get_other(struct uhmm_trace_reader *r, uint64_t kind, struct 
 		why = get_end(r, f);
 		break;
 	default: /* of a later version */
+		binary(r)->state.nr_unknown++;
 		r->stats.skipped_records++;
 		break;
 	}

@@ -464,7 +464,7 @@ static int caps_line(struct uhmm_trace_reader *r, char *p)
 
 static int end_line(struct uhmm_trace_reader *r, char *p)
 {
-	uint64_t nr = 0, v;
+	uint64_t nr = text(r)->state.nr_events, v;
 
 	while (*p) {
 		bool known = false, good = true;
@@ -482,7 +482,7 @@ static int end_line(struct uhmm_trace_reader *r, char *p)
 			return uhmm__trace_bad(r, "END: expected 'NAME=NUMBER ...'");
 	}
 	text(r)->ended = true;
-	if (nr != text(r)->state.nr_events && !r->stats.malformed)
+	if (!native_count_fits(&text(r)->state, nr) && !r->stats.malformed)
 		return uhmm__trace_bad(r, "END: %llu events are announced, the trace has %llu",
 				       (unsigned long long)nr,
 				       (unsigned long long)text(r)->state.nr_events);
@@ -526,6 +526,7 @@ static int text_line(struct uhmm_trace_reader *r, struct trace_line *line)
 		return uhmm__trace_bad(r,
 				       "not a line of a trace: expected 'KIND TIME CPU TID TGID MM "
 				       "...'");
+	text(r)->state.nr_unknown++;
 	r->stats.skipped_records++; /* of a later version */
 	return 0;
 }
@@ -595,11 +596,14 @@ static int header(struct uhmm_trace_reader *r, char *p)
 static int text_start(struct uhmm_trace_reader *r, const char *s, size_t len)
 {
 	const char *nl = memchr(s, '\n', len);
+	size_t n = nl ? (size_t)(nl - s) : len;
 	char *copy;
 	int err;
 
 	r->priv = calloc(1, sizeof(struct text));
-	copy = strndup(s, nl ? (size_t)(nl - s) : len);
+	copy = calloc(1, n + TRACE_BUF_SLACK); /* see skip_blanks() */
+	if (copy)
+		memcpy(copy, s, n);
 	if (!r->priv || !copy) {
 		free(copy);
 		uhmm__trace_nomem(r);

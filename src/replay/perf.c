@@ -3,8 +3,8 @@
  * perf.c - the text of perf script: lines, event names, system calls.
  *
  * A line is `COMM PID/TID [CPU] TIME: EVENT: payload`. COMM may hold blanks and colons, so the head
- * is found from its time, which is the first "digits.digits:" that stands alone, and read
- * backwards from there. CPU, the process (perf script's own default), and a period before the
+ * is found from its time, which is the first "digits.digits:" that stands alone behind a number,
+ * and read backwards from there. CPU, the process (perf script's own default), and a period before the
  * event are each there or not.
  */
 #include <stdlib.h>
@@ -74,21 +74,11 @@ static char *back_time(char *begin, char *colon, uint64_t *t_ns)
 	return p;
 }
 
-bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
+/* What stands before a time at @p: COMM PID/TID [CPU]. False if it is not that. */
+static bool back_head(char *s, char *p, struct perf_line *l)
 {
-	char *end = s + len, *p = s, *colon;
+	char *end;
 
-	for (;;) {
-		colon = memchr(p, ':', (size_t)(end - p));
-		if (!colon)
-			return false;
-		p = back_time(s, colon, &l->t_ns);
-		if (likely(p))
-			break;
-		p = colon + 1;
-	}
-	l->time = p;
-	l->rest = colon + 1;
 	l->cpu = -1;
 	l->period = 0;
 	l->has_tgid = false;
@@ -117,6 +107,57 @@ bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
 	l->comm = p;
 	l->comm_len = (size_t)(end - p);
 	return true;
+}
+
+/* The next word; returns its end. */
+static char *next_word(char **p, char *end)
+{
+	char *q;
+
+	while (*p < end && is_blank(**p))
+		++*p;
+	for (q = *p; q < end && !is_blank(*q);)
+		q++;
+	return q;
+}
+
+/* Does the name of an event come at @p, with or without a period before it? */
+static bool at_event(char *p, char *end)
+{
+	char *q = next_word(&p, end), *digits = p;
+
+	while (digits < q && is_digit(*digits))
+		digits++;
+	if (digits == q) {
+		p = q;
+		q = next_word(&p, end);
+	}
+	return p < q && !is_digit(*p) && (q[-1] == ':' || *p == 'P');
+}
+
+bool uhmm__perf_split(char *s, size_t len, struct perf_line *l)
+{
+	char *end = s + len, *p = s, *colon;
+	struct perf_line first;
+	bool found = false;
+
+	/* COMM may have what looks like a time, too, or like all of a head. */
+	while ((colon = memchr(p, ':', (size_t)(end - p)))) {
+		p = back_time(s, colon, &l->t_ns);
+		if (likely(p) && likely(back_head(s, p, l))) {
+			l->time = p;
+			l->rest = colon + 1;
+			if (likely(at_event(l->rest, end)))
+				return true;
+			if (!found)
+				first = *l;
+			found = true;
+		}
+		p = colon + 1;
+	}
+	if (found)
+		*l = first;
+	return found;
 }
 
 /* The time, read forwards: digits, a point, digits, a colon. NULL if it is not that. */
@@ -365,6 +406,9 @@ static int perf_call(struct uhmm_trace_reader *r, const struct perf_line *l, boo
 		r->stats.skipped_calls += enter;
 		return 0;
 	}
+	if (enter && calls[i].args && !strchr(p, ':'))
+		return uhmm__trace_bad(r, "a tracepoint without its fields: print them with 'perf "
+					  "script -F +trace'");
 	if (enter && !call_args(p, calls[i].args, args))
 		return uhmm__trace_bad(r, "arguments of %s: expected %u of the form 'name: 0x...'",
 				       calls[i].name, calls[i].args);

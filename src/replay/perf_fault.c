@@ -123,7 +123,8 @@ static int parse_tracepoint(struct uhmm_trace_reader *r, struct trace_fault *tp,
 
 	p = scan_text(skip_blanks(p), "address=");
 	if (!p)
-		goto bad;
+		return uhmm__trace_bad(r, "a tracepoint without its fields: print them with 'perf "
+					  "script -F +trace'");
 	q = scan_text(p, "0x");
 	q = q ? scan_hex(q, &tp->addr) : NULL;
 	tp->has_addr = q && (is_blank(*q) || !*q);

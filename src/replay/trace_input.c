@@ -72,7 +72,12 @@ int uhmm__trace_input_open(const char *path, struct trace_input **out)
 			goto fail;
 		}
 	}
-	if (!fstat(in->fd, &st) && S_ISREG(st.st_mode))
+	if (fstat(in->fd, &st))
+		st.st_mode = 0;
+	err = -EISDIR;
+	if (S_ISDIR(st.st_mode))
+		goto fail;
+	if (S_ISREG(st.st_mode))
 		in->size = (uint64_t)st.st_size;
 	*out = in;
 	return 0;
@@ -137,6 +142,29 @@ static int damaged(struct trace_input *in, const char *why)
 	return in->err;
 }
 
+/* What people have that is no text yet. */
+static int foreign(struct trace_input *in)
+{
+	static const struct {
+		const char *magic, *why;
+	} kinds[] = {
+		{ "PERFILE2",
+		  "this is a perf.data file: turn it into text with `perf script -i FILE "
+		  "--show-mmap-events --show-task-events -F +pid,+tid,+addr`" },
+		{ "\x1f\x8b", "this is gzip data: decompress it first" },
+		{ "\xfd\x37zXZ", "this is xz data: decompress it first" },
+		{ "BZh", "this is bzip2 data: decompress it first" },
+	};
+
+	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {
+		size_t len = strlen(kinds[i].magic);
+
+		if (in->raw_len >= len && !memcmp(in->raw, kinds[i].magic, len))
+			return damaged(in, kinds[i].why);
+	}
+	return 0;
+}
+
 /* Reads the first bytes, which tell whether they are compressed. */
 static int input_start(struct trace_input *in)
 {
@@ -166,14 +194,9 @@ static int input_start(struct trace_input *in)
 			in->err = -ENOMEM;
 			return in->err;
 		}
-	} else if (in->raw_len >= 8 && !memcmp(in->raw, "PERFILE2", 8)) {
-		return damaged(in, "this is a perf.data file: turn it into text with "
-				   "`perf script -i FILE --show-mmap-events "
-				   "--show-task-events -F +pid,+tid,+addr`");
-	} else if (in->raw[0] == 0x1f && in->raw[1] == 0x8b) {
-		return damaged(in, "this is gzip data: decompress it first");
+		return 0;
 	}
-	return 0;
+	return foreign(in);
 }
 
 static int fill_zstd(struct trace_input *in, size_t room, size_t *added)

@@ -226,6 +226,16 @@ START_TEST(range_fault_einval)
 	BAD(end = UHMM_TASK_SIZE + PAGE);
 	BAD(default_flags = UHMM_HMM_PFN_ERROR);
 	BAD(default_flags = FAULT | MIGRATE); /* without range->migrate */
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 4 * PAGE, &ops, NULL, &mni), 0);
+	good = range_of(mni, AT, 4, FAULT);
+	good.notifier_seq = uhmm_mmu_interval_read_begin(mni);
+	expect_eq(uhmm_range_fault(&good), 0);
+	BAD(end = AT + 5 * PAGE); /* beyond the notifier */
+	BAD(start = AT - PAGE);
+	uhmm_mmu_interval_notifier_remove(mni);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT - PAGE, 10 * PAGE, &ops, NULL, &mni),
+		  0);
 	good = range_of(mni, AT, 1, FAULT | MIGRATE);
 	BAD(end = AT + 9 * PAGE); /* beyond the VMA */
 	BAD(start = AT - PAGE);

@@ -404,6 +404,65 @@ START_TEST(waits_under_the_notifier_lock)
 }
 END_TEST
 
+/* ---- pages that are the driver's no more ---- */
+
+/* A page that it found, and that was taken away meanwhile: the driver does not ask. */
+static void accesses_after(void (*fn)(void *arg), bool asks)
+{
+	uint64_t word = 1;
+	bool retry;
+
+	put_word(f.mm, AT, 0);
+	find_page();
+	uhmm_page_write(f.m, uhmm_hmm_pfn_to_pfn(d.pfns[0]), 0, &word, sizeof(word));
+	fn(NULL);
+	uhmm_mutex_lock(d.mutex);
+	retry = uhmm_mmu_interval_read_retry(d.mni, range.notifier_seq);
+	expect(retry);
+	if (!asks) {
+		uhmm_pfn_t pfn = uhmm_hmm_pfn_to_pfn(d.pfns[0]);
+
+		uhmm_page_read(f.m, pfn, 0, &word, sizeof(word));
+		uhmm_page_write(f.m, pfn, 0, &word, sizeof(word));
+		uhmm_set_page_dirty(f.m, pfn);
+		uhmm_clear_highpage(f.m, pfn);
+		uhmm_copy_highpage(f.m, pfn, pfn);
+	}
+	uhmm_mutex_unlock(d.mutex);
+}
+
+/* What waits in a batch for the LRU is not free yet. */
+static void drain_and_invalidate(void *arg)
+{
+	expect_eq(uhmm_madvise(f.mm, AT, PAGE, MADV_POPULATE_WRITE), 0);
+	invalidates(arg);
+}
+
+static void keeps_a_page(void *arg)
+{
+	(void)arg;
+	accesses_after(drain_and_invalidate, false);
+}
+
+static void asks_for_its_page(void *arg)
+{
+	(void)arg;
+	accesses_after(drain_and_invalidate, true);
+}
+
+START_TEST(freed_page)
+{
+	way = _i;
+	run(asks_for_its_page);
+	nothing_reported();
+	run(keeps_a_page);
+	expect_eq(f.reports[UHMM_REPORT_FREED], 6);
+	reported(0, "uhmm_page_read() of a page of RAM that was freed: pfn 0x", ", by driver/",
+		 "uhmm_page_write() of", "uhmm_set_page_dirty() of", "uhmm_clear_highpage() of",
+		 "uhmm_copy_highpage() of", "uhmm_copy_highpage() of");
+}
+END_TEST
+
 /* ---- inside of mm: what a mistake there would look like ---- */
 
 static ptent_t *pmd_of(uhmm_vaddr_t addr)
@@ -550,6 +609,7 @@ int main(void)
 	tcase_add_loop_test(each, mmap_lock_recursion, 0, NR_WAYS);
 	tcase_add_loop_test(each, folio_lock_and_notifier_lock, 0, NR_WAYS);
 	tcase_add_loop_test(each, waits_under_the_notifier_lock, 0, NR_WAYS);
+	tcase_add_loop_test(each, freed_page, 0, NR_WAYS);
 	tcase_add_loop_test(each, mistakes_inside, 0, NR_WAYS);
 	suite_add_tcase(suite, each);
 	tcase_add_test(own, mmap_lock_recursion_and_a_writer);

@@ -122,4 +122,37 @@ run 2 dump "$trace" --case a
 said "is not a vector"
 run 2 dump "$data/data/broken/not-a-trace.txt"
 
+# replay: output never goes over what is to be replayed, by whatever name.
+run 0 convert "$trace" "$tmp/t1.txt"
+cp "$tmp/t1.txt" "$tmp/kept.txt"
+ln -s t1.txt "$tmp/link.txt"
+run 2 replay "$trace" "$tmp/t1.txt" --json "$tmp/t1.txt"
+said "--json: $tmp/t1.txt is a trace to be replayed"
+run 2 replay "$tmp/t1.txt" --json "$tmp/link.txt"
+said "link.txt is a trace to be replayed"
+cmp -s "$tmp/t1.txt" "$tmp/kept.txt" || fail "a trace was written over"
+run 0 replay - --json "$tmp/new.json" <"$tmp/t1.txt"
+[ -s "$tmp/new.json" ] || fail "no JSON was written"
+
+# replay: what is no text yet.
+for kind in '\037\213\010\000:gzip data' '\3757zXZ\000:xz data' 'BZh91AY:bzip2 data' 'PERFILE2:perf script -i'; do
+	# shellcheck disable=SC2059 # the escapes are the format's
+	printf "${kind%%:*}" >"$tmp/foreign"
+	run 2 replay "$tmp/foreign"
+	said "foreign:1: this is " "${kind#*:}"
+done
+run 2 replay "$tmp"
+said "uhmm replay: $tmp: Is a directory"
+
+# replay: what was asked for and is not there.
+run 0 replay "$trace" --offload tid=1
+said "the device makes no access"
+run 0 replay "$trace" --offload tid=26594
+unsaid "the device makes no access"
+run 0 replay "$trace"
+unsaid "the device makes no access"
+echo 'ls 5/5 [000] 1.000000: cycles:u:     7f0000001000     7f1111001000' >"$tmp/cycles.txt"
+run 0 replay "$tmp/cycles.txt"
+said "the trace has no faults, but 1 samples of other events: record 'page-faults'"
+
 finish

@@ -36,6 +36,8 @@ START_TEST(reference)
 	expect_eq(get_word(f.mm, AT), 1);
 	expect_eq(uhmm_devmem_used(uhmm_device_memory(f.dev[0])), 0);
 	expect(!uhmm_try_get_page(f.m, pfn));
+	expect(!uhmm_try_get_page(f.m, 1UL << 50)); /* no page at all */
+	expect(!uhmm_try_get_page(f.m, ~0UL));
 	fixture_destroy(&f);
 }
 END_TEST

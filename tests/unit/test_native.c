@@ -566,6 +566,11 @@ static const struct {
 		"\x02\x43\x01",
 		""),
 	PAYLOAD(0,
+		"\x04\x7f\x01\x02\x03"
+		"\x03\x10\x05\x03"
+		"\x02\x43\x02",
+		""),
+	PAYLOAD(0,
 		"\x05\xff\xff\x03\x02\x03"
 		"\x03\x10\x05\x03"
 		"\x02\x43\x01",
@@ -660,6 +665,7 @@ static const struct {
 	/* What a later version may add: keys, kinds, flags, words. */
 	{ 0, "uhmm-trace 1 colour=blue clock=atomic\nCAPS rw psychic\nEND future=1 lines=3\n", "" },
 	{ 0, HEAD "# comment\n\nTELEPORT 1 2 3\n" NEW "END events=1\n", "" },
+	{ 0, HEAD "TELEPORT 1 2 3\n" NEW "END events=2\n", "" },
 	{ 0, HEAD NEW "FAULT 2 0 1 1 1 1000 wu- colour=blue ip=5\nEND events=2\n", "" },
 	{ 0, HEAD NEW "MAP 2 0 1 1 1 1000-2000 rw- anon,sparkling\nEND events=2\n", "" },
 	{ 0, HEAD "OBJ 2 0 0 0 0 1 cassette 0:0 5 name=x\nEND events=1\n", "" },
@@ -687,7 +693,12 @@ static const struct {
 	  ":3: a new address space must have a higher" },
 	{ -EINVAL, HEAD "what is this\n", ":2: not a line of a trace" },
 	{ -EINVAL, HEAD NEW "END events=2\n", ":3: END: 2 events are announced, the trace has 1" },
+	{ -EINVAL, HEAD "TELEPORT 1 2 3\n" NEW "END events=3\n", ":4: END: 3 events are" },
+	{ -EINVAL, HEAD NEW "END events=0\n", ":3: END: 0 events are announced" },
+	/* Who wrote it by hand did not count. */
+	{ 0, HEAD NEW "END\n", "" },
 	{ -EINVAL, HEAD NEW, ":2: the trace ends without END" },
+	{ -EINVAL, HEAD "TOUCH 1 0 0 0 0 1000 w 8 repeat=0\n", "at least once" },
 	{ -EINVAL, HEAD "END\nEND\n", ":3: something follows the END" },
 };
 

@@ -28,6 +28,10 @@ START_TEST(test_layouts)
 		"            test    10 [001]     1.000000: ",
 		"            test    10     1.000000: ",
 		"           :10 10/10     1.000000: ",
+		"    x [000] 1.5: 10/10     1.000000: ",
+		"        4.5: 5.: 10 [001] 1.000000: ",
+		"      12/34 5.6: 10/10 [001] 1.000000: ",
+		"        7 12 5.6: 10     1.000000: ",
 	};
 	static const char *const faults[] = {
 		"                         page-faults:     7f0000001234     55a46a28a20e\n",
@@ -49,7 +53,7 @@ START_TEST(test_layouts)
 		     "FAULT 10/10 mm1 7f0000001234 ?u?\n");
 }
 END_TEST
-#define NR_LAYOUTS (7 * 7)
+#define NR_LAYOUTS (11 * 7)
 
 /* The address of the fault comes from the tracepoint where samples print the instruction's alone. */
 START_TEST(test_layout_default)
