@@ -174,10 +174,15 @@ static inline void fixture_create(struct fixture *f, struct uhmm_machine_config 
 	uhmm_task_enter(f->task);
 }
 
+/* Registered at a time: the verifier goes over all that is, be it used or not. */
+#define FIXTURE_CHUNK (4UL << 20)
+
 /* Both devices, and a mirror of each. @bytes: memory of a device, 0 unlimited. */
 static inline void fixture_add_devices(struct fixture *f, uint64_t bytes)
 {
-	struct uhmm_device_config config = { .size = sizeof(config), .memory_bytes = bytes };
+	struct uhmm_device_config config = { .size = sizeof(config),
+					     .memory_bytes = bytes,
+					     .chunk_bytes = FIXTURE_CHUNK };
 
 	for (int i = 0; i < FIXTURE_DEVICES; i++) {
 		expect_eq(uhmm_device_create(f->m, &config, &f->dev[i]), 0);

@@ -408,6 +408,8 @@ static int open_mirror(struct world *w, const struct vec_op *op, struct uhmm_mir
 			.type = op->dev < 2 ? UHMM_MEMORY_DEVICE_PRIVATE
 					    : UHMM_MEMORY_DEVICE_COHERENT,
 			.huge_by_head = w->as_recorded,
+			/* The verifier goes over all that is registered, after each operation. */
+			.chunk_bytes = 16UL << 20,
 		};
 
 		err = uhmm_device_create(w->machine, &config, &w->device[op->dev]);

@@ -35,6 +35,7 @@ struct uhmm_device_config {
 	size_t size;		    /* sizeof(struct uhmm_device_config) of the caller */
 	enum uhmm_memory_type type; /* default device-private */
 	uint64_t memory_bytes;	    /* device memory, 0 = unlimited */
+	uint64_t chunk_bytes; /* registered at a time, in multiples of 2 MiB; default 256 MiB */
 	/*
 	 * An invalidation forgets exactly its range. Default: and the page after it, as the test
 	 * driver does, which then faults once more.

@@ -31,6 +31,7 @@ int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *
 	uhmm__spin_init(&dev->lock, UHMM__LC_DEVICE);
 	list_init(&dev->mirrors);
 	mem.bytes = config ? config->memory_bytes : 0;
+	mem.chunk_bytes = config ? config->chunk_bytes : 0;
 	mem.type = dev->type;
 	err = uhmm_devmem_create(m, &mem, dev, &device_ops, dev, &dev->pool);
 	if (err) {

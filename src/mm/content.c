@@ -23,10 +23,12 @@ static uint64_t *frame_words(struct uhmm_machine *m, uhmm_pfn_t pfn)
 
 void uhmm__copy_page_bytes(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
 {
-	for (int i = 0; i < WORDS; i++) {
-		uint64_t w = __atomic_load_n(&frame_words(m, src)[i], __ATOMIC_RELAXED);
+	uint64_t *to = frame_words(m, dst), *from = frame_words(m, src);
 
-		__atomic_store_n(&frame_words(m, dst)[i], w, __ATOMIC_RELAXED);
+	for (int i = 0; i < WORDS; i++) {
+		uint64_t w = __atomic_load_n(&from[i], __ATOMIC_RELAXED);
+
+		__atomic_store_n(&to[i], w, __ATOMIC_RELAXED);
 	}
 }
 
@@ -38,8 +40,10 @@ void uhmm__copy_pages(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src, ui
 
 void uhmm__clear_page_bytes(struct uhmm_machine *m, uhmm_pfn_t pfn)
 {
+	uint64_t *words = frame_words(m, pfn);
+
 	for (int i = 0; i < WORDS; i++)
-		__atomic_store_n(&frame_words(m, pfn)[i], 0, __ATOMIC_RELAXED);
+		__atomic_store_n(&words[i], 0, __ATOMIC_RELAXED);
 }
 
 /*
@@ -70,17 +74,22 @@ static void tag_write(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, const 
 void uhmm__read_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, void *buf,
 			   size_t len)
 {
+	uint64_t *words;
 	uint8_t *out = buf;
 
 	if (m->tags) {
 		tag_read(m, pfn, off, buf, len);
 		return;
 	}
+	words = frame_words(m, pfn);
 	while (len) {
-		uint64_t w = __atomic_load_n(&frame_words(m, pfn)[off / 8], __ATOMIC_RELAXED);
+		uint64_t w = __atomic_load_n(&words[off / 8], __ATOMIC_RELAXED);
 		size_t n = MIN(len, 8 - off % 8);
 
-		memcpy(out, (uint8_t *)&w + off % 8, n);
+		if (likely(n == 8)) /* most of a page: without a call */
+			memcpy(out, &w, 8);
+		else
+			memcpy(out, (uint8_t *)&w + off % 8, n);
 		out += n;
 		off += n;
 		len -= n;
@@ -91,17 +100,22 @@ void uhmm__write_frame_slow(struct uhmm_machine *m, uhmm_pfn_t pfn, size_t off, 
 			    size_t len)
 {
 	const uint8_t *in = buf;
+	uint64_t *words;
 
 	if (m->tags) {
 		tag_write(m, pfn, off, buf, len);
 		return;
 	}
+	words = frame_words(m, pfn);
 	while (len) {
-		uint64_t *p = &frame_words(m, pfn)[off / 8];
+		uint64_t *p = &words[off / 8];
 		uint64_t w = __atomic_load_n(p, __ATOMIC_RELAXED);
 		size_t n = MIN(len, 8 - off % 8);
 
-		memcpy((uint8_t *)&w + off % 8, in, n);
+		if (likely(n == 8))
+			memcpy(&w, in, 8);
+		else
+			memcpy((uint8_t *)&w + off % 8, in, n);
 		__atomic_store_n(p, w, __ATOMIC_RELAXED);
 		in += n;
 		off += n;

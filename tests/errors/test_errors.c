@@ -454,6 +454,8 @@ START_TEST(device_create_errors)
 	config = (struct uhmm_device_config){ .size = sizeof(config),
 					      .type = (enum uhmm_memory_type)9 };
 	expect_eq(uhmm_device_create(f.m, &config, &dev), -EINVAL);
+	config = (struct uhmm_device_config){ .size = sizeof(config), .chunk_bytes = PAGE };
+	expect_eq(uhmm_device_create(f.m, &config, &dev), -EINVAL);
 	WITHOUT_MEMORY(uhmm_device_create(f.m, NULL, &dev));
 	expect(dev == UNTOUCHED);
 }

@@ -95,6 +95,7 @@ void machine_start(struct lockstep *l, struct machine *m, enum uhmm_strategy str
 	struct uhmm_device_config dev = {
 		.size = sizeof(dev),
 		.memory_bytes = l->config.device_bytes,
+		.chunk_bytes = FIXTURE_CHUNK,
 	};
 	struct uhmm_mm *mm;
 

@@ -16,7 +16,7 @@ struct uhmm_mirror *open_device(unsigned int nr, struct uhmm_mm *mm)
 void world_create(bool coherent, bool two, enum uhmm_content content)
 {
 	const struct uhmm_machine_config config = { .nr_cpus = 2, .content = content };
-	struct uhmm_device_config device = { .size = sizeof(device) };
+	struct uhmm_device_config device = { .size = sizeof(device), .chunk_bytes = FIXTURE_CHUNK };
 
 	memset(&w, 0, sizeof(w));
 	w.coherent = coherent;

@@ -114,7 +114,8 @@ static inline void setup_devices(enum uhmm_memory_type first, enum uhmm_memory_t
 	for (int i = 0; i < FIXTURE_DEVICES; i++) {
 		struct uhmm_device_config dev = { .size = sizeof(dev),
 						  .type = i ? second : first,
-						  .memory_bytes = bytes };
+						  .memory_bytes = bytes,
+						  .chunk_bytes = FIXTURE_CHUNK };
 
 		expect_eq(uhmm_device_create(f.m, &dev, &f.dev[i]), 0);
 		expect_eq(uhmm_mirror_open(f.dev[i], f.mm, &f.mirror[i]), 0);
