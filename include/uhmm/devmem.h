@@ -134,9 +134,9 @@ UHMM_API uhmm_pfn_t uhmm_page_head(struct uhmm_machine *m, uhmm_pfn_t pfn);
 struct uhmm_devmem;
 
 struct uhmm_devmem_config {
-	size_t size;		    /* sizeof(struct uhmm_devmem_config) of the caller */
-	uint64_t bytes;		    /* capacity, 0 = no limit but the physical address space */
-	uint64_t chunk_bytes;	    /* what is registered at a time, default 256 MiB */
+	size_t size;	      /* sizeof(struct uhmm_devmem_config) of the caller */
+	uint64_t bytes;	      /* capacity, 0 = no limit but the physical address space */
+	uint64_t chunk_bytes; /* registered at a time, in multiples of 2 MiB; default 256 MiB */
 	enum uhmm_memory_type type; /* default device-private */
 };
 
@@ -149,7 +149,8 @@ struct uhmm_devmem_config {
  * the free lists
  * @data: passed to the callbacks
  * @out: (out) the pool; memory is registered chunk by chunk as it is needed
- * Returns: 0; -EINVAL; -ENOMEM.
+ * Returns: 0; -EINVAL bad size or type, chunk_bytes, bytes below a page, no migrate_to_ram for device-private
+ * memory; -ENOMEM.
  */
 UHMM_API int uhmm_devmem_create(struct uhmm_machine *m, const struct uhmm_devmem_config *config,
 				void *owner, const struct uhmm_dev_pagemap_ops *ops, void *data,

@@ -174,6 +174,7 @@ UHMM_API int64_t uhmm_file_writeback(struct uhmm_file *file, uint64_t first, uin
  * @file: file
  * Returns: 0; -EIO a dirty page of a regular file broke (uhmm_memory_failure()) and is lost. That is told once
  * to who asks first, here or by msync() of a mapping: a file stands for one open file description.
+ * Context: takes the pages' locks; sleeps.
  * Models: fsync(2), file_write_and_wait_range(); of a memory file noop_fsync().
  */
 UHMM_API int uhmm_file_fsync(struct uhmm_file *file) UHMM_MUST_CHECK;

@@ -61,7 +61,7 @@ struct uhmm_device_config {
  * @m: machine
  * @config: NULL for the defaults
  * @out: (out) the device
- * Returns: 0; -EINVAL; -ENOMEM.
+ * Returns: 0; -EINVAL bad size or type, chunk_bytes, memory_bytes below a page; -ENOMEM.
  */
 UHMM_API int uhmm_device_create(struct uhmm_machine *m, const struct uhmm_device_config *config,
 				struct uhmm_device **out) UHMM_MUST_CHECK;

@@ -27,8 +27,8 @@ enum uhmm_mmu_notifier_event {
 
 struct uhmm_mmu_notifier_range {
 	struct uhmm_mm *mm;
-	uhmm_vaddr_t start,
-		end; /* all that is invalidated: may begin before the notifier's, end after */
+	uhmm_vaddr_t start; /* all that is invalidated: may begin before the notifier's, */
+	uhmm_vaddr_t end;   /* and end after */
 	enum uhmm_mmu_notifier_event event;
 	void *owner;	/* of MIGRATE and EXCLUSIVE, else NULL */
 	bool blockable; /* the callback may sleep */
