@@ -137,8 +137,9 @@ uhmm_always_inline int handle_pte_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t 
  * What a fault begins with: the tables above the entry, made if need be, and the entry mapped.
  * Returns: the entry, NULL if there is no PTE table, or no memory (*@pmdp is NULL).
  * @pmdp: (in/out) the PMD entry; where a walk of the same chain found it before, or NULL. If that points to a
- * table it still is the one: the VMA is locked, so its tables stay linked, and a PMD table that was unlinked
- * before has no entries. Counted as a walk all the same.
+ * table it still is the one: the VMA is locked, so its PMD tables stay linked, and one that was unlinked
+ * before has no entries, for none moves elsewhere with them. The PTE table may go at any time: who locks
+ * the entry looks again. Counted as a walk all the same.
  */
 uhmm_always_inline ptent_t *map_link(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, ptent_t **pmdp,
 				     pte_t *pmd)
