@@ -283,7 +283,7 @@ int uhmm__anon_write_bytes(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int
 uhmm_always_inline int handle_mm_fault_unchain(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					       unsigned int flags)
 {
-	ptent_t *ptep;
+	ptent_t *ptep = NULL;
 	int ret = handle_mm_fault_link(vma, addr, flags, NULL, &ptep);
 
 	if (ret == VM_FAULT_PTL)

@@ -107,16 +107,45 @@ uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 }
 
 /*
- * The rest of a fault whose entry is mapped by way of @pmd. VM_FAULT_PTL: it still is, and locked.
- * Models: handle_pte_fault().
+ * What a fault begins with: the PMD entry, its tables made if need be. NULL: no memory.
+ * @pmdp: where a walk of the same chain found it before, or NULL. If that points to a table it still is the
+ * one: the VMA is locked, so its PMD tables stay linked, and one that was unlinked before has no entries,
+ * for none moves elsewhere with them. The PTE table may go at any time: who locks the entry looks again.
+ * Counted as a walk all the same. @pmd: (out) what it is if it points to a table, or 0, not read.
  */
-uhmm_always_inline int handle_pte_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-					     unsigned int flags, ptent_t *pmdp, pte_t pmd,
-					     ptent_t *ptep)
+uhmm_always_inline ptent_t *pmd_link(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, ptent_t *pmdp,
+				     pte_t *pmd)
 {
+	struct uhmm_task *t = uhmm__current();
+
+	*pmd = !UHMM_CHECKED && pmdp ? ptep_get(pmdp) : pte_make(0);
+	if (unlikely(!entry_is_table(*pmd))) {
+		*pmd = pte_make(0);
+		return uhmm__pmd_alloc(pgt, addr);
+	}
+	uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
+	uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
+	uhmm__task_count(t, UHMM_CNT_READ_PMD, 1);
+	return pmdp;
+}
+
+/*
+ * The rest of a fault. VM_FAULT_PTL: *@entryp is the entry, mapped and locked. @pmdp, @pmd: as pmd_link() left
+ * them. Models: handle_pte_fault().
+ */
+uhmm_always_inline int handle_pte_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+					ptent_t *pmdp, pte_t pmd, ptent_t **entryp)
+{
+	ptent_t *ptep;
 	pte_t entry;
 	bool simple;
 
+	if (likely(entry_is_table(pmd)))
+		ptep = table_entry(entry_table(pmd), addr, 1);
+	else
+		ptep = uhmm__pte_offset_map_link(pmdp, addr, &pmd);
+	if (unlikely(!ptep))
+		return uhmm__unchained_pte_table_missing(vma, addr, flags, pmdp, pmd);
 	uhmm__count(UHMM_CNT_READ_PTE);
 	entry = ptep_get(ptep);
 	if (unlikely(!pte_none(entry))) {
@@ -125,6 +154,7 @@ uhmm_always_inline int handle_pte_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t 
 		return uhmm__unchained_pte_entry(vma, addr, flags, pmdp, ptep, entry);
 	}
 	simple = anon_write_is_simple(vma, flags);
+	*entryp = ptep;
 	if (likely(simple && vma->mm->machine->tags))
 		return anon_write_tags(vma, addr, flags, pmdp, pmd, ptep);
 	uhmm__pte_unmap_link(ptep);
@@ -134,47 +164,19 @@ uhmm_always_inline int handle_pte_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t 
 }
 
 /*
- * What a fault begins with: the tables above the entry, made if need be, and the entry mapped.
- * Returns: the entry, NULL if there is no PTE table, or no memory (*@pmdp is NULL).
- * @pmdp: (in/out) the PMD entry; where a walk of the same chain found it before, or NULL. If that points to a
- * table it still is the one: the VMA is locked, so its PMD tables stay linked, and one that was unlinked
- * before has no entries, for none moves elsewhere with them. The PTE table may go at any time: who locks
- * the entry looks again. Counted as a walk all the same.
- */
-uhmm_always_inline ptent_t *map_link(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, ptent_t **pmdp,
-				     pte_t *pmd)
-{
-	struct uhmm_task *t = uhmm__current();
-
-	*pmd = !UHMM_CHECKED && *pmdp ? ptep_get(*pmdp) : pte_make(0);
-	if (likely(entry_is_table(*pmd))) {
-		uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
-		uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
-		uhmm__task_count(t, UHMM_CNT_READ_PMD, 1);
-		return table_entry(entry_table(*pmd), addr, 1);
-	}
-	*pmdp = uhmm__pmd_alloc(pgt, addr);
-	return *pmdp ? uhmm__pte_offset_map_link(*pmdp, addr, pmd) : NULL;
-}
-
-/*
  * Models: __handle_mm_fault(). VM_FAULT_UNCHAINED: the chain has ended. VM_FAULT_PTL: *@ptep is the
- * entry, still mapped and locked. @pmdp: as in map_link().
+ * entry, still mapped and locked. @pmdp: as in pmd_link().
  */
 uhmm_always_inline int handle_mm_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					    unsigned int flags, ptent_t *pmdp, ptent_t **ptep)
 {
 	pte_t pmd;
-	int ret;
+	int ret = VM_FAULT_OOM;
 
 	addr &= UHMM_PAGE_MASK;
-	*ptep = map_link(&vma->mm->pgt, addr, &pmdp, &pmd);
-	if (likely(*ptep))
-		ret = handle_pte_fault_link(vma, addr, flags, pmdp, pmd, *ptep);
-	else if (likely(pmdp))
-		ret = uhmm__unchained_pte_table_missing(vma, addr, flags, pmdp, pmd);
-	else
-		ret = VM_FAULT_OOM;
+	pmdp = pmd_link(&vma->mm->pgt, addr, pmdp, &pmd);
+	if (likely(pmdp))
+		ret = handle_pte_fault(vma, addr, flags, pmdp, pmd, ptep);
 	if (unlikely(ret & VM_FAULT_OOM))
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;

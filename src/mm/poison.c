@@ -63,12 +63,14 @@ static int lose_swapcache_page(struct uhmm_machine *m, struct uhmm__frame *f)
 
 /*
  * Get hold of the page by itself: out of its large folio, and, in the swap cache, out of all page tables. False: a
- * reference or a pin is in the way. Context: @f locked, the folio of @page; afterwards @page is.
+ * reference or a pin is in the way. @f: the folio of @page, locked; once it is split @page, which then has lock
+ * and reference.
  */
-static bool set_apart(struct uhmm_machine *m, struct uhmm__frame *f, struct uhmm__frame *page)
+static bool set_apart(struct uhmm_machine *m, struct uhmm__frame **f, struct uhmm__frame *page)
 {
-	if (folio_test_large(f) && uhmm__split_folio_at(m, f, page))
+	if (folio_test_large(*f) && uhmm__split_folio_at(m, *f, page))
 		return false;
+	*f = page;
 	if (!folio_test(page, PG_SWAPCACHE))
 		return true;
 	if (folio_mapped(page))
@@ -95,15 +97,13 @@ static int memory_failure(struct uhmm_machine *m, struct uhmm__frame *page)
 	if (!folio_test(f, PG_LRU))
 		uhmm__lru_add_drain_all(m);
 	folio_lock(m, f);
-	/* Lock and reference are the page's from then on. */
-	if (!set_apart(m, f, page)) {
+	if (!set_apart(m, &f, page)) {
 		/* (q) In Linux the bit stays, and with it the large folio, or the mappings. */
 		folio_clear(page, PG_HWPOISON);
 		folio_unlock(m, f);
 		folio_put(m, f);
 		return -EBUSY;
 	}
-	f = page;
 	if (folio_test(f, PG_SWAPCACHE)) {
 		err = lose_swapcache_page(m, f);
 	} else if (folio_test_anon(f)) {

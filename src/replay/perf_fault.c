@@ -220,20 +220,23 @@ static void take_sample(struct uhmm_trace_reader *r, struct trace_task *task, st
 
 /*
  * The instruction's address behind that of the data, and behind its symbol if there is one. perf
- * prints addresses 16 wide behind a blank, which a symbol hardly ever is.
+ * prints addresses 16 wide behind a blank, which a symbol hardly ever is. @ip stays if there is none.
  */
 static char *second_address(char *p, uint64_t *ip)
 {
 	bool at_once = true;
 
 	for (;;) {
-		char *word = skip_blanks(p), *end = scan_hex(word, ip);
+		uint64_t v;
+		char *word = skip_blanks(p), *end = scan_hex(word, &v);
 
 		if (!*word)
 			return NULL;
 		if (end && (!*end || is_blank(*end)) &&
-		    (end - p >= 17 || (at_once && end - word >= 6)))
+		    (end - p >= 17 || (at_once && end - word >= 6))) {
+			*ip = v;
 			return end;
+		}
 		at_once = false;
 		p = skip_word(word);
 	}

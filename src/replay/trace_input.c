@@ -153,7 +153,7 @@ static int foreign(struct trace_input *in)
 		  "--show-mmap-events --show-task-events -F +pid,+tid,+addr`" },
 		{ "\x1f\x8b", "this is gzip data: decompress it first" },
 		{ "\xfd\x37zXZ", "this is xz data: decompress it first" },
-		{ "BZh", "this is bzip2 data: decompress it first" },
+		{ "BZh91AY&SY", "this is bzip2 data: decompress it first" },
 	};
 
 	for (size_t i = 0; i < ARRAY_SIZE(kinds); i++) {

@@ -208,7 +208,8 @@ START_TEST(range_fault_einval)
 	struct uhmm_mmu_interval_notifier *mni;
 	struct uhmm_hmm_range good, bad;
 
-	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 8 * PAGE, &ops, NULL, &mni), 0);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT - PAGE, 10 * PAGE, &ops, NULL, &mni),
+		  0);
 	good = range_of(mni, AT, 1, FAULT);
 	uhmm_mmap_read_lock(f.mm);
 #define BAD(what)                                                                                  \

@@ -135,7 +135,7 @@ run 0 replay - --json "$tmp/new.json" <"$tmp/t1.txt"
 [ -s "$tmp/new.json" ] || fail "no JSON was written"
 
 # replay: what is no text yet.
-for kind in '\037\213\010\000:gzip data' '\3757zXZ\000:xz data' 'BZh91AY:bzip2 data' 'PERFILE2:perf script -i'; do
+for kind in '\037\213\010\000:gzip data' '\3757zXZ\000:xz data' 'BZh91AY&SY:bzip2 data' 'PERFILE2:perf script -i'; do
 	# shellcheck disable=SC2059 # the escapes are the format's
 	printf "${kind%%:*}" >"$tmp/foreign"
 	run 2 replay "$tmp/foreign"
@@ -143,6 +143,8 @@ for kind in '\037\213\010\000:gzip data' '\3757zXZ\000:xz data' 'BZh91AY:bzip2 d
 done
 run 2 replay "$tmp"
 said "uhmm replay: $tmp: Is a directory"
+echo 'BZh 5/5 [000] 1.000000: page-faults:     7f0000001000     7f1111001000' >"$tmp/thread.txt"
+run 0 replay "$tmp/thread.txt"
 
 # replay: what was asked for and is not there.
 run 0 replay "$trace" --offload tid=1

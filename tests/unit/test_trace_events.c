@@ -69,6 +69,26 @@ START_TEST(test_layout_default)
 }
 END_TEST
 
+/* The instruction's address is the call chain's, whatever the symbol of the data begins with. */
+START_TEST(test_instruction_of_chain)
+{
+	static const char text[] =
+		"test 10/10 [000] 1.000000: page-faults:     7f0000001234 environ+0x1 (/l)\n"
+		"\t    55a46a28a20e main+0x1 (/bin/a)\n\n";
+	struct uhmm_trace_event ev = { 0 };
+	struct uhmm_trace_reader *r;
+	char path[64];
+	int fd = text_file(text, strlen(text), path);
+
+	r = open_path(path, false);
+	while (ev.kind != UHMM_TRACE_FAULT)
+		ck_assert_int_eq(uhmm_trace_next(r, &ev), 1);
+	ck_assert_uint_eq(ev.fault.ip, 0x55a46a28a20e);
+	uhmm_trace_close(r);
+	close(fd);
+}
+END_TEST
+
 /* Neither process numbers nor forks: code at a known place means the same address space. */
 START_TEST(test_layout_guess)
 {
@@ -509,6 +529,7 @@ int main(void)
 
 	tcase_add_loop_test(tc, test_layouts, 0, NR_LAYOUTS);
 	tcase_add_test(tc, test_layout_default);
+	tcase_add_test(tc, test_instruction_of_chain);
 	tcase_add_test(tc, test_layout_guess);
 	tcase_add_test(tc, test_layout_addr);
 	tcase_add_test(tc, test_other_records);
