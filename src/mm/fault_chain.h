@@ -109,8 +109,9 @@ uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 /*
  * What a fault begins with: the PMD entry, its tables made if need be. NULL: no memory.
  * @pmdp: where a walk of the same chain found it before, or NULL. If that points to a table it still is the
- * one: the VMA is locked, so its tables stay linked, and a PMD table that was unlinked before has no
- * entries. Counted as a walk all the same. @pmd: (out) what it is if it points to a table, or 0, not read.
+ * one: the VMA is locked, so its PMD tables stay linked, and one that was unlinked before has no entries,
+ * for none moves elsewhere with them. The PTE table may go at any time: who locks the entry looks again.
+ * Counted as a walk all the same. @pmd: (out) what it is if it points to a table, or 0, not read.
  */
 uhmm_always_inline ptent_t *pmd_link(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, ptent_t *pmdp,
 				     pte_t *pmd)

@@ -77,8 +77,8 @@ bool uhmm__folio_free_swap(struct uhmm_machine *m, struct uhmm__frame *f);
  */
 void uhmm__swap_cache_del(struct uhmm_machine *m, struct uhmm__frame *f);
 /*
- * uhmm__folio_free_swap() for a folio that lost a mapping and may be in nobody's page table any more; its lock is
- * only tried. Context: a reference. Models: free_swap_cache().
+ * uhmm__folio_free_swap() for a folio that lost a mapping and may be in nobody's page table any more;
+ * its lock is only tried. Context: a reference. Models: free_swap_cache().
  */
 void uhmm__free_swap_cache_slow(struct uhmm_machine *m, struct uhmm__frame *f);
 
