@@ -342,11 +342,12 @@ uhmm_always_inline void mmap_read_lock_chained(struct uhmm_mm *mm)
 static uhmm_noinline struct uhmm_vma *find_vma_or_grow(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 {
 	struct uhmm_vma *vma = uhmm__find_vma(mm, addr);
+	bool stack = vma && vma->flags & UHMM_VM_GROWSDOWN;
 
 	if (likely(vma && vma->start <= addr))
 		return vma;
 	mmap_read_unlock(mm);
-	if (!vma || !(vma->flags & UHMM_VM_GROWSDOWN))
+	if (!stack)
 		return NULL;
 	mmap_write_lock(mm);
 	vma = uhmm__find_vma(mm, addr);
