@@ -223,14 +223,11 @@ static uhmm_noinline int user_fault_call(struct uhmm_mm *mm, uhmm_vaddr_t addr, 
 uhmm_always_inline void access_after_fault(struct access a, uhmm_vaddr_t addr, size_t len,
 					   ptent_t *ptep)
 {
-	struct uhmm_task *t = uhmm__current();
 	pte_t pte = pte_make(load_relaxed(ptep));
 
 	UHMM_VM_BUG_ON(a.mm->machine, !pte_permits(pte, a.flags) ||
 					      (pte.val & used_bits(a.write)) != used_bits(a.write));
-	uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
-	uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
-	uhmm__task_count(t, UHMM_CNT_READ_PMD, 1);
+	count_walk_to_pmd(uhmm__current());
 	touch_frame(a, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, len);
 	uhmm__spin_unlock(uhmm__ptlp(ptep));
 }

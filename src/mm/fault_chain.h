@@ -116,16 +116,12 @@ uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 uhmm_always_inline ptent_t *pmd_link(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr, ptent_t *pmdp,
 				     pte_t *pmd)
 {
-	struct uhmm_task *t = uhmm__current();
-
 	*pmd = !UHMM_CHECKED && pmdp ? ptep_get(pmdp) : pte_make(0);
 	if (unlikely(!entry_is_table(*pmd))) {
 		*pmd = pte_make(0);
 		return uhmm__pmd_alloc(pgt, addr);
 	}
-	uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
-	uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
-	uhmm__task_count(t, UHMM_CNT_READ_PMD, 1);
+	count_walk_to_pmd(uhmm__current());
 	return pmdp;
 }
 

@@ -483,6 +483,16 @@ static inline void folio_mark_accessed(struct uhmm__frame *f)
 
 void uhmm__copy_page_bytes(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src);
 
+/* Copies a whole page between frames, whose indices are known. */
+uhmm_always_inline void copy_contents(struct uhmm_machine *m, uhmm_pfn_t dst, uint64_t to,
+				      uhmm_pfn_t src, uint64_t from)
+{
+	if (likely(m->tags))
+		store_relaxed(&m->tags[to], load_relaxed(&m->tags[from]));
+	else
+		uhmm__copy_page_bytes(m, dst, src);
+}
+
 /* Copies a whole page between frames; counted by kind. */
 uhmm_always_inline void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, uhmm_pfn_t src)
 {
@@ -490,11 +500,7 @@ uhmm_always_inline void uhmm__copy_page(struct uhmm_machine *m, uhmm_pfn_t dst, 
 
 	uhmm__count(to_dev ? (from_dev ? UHMM_CNT_COPY_DEVICE : UHMM_CNT_COPY_TO_DEVICE)
 			   : (from_dev ? UHMM_CNT_COPY_TO_RAM : UHMM_CNT_COPY_RAM));
-	if (likely(m->tags))
-		store_relaxed(&m->tags[pfn_to_index(m, dst)],
-			      load_relaxed(&m->tags[pfn_to_index(m, src)]));
-	else
-		uhmm__copy_page_bytes(m, dst, src);
+	copy_contents(m, dst, pfn_to_index(m, dst), src, pfn_to_index(m, src));
 }
 
 /* The same from a device to RAM, where the pfn is the index, and from there. */
@@ -502,20 +508,14 @@ uhmm_always_inline void uhmm__copy_page_to_ram(struct uhmm_machine *m, uhmm_pfn_
 					       uhmm_pfn_t src)
 {
 	uhmm__count(UHMM_CNT_COPY_TO_RAM);
-	if (likely(m->tags))
-		store_relaxed(&m->tags[dst], load_relaxed(&m->tags[pfn_to_index(m, src)]));
-	else
-		uhmm__copy_page_bytes(m, dst, src);
+	copy_contents(m, dst, dst, src, pfn_to_index(m, src));
 }
 
 uhmm_always_inline void uhmm__copy_page_to_device(struct uhmm_machine *m, uhmm_pfn_t dst,
 						  uhmm_pfn_t src)
 {
 	uhmm__count(UHMM_CNT_COPY_TO_DEVICE);
-	if (likely(m->tags))
-		store_relaxed(&m->tags[pfn_to_index(m, dst)], load_relaxed(&m->tags[src]));
-	else
-		uhmm__copy_page_bytes(m, dst, src);
+	copy_contents(m, dst, pfn_to_index(m, dst), src, src);
 }
 
 /* The same for @n frames that lie side by side. */

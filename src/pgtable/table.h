@@ -191,6 +191,14 @@ static inline ptent_t *uhmm__pmd_offset(struct uhmm__pgtable *pgt, uhmm_vaddr_t 
 	return table_entry(entry_table(e), addr, 2);
 }
 
+/* A walk that was not made, for the PMD entry is known: counted as one, so that costs do not depend on it. */
+uhmm_always_inline void count_walk_to_pmd(struct uhmm_task *t)
+{
+	uhmm__task_count(t, UHMM_CNT_READ_PGD, 1);
+	uhmm__task_count(t, UHMM_CNT_READ_PUD, 1);
+	uhmm__task_count(t, UHMM_CNT_READ_PMD, 1);
+}
+
 /* Read a PMD entry. */
 uhmm_always_inline pte_t pmdp_get(ptent_t *pmdp)
 {

@@ -63,6 +63,16 @@ void *huge_owner(struct huge *h, unsigned int i)
 	return uhmm_devmem_owner(uhmm_device_memory(h->dev[i]));
 }
 
+void huge_collect(struct uhmm_mm *mm, struct uhmm_migrate_vma *args)
+{
+	uhmm_mmap_read_lock(mm);
+	args->vma = uhmm_vma_lookup(mm, args->start);
+	if (uhmm_migrate_vma_setup(args))
+		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
+	uhmm_migrate_vma_finalize(args);
+	uhmm_mmap_read_unlock(mm);
+}
+
 static uhmm_vaddr_t page_addr(int page)
 {
 	return HUGE_AT + (uhmm_vaddr_t)((int64_t)page * (int64_t)UHMM_PAGE_SIZE);

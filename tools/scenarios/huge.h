@@ -38,6 +38,9 @@ int huge_fork(struct huge *h);
 /* Whose device pages those of device @i are. */
 void *huge_owner(struct huge *h, unsigned int i);
 
+/* Collect what @args says, whose VMA is filled in, and put it back: nobody wants to have it elsewhere. */
+void huge_collect(struct uhmm_mm *mm, struct uhmm_migrate_vma *args);
+
 /* The first word of page @page, counted from HUGE_AT; a signal fails the scenario. */
 uint64_t huge_read(struct uhmm_mm *mm, int page);
 void huge_write(struct uhmm_mm *mm, int page, uint64_t value);

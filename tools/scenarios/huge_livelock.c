@@ -21,12 +21,7 @@ static void migrate(void *arg)
 			 UHMM_MIGRATE_VMA_SELECT_COMPOUND,
 	};
 
-	uhmm_mmap_read_lock(h->child);
-	args.vma = uhmm_vma_lookup(h->child, args.start);
-	if (uhmm_migrate_vma_setup(&args))
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
-	uhmm_migrate_vma_finalize(&args);
-	uhmm_mmap_read_unlock(h->child);
+	huge_collect(h->child, &args);
 }
 
 /*

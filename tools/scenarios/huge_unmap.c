@@ -12,7 +12,7 @@ struct versus {
 	bool forked;
 };
 
-/* All of it, which then is put back: nobody wants to have it elsewhere. */
+/* All of it. */
 static void collect(void *arg)
 {
 	struct huge *h = arg;
@@ -26,12 +26,7 @@ static void collect(void *arg)
 		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE | UHMM_MIGRATE_VMA_SELECT_COMPOUND,
 	};
 
-	uhmm_mmap_read_lock(h->mm);
-	args.vma = uhmm_vma_lookup(h->mm, args.start);
-	if (uhmm_migrate_vma_setup(&args))
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
-	uhmm_migrate_vma_finalize(&args);
-	uhmm_mmap_read_unlock(h->mm);
+	huge_collect(h->mm, &args);
 }
 
 static void evict(void *arg)

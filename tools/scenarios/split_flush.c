@@ -18,12 +18,7 @@ static void migrate(void *arg)
 		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM,
 	};
 
-	uhmm_mmap_read_lock(h->mm);
-	args.vma = uhmm_vma_lookup(h->mm, args.start);
-	if (uhmm_migrate_vma_setup(&args))
-		uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "migrate_vma_setup() failed");
-	uhmm_migrate_vma_finalize(&args);
-	uhmm_mmap_read_unlock(h->mm);
+	huge_collect(h->mm, &args);
 	uhmm_put_user_pages(h->m, &h->held, 1);
 }
 
