@@ -585,8 +585,8 @@ enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
 uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 				struct uhmm__free_batch *dead)
 {
-	folio_unlock(m, f);
-	folio_put_batched(m, f, dead);
+	if (folio_unlock_put_testzero(m, f))
+		folio_free_batched(m, f, dead);
 }
 
 /* Folios that are mapped again and not released yet. */

@@ -186,13 +186,13 @@ uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigne
 	int fault;
 
 	if (unlikely(addr >= UHMM_TASK_SIZE))
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
 	vma = lock_vma_link(mm, addr);
 	if (unlikely(!vma))
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY);
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY, pmdp);
 	if (unlikely(access_error(vma, flags))) {
 		vma_end_read(vma);
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
 	}
 	/* In the plain build a chain is open, and what does sleep looks for itself. */
 	if (UHMM_CHECKED)
@@ -206,7 +206,7 @@ uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigne
 		uhmm__count(UHMM_CNT_FAULT_RETRY);
 	else if (likely(!(fault & VM_FAULT_COMPLETED)))
 		vma_end_read(vma);
-	return likely(!fault) ? 0 : uhmm__user_fault_slow(mm, addr, flags, fault);
+	return likely(!fault) ? 0 : uhmm__user_fault_slow(mm, addr, flags, fault, pmdp);
 }
 
 /* The same out of line: for accesses that have no short way, so that there is little code of it. */

@@ -281,10 +281,10 @@ int uhmm__anon_write_bytes(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int
 
 /* A fault, after which nothing is left: no entry locked, no chain. Context: in a chain. */
 uhmm_always_inline int handle_mm_fault_unchain(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-					       unsigned int flags)
+					       unsigned int flags, ptent_t *pmdp)
 {
 	ptent_t *ptep = NULL;
-	int ret = handle_mm_fault_link(vma, addr, flags, NULL, &ptep);
+	int ret = handle_mm_fault_link(vma, addr, flags, pmdp, &ptep);
 
 	if (ret == VM_FAULT_PTL)
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
@@ -297,7 +297,7 @@ int uhmm__handle_mm_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int 
 {
 	uhmm__might_sleep();
 	uhmm__rcu_chain_begin();
-	return handle_mm_fault_unchain(vma, addr, flags);
+	return handle_mm_fault_unchain(vma, addr, flags, NULL);
 }
 
 /* ---- faults of a running process ---- */
@@ -327,13 +327,14 @@ static bool expand_stack(struct uhmm_vma *vma, uhmm_vaddr_t addr)
 
 /*
  * mmap_lock for reading. Context: in a chain, which goes on where the lock is free, for then nothing sleeps;
- * else afterwards in another.
+ * else afterwards in another, in which *@pmdp is not known any more.
  */
-uhmm_always_inline void mmap_read_lock_chained(struct uhmm_mm *mm)
+uhmm_always_inline void mmap_read_lock_chained(struct uhmm_mm *mm, ptent_t **pmdp)
 {
 	if (!UHMM_CHECKED && likely(mmap_read_trylock(mm)))
 		return;
 	uhmm__rcu_chain_end();
+	*pmdp = NULL;
 	mmap_read_lock(mm);
 	uhmm__rcu_chain_begin();
 }
@@ -364,16 +365,18 @@ static uhmm_noinline struct uhmm_vma *find_vma_or_grow(struct uhmm_mm *mm, uhmm_
 
 /*
  * The VMA of an address, with mmap_lock held for reading; NULL without it. Models: lock_mm_and_find_vma().
- * Context: in a chain, afterwards in the same or in another.
+ * Context: in a chain, afterwards in the same, or in another with *@pmdp NULL.
  */
-uhmm_always_inline struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+uhmm_always_inline struct uhmm_vma *lock_mm_and_find_vma(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+							 ptent_t **pmdp)
 {
 	struct uhmm_vma *vma;
 
-	mmap_read_lock_chained(mm);
+	mmap_read_lock_chained(mm, pmdp);
 	vma = vma_cached(mm, addr);
 	if (unlikely(!vma)) {
 		uhmm__rcu_chain_end();
+		*pmdp = NULL;
 		vma = find_vma_or_grow(mm, addr);
 		uhmm__rcu_chain_begin();
 	}
@@ -398,15 +401,18 @@ static int fault_result(int fault)
 	return SIGBUS;
 }
 
-/* By mmap_lock, where the VMA's lock was not to be had or does not do. Context: in a chain, which ends. */
+/*
+ * By mmap_lock, where the VMA's lock was not to be had or does not do. @pmdp: as in pmd_link(), which
+ * mmap_lock keeps as well as the VMA's. Context: in a chain, which ends.
+ */
 uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
-					    unsigned int flags)
+					    unsigned int flags, ptent_t *pmdp)
 {
 	struct uhmm_vma *vma;
 	int fault;
 
 	for (;;) {
-		vma = lock_mm_and_find_vma(mm, addr);
+		vma = lock_mm_and_find_vma(mm, addr, &pmdp);
 		if (unlikely(!vma))
 			break;
 		if (unlikely(access_error(vma, flags))) {
@@ -415,28 +421,32 @@ uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t add
 		}
 		if (UHMM_CHECKED)
 			uhmm__might_sleep();
-		fault = handle_mm_fault_unchain(vma, addr, flags);
+		fault = handle_mm_fault_unchain(vma, addr, flags, pmdp);
 		if (likely(!(fault & VM_FAULT_RETRY))) {
 			if (!(fault & VM_FAULT_COMPLETED))
 				mmap_read_unlock(mm);
 			return fault_result(fault);
 		}
 		flags |= FAULT_FLAG_TRIED;
+		pmdp = NULL;
 		uhmm__rcu_chain_begin();
 	}
 	uhmm__rcu_chain_end();
 	return sigsegv();
 }
 
-int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault)
+int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault,
+			  ptent_t *pmdp)
 {
 	int ret;
 
 	if (likely(fault & VM_FAULT_RETRY)) {
 		/* With the VMA's lock an anon_vma is waited for outside of the chain. */
-		if (fault & VM_FAULT_UNCHAINED)
+		if (fault & VM_FAULT_UNCHAINED) {
 			uhmm__rcu_chain_begin();
-		ret = user_fault_mmap_lock(mm, addr, flags);
+			pmdp = NULL;
+		}
+		ret = user_fault_mmap_lock(mm, addr, flags, pmdp);
 	} else {
 		if (!(fault & VM_FAULT_UNCHAINED))
 			uhmm__rcu_chain_end();

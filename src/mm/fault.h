@@ -61,9 +61,10 @@ enum {
 
 /*
  * A fault of a running process that is not just done, with what came of it by the VMA's lock, which is
- * dropped: VM_FAULT_*. Ends the chain, if it has not ended. Returns: a signal, -ENOMEM, or
- * UHMM__FAULT_AGAIN or _UNCHAINED.
+ * dropped: VM_FAULT_*. Ends the chain, if it has not ended. @pmdp: as in pmd_link(). Returns: a signal,
+ * -ENOMEM, or UHMM__FAULT_AGAIN or _UNCHAINED.
  */
-int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault);
+int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault,
+			  ptent_t *pmdp);
 
 #endif /* UHMM_MM_FAULT_H */

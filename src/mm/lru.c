@@ -74,9 +74,8 @@ uhmm_always_inline unsigned int batch_move(struct uhmm_machine *m, struct lru_ba
 
 		if (lazyfree)
 			make_lazyfree(m, f);
-		else
-			folio_set(f, PG_LRU);
-		if (folio_put_testzero(f))
+		/* One that is on the LRU gets into no batch of new folios. Models: lru_add(). */
+		if (lazyfree ? folio_put_testzero(f) : folio_set_put_testzero(f, PG_LRU))
 			dead[nr_dead++] = b->pfn[i];
 	}
 	store_relaxed(&b->nr, 0);

@@ -28,18 +28,16 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool excl
 }
 
 /*
- * folio_add_anon_rmap() and folio_remove_rmap() of a folio of one page that is locked as well: nobody else
+ * The count of folio_add_anon_rmap() and folio_remove_rmap() of a folio of one page that is locked as well: nobody else
  * maps it, so the count of one that is mapped nowhere else needs no atomic instruction. Context: PTL, folio
  * lock.
  */
-uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool exclusive)
+uhmm_always_inline void folio_add_rmap_locked(struct uhmm__frame *f)
 {
 	if (unlikely(load_relaxed(&f->mapcount)))
 		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 	else
 		store_relaxed(&f->mapcount, 1);
-	if (exclusive)
-		folio_set(f, PG_ANON_EXCLUSIVE);
 }
 
 uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)

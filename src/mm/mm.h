@@ -48,11 +48,13 @@ static inline struct uhmm__anon_vma *anon_vma_root(struct uhmm__anon_vma *av)
  * one VMA do not pass a line to and fro. The kernel has one count; what can wait for whom is the
  * same.
  */
-#define VMA_READER_SLOTS 4
+#define VMA_READER_SLOTS CPU_LINES
 
 struct uhmm__vma_readers {
 	_Atomic uint32_t nr;
 } __attribute__((aligned(64)));
+
+_Static_assert(sizeof(struct uhmm__vma_readers) == 64, "a task knows the offset of its slot");
 
 struct uhmm_vma {
 	uhmm_vaddr_t start, end;		 /* [mmap:w + vma:w] */
@@ -167,7 +169,7 @@ static inline void vma_start_write_at(struct uhmm_vma *vma, const struct uhmm_si
 /* Where the current CPU counts as a reader; a task does not change its CPU. */
 static inline _Atomic uint32_t *vma_reader_slot(struct uhmm_vma *vma)
 {
-	return &vma->readers[uhmm__current()->cpu % VMA_READER_SLOTS].nr;
+	return (_Atomic uint32_t *)((uintptr_t)vma->readers + uhmm__current()->cpu_line);
 }
 
 static inline uint32_t vma_nr_readers(struct uhmm_vma *vma)

@@ -51,15 +51,12 @@ uhmm_always_inline int migrate_to_ram(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 		.page = pfn,
 		.pte = pte,
 	};
-	struct uhmm__frame *f;
 	int ret;
 
 	uhmm__count(UHMM_CNT_FAULT_DEVICE);
 	ret = pgmap->ops->migrate_to_ram(pgmap->data, &vf);
 	/* The folio may have been split: lock and reference are the page's now. */
-	f = page_folio(page);
-	folio_unlock(m, f);
-	folio_put(m, f);
+	folio_unlock_put(m, page_folio(page));
 	if (ret == UHMM_VM_FAULT_OOM)
 		return VM_FAULT_OOM | VM_FAULT_DRIVER_OOM;
 	return ret ? VM_FAULT_SIGBUS : 0;
@@ -151,10 +148,9 @@ int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned
 	/* The lock first, and only then a reference: one for each of many faulting CPUs would
 	 * keep the page from migrating at all.
 	 */
-	if (unlikely(!folio_trylock(f)))
+	if (unlikely(!folio_trylock_get(f)))
 		return device_private_wait(
 			(struct uhmm__fault){ vma, addr, flags, pmdp, ptep, ptl, orig }, page, f);
-	folio_get(f);
 	uhmm__pte_unmap_unlock(ptep, ptl);
 	return migrate_to_ram(vma, addr, page, pfn, true);
 }

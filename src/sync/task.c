@@ -22,6 +22,7 @@ void uhmm__task_setup(struct uhmm_task *t, struct uhmm_machine *m, unsigned int 
 
 	t->machine = m;
 	t->cpu = cpu;
+	t->cpu_line = (uint8_t)(cpu % CPU_LINES * 64);
 	t->this_cpu = &sync->cpus[cpu];
 #if UHMM_CHECKED
 	uhmm__held_init(t);

@@ -38,6 +38,9 @@ struct uhmm__held_set {
 };
 #endif
 
+/* So many lines. */
+#define CPU_LINES 4
+
 struct uhmm_task {
 	/* Hot; only the task itself writes these. */
 	struct uhmm_machine *machine; /* [const] */
@@ -47,6 +50,7 @@ struct uhmm_task {
 	bool killed;
 	bool rcu_due; /* enough RCU callbacks are queued: run them where sleeping is allowed */
 	bool entered;
+	uint8_t cpu_line; /* [const] of several lines that CPUs have between them: the byte offset of its own */
 	uint64_t vma_cache_mm; /* the last VMA found; valid for the mm of this id at this sequence */
 	void *vma_cache_vma;
 	uint64_t vma_cache_seq;
