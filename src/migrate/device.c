@@ -24,10 +24,8 @@ static bool uhmm_cold only_pins_block(struct uhmm_machine *m, struct uhmm__frame
 /*
  * Whether nobody but the mappings, of which none is left, and this migration refers to a page. A device page
  * is granted one reference too many here; folio_migrate_mapping() sees it later. @flags: the page's.
- * Models: migrate_vma_check_page().
  */
-uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
-				   bool is_fault_page)
+uhmm_always_inline bool refs_granted(struct uhmm__frame *f, uint32_t flags, bool is_fault_page)
 {
 	uint32_t granted = 1U + is_fault_page;
 
@@ -36,9 +34,14 @@ uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f
 	/* The page cache's. */
 	if (folio_mapping(f))
 		granted++;
-	if (likely(folio_ref_count(f) <= granted))
-		return true;
-	return only_pins_block(m, f);
+	return folio_ref_count(f) <= granted;
+}
+
+/* Models: migrate_vma_check_page(). */
+uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
+				   bool is_fault_page)
+{
+	return likely(refs_granted(f, flags, is_fault_page)) || only_pins_block(m, f);
 }
 
 /* One folio, which has these flags. False: it must go back. */
@@ -145,8 +148,8 @@ static bool waits_on_flag(const struct uhmm_machine *m)
 	return unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG);
 }
 
-uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
-				    uhmm_pfn_t fault_page)
+static uhmm_noinline uint64_t device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+					   uhmm_pfn_t fault_page)
 {
 	bool drained = false, restore = false;
 	uint64_t unmapped = 0, nr;
@@ -183,6 +186,34 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 	if (unlikely(restore))
 		restore_pages(m, src, npages, fault_page);
 	return unmapped;
+}
+
+/* A single device page that nothing maps or refers to any more, as that of a fault once it was collected. */
+uhmm_always_inline bool is_unmapped(struct uhmm_machine *m, uint64_t src, uhmm_pfn_t fault_page)
+{
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(src);
+	struct uhmm__frame *f;
+	uint32_t flags;
+
+	if (!(src & UHMM_MIGRATE_PFN_VALID))
+		return false;
+	f = pfn_to_frame(m, pfn);
+	flags = load_relaxed(&f->flags);
+	return flags & FOLIO_ZONE_DEVICE && !(flags & FOLIO_ORDER_MASK) &&
+	       load_relaxed(&f->mapcount) <= 0 && refs_granted(f, flags, pfn == fault_page);
+}
+
+uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
+				    uhmm_pfn_t fault_page)
+{
+	/* For one page in its usual state there is nothing else to do. */
+	if (npages == 1 && likely(!waits_on_flag(m)) &&
+	    likely(m->config.lru_drain != UHMM_LRU_DRAIN_AFTER_UNMAP)) {
+		uhmm__lru_add_drain(m);
+		if (likely(is_unmapped(m, *src, fault_page)))
+			return 1;
+	}
+	return device_unmap(m, src, npages, fault_page);
 }
 
 /* ---- pages ---- */
@@ -529,15 +560,22 @@ static uhmm_noinline uint64_t move_any(struct move *mv, uint64_t i)
 	return 1;
 }
 
-/* Most often one page for another. Returns: entries that are done. */
-uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+/* One page for another, as most are. */
+uhmm_always_inline bool is_pair(uint64_t src, uint64_t dst)
 {
 	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
+
+	return (src & (both | large)) == both &&
+	       (dst & (UHMM_MIGRATE_PFN_VALID | large)) == UHMM_MIGRATE_PFN_VALID;
+}
+
+/* Returns: entries that are done. */
+uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+{
 	uint64_t src = mv->src[i], dst = mv->dst[i];
 
-	if ((src & (both | large)) != both ||
-	    (dst & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
+	if (!is_pair(src, dst))
 		return move_any(mv, i);
 	move_pair(mv, i, src, dst);
 	return 1;
@@ -562,9 +600,33 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 		uhmm__invalidate_end(&mv.range);
 }
 
+/* A pair by itself, of anonymous memory and with no other references, as of a fault. False: not so simple. */
+uhmm_always_inline bool move_single(struct uhmm_machine *m, uint64_t src, uint64_t dst,
+				    uhmm_pfn_t fault_page)
+{
+	uint32_t expected = 1U + (fault_page == uhmm_migrate_pfn_to_pfn(src));
+	struct pair p;
+
+	if (unlikely(!is_pair(src, dst)))
+		return false;
+	p.src = valid_pfn_to_folio(m, src, &p.src_flags);
+	p.dst = valid_pfn_to_folio(m, dst, &p.dst_flags);
+	expected += (uint32_t)folio_mapcount_flags(p.src, p.src_flags);
+	if (unlikely(folio_mapping(p.src) || p.src_flags & BIT(PG_SWAPCACHE) ||
+		     folio_ref_count(p.src) != expected))
+		return false;
+	copy_place(p.dst, p.src);
+	carry_flags(p.dst, p.src);
+	count_moved(p);
+	return true;
+}
+
 void uhmm_migrate_vma_pages(struct uhmm_migrate_vma *args)
 {
-	migrate_pages(args->vma->mm->machine, args->src, args->dst, args->npages, args);
+	struct uhmm_machine *m = args->vma->mm->machine;
+
+	if (args->npages != 1 || !move_single(m, *args->src, *args->dst, args->fault_page))
+		migrate_pages(m, args->src, args->dst, args->npages, args);
 }
 
 void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
@@ -581,18 +643,46 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
  */
 enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
 
-/* Unlock a folio and drop the migration's reference to it. */
+/* Unlock a folio and drop the migration's reference to it. @dead: NULL, or freed with others. */
 uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 				struct uhmm__free_batch *dead)
 {
-	if (folio_unlock_put_testzero(m, f))
+	if (!folio_unlock_put_testzero(m, f))
+		return;
+	if (dead)
 		folio_free_batched(m, f, dead);
+	else
+		uhmm__folio_free(m, f);
 }
 
 /* Folios that are mapped again and not released yet. */
 struct remapped {
 	struct uhmm__frame *old, *new;
 };
+
+/* The folio of a page that is about to be mapped again, and its flags. */
+uhmm_always_inline struct uhmm__frame *survivor(struct uhmm_machine *m, uint64_t to,
+						uint32_t *flags)
+{
+	struct uhmm__frame *f = valid_pfn_to_folio(m, to, flags);
+
+	/* Only the survivor goes to the LRU: the other is about to be freed. */
+	if (!(*flags & FOLIO_ZONE_DEVICE))
+		folio_add_lru(m, f, *flags);
+	return f;
+}
+
+/* @is_fault: the old folio is the fault's, which stays locked. */
+uhmm_always_inline void release_both(struct uhmm_machine *m, struct remapped p, bool is_fault,
+				     struct uhmm__free_batch *dead)
+{
+	if (likely(!is_fault))
+		release(m, p.old, dead);
+	else
+		folio_put(m, p.old);
+	if (p.new != p.old)
+		release(m, p.new, dead);
+}
 
 /*
  * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
@@ -621,23 +711,39 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 			continue;
 		if (!(to & UHMM_MIGRATE_PFN_VALID))
 			to = from;
-		new = valid_pfn_to_folio(m, to, &flags);
-		/* Only the survivor goes to the LRU: the other is about to be freed. */
-		if (!(flags & FOLIO_ZONE_DEVICE))
-			folio_add_lru(m, new, flags);
+		new = survivor(m, to, &flags);
 		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
 				  new, flags);
 		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };
 	}
 	uhmm__remap_unlock(r);
-	for (struct remapped *p = remapped; p < end; p++) {
-		if (likely(p->old != fault_folio))
-			release(m, p->old, dead);
-		else
-			folio_put(m, p->old);
-		if (p->new != p->old)
-			release(m, p->new, dead);
+	for (struct remapped *p = remapped; p < end; p++)
+		release_both(m, *p, p->old == fault_folio, dead);
+}
+
+/* The same of a range that is one page, as that of a fault is: nothing is kept for the next. */
+static void finalize_one(struct uhmm_machine *m, uint64_t from, uint64_t to, uhmm_pfn_t fault_page)
+{
+	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
+	uhmm_pfn_t old = uhmm_migrate_pfn_to_pfn(from);
+	struct remapped p;
+	uint32_t flags;
+
+	if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
+		release(m, migrate_pfn_to_folio(m, to), NULL);
+		to = 0;
 	}
+	if (!(from & UHMM_MIGRATE_PFN_VALID))
+		return;
+	if (!(to & UHMM_MIGRATE_PFN_VALID))
+		to = from;
+	p.new = survivor(m, to, &flags);
+	uhmm__remap_page(m, old, uhmm_migrate_pfn_to_pfn(to), p.new, flags);
+	p.old = page_folio(pfn_to_frame(m, old));
+	release_both(m, p,
+		     fault_page && (old == fault_page ||
+				    p.old == page_folio(pfn_to_frame(m, fault_page))),
+		     NULL);
 }
 
 static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
@@ -663,7 +769,12 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 
 void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args)
 {
-	finalize(args->vma->mm->machine, args->src, args->dst, args->npages, args->fault_page);
+	struct uhmm_machine *m = args->vma->mm->machine;
+
+	if (args->npages == 1)
+		finalize_one(m, *args->src, *args->dst, args->fault_page);
+	else
+		finalize(m, args->src, args->dst, args->npages, args->fault_page);
 }
 
 void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,

@@ -225,9 +225,10 @@ static void flush_unmapped(struct uhmm_migrate_vma *mig, struct table_walk *w)
 
 /*
  * Entries from w->addr on, until one needs a split: w->split, with a reference. False: there is no
- * table any more. Models: the loop of migrate_vma_collect_pmd().
+ * table any more. @one: there is one entry, see collect(). Models: the loop of migrate_vma_collect_pmd().
  */
-static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct table_walk *w)
+uhmm_always_inline bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
+				     struct table_walk *w, bool one)
 {
 	struct uhmm_machine *m = mig->vma->mm->machine;
 	struct uhmm__spinlock *ptl;
@@ -238,7 +239,7 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 	w->split = NULL;
 	if (!first)
 		return false;
-	for (; addr < w->end; addr += UHMM_PAGE_SIZE, ptep++, n++) {
+	do {
 		uint64_t mpfn = collect_pte(m, mig, addr, ptep, ptep_get(ptep), w);
 
 		if (unlikely(w->split))
@@ -246,7 +247,10 @@ static bool collect_ptes(struct uhmm_migrate_vma *mig, ptent_t *pmdp, struct tab
 		cpages += !!(mpfn & UHMM_MIGRATE_PFN_MIGRATE);
 		dst[n] = 0;
 		src[n] = mpfn;
-	}
+		addr += UHMM_PAGE_SIZE;
+		ptep++;
+		n++;
+	} while (!one && addr < w->end);
 	w->addr = addr;
 	mig->npages += n;
 	mig->cpages += cpages;
@@ -356,7 +360,7 @@ static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig,
 
 /* The part of the range under one PMD entry. Models: migrate_vma_collect_pmd(). */
 uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
-				    uhmm_vaddr_t end, struct uhmm__frame *fault_folio)
+				    uhmm_vaddr_t end, struct uhmm__frame *fault_folio, bool one)
 {
 	struct table_walk w = {
 		.start = start, .addr = start, .end = end, .fault_folio = fault_folio
@@ -370,7 +374,7 @@ uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
 		if (!entry_is_table(pmdp_get(pmdp)) &&
 		    collect_huge(mig, pmdp, w.addr, end, w.fault_folio) == HUGE_DONE)
 			return;
-		if (!collect_ptes(mig, pmdp, &w))
+		if (!collect_ptes(mig, pmdp, &w, one))
 			continue;
 		if (likely(!w.split))
 			return;
@@ -385,8 +389,12 @@ uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
 	}
 }
 
-/* @fault_folio: the folio of the page of the fault, or NULL. */
-static void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame *fault_folio)
+/*
+ * @fault_folio: the folio of the page of the fault, or NULL. @one: the range is one page, as that of a fault
+ * is, and has code of its own.
+ */
+uhmm_always_inline void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame *fault_folio,
+				bool one)
 {
 	struct uhmm_mm *mm = mig->vma->mm;
 	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
@@ -399,17 +407,25 @@ static void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame *fault_foli
 		unsigned int level;
 		ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
 
-		next = level_addr_end(addr, mig->end, level);
+		next = one ? mig->end : level_addr_end(addr, mig->end, level);
 		if (pmdp && !pte_none(pte_make(load_acquire(pmdp))))
-			collect_pmd(mig, pmdp, addr, next, fault_folio);
+			collect_pmd(mig, pmdp, addr, next, fault_folio, one);
 		else
 			collect_hole(mig, addr, next);
+		if (one)
+			break;
 		/* A split may have given the page another. */
 		if (unlikely(next < mig->end))
 			fault_folio = fault_folio_of(mig);
 	}
 	uhmm__invalidate_end(&range);
 	mig->end = mig->start + (mig->npages << UHMM_PAGE_SHIFT);
+}
+
+static uhmm_noinline void collect_many(struct uhmm_migrate_vma *mig,
+				       struct uhmm__frame *fault_folio)
+{
+	collect(mig, fault_folio, false);
 }
 
 /* @fault_folio: (out) the folio of the page of the fault, NULL without one. */
@@ -526,7 +542,10 @@ int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args)
 	args->npages = 0;
 	if (args->flags & (UHMM_MIGRATE_VMA_FAULT | UHMM_MIGRATE_VMA_FAULT_WRITE))
 		return setup_combined(args);
-	collect(args, fault_folio);
+	if (args->end - args->start == UHMM_PAGE_SIZE)
+		collect(args, fault_folio, true);
+	else
+		collect_many(args, fault_folio);
 	if (args->cpages)
 		args->cpages = uhmm__migrate_device_unmap(args->vma->mm->machine, args->src,
 							  args->npages, args->fault_page);

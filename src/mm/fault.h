@@ -42,13 +42,12 @@ uhmm_always_inline pte_t anon_entry(const struct uhmm_vma *vma, uhmm_pfn_t pfn)
 /* Models: access_error(). */
 static inline bool access_error(const struct uhmm_vma *vma, unsigned int flags)
 {
-	uint64_t need = UHMM_VM_WRITE;
-
+	if (likely(flags & FAULT_FLAG_WRITE))
+		return !(vma->flags & UHMM_VM_WRITE);
 	/* An instruction fetch is a read, until there is a page that says no. */
-	if (unlikely(!(flags & FAULT_FLAG_WRITE)))
-		need = flags & FAULT_FLAG_PROT ? UHMM_VM_EXEC
-					       : UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
-	return !(vma->flags & need);
+	if (unlikely(flags & FAULT_FLAG_PROT))
+		return !(vma->flags & UHMM_VM_EXEC);
+	return !(vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
 }
 
 /* What a fault of a running process comes to, beside 0, signals and errors. */

@@ -111,4 +111,8 @@ uhmm_always_inline void uhmm__remap_folio(struct uhmm__remap *r, uhmm_pfn_t old,
 		restore_pte(r->chain->vma, ptep, swp, new, dst, flags, true);
 }
 
+/* The same of one folio by itself. */
+void uhmm__remap_page(struct uhmm_machine *m, uhmm_pfn_t old, uhmm_pfn_t new,
+		      struct uhmm__frame *dst, uint32_t flags);
+
 #endif /* UHMM_MM_REMAP_H */

@@ -453,12 +453,24 @@ static uhmm_noinline ptent_t *remap_by_walk(struct uhmm__remap *r, uhmm_pfn_t ol
 	return NULL;
 }
 
+/* The only VMA of the family that may map a page; NULL: there may be none, or several. Context: rmap lock. */
+uhmm_always_inline struct uhmm__anon_vma_chain *only_chain(struct uhmm__anon_vma *av,
+							   uint64_t pgoff)
+{
+	struct uhmm__itree_node *node = uhmm__itree_first(&av->tree, pgoff, pgoff);
+
+	if (unlikely(!node || uhmm__itree_next(node, pgoff, pgoff)))
+		return NULL;
+	uhmm__count(UHMM_CNT_RMAP_WALKS);
+	uhmm__count(UHMM_CNT_RMAP_STEPS);
+	return container_of(node, struct uhmm__anon_vma_chain, node);
+}
+
 ptent_t *uhmm__remap_seek(struct uhmm__remap *r, uhmm_pfn_t old, struct uhmm__frame *dst)
 {
 	uintptr_t mapping = load_relaxed(&dst->mapping);
 	struct uhmm__anon_vma *av = folio_anon_vma(dst);
 	uint64_t pgoff = load_relaxed(&dst->index);
-	struct uhmm__itree_node *node;
 	struct uhmm_vma *vma;
 	ptent_t *ptep;
 
@@ -470,12 +482,9 @@ ptent_t *uhmm__remap_seek(struct uhmm__remap *r, uhmm_pfn_t old, struct uhmm__fr
 	}
 	uhmm__remap_unlock(r);
 	rmap_lock(av, &r->held);
-	node = uhmm__itree_first(&av->tree, pgoff, pgoff);
-	if (unlikely(!node || uhmm__itree_next(node, pgoff, pgoff)))
+	r->chain = only_chain(av, pgoff);
+	if (unlikely(!r->chain))
 		return remap_by_walk(r, old, dst);
-	uhmm__count(UHMM_CNT_RMAP_WALKS);
-	uhmm__count(UHMM_CNT_RMAP_STEPS);
-	r->chain = container_of(node, struct uhmm__anon_vma_chain, node);
 	vma = r->chain->vma;
 	ptep = uhmm__rmap_map_lock(vma->mm, vma_anon_address(vma, pgoff), &r->ptl);
 	if (unlikely(!ptep)) {
@@ -490,17 +499,60 @@ ptent_t *uhmm__remap_seek(struct uhmm__remap *r, uhmm_pfn_t old, struct uhmm__fr
 	return ptep;
 }
 
+/* Whatever maps it. @held, returns: the root whose lock is held, or NULL. */
+static uhmm_noinline struct uhmm__anon_vma *remap_any(struct uhmm_machine *m, uhmm_pfn_t old,
+						      uhmm_pfn_t new, struct uhmm__frame *dst,
+						      uint32_t flags, struct uhmm__anon_vma *held)
+{
+	struct uhmm__remap r = { .machine = m, .held = held };
+
+	uhmm__remap_folio(&r, old, new, dst, flags);
+	uhmm__remap_unlock(&r);
+	return r.held;
+}
+
+void uhmm__remap_page(struct uhmm_machine *m, uhmm_pfn_t old, uhmm_pfn_t new,
+		      struct uhmm__frame *dst, uint32_t flags)
+{
+	struct uhmm__anon_vma *av = folio_anon_vma(dst), *held = NULL;
+	uint64_t pgoff = load_relaxed(&dst->index);
+	struct uhmm__anon_vma_chain *chain = NULL;
+	struct uhmm__spinlock *ptl = NULL;
+	struct uhmm_vma *vma;
+	ptent_t *ptep;
+	pte_t swp;
+
+	if (likely(av && !(flags & FOLIO_ORDER_MASK))) {
+		held = anon_vma_lock_read(av);
+		chain = only_chain(av, pgoff);
+	}
+	if (unlikely(!chain)) {
+		held = remap_any(m, old, new, dst, flags, held);
+		if (held)
+			uhmm__up_read(&held->rwsem);
+		return;
+	}
+	vma = chain->vma;
+	ptep = uhmm__rmap_map_lock(vma->mm, vma_anon_address(vma, pgoff), &ptl);
+	if (likely(ptep)) {
+		swp = ptep_get(ptep);
+		if (likely(leaf_is_migration(swp) && leaf_pfn(swp) == old))
+			restore_pte(vma, ptep, swp, new, dst, flags, true);
+		uhmm__pte_unmap_unlock(ptep, ptl);
+	}
+	uhmm__cond_resched();
+	uhmm__up_read(&held->rwsem);
+}
+
 void uhmm__remove_migration_ptes(struct uhmm_machine *m, struct uhmm__frame *old,
 				 struct uhmm__frame *dst, struct uhmm__anon_vma **held)
 {
-	struct uhmm__remap r = { .machine = m, .held = held ? *held : NULL };
+	uint32_t flags = load_relaxed(&dst->flags);
 
-	uhmm__remap_folio(&r, frame_pfn(m, old), frame_pfn(m, dst), dst, load_relaxed(&dst->flags));
-	uhmm__remap_unlock(&r);
 	if (held)
-		*held = r.held;
+		*held = remap_any(m, frame_pfn(m, old), frame_pfn(m, dst), dst, flags, *held);
 	else
-		rmap_release(&r.held);
+		uhmm__remap_page(m, frame_pfn(m, old), frame_pfn(m, dst), dst, flags);
 }
 
 void uhmm__remap_split_page(struct uhmm_machine *m, struct uhmm__frame *page, bool zero_page,
