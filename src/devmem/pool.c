@@ -17,21 +17,6 @@ static const uint64_t default_chunk_bytes = 256UL << 20;
 
 /* ---- numbers and lists ---- */
 
-static inline struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
-{
-	/* All chunks but the last have the same size, most often a power of two. */
-	if (likely(pool->chunk_shift))
-		return &pool->chunks[nr >> pool->chunk_shift];
-	return &pool->chunks[nr / pool->chunk_pages];
-}
-
-static inline struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uint32_t nr)
-{
-	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
-
-	return &c->pages[nr - c->first];
-}
-
 /* The same, most often of a page in chunk @c. */
 static inline struct uhmm__devpage *page_near(struct uhmm_devmem *pool,
 					      struct uhmm__devmem_chunk *c, uint32_t nr)
@@ -475,30 +460,12 @@ int uhmm_devmem_alloc_folio(struct uhmm_devmem *pool, void *page_data, unsigned 
 	return 0;
 }
 
-/* Data and place in the lists are those of the folio. */
-static inline uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
-{
-	return page_folio(pfn_to_frame(pool->machine, pfn))->aux;
-}
-
 void *uhmm_devmem_page_data(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 {
 	void *data;
 
 	uhmm__spin_lock(&pool->lock);
 	data = page_of_number(pool, number_of_folio(pool, pfn))->data;
-	uhmm__spin_unlock(&pool->lock);
-	return data;
-}
-
-void *uhmm__devmem_page_data_get(struct uhmm_devmem *pool, uhmm_pfn_t pfn, void (*get)(void *))
-{
-	void *data;
-
-	uhmm__spin_lock(&pool->lock);
-	data = page_of_number(pool, number_of_folio(pool, pfn))->data;
-	if (data)
-		get(data);
 	uhmm__spin_unlock(&pool->lock);
 	return data;
 }

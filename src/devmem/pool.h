@@ -62,16 +62,50 @@ unsigned int uhmm__devmem_alloc_bulk(struct uhmm_devmem *pool, void *page_data, 
  * as many entries as it has pages, @cap at most in all. Returns: entries.
  */
 uint64_t uhmm__devmem_oldest(struct uhmm_devmem *pool, uint64_t *pfns, uint64_t want, uint64_t cap);
-/*
- * What was given to uhmm_devmem_alloc(), with @get called on it under the pool's lock; NULL once it
- * was forgotten.
- */
-void *uhmm__devmem_page_data_get(struct uhmm_devmem *pool, uhmm_pfn_t pfn, void (*get)(void *));
 /* No page knows @data any more. */
 void uhmm__devmem_forget(struct uhmm_devmem *pool, void *data);
 /* Drop all chunks; waits until all pages are free. */
 void uhmm__devmem_remove_chunks(struct uhmm_devmem *pool);
 /* The same, and the pool itself. */
 void uhmm__devmem_free(struct uhmm_devmem *pool);
+
+/* Context: lock. */
+static inline struct uhmm__devmem_chunk *chunk_of_number(struct uhmm_devmem *pool, uint32_t nr)
+{
+	/* All chunks but the last have the same size, most often a power of two. */
+	if (likely(pool->chunk_shift))
+		return &pool->chunks[nr >> pool->chunk_shift];
+	return &pool->chunks[nr / pool->chunk_pages];
+}
+
+static inline struct uhmm__devpage *page_of_number(struct uhmm_devmem *pool, uint32_t nr)
+{
+	struct uhmm__devmem_chunk *c = chunk_of_number(pool, nr);
+
+	return &c->pages[nr - c->first];
+}
+
+/* Data and place in the lists are those of the folio. */
+static inline uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
+{
+	return page_folio(pfn_to_frame(pool->machine, pfn))->aux;
+}
+
+/*
+ * What was given to uhmm_devmem_alloc(), with @get called on it under the pool's lock; NULL once it
+ * was forgotten.
+ */
+uhmm_always_inline void *uhmm__devmem_page_data_get(struct uhmm_devmem *pool, uhmm_pfn_t pfn,
+						    void (*get)(void *))
+{
+	void *data;
+
+	uhmm__spin_lock(&pool->lock);
+	data = page_of_number(pool, number_of_folio(pool, pfn))->data;
+	if (data)
+		get(data);
+	uhmm__spin_unlock(&pool->lock);
+	return data;
+}
 
 #endif /* UHMM_DEVMEM_POOL_H */

@@ -397,8 +397,10 @@ uhmm_always_inline void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame
 				bool one)
 {
 	struct uhmm_mm *mm = mig->vma->mm;
-	struct uhmm_mmu_notifier_range range = UHMM__NOTIFIER_RANGE(
-		mm, UHMM_MMU_NOTIFY_MIGRATE, mig->start, mig->end, mig->pgmap_owner);
+	/* Two loads: one of both would have to wait for the stores of the caller. */
+	struct uhmm_mmu_notifier_range range =
+		UHMM__NOTIFIER_RANGE(mm, UHMM_MMU_NOTIFY_MIGRATE, READ_ONCE(mig->start),
+				     READ_ONCE(mig->end), mig->pgmap_owner);
 	uhmm_vaddr_t addr, next;
 
 	uhmm__count(UHMM_CNT_WALKS);
@@ -542,7 +544,7 @@ int uhmm_migrate_vma_setup(struct uhmm_migrate_vma *args)
 	args->npages = 0;
 	if (args->flags & (UHMM_MIGRATE_VMA_FAULT | UHMM_MIGRATE_VMA_FAULT_WRITE))
 		return setup_combined(args);
-	if (args->end - args->start == UHMM_PAGE_SIZE)
+	if (READ_ONCE(args->end) - READ_ONCE(args->start) == UHMM_PAGE_SIZE)
 		collect(args, fault_folio, true);
 	else
 		collect_many(args, fault_folio);

@@ -175,48 +175,6 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 /* ---- the fault ---- */
 
 /*
- * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or another
- * UHMM__FAULT_*, and the chain has ended. @pmdp: as try_access() left it. @ptep: (out) the entry that is
- * locked. Context: in a chain. Models: do_user_addr_fault().
- */
-uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-				  ptent_t *pmdp, ptent_t **ptep)
-{
-	struct uhmm_vma *vma;
-	int fault;
-
-	if (unlikely(addr >= UHMM_TASK_SIZE))
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
-	vma = lock_vma_link(mm, addr);
-	if (unlikely(!vma))
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY, pmdp);
-	if (unlikely(access_error(vma, flags))) {
-		vma_end_read(vma);
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
-	}
-	/* In the plain build a chain is open, and what does sleep looks for itself. */
-	if (UHMM_CHECKED)
-		uhmm__might_sleep();
-	fault = handle_mm_fault_link(vma, addr, flags | FAULT_FLAG_VMA_LOCK, pmdp, ptep);
-	if (likely(fault == VM_FAULT_PTL)) {
-		vma_end_read(vma);
-		return UHMM__FAULT_LOCKED;
-	}
-	if (unlikely(fault & VM_FAULT_RETRY))
-		uhmm__count(UHMM_CNT_FAULT_RETRY);
-	else if (likely(!(fault & VM_FAULT_COMPLETED)))
-		vma_end_read(vma);
-	return likely(!fault) ? 0 : uhmm__user_fault_slow(mm, addr, flags, fault, pmdp);
-}
-
-/* The same out of line: for accesses that have no short way, so that there is little code of it. */
-static uhmm_noinline int user_fault_call(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-					 ptent_t *pmdp, ptent_t **ptep)
-{
-	return user_fault(mm, addr, flags, pmdp, ptep);
-}
-
-/*
  * After a fault that left the entry locked, which permits the access and has the bits that it sets. The walk
  * that the CPU makes again is counted, though nothing can have changed that it would come by.
  */
@@ -260,7 +218,7 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		if (a.flags & FAULT_FLAG_INSTRUCTION)
 			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
 		ret = inlined ? user_fault(a.mm, addr, flags, pmdp, &ptep)
-			      : user_fault_call(a.mm, addr, flags, pmdp, &ptep);
+			      : uhmm__user_fault(a.mm, addr, flags, pmdp, &ptep);
 		if (likely(ret == UHMM__FAULT_LOCKED)) {
 			access_after_fault(a, addr, len, ptep);
 			break;

@@ -435,8 +435,8 @@ uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t add
 	return sigsegv();
 }
 
-int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault,
-			  ptent_t *pmdp)
+uhmm_always_inline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+				       int fault, ptent_t *pmdp)
 {
 	int ret;
 
@@ -453,4 +453,18 @@ int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int fl
 		ret = fault_result(fault);
 	}
 	return ret ? ret : UHMM__FAULT_UNCHAINED;
+}
+
+int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault,
+			  ptent_t *pmdp)
+{
+	return user_fault_slow(mm, addr, flags, fault, pmdp);
+}
+
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
+		     ptent_t **ptep)
+{
+	int fault = 0, ret = user_fault_begin(mm, addr, flags, pmdp, ptep, &fault);
+
+	return ret != UHMM__FAULT_SLOW ? ret : user_fault_slow(mm, addr, flags, fault, pmdp);
 }

@@ -56,6 +56,7 @@ enum {
 		-10000, /* a device's driver had no memory, and the access may come again */
 	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
 	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
+	UHMM__FAULT_SLOW = -10003,	/* not done yet; no fault ends with it */
 };
 
 /*

@@ -178,4 +178,56 @@ uhmm_always_inline int handle_mm_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t a
 	return ret;
 }
 
+/*
+ * The first part of user_fault(), by the VMA's lock. UHMM__FAULT_SLOW: the rest is uhmm__user_fault_slow(), of
+ * *@fault.
+ */
+uhmm_always_inline int user_fault_begin(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+					ptent_t *pmdp, ptent_t **ptep, int *fault)
+{
+	struct uhmm_vma *vma;
+
+	if (unlikely(addr >= UHMM_TASK_SIZE))
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
+	vma = lock_vma_link(mm, addr);
+	if (unlikely(!vma))
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY, pmdp);
+	if (unlikely(access_error(vma, flags))) {
+		vma_end_read(vma);
+		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
+	}
+	/* In the plain build a chain is open, and what does sleep looks for itself. */
+	if (UHMM_CHECKED)
+		uhmm__might_sleep();
+	*fault = handle_mm_fault_link(vma, addr, flags | FAULT_FLAG_VMA_LOCK, pmdp, ptep);
+	if (likely(*fault == VM_FAULT_PTL)) {
+		vma_end_read(vma);
+		return UHMM__FAULT_LOCKED;
+	}
+	if (unlikely(*fault & VM_FAULT_RETRY))
+		uhmm__count(UHMM_CNT_FAULT_RETRY);
+	else if (likely(!(*fault & VM_FAULT_COMPLETED)))
+		vma_end_read(vma);
+	return likely(!*fault) ? 0 : UHMM__FAULT_SLOW;
+}
+
+/*
+ * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or another
+ * UHMM__FAULT_*, and the chain has ended. @pmdp: as try_access() left it. @ptep: (out) the entry that is
+ * locked. Context: in a chain. Models: do_user_addr_fault().
+ */
+uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+				  ptent_t *pmdp, ptent_t **ptep)
+{
+	int fault = 0, ret = user_fault_begin(mm, addr, flags, pmdp, ptep, &fault);
+
+	return likely(ret != UHMM__FAULT_SLOW)
+		       ? ret
+		       : uhmm__user_fault_slow(mm, addr, flags, fault, pmdp);
+}
+
+/* The same out of line: for accesses that have no short way, so that there is little code of it. */
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
+		     ptent_t **ptep);
+
 #endif /* UHMM_MM_FAULT_CHAIN_H */
