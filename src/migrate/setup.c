@@ -421,7 +421,8 @@ uhmm_always_inline void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame
 			fault_folio = fault_folio_of(mig);
 	}
 	uhmm__invalidate_end(&range);
-	mig->end = mig->start + (mig->npages << UHMM_PAGE_SHIFT);
+	if (!one)
+		mig->end = mig->start + (mig->npages << UHMM_PAGE_SHIFT);
 }
 
 static uhmm_noinline void collect_many(struct uhmm_migrate_vma *mig,

@@ -229,11 +229,13 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		 * Linux lets the process run into the fault again, for as long as it takes or until
 		 * somebody is killed. Here once: a driver that was told to fail does so once.
 		 */
-		if (ret == UHMM__FAULT_AGAIN && driver_oom)
-			return -ENOMEM;
-		if (ret != UHMM__FAULT_AGAIN && ret != UHMM__FAULT_UNCHAINED)
-			return ret;
-		driver_oom |= ret == UHMM__FAULT_AGAIN;
+		if (unlikely(ret != UHMM__FAULT_UNCHAINED)) {
+			if (ret != UHMM__FAULT_AGAIN)
+				return ret;
+			if (driver_oom)
+				return -ENOMEM;
+			driver_oom = true;
+		}
 		uhmm__rcu_chain_begin();
 		pmdp = NULL;
 	}

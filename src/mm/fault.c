@@ -286,6 +286,8 @@ uhmm_always_inline int handle_mm_fault_unchain(struct uhmm_vma *vma, uhmm_vaddr_
 	ptent_t *ptep = NULL;
 	int ret = handle_mm_fault_link(vma, addr, flags, pmdp, &ptep);
 
+	if (likely(ret == VM_FAULT_UNCHAINED))
+		return 0;
 	if (ret == VM_FAULT_PTL)
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 	if (!(ret & VM_FAULT_UNCHAINED))
@@ -423,7 +425,7 @@ uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t add
 			uhmm__might_sleep();
 		fault = handle_mm_fault_unchain(vma, addr, flags, pmdp);
 		if (likely(!(fault & VM_FAULT_RETRY))) {
-			if (!(fault & VM_FAULT_COMPLETED))
+			if (likely(!(fault & VM_FAULT_COMPLETED)))
 				mmap_read_unlock(mm);
 			return fault_result(fault);
 		}
