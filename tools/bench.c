@@ -562,7 +562,7 @@ static int run(struct bench *b, struct order *o)
 	if (o->compare && bench_old_load(o->compare, b, &old) != TOOL_OK)
 		return TOOL_USAGE;
 
-	if (json && strcmp(json, "-") && tool_check_writable(json))
+	if (json && strcmp(json, "-") && tool_check_writable(json, TOOL_JSON))
 		return TOOL_USAGE;
 	wanted[BENCH_CHECKERS] = !o->only;
 	for (size_t i = 0; i < NR_PROBES; i++) {
