@@ -539,12 +539,22 @@ static inline void folio_add_file_rmap(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
 
-/* Returns: the folio. */
+/*
+ * Returns: the folio. What is exclusive is mapped once, by the entry whose lock is held, and cannot be
+ * mapped again but from that: nobody else counts at the same time.
+ */
 static inline struct uhmm__frame *folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
-	if (unlikely(page_in_large(page)))
+	uint32_t flags = load_relaxed(&page->flags);
+
+	if (unlikely(flags & FOLIO_ORDER_MASK))
 		return uhmm__large_remove_rmap(page, mm);
-	atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed);
+	if (!UHMM_CHECKED && flags & BIT(PG_ANON_EXCLUSIVE)) {
+		UHMM_VM_BUG_ON(mm->machine, load_relaxed(&page->mapcount) != 1);
+		store_relaxed(&page->mapcount, 0);
+	} else {
+		atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed);
+	}
 	return page;
 }
 
