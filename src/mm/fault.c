@@ -437,6 +437,10 @@ uhmm_always_inline int user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t add
 	return sigsegv();
 }
 
+/*
+ * What is not just done. @fault: what came of it by the VMA's lock, which is dropped: VM_FAULT_*. Ends the
+ * chain, if it has not ended. Returns: a signal, -ENOMEM, or UHMM__FAULT_AGAIN or _UNCHAINED.
+ */
 uhmm_always_inline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
 				       int fault, ptent_t *pmdp)
 {
@@ -457,16 +461,40 @@ uhmm_always_inline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, un
 	return ret ? ret : UHMM__FAULT_UNCHAINED;
 }
 
-int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault,
-			  ptent_t *pmdp)
+/* By the VMA's lock, which is dropped. Returns: VM_FAULT_*; with RETRY it is done again with mmap_lock. */
+uhmm_always_inline int user_fault_vma_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+					   unsigned int flags, struct uhmm_vma *vma, ptent_t *pmdp,
+					   ptent_t **ptep)
 {
-	return user_fault_slow(mm, addr, flags, fault, pmdp);
+	int fault;
+
+	if (unlikely(addr >= UHMM_TASK_SIZE))
+		return VM_FAULT_SIGSEGV;
+	if (likely(!vma))
+		vma = lock_vma_link(mm, addr);
+	if (unlikely(!vma))
+		return VM_FAULT_RETRY;
+	if (unlikely(access_error(vma, flags))) {
+		vma_end_read(vma);
+		return VM_FAULT_SIGSEGV;
+	}
+	/* In the plain build a chain is open, and what does sleep looks for itself. */
+	if (UHMM_CHECKED)
+		uhmm__might_sleep();
+	fault = handle_mm_fault_link(vma, addr, flags | FAULT_FLAG_VMA_LOCK, pmdp, ptep);
+	if (unlikely(fault & VM_FAULT_RETRY))
+		uhmm__count(UHMM_CNT_FAULT_RETRY);
+	else if (likely(!(fault & VM_FAULT_COMPLETED)))
+		vma_end_read(vma);
+	return fault;
 }
 
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
-		     ptent_t **ptep)
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+		     struct uhmm_vma *vma, ptent_t *pmdp, ptent_t **ptep)
 {
-	int fault = 0, ret = user_fault_begin(mm, addr, flags, pmdp, ptep, &fault);
+	int fault = user_fault_vma_lock(mm, addr, flags, vma, pmdp, ptep);
 
-	return ret != UHMM__FAULT_SLOW ? ret : user_fault_slow(mm, addr, flags, fault, pmdp);
+	if (fault == VM_FAULT_PTL)
+		return UHMM__FAULT_LOCKED;
+	return !fault ? 0 : user_fault_slow(mm, addr, flags, fault, pmdp);
 }

@@ -56,15 +56,15 @@ enum {
 		-10000, /* a device's driver had no memory, and the access may come again */
 	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
 	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
-	UHMM__FAULT_SLOW = -10003,	/* not done yet; no fault ends with it */
 };
 
 /*
- * A fault of a running process that is not just done, with what came of it by the VMA's lock, which is
- * dropped: VM_FAULT_*. Ends the chain, if it has not ended. @pmdp: as in pmd_link(). Returns: a signal,
- * -ENOMEM, or UHMM__FAULT_AGAIN or _UNCHAINED.
+ * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or another
+ * UHMM__FAULT_*, and the chain has ended. @vma: the VMA, if it is locked already, or NULL. @pmdp: as
+ * try_access() left it. @ptep: (out) the entry that is locked. Context: in a chain. Models:
+ * do_user_addr_fault().
  */
-int uhmm__user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, int fault,
-			  ptent_t *pmdp);
+int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+		     struct uhmm_vma *vma, ptent_t *pmdp, ptent_t **ptep);
 
 #endif /* UHMM_MM_FAULT_H */

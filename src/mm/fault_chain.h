@@ -42,14 +42,17 @@ uhmm_always_inline int do_device_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 }
 
 /*
- * A write to anonymous memory that has all it needs at hand. In the checked build none is: each step is
- * by itself there, and the lock checker is told what may come.
+ * The anon_vma of one that has all that a write to a new page needs at hand; else NULL. In the checked
+ * build none has: each step is by itself there, and the lock checker is told what may come.
  */
-uhmm_always_inline bool anon_write_is_simple(struct uhmm_vma *vma, unsigned int flags)
+uhmm_always_inline struct uhmm__anon_vma *anon_vma_at_hand(struct uhmm_machine *m,
+							   struct uhmm_vma *vma)
 {
-	return !UHMM_CHECKED && flags & FAULT_FLAG_WRITE && !vma->file &&
-	       !(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) &&
-	       load_acquire(&vma->anon_vma) && !load_relaxed(&vma->mm->machine->inject_armed);
+	if (UHMM_CHECKED || unlikely(vma->file) ||
+	    unlikely(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) ||
+	    unlikely(load_relaxed(&m->inject_armed)))
+		return NULL;
+	return load_acquire(&vma->anon_vma);
 }
 
 /*
@@ -70,38 +73,54 @@ uhmm_always_inline bool lock_none_entry(ptent_t *ptep, ptent_t *pmdp, pte_t pmd)
 }
 
 /*
- * Such a write where they are tags. The frame is taken with the entry locked, so that it never has to be
- * given back, and gets into the LRU batch under the same hold of the CPU's lock: whoever drains that
- * finds it complete.
- * VM_FAULT_PTL: the entry stays locked. Context: the entry is mapped by a link of a chain.
+ * Such a write where contents are tags: a page with this one, mapped by an entry with @bits. The frame is
+ * taken with the entry locked, so that it never has to be given back, and gets into the LRU batch under the
+ * same hold of the CPU's lock: whoever drains that finds it complete. False: there is none at hand.
+ * @cpu: the current one. Context: the entry's lock, and the entry is none.
  */
-uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-				       ptent_t *pmdp, pte_t pmd, ptent_t *ptep)
+uhmm_always_inline bool map_new_tag(struct uhmm_machine *m, struct uhmm_vma *vma,
+				    const struct uhmm__anon_vma *av, uhmm_vaddr_t addr,
+				    ptent_t *ptep, uint64_t bits, uint64_t tag,
+				    struct uhmm__cpu *cpu)
 {
-	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct uhmm__pcp *pcp = cpu->frames;
 	struct uhmm__frame *f;
 	uint32_t pfn;
 
-	if (unlikely(!lock_none_entry(ptep, pmdp, pmd)))
-		return 0;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr)) {
 		uhmm__spin_unlock(&cpu->local);
+		return false;
+	}
+	pfn = pcp->pfn[--pcp->nr];
+	f = uhmm__new_frame(m, pfn);
+	store_relaxed(&m->tags[pfn], tag);
+	folio_set_new_anon_rmap(f, vma, av, addr,
+				(uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
+	store_release(&f->refcount, 2);
+	lru_batch_add_locked(m, cpu, pfn, false, false);
+	set_pte(ptep, pte_set(pte_mk(pfn, vma->page_prot), bits));
+	return true;
+}
+
+/* The same for any access. VM_FAULT_PTL: the entry stays locked. Context: mapped by a link of a chain. */
+uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, const struct uhmm__anon_vma *av,
+				       uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
+				       pte_t pmd, ptent_t *ptep)
+{
+	uint64_t bits = PTE_DIRTY | (likely(vma->flags & UHMM_VM_WRITE) ? PTE_RW : 0);
+
+	if (unlikely(!lock_none_entry(ptep, pmdp, pmd)))
+		return 0;
+	if (unlikely(!map_new_tag(vma->mm->machine, vma, av, addr, ptep, bits, 0,
+				  uhmm__this_cpu()))) {
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 		/* The entry will be locked again: counts must not tell where a list ran out. */
 		uhmm__count_n(UHMM_CNT_READ_PMD, -1UL);
 		uhmm__count_n(UHMM_CNT_PTL, -1UL);
 		return uhmm__unchained_pte_missing(vma, addr, flags, pmdp);
 	}
-	pfn = pcp->pfn[--pcp->nr];
-	f = uhmm__new_frame(m, pfn);
-	uhmm__clear_ram_tag(m, pfn);
-	folio_set_new_anon_rmap(f, vma, addr, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
-	store_release(&f->refcount, 2);
-	lru_batch_add_locked(m, cpu, pfn, false, false);
-	set_pte(ptep, anon_entry(vma, pfn));
+	uhmm__count(UHMM_CNT_CLEAR_RAM);
 	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
 	return VM_FAULT_PTL;
 }
@@ -133,8 +152,8 @@ uhmm_always_inline int handle_pte_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					ptent_t *pmdp, pte_t pmd, ptent_t **entryp)
 {
 	ptent_t *ptep;
+	struct uhmm__anon_vma *av;
 	pte_t entry;
-	bool simple;
 
 	if (likely(entry_is_table(pmd)))
 		ptep = table_entry(entry_table(pmd), addr, 1);
@@ -149,12 +168,12 @@ uhmm_always_inline int handle_pte_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 			return do_device_entry(vma, addr, flags, pmdp, ptep, entry, true);
 		return uhmm__unchained_pte_entry(vma, addr, flags, pmdp, ptep, entry);
 	}
-	simple = anon_write_is_simple(vma, flags);
+	av = flags & FAULT_FLAG_WRITE ? anon_vma_at_hand(vma->mm->machine, vma) : NULL;
 	*entryp = ptep;
-	if (likely(simple && vma->mm->machine->tags))
-		return anon_write_tags(vma, addr, flags, pmdp, pmd, ptep);
+	if (likely(av && vma->mm->machine->tags))
+		return anon_write_tags(vma, av, addr, flags, pmdp, pmd, ptep);
 	uhmm__pte_unmap_link(ptep);
-	if (simple)
+	if (av)
 		return uhmm__anon_write_bytes(vma, addr, flags, pmdp);
 	return uhmm__unchained_pte_missing(vma, addr, flags, pmdp);
 }
@@ -177,57 +196,5 @@ uhmm_always_inline int handle_mm_fault_link(struct uhmm_vma *vma, uhmm_vaddr_t a
 		uhmm__count(UHMM_CNT_FAULT_OOM);
 	return ret;
 }
-
-/*
- * The first part of user_fault(), by the VMA's lock. UHMM__FAULT_SLOW: the rest is uhmm__user_fault_slow(), of
- * *@fault.
- */
-uhmm_always_inline int user_fault_begin(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-					ptent_t *pmdp, ptent_t **ptep, int *fault)
-{
-	struct uhmm_vma *vma;
-
-	if (unlikely(addr >= UHMM_TASK_SIZE))
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
-	vma = lock_vma_link(mm, addr);
-	if (unlikely(!vma))
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY, pmdp);
-	if (unlikely(access_error(vma, flags))) {
-		vma_end_read(vma);
-		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV, NULL);
-	}
-	/* In the plain build a chain is open, and what does sleep looks for itself. */
-	if (UHMM_CHECKED)
-		uhmm__might_sleep();
-	*fault = handle_mm_fault_link(vma, addr, flags | FAULT_FLAG_VMA_LOCK, pmdp, ptep);
-	if (likely(*fault == VM_FAULT_PTL)) {
-		vma_end_read(vma);
-		return UHMM__FAULT_LOCKED;
-	}
-	if (unlikely(*fault & VM_FAULT_RETRY))
-		uhmm__count(UHMM_CNT_FAULT_RETRY);
-	else if (likely(!(*fault & VM_FAULT_COMPLETED)))
-		vma_end_read(vma);
-	return likely(!*fault) ? 0 : UHMM__FAULT_SLOW;
-}
-
-/*
- * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or another
- * UHMM__FAULT_*, and the chain has ended. @pmdp: as try_access() left it. @ptep: (out) the entry that is
- * locked. Context: in a chain. Models: do_user_addr_fault().
- */
-uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-				  ptent_t *pmdp, ptent_t **ptep)
-{
-	int fault = 0, ret = user_fault_begin(mm, addr, flags, pmdp, ptep, &fault);
-
-	return likely(ret != UHMM__FAULT_SLOW)
-		       ? ret
-		       : uhmm__user_fault_slow(mm, addr, flags, fault, pmdp);
-}
-
-/* The same out of line: for accesses that have no short way, so that there is little code of it. */
-int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
-		     ptent_t **ptep);
 
 #endif /* UHMM_MM_FAULT_CHAIN_H */
