@@ -25,6 +25,8 @@ struct combined {
 	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
+	uint64_t run_bits; /* of a present entry that collect_run() may take, in run_mask */
+	uint64_t run_mask;
 };
 
 uhmm_always_inline uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
@@ -229,6 +231,60 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 }
 
 /*
+ * What entries have in common that are to be collected and need no fault, whichever page of RAM it is; with
+ * no bits, none are: the pages do not all ask for the same, or the caller wants no RAM.
+ */
+static void set_run(struct combined *c)
+{
+	const struct uhmm_hmm_range *range = c->w.range;
+	uint64_t write = carry_bit(range->default_flags, UHMM_HMM_PFN_REQ_WRITE, PTE_RW);
+
+	c->run_bits = PTE_PRESENT | write;
+	c->run_mask = PTE_PRESENT | PTE_SPECIAL | write;
+	if (unlikely(range->pfn_flags_mask || c->fault_folio ||
+		     !(c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)))
+		c->run_mask = 0;
+}
+
+/*
+ * Entries one after the other whose pages are theirs alone, taken as walk_present() would: most of a window.
+ * Returns: how many; the next is for that to look at. Context: PTL.
+ */
+static uhmm_noinline uint64_t collect_run(const struct combined *c, ptent_t *ptep,
+					  uint64_t *hmm_pfn, uint64_t n)
+{
+	const uint32_t look_at = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) |
+							       BIT(PG_ANON_EXCLUSIVE));
+	const uint64_t mask = c->run_mask, bits = c->run_bits;
+	struct uhmm_machine *m = c->w.mm->machine;
+	uint64_t i;
+
+	for (i = 0; i < n; i++) {
+		pte_t pte = ptep_get(&ptep[i]);
+		uhmm_pfn_t pfn = pte_pfn(pte);
+		struct uhmm__frame *f = &m->vmemmap[pfn];
+		uint32_t flags;
+
+		if ((pte.val & mask) != bits || pfn >= m->device_base)
+			break;
+		flags = load_relaxed(&f->flags);
+		if ((flags & look_at) != BIT(PG_ANON_EXCLUSIVE) || !folio_test_anon(f) ||
+		    unlikely(!folio_trylock(f)))
+			break;
+		if (unlikely(!freeze_exclusive(&ptep[i], f, flags | (uint32_t)BIT(PG_LOCKED)))) {
+			folio_unlock(m, f);
+			break;
+		}
+		folio_remove_rmap_locked(f);
+		put_out(&hmm_pfn[i],
+			pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
+				carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE));
+	}
+	uhmm__count_n(UHMM_CNT_COLLECTED, i);
+	return i;
+}
+
+/*
  * A split of the folio maps its device-exclusive pages again, but only to read, as it does not ask
  * what the process may do; a fault does. So those that are to be faulted come first.
  * Context: PTL, @ptep at @addr, where the walk stopped for the split.
@@ -270,15 +326,24 @@ static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 	bool flush = false;
 
 	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++, hmm_pfn++) {
+		uint64_t n;
 		pte_t pte;
 
 		/* From the walk before: ours, locked. */
 		if (unlikely(c->again) && is_collected(*hmm_pfn))
 			continue;
 		pte = ptep_get(ptep);
-		if (pte_present(pte))
+		if (pte_present(pte)) {
+			n = collect_run(c, ptep, hmm_pfn, (end - addr) >> UHMM_PAGE_SHIFT);
+			if (likely(n)) {
+				flush = true;
+				addr += (n - 1) << UHMM_PAGE_SHIFT;
+				ptep += n - 1;
+				hmm_pfn += n - 1;
+				continue;
+			}
 			ret = walk_present(c, addr, ptep, pte, hmm_pfn, &flush);
-		else if (!pte_none(pte))
+		} else if (!pte_none(pte))
 			ret = walk_leaf(c, addr, ptep, pte, hmm_pfn, &flush);
 		else if (vma_is_anonymous(c->vma))
 			ret = collect_empty(c, addr, hmm_pfn);
@@ -721,6 +786,7 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	mig->vma = c->vma;
 	mig->start = range->start;
 	mig->end = range->end;
+	set_run(c);
 	save_requests(c);
 	return 0;
 }
@@ -781,6 +847,8 @@ again:
 				 */
 				resample = false;
 				c.again = true;
+				/* What was collected keeps its output, whatever its entry is now. */
+				c.run_mask = 0;
 				restore_requests(&c);
 				c.w.last = range->start;
 				c.incomplete = false;

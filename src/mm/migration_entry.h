@@ -51,6 +51,29 @@ uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
 }
 
 /*
+ * Replace one entry that is present, and its page's only one, by a migration entry. @flags: of the locked
+ * folio @f, which is the page, as they were. False: it may be pinned, and the entry is as it was. Context: PTL.
+ */
+uhmm_always_inline bool freeze_exclusive(ptent_t *ptep, struct uhmm__frame *f, uint32_t flags)
+{
+	/* As install_migration_entry(), and for its reasons in this order. */
+	pte_t pte = ptep_xchg_clear(ptep);
+	uint32_t dirty;
+
+	if (unlikely(folio_maybe_dma_pinned(f))) {
+		set_pte(ptep, pte);
+		return false;
+	}
+	dirty = (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY));
+	while (!atomic_compare_exchange_weak_explicit(
+		&f->flags, &flags, (flags & ~(uint32_t)BIT(PG_ANON_EXCLUSIVE)) | dirty,
+		memory_order_release, memory_order_relaxed))
+		;
+	set_pte(ptep, make_migration_entry(pte, true, true));
+	return true;
+}
+
+/*
  * Replace one entry by a migration entry under its PTL, as the collectors do.
  * @pte: the entry, present or device-private, that maps @page of the locked folio @f
  * @flush: (in/out) set if the caller must flush before it drops the PTL; NULL: an exclusive page is
