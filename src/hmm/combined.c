@@ -25,7 +25,7 @@ struct combined {
 	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
-	uint64_t run_bits; /* of a present entry that collect_run() may take, in run_mask */
+	uint64_t run_bits; /* of a present entry that collect_exclusive() may take, in run_mask */
 	uint64_t run_mask;
 };
 
@@ -247,40 +247,44 @@ static void set_run(struct combined *c)
 }
 
 /*
- * Entries one after the other whose pages are theirs alone, taken as walk_present() would: most of a window.
- * Returns: how many; the next is for that to look at. Context: PTL.
+ * An entry as most are: its page is its alone. Takes it as walk_present() would; false: that is to look at
+ * it. Not counted. Context: PTL.
  */
-static uhmm_noinline uint64_t collect_run(const struct combined *c, ptent_t *ptep,
-					  uint64_t *hmm_pfn, uint64_t n)
+uhmm_always_inline bool collect_exclusive(const struct combined *c, struct uhmm_machine *m,
+					  ptent_t *ptep, uint64_t *hmm_pfn)
 {
 	const uint32_t look_at = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) |
 							       BIT(PG_ANON_EXCLUSIVE));
-	const uint64_t mask = c->run_mask, bits = c->run_bits;
-	struct uhmm_machine *m = c->w.mm->machine;
-	uint64_t i;
+	pte_t pte = ptep_get(ptep);
+	uhmm_pfn_t pfn = pte_pfn(pte);
+	struct uhmm__frame *f = &m->vmemmap[pfn];
+	uint32_t flags;
 
-	for (i = 0; i < n; i++) {
-		pte_t pte = ptep_get(&ptep[i]);
-		uhmm_pfn_t pfn = pte_pfn(pte);
-		struct uhmm__frame *f = &m->vmemmap[pfn];
-		uint32_t flags;
-
-		if ((pte.val & mask) != bits || pfn >= m->device_base)
-			break;
-		flags = load_relaxed(&f->flags);
-		if ((flags & look_at) != BIT(PG_ANON_EXCLUSIVE) || !folio_test_anon(f) ||
-		    unlikely(!folio_trylock(f)))
-			break;
-		if (unlikely(!freeze_exclusive(&ptep[i], f, flags | (uint32_t)BIT(PG_LOCKED)))) {
-			folio_unlock(m, f);
-			break;
-		}
-		folio_remove_rmap_locked(f);
-		put_out(&hmm_pfn[i],
-			pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
-				carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE));
+	if ((pte.val & c->run_mask) != c->run_bits || pfn >= m->device_base)
+		return false;
+	flags = load_relaxed(&f->flags);
+	if ((flags & look_at) != BIT(PG_ANON_EXCLUSIVE) || !folio_test_anon(f) ||
+	    unlikely(!folio_trylock(f)))
+		return false;
+	if (unlikely(!freeze_exclusive(ptep, f, flags | (uint32_t)BIT(PG_LOCKED)))) {
+		folio_unlock(m, f);
+		return false;
 	}
-	uhmm__count_n(UHMM_CNT_COLLECTED, i);
+	folio_remove_rmap_locked(f);
+	put_out(hmm_pfn, pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
+				 carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE));
+	return true;
+}
+
+/* Several such one after the other: most of a window. Returns: how many. Context: PTL. */
+static uhmm_noinline uint64_t collect_run(const struct combined *c, ptent_t *ptep,
+					  uint64_t *hmm_pfn, uint64_t n)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+	uint64_t i = 0;
+
+	while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i]))
+		i++;
 	return i;
 }
 
@@ -314,52 +318,80 @@ exclusive_before_split(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, 
 	return WALK_SPLIT;
 }
 
+/* One entry. Context: PTL. */
+static enum uhmm__walk_result walk_entry(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
+					 uint64_t *hmm_pfn, bool *flush)
+{
+	pte_t pte = ptep_get(ptep);
+
+	if (pte_present(pte))
+		return walk_present(c, addr, ptep, pte, hmm_pfn, flush);
+	if (!pte_none(pte))
+		return walk_leaf(c, addr, ptep, pte, hmm_pfn, flush);
+	if (vma_is_anonymous(c->vma))
+		return collect_empty(c, addr, hmm_pfn);
+	return walk_empty_file(c, addr, hmm_pfn);
+}
+
+/*
+ * Entries of any kind, the first of which collect_exclusive() left. @flush: (in/out). If it ends early, that is
+ * at w.last. Context: PTL.
+ */
+static uhmm_noinline enum uhmm__walk_result walk_entries(struct combined *c, ptent_t *ptep,
+							 uhmm_vaddr_t addr, uhmm_vaddr_t end,
+							 bool *flush)
+{
+	uint64_t *hmm_pfn = slot(c, addr), *last = slot(c, end), n;
+	enum uhmm__walk_result ret;
+
+	for (; hmm_pfn < last; addr += n << UHMM_PAGE_SHIFT, ptep += n, hmm_pfn += n) {
+		n = 1;
+		/* From the walk before: ours, locked. */
+		if (unlikely(c->again) && is_collected(*hmm_pfn))
+			continue;
+		ret = walk_entry(c, addr, ptep, hmm_pfn, flush);
+		if (unlikely(ret == WALK_SPLIT))
+			return exclusive_before_split(c, addr, end, ptep);
+		if (unlikely(ret != WALK_OK))
+			return ret;
+		if (hmm_pfn + 1 < last && pte_present(ptep_get(ptep + 1))) {
+			n += collect_run(c, ptep + 1, hmm_pfn + 1, (uint64_t)(last - hmm_pfn - 1));
+			*flush |= n > 1;
+			uhmm__count_n(UHMM_CNT_COLLECTED, n - 1);
+		}
+	}
+	return WALK_OK;
+}
+
 /* The part under one PTE table, under its lock. */
 static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
 					struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
 					uhmm_vaddr_t end)
 {
+	uint64_t n = (end - addr) >> UHMM_PAGE_SHIFT, *hmm_pfn = slot(c, addr);
+	uint64_t nr = collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn);
 	enum uhmm__walk_result ret = WALK_OK;
-	uint64_t *hmm_pfn = slot(c, addr);
-	ptent_t *start_pte = ptep;
-	uhmm_vaddr_t start = addr;
-	bool flush = false;
+	bool flush = nr;
 
-	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++, hmm_pfn++) {
-		uint64_t n;
-		pte_t pte;
+	/* A window of one page needs no loop. */
+	if (nr && n > 1)
+		nr += collect_run(c, ptep + 1, hmm_pfn + 1, n - 1);
+	uhmm__count_n(UHMM_CNT_COLLECTED, nr);
+	if (nr < n) {
+		bool more = false;
 
-		/* From the walk before: ours, locked. */
-		if (unlikely(c->again) && is_collected(*hmm_pfn))
-			continue;
-		pte = ptep_get(ptep);
-		if (pte_present(pte)) {
-			n = collect_run(c, ptep, hmm_pfn, (end - addr) >> UHMM_PAGE_SHIFT);
-			if (likely(n)) {
-				flush = true;
-				addr += (n - 1) << UHMM_PAGE_SHIFT;
-				ptep += n - 1;
-				hmm_pfn += n - 1;
-				continue;
-			}
-			ret = walk_present(c, addr, ptep, pte, hmm_pfn, &flush);
-		} else if (!pte_none(pte))
-			ret = walk_leaf(c, addr, ptep, pte, hmm_pfn, &flush);
-		else if (vma_is_anonymous(c->vma))
-			ret = collect_empty(c, addr, hmm_pfn);
-		else
-			ret = walk_empty_file(c, addr, hmm_pfn);
-		if (unlikely(ret != WALK_OK))
-			break;
+		ret = walk_entries(c, ptep + nr, addr + (nr << UHMM_PAGE_SHIFT), end, &more);
+		flush |= more;
+		if (unlikely(ret != WALK_OK)) {
+			n = ((c->w.last - addr) >> UHMM_PAGE_SHIFT) + 1;
+			end = c->w.last;
+		}
 	}
-	if (unlikely(ret == WALK_SPLIT))
-		ret = exclusive_before_split(c, addr, end, ptep);
-	uhmm__count_n(UHMM_CNT_READ_PTE,
-		      (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
+	uhmm__count_n(UHMM_CNT_READ_PTE, n);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
 	if (flush)
-		uhmm__flush_tlb_range(&c->w.mm->pgt, start, addr);
-	uhmm__pte_unmap_unlock(start_pte, ptl);
+		uhmm__flush_tlb_range(&c->w.mm->pgt, addr, end);
+	uhmm__pte_unmap_unlock(ptep, ptl);
 	return ret;
 }
 
