@@ -41,14 +41,36 @@ uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f
 	return only_pins_block(m, f);
 }
 
+/* A folio that is isolated, or the device's. False: it must go back. */
+uhmm_always_inline bool unmap_isolated(struct uhmm_machine *m, struct uhmm__frame *f,
+				       uint32_t flags, bool is_fault_page)
+{
+	int32_t mapcount = folio_mapcount_flags(f, flags);
+
+	if (unlikely(mapcount > 0)) {
+		uhmm__try_to_migrate(f);
+		mapcount = folio_mapcount_flags(f, flags);
+	}
+	if (likely(mapcount <= 0 && check_page(m, f, flags, is_fault_page)))
+		return true;
+	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
+	/* Back by way of a batch, which holds it for a while. */
+	if (!(flags & FOLIO_ZONE_DEVICE))
+		uhmm__folio_add_lru(m, f);
+	return false;
+}
+
+static uhmm_noinline bool unmap_isolated_slow(struct uhmm_machine *m, struct uhmm__frame *f,
+					      uint32_t flags, bool is_fault_page)
+{
+	return unmap_isolated(m, f, flags, is_fault_page);
+}
+
 /* One folio, which has these flags. False: it must go back. */
 uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
 				   bool is_fault_page, bool *drained)
 {
-	bool zone_device = flags & FOLIO_ZONE_DEVICE;
-	int32_t mapcount;
-
-	if (!zone_device) {
+	if (!(flags & FOLIO_ZONE_DEVICE)) {
 		if (unlikely(!(flags & BIT(PG_LRU))) && !*drained) {
 			uhmm__lru_add_drain_all(m);
 			*drained = true;
@@ -58,18 +80,29 @@ uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f
 			return false;
 		}
 	}
-	mapcount = folio_mapcount_flags(f, flags);
-	if (unlikely(mapcount > 0)) {
-		uhmm__try_to_migrate(f);
-		mapcount = folio_mapcount_flags(f, flags);
+	return unmap_isolated(m, f, flags, is_fault_page);
+}
+
+/* As most pages of RAM are, by their flags. */
+uhmm_always_inline bool is_plain(uint32_t flags)
+{
+	const uint32_t look_at = FOLIO_ZONE_DEVICE | FOLIO_ORDER_MASK |
+				 (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE) | BIT(PG_LRU));
+
+	return likely((flags & look_at) == BIT(PG_LRU));
+}
+
+/* The same of such one, which most often was mapped once, and has the migration's reference. */
+uhmm_always_inline bool unmap_plain(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
+				    bool is_fault_page)
+{
+	if (unlikely(!uhmm__folio_isolate_lru(f))) {
+		uhmm__count(UHMM_CNT_FAIL_ISOLATE);
+		return false;
 	}
-	if (likely(mapcount <= 0 && check_page(m, f, flags, is_fault_page)))
-		return true;
-	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
-	/* Back by way of a batch, which holds it for a while. */
-	if (!zone_device)
-		uhmm__folio_add_lru(m, f);
-	return false;
+	return likely(!load_relaxed(&f->mapcount) && folio_test_anon(f) &&
+		      folio_ref_count(f) <= 1) ||
+	       unmap_isolated_slow(m, f, flags, is_fault_page);
 }
 
 /* ---- wait-on-migration-flag ---- */
@@ -145,6 +178,35 @@ static bool waits_on_flag(const struct uhmm_machine *m)
 	return unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG);
 }
 
+/* An entry that is VALID; counted if it still has MIGRATE. Returns: for how many pages it stands. */
+uhmm_always_inline uint64_t unmap_entry(struct uhmm_machine *m, uint64_t *p, uhmm_pfn_t fault_page,
+					bool *drained, uint64_t *unmapped, bool *restore)
+{
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(*p);
+	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+	uint32_t flags = load_relaxed(&f->flags);
+	uint64_t nr = 1;
+	bool ok;
+
+	if (is_plain(flags)) {
+		ok = unmap_plain(m, f, flags, pfn == fault_page);
+	} else {
+		f = page_folio_flags(f, &flags);
+		if (unlikely(flags & FOLIO_ORDER_MASK)) {
+			nr = 1UL << flags_order(flags);
+			*p |= UHMM_MIGRATE_PFN_COMPOUND;
+		}
+		ok = unmap_page(m, f, flags, pfn == fault_page, drained);
+	}
+	if (likely(ok)) {
+		++*unmapped;
+		return nr;
+	}
+	*p &= ~UHMM_MIGRATE_PFN_MIGRATE;
+	*restore = true;
+	return nr;
+}
+
 uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
 				    uhmm_pfn_t fault_page)
 {
@@ -157,29 +219,59 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 	if (unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
 		unmap_all(m, src, npages);
 	for (uint64_t *p = src, *end = src + npages; p < end; p += nr) {
-		bool is_fault_page = uhmm_migrate_pfn_to_pfn(*p) == fault_page;
-		struct uhmm__frame *f;
-		uint32_t flags;
-
 		nr = 1;
-		if (!(*p & UHMM_MIGRATE_PFN_VALID)) {
+		if (*p & UHMM_MIGRATE_PFN_VALID)
+			nr = unmap_entry(m, p, fault_page, &drained, &unmapped, &restore);
+		else
 			unmapped += !!(*p & UHMM_MIGRATE_PFN_MIGRATE);
-			continue;
-		}
-		f = valid_pfn_to_folio(m, *p, &flags);
-		if (unlikely(flags & FOLIO_ORDER_MASK)) {
-			nr = 1UL << flags_order(flags);
-			*p |= UHMM_MIGRATE_PFN_COMPOUND;
-		}
-		if (likely(unmap_page(m, f, flags, is_fault_page, &drained))) {
-			unmapped++;
-			continue;
-		}
-		*p &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		restore = true;
 	}
 	if (waits_on_flag(m))
 		migration_flag_clear_all(m, src, npages);
+	if (unlikely(restore))
+		restore_pages(m, src, npages, fault_page);
+	return unmapped;
+}
+
+/* All outputs first, and then what comes before the pages' own turn. */
+static uhmm_noinline uint64_t unmap_converted(struct uhmm_migrate_vma *mig,
+					      const uint64_t *hmm_pfns)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < mig->npages; i++) {
+		mig->dst[i] = 0;
+		mig->src[i] = to_migrate_pfn(hmm_pfns[i]);
+		n += !!mig->src[i];
+	}
+	if (n)
+		n = uhmm__migrate_device_unmap(mig->vma->mm->machine, mig->src, mig->npages,
+					       mig->fault_page);
+	return n;
+}
+
+uint64_t uhmm__migrate_hmm_unmap(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns)
+{
+	uint64_t *src = mig->src, *dst = mig->dst, npages = mig->npages, unmapped = 0, i = 0;
+	struct uhmm_machine *m = mig->vma->mm->machine;
+	uhmm_pfn_t fault_page = mig->fault_page;
+	bool drained = false, restore = false;
+
+	if (waits_on_flag(m) || unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
+		return unmap_converted(mig, hmm_pfns);
+	for (; i < npages && !(hmm_pfns[i] & UHMM_HMM_PFN_MIGRATE); i++)
+		src[i] = dst[i] = 0;
+	/* Not for nothing. */
+	if (i < npages)
+		uhmm__lru_add_drain(m);
+	/* After a large folio come outputs of nothing. */
+	for (; i < npages; i++) {
+		dst[i] = 0;
+		src[i] = to_migrate_pfn(hmm_pfns[i]);
+		if (likely(src[i] & UHMM_MIGRATE_PFN_VALID))
+			unmap_entry(m, &src[i], fault_page, &drained, &unmapped, &restore);
+		else
+			unmapped += !!src[i];
+	}
 	if (unlikely(restore))
 		restore_pages(m, src, npages, fault_page);
 	return unmapped;
