@@ -845,7 +845,7 @@ static int wait_and_fault(struct combined *c, bool *locked)
 }
 
 int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
-			      bool *locked)
+			      bool *locked, bool *left)
 {
 	struct combined c;
 	bool resample = locked;
@@ -870,6 +870,7 @@ again:
 		uhmm__invalidate_end(&c.notify);
 		if (likely(ret == WALK_OK)) {
 			err = sequenced ? check_sequence(&c, resample) : 0;
+			*left = c.incomplete;
 			if (likely(!err))
 				return 0;
 			if (err == -EAGAIN) {

@@ -148,13 +148,11 @@ uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__windo
 }
 
 /* What the window moves, others must not enter as it was. */
-static void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *w)
+static uhmm_noinline void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *w)
 {
 	const uint64_t taken = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_VALID;
 	uhmm_vaddr_t addr = w->args.start;
 
-	if (likely(list_is_singular(&mirror->walks)))
-		return;
 	for (uint64_t i = 0, n; i < w->args.npages; i += n, addr += n << UHMM_PAGE_SHIFT) {
 		n = w->src[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
 		if ((w->src[i] & taken) == taken)
@@ -172,7 +170,8 @@ uhmm_always_inline void save_entries(struct uhmm_mirror *mirror, struct uhmm__wi
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	spoil_others(mirror, w);
+	if (unlikely(!list_is_singular(&mirror->walks)))
+		spoil_others(mirror, w);
 	w->walk.stage = DEVICE_WALK_FROZEN;
 	for (uint64_t i = 0; i < npages; i += n) {
 		n = leaf_part(first + i, npages - i);
@@ -204,18 +203,24 @@ static void take_from_other(struct uhmm_mirror *other, const struct uhmm__window
 	uhmm__mutex_unlock(&other->mutex);
 }
 
-static void take_from_others(struct uhmm_mirror *mirror, const struct uhmm__window *w, bool new)
+static uhmm_noinline void take_from_sharers(struct uhmm_mirror *mirror,
+					    const struct uhmm__window *w, bool new)
 {
 	struct uhmm_mirror *other;
 
-	if (likely(!uhmm__device_shares_mm(mirror->dev)))
-		return;
 	for (uint64_t after = 0;
 	     (other = uhmm__mirror_next(mirror->dev, mirror->mm, mirror, after));) {
 		take_from_other(other, w, new);
 		after = other->id;
 		uhmm__mirror_put(other);
 	}
+}
+
+static inline void take_from_others(struct uhmm_mirror *mirror, const struct uhmm__window *w,
+				    bool new)
+{
+	if (uhmm__device_shares_mm(mirror->dev))
+		take_from_sharers(mirror, w, new);
 }
 
 /* Device pages for a window, taken some at a time. */
