@@ -591,11 +591,11 @@ static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 	return false;
 }
 
-uhmm_always_inline void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
+/* After a split it is the folio of the first page. */
+static void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
 {
 	struct pair p;
 
-	/* After a split it is the folio of the first page. */
 	p.src = valid_pfn_to_folio(mv->m, src, &p.src_flags);
 	p.dst = valid_pfn_to_folio(mv->m, dst, &p.dst_flags);
 	move_folio(mv, i, src, p);
@@ -621,24 +621,40 @@ static uhmm_noinline uint64_t move_any(struct move *mv, uint64_t i)
 	return 1;
 }
 
-/* Most often one page for another. Returns: entries that are done. */
-uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+/*
+ * One page of anonymous memory for another, as most often, moved as move_any() would; false: it is for that
+ * to look at.
+ */
+uhmm_always_inline bool move_plain(struct uhmm_machine *m, uint64_t src, uint64_t dst,
+				   uhmm_pfn_t fault_page)
 {
 	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
-	uint64_t src = mv->src[i], dst = mv->dst[i];
+	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE));
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(src);
+	struct pair p;
 
 	if ((src & (both | large)) != both ||
 	    (dst & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
-		return move_any(mv, i);
-	move_pair(mv, i, src, dst);
-	return 1;
+		return false;
+	p.src = pfn_to_frame(m, pfn);
+	p.dst = pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(dst));
+	p.src_flags = load_relaxed(&p.src->flags);
+	p.dst_flags = load_relaxed(&p.dst->flags);
+	if ((p.src_flags | p.dst_flags) & odd || load_relaxed(&p.src->mapcount) ||
+	    !folio_test_anon(p.src) || folio_ref_count(p.src) != 1U + (pfn == fault_page))
+		return false;
+	copy_place(p.dst, p.src);
+	carry_flags(p.dst, p.src);
+	count_moved(p);
+	return true;
 }
 
 /* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */
-static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
-			  struct uhmm_migrate_vma *mig)
+uhmm_always_inline void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
+				      uint64_t npages, struct uhmm_migrate_vma *mig)
 {
+	uhmm_pfn_t fault_page = mig ? mig->fault_page : 0;
 	struct move mv;
 
 	mv.m = m;
@@ -646,11 +662,11 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 	mv.dst = dst;
 	mv.npages = npages;
 	mv.mig = mig;
-	mv.fault_page = mig ? mig->fault_page : 0;
+	mv.fault_page = fault_page;
 	mv.notified = false;
 	for (uint64_t i = 0; i < npages;)
-		i += move_entry(&mv, i);
-	if (mv.notified)
+		i += likely(move_plain(m, src[i], dst[i], fault_page)) ? 1 : move_any(&mv, i);
+	if (unlikely(mv.notified))
 		uhmm__invalidate_end(&mv.range);
 }
 
