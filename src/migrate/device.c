@@ -395,14 +395,14 @@ struct pair {
 	uint32_t dst_flags, src_flags;
 };
 
-uhmm_always_inline void count_moved(struct pair p)
+uhmm_always_inline void count_moved(struct pair p, uint64_t n)
 {
 	enum uhmm_counter c = UHMM_CNT_MIGRATED_TO_RAM;
 
 	if (p.dst_flags & FOLIO_ZONE_DEVICE)
 		c = p.src_flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
 						    : UHMM_CNT_MIGRATED_TO_DEVICE;
-	uhmm__count_n(c, 1UL << flags_order(p.src_flags));
+	uhmm__count_n(c, n);
 }
 
 /* A call of migrate_vma_pages() or migrate_device_pages(). */
@@ -571,7 +571,7 @@ uhmm_always_inline void move_folio(struct move *mv, uint64_t i, uint64_t src, st
 	carry_flags(p.dst, p.src);
 	/* Without it the driver drops the new one again. */
 	if (src & UHMM_MIGRATE_PFN_MIGRATE)
-		count_moved(p);
+		count_moved(p, 1UL << flags_order(p.src_flags));
 }
 
 /* One of the two at entry @i is more than a page. False: they are not of a size. */
@@ -646,7 +646,7 @@ uhmm_always_inline bool move_plain(struct uhmm_machine *m, uint64_t src, uint64_
 		return false;
 	copy_place(p.dst, p.src);
 	carry_flags(p.dst, p.src);
-	count_moved(p);
+	count_moved(p, 1);
 	return true;
 }
 
@@ -689,12 +689,16 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
  */
 enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
 
-/* Unlock a folio and drop the migration's reference to it. */
+/* Unlock a folio and drop the migration's reference to it. @dead: NULL: what dies is freed at once. */
 uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 				struct uhmm__free_batch *dead)
 {
-	folio_unlock(m, f);
-	folio_put_batched(m, f, dead);
+	if (likely(!folio_unlock_put_testzero(m, f)))
+		return;
+	if (dead)
+		free_batch_add(m, f, dead);
+	else
+		uhmm__folio_free(m, f);
 }
 
 /* Folios that are mapped again and not released yet. */
@@ -720,22 +724,22 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 		struct uhmm__frame *new;
 		uint32_t flags;
 
-		if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
-			uhmm__remap_unlock(r);
-			release(m, migrate_pfn_to_folio(m, to), dead);
-			to = 0;
-		}
-		if (!(from & UHMM_MIGRATE_PFN_VALID))
-			continue;
-		if (!(to & UHMM_MIGRATE_PFN_VALID))
+		if (unlikely((from & both) != both || !(to & UHMM_MIGRATE_PFN_VALID))) {
+			if (to & UHMM_MIGRATE_PFN_VALID) {
+				uhmm__remap_unlock(r);
+				release(m, migrate_pfn_to_folio(m, to), dead);
+			}
+			if (!(from & UHMM_MIGRATE_PFN_VALID))
+				continue;
 			to = from;
+		}
 		new = valid_pfn_to_folio(m, to, &flags);
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
 		if (!(flags & FOLIO_ZONE_DEVICE))
 			folio_add_lru(m, new, flags);
 		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
 				  new, flags);
-		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };
+		*end++ = (struct remapped){ valid_pfn_to_folio(m, from, &flags), new };
 	}
 	uhmm__remap_unlock(r);
 	for (struct remapped *p = remapped; p < end; p++) {
@@ -748,13 +752,12 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 	}
 }
 
-static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
-		     uhmm_pfn_t fault_page)
+static uhmm_noinline void finalize_many(struct uhmm_machine *m, const uint64_t *src,
+					const uint64_t *dst, uint64_t npages,
+					struct uhmm__frame *fault_folio)
 {
-	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
-						     : NULL;
-	struct uhmm__free_batch dead;
 	struct uhmm__remap r = { .machine = m };
+	struct uhmm__free_batch dead;
 	uint64_t n;
 
 	dead.nr = 0;
@@ -767,6 +770,21 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 	} while (npages);
 	rmap_release(&r.held);
 	uhmm__free_batch_flush(m, &dead);
+}
+
+static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
+		     uhmm_pfn_t fault_page)
+{
+	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
+						     : NULL;
+	struct uhmm__remap r = { .machine = m };
+
+	if (npages > 1) {
+		finalize_many(m, src, dst, npages, fault_folio);
+		return;
+	}
+	finalize_batch(&r, src, dst, 1, fault_folio, NULL);
+	rmap_release(&r.held);
 }
 
 void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args)

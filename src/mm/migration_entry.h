@@ -42,6 +42,24 @@ uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool e
 		folio_set(f, PG_ANON_EXCLUSIVE);
 }
 
+/*
+ * The same with the mapping's reference. @flags: the page's. That it is exclusive only holders of the PTL say,
+ * so a bit that is clear can be added, in the plain library together with the reference.
+ */
+uhmm_always_inline void folio_get_anon_rmap_locked(struct uhmm__frame *f, uint32_t flags,
+						   bool exclusive)
+{
+	if (!UHMM_CHECKED && exclusive && likely(!(flags & BIT(PG_ANON_EXCLUSIVE)))) {
+		atomic_fetch_add_explicit(&f->flags_refs,
+					  FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE), 1),
+					  memory_order_release);
+		exclusive = false;
+	} else {
+		folio_get(f);
+	}
+	folio_add_anon_rmap_locked(f, exclusive);
+}
+
 uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
 {
 	if (unlikely(load_relaxed(&f->mapcount) != 1))
