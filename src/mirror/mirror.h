@@ -164,6 +164,7 @@ struct uhmm__window {
 	struct uhmm__device_walk walk;
 	uint64_t moved; /* pages that are on the device now */
 	uint64_t evicted;
+	uint64_t tags; /* DPT_* bits that all entries had when they were entered; 0 if there is one without */
 };
 
 /* What a window migrates. By stores: gcc would first clear all. */
@@ -184,6 +185,7 @@ static inline void uhmm__window_args(struct uhmm_mirror *mirror, struct uhmm__wi
 	args->pgmap_owner = mirror->dev;
 	args->flags = flags;
 	args->fault_page = 0;
+	w->tags = 0;
 }
 
 /* Requests of a window, none. By stores: of one page, it is memset() that would take long. */

@@ -232,8 +232,9 @@ static int serve_all(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_va
 	uhmm_vaddr_t first = start, last = end;
 	int err = serve_once(mirror, w, start, end, write, strategy);
 
-	/* Whichever strategy it is, the device may now write to the whole range. */
-	if (err || !write || likely(!readonly_run(mirror, &first, &last)))
+	/* Whichever strategy it is, the device may now write to the whole range; most often all says so. */
+	if (err || !write || likely(w->tags == DPT_WRITE) ||
+	    likely(!readonly_run(mirror, &first, &last)))
 		return err;
 	err = readonly_home(mirror, first, last, end);
 	return err ? err : serve_once(mirror, w, start, end, write, strategy);

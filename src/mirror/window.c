@@ -398,7 +398,7 @@ uhmm_always_inline int enter_part(struct entering e, uint64_t i, uint64_t n, uin
 	const uint64_t single = UHMM_MIGRATE_PFN_VALID, page = single | UHMM_MIGRATE_PFN_COMPOUND;
 	const uint64_t *src = &e.w->src[i], *dst = &e.w->dst[i];
 	bool alone = list_empty(&e.mirror->walks);
-	uint64_t nr_moved = 0;
+	uint64_t nr_moved = 0, tags = DPT_TAG;
 	int delta = 0;
 
 	for (uint64_t k = 0; k < n; k++) {
@@ -413,13 +413,17 @@ uhmm_always_inline int enter_part(struct entering e, uint64_t i, uint64_t n, uin
 			nr_moved++;
 		} else {
 			entry = entry_of_any(e, i + k);
-			if (!entry)
+			if (!entry) {
+				tags = 0;
 				continue;
+			}
 		}
+		tags &= entry;
 		delta += !values[k];
 		values[k] = entry;
 	}
 	e.w->moved += nr_moved;
+	e.w->tags &= tags;
 	return delta;
 }
 
@@ -430,6 +434,7 @@ uhmm_always_inline void enter_in_leaf(struct entering e, uint64_t index, uint64_
 
 	if (unlikely(uhmm__radix_leaf_create(&e.mirror->pt, index, &values))) {
 		enter_part(e, i, n, &e.w->saved[i]);
+		e.w->tags = 0;
 		return;
 	}
 	uhmm__radix_leaf_commit(&e.mirror->pt, index,
@@ -450,6 +455,7 @@ static uhmm_noinline void enter_spoilt(struct entering e, uint64_t first)
 	for (uint64_t i = 0; i < w->args.npages; i++)
 		if (uhmm__device_walk_page_spoilt(&w->walk, i))
 			w->saved[i] = 0;
+	w->tags = 0;
 	(void)!uhmm__radix_store_run(&e.mirror->pt, first, w->saved, w->args.npages);
 }
 
@@ -467,6 +473,7 @@ uhmm_always_inline void map_on_device(struct uhmm_mirror *mirror, struct uhmm__w
 
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__device_walk_end(&w->walk);
+	w->tags = DPT_TAG;
 	spoilt = w->walk.lost || uhmm__device_walk_spoilt(&w->walk);
 	if (unlikely(spoilt))
 		enter_spoilt(e, first);
