@@ -320,43 +320,67 @@ static inline int check_walk(struct uhmm_mirror *mirror, const struct uhmm_hmm_r
 	return err;
 }
 
-int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
-			  uhmm_vaddr_t end, uint64_t req, bool strict)
+/* One attempt of uhmm__window_combined(). @again: (out) the sequence moved: not the last. */
+uhmm_always_inline int combined_attempt(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t req,
+					bool strict, bool *again)
 {
-	struct uhmm_hmm_range range = {
-		.size = sizeof(range),
-		.notifier = mirror->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = w->src,
-		.default_flags = req | UHMM_HMM_PFN_REQ_MIGRATE,
-		.dev_private_owner = mirror->dev,
-		.migrate = &w->args,
-	};
+	struct uhmm_hmm_range range;
 	bool left;
 	int err;
 
-	for (;;) {
-		uhmm__window_args(mirror, w, start, end,
-			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
-		uhmm__clear_requests(w->src, start, end);
-		uhmm__device_walk_begin(mirror, &w->walk, start, end);
-		err = uhmm__range_fault_unlocked(&range, range_timeout_ns, &left);
-		if (err) {
-			uhmm__mutex_lock(&mirror->mutex);
-			uhmm__device_walk_end(&w->walk);
-			uhmm__mutex_unlock(&mirror->mutex);
-			return err;
-		}
-		err = check_walk(mirror, &range, &w->walk, left, strict);
-		uhmm_migrate_hmm_range_setup(&range);
-		if (!err)
-			return 0;
-		uhmm__window_cancel(mirror, w);
-		mmap_read_unlock(mirror->mm);
-		if (err != -EBUSY)
-			return err;
+	*again = false;
+	uhmm__window_args(mirror, w, start, end,
+			  UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+	range.size = sizeof(range);
+	range.notifier = mirror->notifier;
+	range.start = start;
+	range.end = end;
+	range.hmm_pfns = w->src;
+	range.default_flags = req | UHMM_HMM_PFN_REQ_MIGRATE;
+	range.pfn_flags_mask = 0;
+	range.dev_private_owner = mirror->dev;
+	range.migrate = &w->args;
+	uhmm__clear_requests(w->src, start, end);
+	uhmm__device_walk_begin(mirror, &w->walk, start, end);
+	err = uhmm__range_fault_unlocked(&range, range_timeout_ns, &left);
+	if (unlikely(err)) {
+		uhmm__mutex_lock(&mirror->mutex);
+		uhmm__device_walk_end(&w->walk);
+		uhmm__mutex_unlock(&mirror->mutex);
+		return err;
 	}
+	err = check_walk(mirror, &range, &w->walk, left, strict);
+	uhmm_migrate_hmm_range_setup(&range);
+	if (likely(!err))
+		return 0;
+	*again = err == -EBUSY;
+	uhmm__window_cancel(mirror, w);
+	mmap_read_unlock(mirror->mm);
+	return err;
+}
+
+/* Out of line, for the first attempt is most often the last, and needs nothing of its arguments later. */
+static uhmm_noinline int combined_again(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t req,
+					bool strict)
+{
+	bool again;
+	int err;
+
+	do
+		err = combined_attempt(mirror, w, start, end, req, strict, &again);
+	while (again);
+	return err;
+}
+
+int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
+			  uhmm_vaddr_t end, uint64_t req, bool strict)
+{
+	bool again;
+	int err = combined_attempt(mirror, w, start, end, req, strict, &again);
+
+	return unlikely(again) ? combined_again(mirror, w, start, end, req, strict) : err;
 }
 
 /*
