@@ -364,9 +364,9 @@ static uhmm_noinline enum uhmm__walk_result walk_entries(struct combined *c, pte
 }
 
 /* The part under one PTE table, under its lock. */
-static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
-					struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
-					uhmm_vaddr_t end)
+uhmm_always_inline enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
+						    struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
+						    uhmm_vaddr_t end)
 {
 	uint64_t n = (end - addr) >> UHMM_PAGE_SHIFT, *hmm_pfn = slot(c, addr);
 	uint64_t nr = collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn);
@@ -405,7 +405,7 @@ static bool takes_huge(const struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t
 static const uint64_t order_flag = (uint64_t)UHMM_PMD_ORDER << UHMM_HMM_PFN_ORDER_SHIFT;
 
 /* No entries, or the huge zero page. */
-static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+static uhmm_noinline enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
 {
 	bool huge = takes_huge(c, addr, end) && vma_is_anonymous(c->vma);
 	enum uhmm__walk_result ret = WALK_OK;
@@ -512,7 +512,7 @@ static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp,
 }
 
 /* A PMD entry that is no table. WALK_SPLIT without c->split: it is one now. */
-static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
+static uhmm_noinline enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
 					uhmm_vaddr_t end)
 {
 	struct uhmm_machine *m = c->w.mm->machine;
@@ -576,7 +576,7 @@ static void split_in_the_way(struct combined *c, uhmm_vaddr_t end)
 }
 
 /* The part under one PMD entry. */
-static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
+uhmm_always_inline enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
 				       uhmm_vaddr_t end)
 {
 	for (;;) {
@@ -604,7 +604,7 @@ static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_v
 }
 
 /* From c->w.last on; where it ends is there. */
-static enum uhmm__walk_result walk(struct combined *c)
+uhmm_always_inline enum uhmm__walk_result walk(struct combined *c)
 {
 	enum uhmm__walk_result ret = WALK_OK;
 	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end, next;
@@ -752,22 +752,21 @@ static void fault_later(struct combined *c)
 	}
 }
 
-/*
- * Walk to the end of the range, faulting on the way. The MIGRATE invalidation is active.
- * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
- */
-static enum uhmm__walk_result walk_and_fault(struct combined *c)
+/* The same, not in line: most walks are the only one. */
+static uhmm_noinline enum uhmm__walk_result walk_again(struct combined *c)
+{
+	return walk(c);
+}
+
+/* The walk stopped with @ret: fault and walk on, until that is something that is not for a fault. */
+static uhmm_noinline enum uhmm__walk_result fault_and_walk(struct combined *c,
+							   enum uhmm__walk_result ret)
 {
 	bool naive = c->w.mm->machine->config.combined_wait == UHMM_COMBINED_NAIVE;
 
-	for (;;) {
-		enum uhmm__walk_result ret = walk(c);
+	while (ret == WALK_FAULT || (ret == WALK_WOULD_WAIT && naive)) {
 		int fault;
 
-		if (ret == WALK_WOULD_WAIT && !naive)
-			return ret;
-		if (ret != WALK_FAULT && ret != WALK_WOULD_WAIT)
-			return ret;
 		uhmm__count(UHMM_CNT_WALK_RESTARTS);
 		fault = do_fault(c, naive ? 0 : FAULT_FLAG_NO_FOLIO_WAIT);
 		if (fault & VM_FAULT_WOULD_WAIT)
@@ -776,7 +775,25 @@ static enum uhmm__walk_result walk_and_fault(struct combined *c)
 			c->w.err = uhmm__vm_fault_to_errno(fault);
 			return WALK_ERROR;
 		}
+		ret = walk_again(c);
 	}
+	return ret;
+}
+
+/*
+ * Walk to the end of the range, faulting on the way, as one MIGRATE invalidation.
+ * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
+ */
+uhmm_always_inline enum uhmm__walk_result walk_and_fault(struct combined *c, bool first)
+{
+	enum uhmm__walk_result ret;
+
+	uhmm__invalidate_start(&c->notify);
+	ret = first ? walk(c) : walk_again(c);
+	if (unlikely(ret != WALK_OK))
+		ret = fault_and_walk(c, ret);
+	uhmm__invalidate_end(&c->notify);
+	return ret;
 }
 
 /*
@@ -844,34 +861,33 @@ static int wait_and_fault(struct combined *c, bool *locked)
 	return 0;
 }
 
-int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
-			      bool *locked, bool *left)
+/* A walk from the first entry on. -EBUSY: the sequence has moved. */
+uhmm_always_inline int begin_walk(struct combined *c, bool sequenced)
 {
-	struct combined c;
-	bool resample = locked;
-	enum uhmm__walk_result ret;
-	int err = setup(&c, range, mm);
+	struct uhmm_hmm_range *range = c->w.range;
 
-	if (err)
-		return err;
-	uhmm__rwsem_assert_held(&mm->mmap_lock);
-	for (;;) {
-		c.w.last = range->start;
-		c.incomplete = false;
-		c.again = false;
-		c.whole_until = 0;
-		if (sequenced &&
-		    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
-			return -EBUSY;
-		uhmm__count(UHMM_CNT_WALKS);
-again:
-		uhmm__invalidate_start(&c.notify);
-		ret = walk_and_fault(&c);
-		uhmm__invalidate_end(&c.notify);
-		if (likely(ret == WALK_OK)) {
-			err = sequenced ? check_sequence(&c, resample) : 0;
-			*left = c.incomplete;
-			if (likely(!err))
+	c->w.last = range->start;
+	c->incomplete = false;
+	c->again = false;
+	c->whole_until = 0;
+	if (sequenced &&
+	    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
+		return -EBUSY;
+	uhmm__count(UHMM_CNT_WALKS);
+	return 0;
+}
+
+/* The first walk ended with @ret, and that is not all. */
+static uhmm_noinline int walk_more(struct combined *c, enum uhmm__walk_result ret, bool sequenced,
+				   bool *locked)
+{
+	bool resample = locked;
+	int err;
+
+	for (;; ret = walk_and_fault(c, false)) {
+		if (ret == WALK_OK) {
+			err = sequenced ? check_sequence(c, resample) : 0;
+			if (!err)
 				return 0;
 			if (err == -EAGAIN) {
 				/*
@@ -879,23 +895,47 @@ again:
 				 * their owner would be at it for ever, holding folios.
 				 */
 				resample = false;
-				c.again = true;
+				c->again = true;
 				/* What was collected keeps its output, whatever its entry is now. */
-				c.run_mask = 0;
-				restore_requests(&c);
-				c.w.last = range->start;
-				c.incomplete = false;
+				c->run_mask = 0;
+				restore_requests(c);
+				c->w.last = c->w.range->start;
+				c->incomplete = false;
 				uhmm__count(UHMM_CNT_WALK_RESTARTS);
-				goto again;
+				continue;
 			}
-			undo(&c);
+			undo(c);
 			return err;
 		}
-		undo(&c);
+		undo(c);
 		if (ret == WALK_ERROR)
-			return c.w.err;
-		err = wait_and_fault(&c, locked);
+			return c->w.err;
+		err = wait_and_fault(c, locked);
+		if (!err)
+			err = begin_walk(c, sequenced);
 		if (err)
 			return err;
 	}
+}
+
+int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
+			      bool *locked, bool *left)
+{
+	enum uhmm__walk_result ret;
+	struct combined c;
+	int err = setup(&c, range, mm);
+
+	if (err)
+		return err;
+	uhmm__rwsem_assert_held(&mm->mmap_lock);
+	err = begin_walk(&c, sequenced);
+	if (unlikely(err))
+		return err;
+	ret = walk_and_fault(&c, true);
+	if (unlikely(ret != WALK_OK ||
+		     (sequenced &&
+		      uhmm__interval_check_retry(range->notifier, range->notifier_seq))))
+		err = walk_more(&c, ret, sequenced, locked);
+	*left = c.incomplete;
+	return err;
 }
