@@ -25,6 +25,8 @@ struct combined {
 	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
+	uint64_t run_bits; /* of a present entry that collect_exclusive() may take, in run_mask */
+	uint64_t run_mask;
 };
 
 uhmm_always_inline uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
@@ -229,6 +231,64 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 }
 
 /*
+ * What entries have in common that are to be collected and need no fault, whichever page of RAM it is; with
+ * no bits, none are: the pages do not all ask for the same, or the caller wants no RAM.
+ */
+static void set_run(struct combined *c)
+{
+	const struct uhmm_hmm_range *range = c->w.range;
+	uint64_t write = carry_bit(range->default_flags, UHMM_HMM_PFN_REQ_WRITE, PTE_RW);
+
+	c->run_bits = PTE_PRESENT | write;
+	c->run_mask = PTE_PRESENT | PTE_SPECIAL | write;
+	if (unlikely(range->pfn_flags_mask || c->fault_folio ||
+		     !(c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)))
+		c->run_mask = 0;
+}
+
+/*
+ * An entry as most are: its page is its alone. Takes it as walk_present() would; false: that is to look at
+ * it. Not counted. Context: PTL.
+ */
+uhmm_always_inline bool collect_exclusive(const struct combined *c, struct uhmm_machine *m,
+					  ptent_t *ptep, uint64_t *hmm_pfn)
+{
+	const uint32_t look_at = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) |
+							       BIT(PG_ANON_EXCLUSIVE));
+	pte_t pte = ptep_get(ptep);
+	uhmm_pfn_t pfn = pte_pfn(pte);
+	struct uhmm__frame *f = &m->vmemmap[pfn];
+	uint32_t flags;
+
+	if ((pte.val & c->run_mask) != c->run_bits || pfn >= m->device_base)
+		return false;
+	flags = load_relaxed(&f->flags);
+	if ((flags & look_at) != BIT(PG_ANON_EXCLUSIVE) || !folio_test_anon(f) ||
+	    unlikely(!folio_trylock(f)))
+		return false;
+	if (unlikely(!freeze_exclusive(ptep, f, flags | (uint32_t)BIT(PG_LOCKED)))) {
+		folio_unlock(m, f);
+		return false;
+	}
+	folio_remove_rmap_locked(f);
+	put_out(hmm_pfn, pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
+				 carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE));
+	return true;
+}
+
+/* Several such one after the other: most of a window. Returns: how many. Context: PTL. */
+static uhmm_noinline uint64_t collect_run(const struct combined *c, ptent_t *ptep,
+					  uint64_t *hmm_pfn, uint64_t n)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+	uint64_t i = 0;
+
+	while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i]))
+		i++;
+	return i;
+}
+
+/*
  * A split of the folio maps its device-exclusive pages again, but only to read, as it does not ask
  * what the process may do; a fault does. So those that are to be faulted come first.
  * Context: PTL, @ptep at @addr, where the walk stopped for the split.
@@ -258,43 +318,80 @@ exclusive_before_split(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, 
 	return WALK_SPLIT;
 }
 
-/* The part under one PTE table, under its lock. */
-static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
-					struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
-					uhmm_vaddr_t end)
+/* One entry. Context: PTL. */
+static enum uhmm__walk_result walk_entry(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
+					 uint64_t *hmm_pfn, bool *flush)
 {
-	enum uhmm__walk_result ret = WALK_OK;
-	uint64_t *hmm_pfn = slot(c, addr);
-	ptent_t *start_pte = ptep;
-	uhmm_vaddr_t start = addr;
-	bool flush = false;
+	pte_t pte = ptep_get(ptep);
 
-	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++, hmm_pfn++) {
-		pte_t pte;
+	if (pte_present(pte))
+		return walk_present(c, addr, ptep, pte, hmm_pfn, flush);
+	if (!pte_none(pte))
+		return walk_leaf(c, addr, ptep, pte, hmm_pfn, flush);
+	if (vma_is_anonymous(c->vma))
+		return collect_empty(c, addr, hmm_pfn);
+	return walk_empty_file(c, addr, hmm_pfn);
+}
 
+/*
+ * Entries of any kind, the first of which collect_exclusive() left. @flush: (in/out). If it ends early, that is
+ * at w.last. Context: PTL.
+ */
+static uhmm_noinline enum uhmm__walk_result walk_entries(struct combined *c, ptent_t *ptep,
+							 uhmm_vaddr_t addr, uhmm_vaddr_t end,
+							 bool *flush)
+{
+	uint64_t *hmm_pfn = slot(c, addr), *last = slot(c, end), n;
+	enum uhmm__walk_result ret;
+
+	for (; hmm_pfn < last; addr += n << UHMM_PAGE_SHIFT, ptep += n, hmm_pfn += n) {
+		n = 1;
 		/* From the walk before: ours, locked. */
 		if (unlikely(c->again) && is_collected(*hmm_pfn))
 			continue;
-		pte = ptep_get(ptep);
-		if (pte_present(pte))
-			ret = walk_present(c, addr, ptep, pte, hmm_pfn, &flush);
-		else if (!pte_none(pte))
-			ret = walk_leaf(c, addr, ptep, pte, hmm_pfn, &flush);
-		else if (vma_is_anonymous(c->vma))
-			ret = collect_empty(c, addr, hmm_pfn);
-		else
-			ret = walk_empty_file(c, addr, hmm_pfn);
+		ret = walk_entry(c, addr, ptep, hmm_pfn, flush);
+		if (unlikely(ret == WALK_SPLIT))
+			return exclusive_before_split(c, addr, end, ptep);
 		if (unlikely(ret != WALK_OK))
-			break;
+			return ret;
+		if (hmm_pfn + 1 < last && pte_present(ptep_get(ptep + 1))) {
+			n += collect_run(c, ptep + 1, hmm_pfn + 1, (uint64_t)(last - hmm_pfn - 1));
+			*flush |= n > 1;
+			uhmm__count_n(UHMM_CNT_COLLECTED, n - 1);
+		}
 	}
-	if (unlikely(ret == WALK_SPLIT))
-		ret = exclusive_before_split(c, addr, end, ptep);
-	uhmm__count_n(UHMM_CNT_READ_PTE,
-		      (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
+	return WALK_OK;
+}
+
+/* The part under one PTE table, under its lock. */
+uhmm_always_inline enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
+						    struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
+						    uhmm_vaddr_t end)
+{
+	uint64_t n = (end - addr) >> UHMM_PAGE_SHIFT, *hmm_pfn = slot(c, addr);
+	uint64_t nr = collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn);
+	enum uhmm__walk_result ret = WALK_OK;
+	bool flush = nr;
+
+	/* A window of one page needs no loop. */
+	if (nr && n > 1)
+		nr += collect_run(c, ptep + 1, hmm_pfn + 1, n - 1);
+	uhmm__count_n(UHMM_CNT_COLLECTED, nr);
+	if (nr < n) {
+		bool more = false;
+
+		ret = walk_entries(c, ptep + nr, addr + (nr << UHMM_PAGE_SHIFT), end, &more);
+		flush |= more;
+		if (unlikely(ret != WALK_OK)) {
+			n = ((c->w.last - addr) >> UHMM_PAGE_SHIFT) + 1;
+			end = c->w.last;
+		}
+	}
+	uhmm__count_n(UHMM_CNT_READ_PTE, n);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
 	if (flush)
-		uhmm__flush_tlb_range(&c->w.mm->pgt, start, addr);
-	uhmm__pte_unmap_unlock(start_pte, ptl);
+		uhmm__flush_tlb_range(&c->w.mm->pgt, addr, end);
+	uhmm__pte_unmap_unlock(ptep, ptl);
 	return ret;
 }
 
@@ -308,7 +405,7 @@ static bool takes_huge(const struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t
 static const uint64_t order_flag = (uint64_t)UHMM_PMD_ORDER << UHMM_HMM_PFN_ORDER_SHIFT;
 
 /* No entries, or the huge zero page. */
-static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+static uhmm_noinline enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
 {
 	bool huge = takes_huge(c, addr, end) && vma_is_anonymous(c->vma);
 	enum uhmm__walk_result ret = WALK_OK;
@@ -415,7 +512,7 @@ static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp,
 }
 
 /* A PMD entry that is no table. WALK_SPLIT without c->split: it is one now. */
-static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
+static uhmm_noinline enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
 					uhmm_vaddr_t end)
 {
 	struct uhmm_machine *m = c->w.mm->machine;
@@ -479,7 +576,7 @@ static void split_in_the_way(struct combined *c, uhmm_vaddr_t end)
 }
 
 /* The part under one PMD entry. */
-static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
+uhmm_always_inline enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
 				       uhmm_vaddr_t end)
 {
 	for (;;) {
@@ -507,7 +604,7 @@ static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_v
 }
 
 /* From c->w.last on; where it ends is there. */
-static enum uhmm__walk_result walk(struct combined *c)
+uhmm_always_inline enum uhmm__walk_result walk(struct combined *c)
 {
 	enum uhmm__walk_result ret = WALK_OK;
 	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end, next;
@@ -655,22 +752,21 @@ static void fault_later(struct combined *c)
 	}
 }
 
-/*
- * Walk to the end of the range, faulting on the way. The MIGRATE invalidation is active.
- * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
- */
-static enum uhmm__walk_result walk_and_fault(struct combined *c)
+/* The same, not in line: most walks are the only one. */
+static uhmm_noinline enum uhmm__walk_result walk_again(struct combined *c)
+{
+	return walk(c);
+}
+
+/* The walk stopped with @ret: fault and walk on, until that is something that is not for a fault. */
+static uhmm_noinline enum uhmm__walk_result fault_and_walk(struct combined *c,
+							   enum uhmm__walk_result ret)
 {
 	bool naive = c->w.mm->machine->config.combined_wait == UHMM_COMBINED_NAIVE;
 
-	for (;;) {
-		enum uhmm__walk_result ret = walk(c);
+	while (ret == WALK_FAULT || (ret == WALK_WOULD_WAIT && naive)) {
 		int fault;
 
-		if (ret == WALK_WOULD_WAIT && !naive)
-			return ret;
-		if (ret != WALK_FAULT && ret != WALK_WOULD_WAIT)
-			return ret;
 		uhmm__count(UHMM_CNT_WALK_RESTARTS);
 		fault = do_fault(c, naive ? 0 : FAULT_FLAG_NO_FOLIO_WAIT);
 		if (fault & VM_FAULT_WOULD_WAIT)
@@ -679,7 +775,25 @@ static enum uhmm__walk_result walk_and_fault(struct combined *c)
 			c->w.err = uhmm__vm_fault_to_errno(fault);
 			return WALK_ERROR;
 		}
+		ret = walk_again(c);
 	}
+	return ret;
+}
+
+/*
+ * Walk to the end of the range, faulting on the way, as one MIGRATE invalidation.
+ * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
+ */
+uhmm_always_inline enum uhmm__walk_result walk_and_fault(struct combined *c, bool first)
+{
+	enum uhmm__walk_result ret;
+
+	uhmm__invalidate_start(&c->notify);
+	ret = first ? walk(c) : walk_again(c);
+	if (unlikely(ret != WALK_OK))
+		ret = fault_and_walk(c, ret);
+	uhmm__invalidate_end(&c->notify);
+	return ret;
 }
 
 /*
@@ -721,6 +835,7 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	mig->vma = c->vma;
 	mig->start = range->start;
 	mig->end = range->end;
+	set_run(c);
 	save_requests(c);
 	return 0;
 }
@@ -746,33 +861,33 @@ static int wait_and_fault(struct combined *c, bool *locked)
 	return 0;
 }
 
-int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
-			      bool *locked)
+/* A walk from the first entry on. -EBUSY: the sequence has moved. */
+uhmm_always_inline int begin_walk(struct combined *c, bool sequenced)
 {
-	struct combined c;
-	bool resample = locked;
-	enum uhmm__walk_result ret;
-	int err = setup(&c, range, mm);
+	struct uhmm_hmm_range *range = c->w.range;
 
-	if (err)
-		return err;
-	uhmm__rwsem_assert_held(&mm->mmap_lock);
-	for (;;) {
-		c.w.last = range->start;
-		c.incomplete = false;
-		c.again = false;
-		c.whole_until = 0;
-		if (sequenced &&
-		    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
-			return -EBUSY;
-		uhmm__count(UHMM_CNT_WALKS);
-again:
-		uhmm__invalidate_start(&c.notify);
-		ret = walk_and_fault(&c);
-		uhmm__invalidate_end(&c.notify);
-		if (likely(ret == WALK_OK)) {
-			err = sequenced ? check_sequence(&c, resample) : 0;
-			if (likely(!err))
+	c->w.last = range->start;
+	c->incomplete = false;
+	c->again = false;
+	c->whole_until = 0;
+	if (sequenced &&
+	    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
+		return -EBUSY;
+	uhmm__count(UHMM_CNT_WALKS);
+	return 0;
+}
+
+/* The first walk ended with @ret, and that is not all. */
+static uhmm_noinline int walk_more(struct combined *c, enum uhmm__walk_result ret, bool sequenced,
+				   bool *locked)
+{
+	bool resample = locked;
+	int err;
+
+	for (;; ret = walk_and_fault(c, false)) {
+		if (ret == WALK_OK) {
+			err = sequenced ? check_sequence(c, resample) : 0;
+			if (!err)
 				return 0;
 			if (err == -EAGAIN) {
 				/*
@@ -780,21 +895,47 @@ again:
 				 * their owner would be at it for ever, holding folios.
 				 */
 				resample = false;
-				c.again = true;
-				restore_requests(&c);
-				c.w.last = range->start;
-				c.incomplete = false;
+				c->again = true;
+				/* What was collected keeps its output, whatever its entry is now. */
+				c->run_mask = 0;
+				restore_requests(c);
+				c->w.last = c->w.range->start;
+				c->incomplete = false;
 				uhmm__count(UHMM_CNT_WALK_RESTARTS);
-				goto again;
+				continue;
 			}
-			undo(&c);
+			undo(c);
 			return err;
 		}
-		undo(&c);
+		undo(c);
 		if (ret == WALK_ERROR)
-			return c.w.err;
-		err = wait_and_fault(&c, locked);
+			return c->w.err;
+		err = wait_and_fault(c, locked);
+		if (!err)
+			err = begin_walk(c, sequenced);
 		if (err)
 			return err;
 	}
+}
+
+int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
+			      bool *locked, bool *left)
+{
+	enum uhmm__walk_result ret;
+	struct combined c;
+	int err = setup(&c, range, mm);
+
+	if (err)
+		return err;
+	uhmm__rwsem_assert_held(&mm->mmap_lock);
+	err = begin_walk(&c, sequenced);
+	if (unlikely(err))
+		return err;
+	ret = walk_and_fault(&c, true);
+	if (unlikely(ret != WALK_OK ||
+		     (sequenced &&
+		      uhmm__interval_check_retry(range->notifier, range->notifier_seq))))
+		err = walk_more(&c, ret, sequenced, locked);
+	*left = c.incomplete;
+	return err;
 }

@@ -41,14 +41,36 @@ uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f
 	return only_pins_block(m, f);
 }
 
+/* A folio that is isolated, or the device's. False: it must go back. */
+uhmm_always_inline bool unmap_isolated(struct uhmm_machine *m, struct uhmm__frame *f,
+				       uint32_t flags, bool is_fault_page)
+{
+	int32_t mapcount = folio_mapcount_flags(f, flags);
+
+	if (unlikely(mapcount > 0)) {
+		uhmm__try_to_migrate(f);
+		mapcount = folio_mapcount_flags(f, flags);
+	}
+	if (likely(mapcount <= 0 && check_page(m, f, flags, is_fault_page)))
+		return true;
+	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
+	/* Back by way of a batch, which holds it for a while. */
+	if (!(flags & FOLIO_ZONE_DEVICE))
+		uhmm__folio_add_lru(m, f);
+	return false;
+}
+
+static uhmm_noinline bool unmap_isolated_slow(struct uhmm_machine *m, struct uhmm__frame *f,
+					      uint32_t flags, bool is_fault_page)
+{
+	return unmap_isolated(m, f, flags, is_fault_page);
+}
+
 /* One folio, which has these flags. False: it must go back. */
 uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
 				   bool is_fault_page, bool *drained)
 {
-	bool zone_device = flags & FOLIO_ZONE_DEVICE;
-	int32_t mapcount;
-
-	if (!zone_device) {
+	if (!(flags & FOLIO_ZONE_DEVICE)) {
 		if (unlikely(!(flags & BIT(PG_LRU))) && !*drained) {
 			uhmm__lru_add_drain_all(m);
 			*drained = true;
@@ -58,18 +80,29 @@ uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f
 			return false;
 		}
 	}
-	mapcount = folio_mapcount_flags(f, flags);
-	if (unlikely(mapcount > 0)) {
-		uhmm__try_to_migrate(f);
-		mapcount = folio_mapcount_flags(f, flags);
+	return unmap_isolated(m, f, flags, is_fault_page);
+}
+
+/* As most pages of RAM are, by their flags. */
+uhmm_always_inline bool is_plain(uint32_t flags)
+{
+	const uint32_t look_at = FOLIO_ZONE_DEVICE | FOLIO_ORDER_MASK |
+				 (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE) | BIT(PG_LRU));
+
+	return likely((flags & look_at) == BIT(PG_LRU));
+}
+
+/* The same of such one, which most often was mapped once, and has the migration's reference. */
+uhmm_always_inline bool unmap_plain(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
+				    bool is_fault_page)
+{
+	if (unlikely(!uhmm__folio_isolate_lru(f))) {
+		uhmm__count(UHMM_CNT_FAIL_ISOLATE);
+		return false;
 	}
-	if (likely(mapcount <= 0 && check_page(m, f, flags, is_fault_page)))
-		return true;
-	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
-	/* Back by way of a batch, which holds it for a while. */
-	if (!zone_device)
-		uhmm__folio_add_lru(m, f);
-	return false;
+	return likely(!load_relaxed(&f->mapcount) && folio_test_anon(f) &&
+		      folio_ref_count(f) <= 1) ||
+	       unmap_isolated_slow(m, f, flags, is_fault_page);
 }
 
 /* ---- wait-on-migration-flag ---- */
@@ -145,6 +178,35 @@ static bool waits_on_flag(const struct uhmm_machine *m)
 	return unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG);
 }
 
+/* An entry that is VALID; counted if it still has MIGRATE. Returns: for how many pages it stands. */
+uhmm_always_inline uint64_t unmap_entry(struct uhmm_machine *m, uint64_t *p, uhmm_pfn_t fault_page,
+					bool *drained, uint64_t *unmapped, bool *restore)
+{
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(*p);
+	struct uhmm__frame *f = pfn_to_frame(m, pfn);
+	uint32_t flags = load_relaxed(&f->flags);
+	uint64_t nr = 1;
+	bool ok;
+
+	if (is_plain(flags)) {
+		ok = unmap_plain(m, f, flags, pfn == fault_page);
+	} else {
+		f = page_folio_flags(f, &flags);
+		if (unlikely(flags & FOLIO_ORDER_MASK)) {
+			nr = 1UL << flags_order(flags);
+			*p |= UHMM_MIGRATE_PFN_COMPOUND;
+		}
+		ok = unmap_page(m, f, flags, pfn == fault_page, drained);
+	}
+	if (likely(ok)) {
+		++*unmapped;
+		return nr;
+	}
+	*p &= ~UHMM_MIGRATE_PFN_MIGRATE;
+	*restore = true;
+	return nr;
+}
+
 uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
 				    uhmm_pfn_t fault_page)
 {
@@ -157,29 +219,59 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 	if (unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
 		unmap_all(m, src, npages);
 	for (uint64_t *p = src, *end = src + npages; p < end; p += nr) {
-		bool is_fault_page = uhmm_migrate_pfn_to_pfn(*p) == fault_page;
-		struct uhmm__frame *f;
-		uint32_t flags;
-
 		nr = 1;
-		if (!(*p & UHMM_MIGRATE_PFN_VALID)) {
+		if (*p & UHMM_MIGRATE_PFN_VALID)
+			nr = unmap_entry(m, p, fault_page, &drained, &unmapped, &restore);
+		else
 			unmapped += !!(*p & UHMM_MIGRATE_PFN_MIGRATE);
-			continue;
-		}
-		f = valid_pfn_to_folio(m, *p, &flags);
-		if (unlikely(flags & FOLIO_ORDER_MASK)) {
-			nr = 1UL << flags_order(flags);
-			*p |= UHMM_MIGRATE_PFN_COMPOUND;
-		}
-		if (likely(unmap_page(m, f, flags, is_fault_page, &drained))) {
-			unmapped++;
-			continue;
-		}
-		*p &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		restore = true;
 	}
 	if (waits_on_flag(m))
 		migration_flag_clear_all(m, src, npages);
+	if (unlikely(restore))
+		restore_pages(m, src, npages, fault_page);
+	return unmapped;
+}
+
+/* All outputs first, and then what comes before the pages' own turn. */
+static uhmm_noinline uint64_t unmap_converted(struct uhmm_migrate_vma *mig,
+					      const uint64_t *hmm_pfns)
+{
+	uint64_t n = 0;
+
+	for (uint64_t i = 0; i < mig->npages; i++) {
+		mig->dst[i] = 0;
+		mig->src[i] = to_migrate_pfn(hmm_pfns[i]);
+		n += !!mig->src[i];
+	}
+	if (n)
+		n = uhmm__migrate_device_unmap(mig->vma->mm->machine, mig->src, mig->npages,
+					       mig->fault_page);
+	return n;
+}
+
+uint64_t uhmm__migrate_hmm_unmap(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns)
+{
+	uint64_t *src = mig->src, *dst = mig->dst, npages = mig->npages, unmapped = 0, i = 0;
+	struct uhmm_machine *m = mig->vma->mm->machine;
+	uhmm_pfn_t fault_page = mig->fault_page;
+	bool drained = false, restore = false;
+
+	if (waits_on_flag(m) || unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
+		return unmap_converted(mig, hmm_pfns);
+	for (; i < npages && !(hmm_pfns[i] & UHMM_HMM_PFN_MIGRATE); i++)
+		src[i] = dst[i] = 0;
+	/* Not for nothing. */
+	if (i < npages)
+		uhmm__lru_add_drain(m);
+	/* After a large folio come outputs of nothing. */
+	for (; i < npages; i++) {
+		dst[i] = 0;
+		src[i] = to_migrate_pfn(hmm_pfns[i]);
+		if (likely(src[i] & UHMM_MIGRATE_PFN_VALID))
+			unmap_entry(m, &src[i], fault_page, &drained, &unmapped, &restore);
+		else
+			unmapped += !!src[i];
+	}
 	if (unlikely(restore))
 		restore_pages(m, src, npages, fault_page);
 	return unmapped;
@@ -303,14 +395,14 @@ struct pair {
 	uint32_t dst_flags, src_flags;
 };
 
-uhmm_always_inline void count_moved(struct pair p)
+uhmm_always_inline void count_moved(struct pair p, uint64_t n)
 {
 	enum uhmm_counter c = UHMM_CNT_MIGRATED_TO_RAM;
 
 	if (p.dst_flags & FOLIO_ZONE_DEVICE)
 		c = p.src_flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
 						    : UHMM_CNT_MIGRATED_TO_DEVICE;
-	uhmm__count_n(c, 1UL << flags_order(p.src_flags));
+	uhmm__count_n(c, n);
 }
 
 /* A call of migrate_vma_pages() or migrate_device_pages(). */
@@ -479,7 +571,7 @@ uhmm_always_inline void move_folio(struct move *mv, uint64_t i, uint64_t src, st
 	carry_flags(p.dst, p.src);
 	/* Without it the driver drops the new one again. */
 	if (src & UHMM_MIGRATE_PFN_MIGRATE)
-		count_moved(p);
+		count_moved(p, 1UL << flags_order(p.src_flags));
 }
 
 /* One of the two at entry @i is more than a page. False: they are not of a size. */
@@ -499,11 +591,11 @@ static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 	return false;
 }
 
-uhmm_always_inline void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
+/* After a split it is the folio of the first page. */
+static void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
 {
 	struct pair p;
 
-	/* After a split it is the folio of the first page. */
 	p.src = valid_pfn_to_folio(mv->m, src, &p.src_flags);
 	p.dst = valid_pfn_to_folio(mv->m, dst, &p.dst_flags);
 	move_folio(mv, i, src, p);
@@ -529,24 +621,40 @@ static uhmm_noinline uint64_t move_any(struct move *mv, uint64_t i)
 	return 1;
 }
 
-/* Most often one page for another. Returns: entries that are done. */
-uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
+/*
+ * One page of anonymous memory for another, as most often, moved as move_any() would; false: it is for that
+ * to look at.
+ */
+uhmm_always_inline bool move_plain(struct uhmm_machine *m, uint64_t src, uint64_t dst,
+				   uhmm_pfn_t fault_page)
 {
 	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
-	uint64_t src = mv->src[i], dst = mv->dst[i];
+	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE));
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(src);
+	struct pair p;
 
 	if ((src & (both | large)) != both ||
 	    (dst & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
-		return move_any(mv, i);
-	move_pair(mv, i, src, dst);
-	return 1;
+		return false;
+	p.src = pfn_to_frame(m, pfn);
+	p.dst = pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(dst));
+	p.src_flags = load_relaxed(&p.src->flags);
+	p.dst_flags = load_relaxed(&p.dst->flags);
+	if ((p.src_flags | p.dst_flags) & odd || load_relaxed(&p.src->mapcount) ||
+	    !folio_test_anon(p.src) || folio_ref_count(p.src) != 1U + (pfn == fault_page))
+		return false;
+	copy_place(p.dst, p.src);
+	carry_flags(p.dst, p.src);
+	count_moved(p, 1);
+	return true;
 }
 
 /* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */
-static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
-			  struct uhmm_migrate_vma *mig)
+uhmm_always_inline void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
+				      uint64_t npages, struct uhmm_migrate_vma *mig)
 {
+	uhmm_pfn_t fault_page = mig ? mig->fault_page : 0;
 	struct move mv;
 
 	mv.m = m;
@@ -554,11 +662,11 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 	mv.dst = dst;
 	mv.npages = npages;
 	mv.mig = mig;
-	mv.fault_page = mig ? mig->fault_page : 0;
+	mv.fault_page = fault_page;
 	mv.notified = false;
 	for (uint64_t i = 0; i < npages;)
-		i += move_entry(&mv, i);
-	if (mv.notified)
+		i += likely(move_plain(m, src[i], dst[i], fault_page)) ? 1 : move_any(&mv, i);
+	if (unlikely(mv.notified))
 		uhmm__invalidate_end(&mv.range);
 }
 
@@ -581,12 +689,16 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
  */
 enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
 
-/* Unlock a folio and drop the migration's reference to it. */
+/* Unlock a folio and drop the migration's reference to it. @dead: NULL: what dies is freed at once. */
 uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 				struct uhmm__free_batch *dead)
 {
-	folio_unlock(m, f);
-	folio_put_batched(m, f, dead);
+	if (likely(!folio_unlock_put_testzero(m, f)))
+		return;
+	if (dead)
+		free_batch_add(m, f, dead);
+	else
+		uhmm__folio_free(m, f);
 }
 
 /* Folios that are mapped again and not released yet. */
@@ -612,22 +724,22 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 		struct uhmm__frame *new;
 		uint32_t flags;
 
-		if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
-			uhmm__remap_unlock(r);
-			release(m, migrate_pfn_to_folio(m, to), dead);
-			to = 0;
-		}
-		if (!(from & UHMM_MIGRATE_PFN_VALID))
-			continue;
-		if (!(to & UHMM_MIGRATE_PFN_VALID))
+		if (unlikely((from & both) != both || !(to & UHMM_MIGRATE_PFN_VALID))) {
+			if (to & UHMM_MIGRATE_PFN_VALID) {
+				uhmm__remap_unlock(r);
+				release(m, migrate_pfn_to_folio(m, to), dead);
+			}
+			if (!(from & UHMM_MIGRATE_PFN_VALID))
+				continue;
 			to = from;
+		}
 		new = valid_pfn_to_folio(m, to, &flags);
 		/* Only the survivor goes to the LRU: the other is about to be freed. */
 		if (!(flags & FOLIO_ZONE_DEVICE))
 			folio_add_lru(m, new, flags);
 		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
 				  new, flags);
-		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };
+		*end++ = (struct remapped){ valid_pfn_to_folio(m, from, &flags), new };
 	}
 	uhmm__remap_unlock(r);
 	for (struct remapped *p = remapped; p < end; p++) {
@@ -640,13 +752,12 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 	}
 }
 
-static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
-		     uhmm_pfn_t fault_page)
+static uhmm_noinline void finalize_many(struct uhmm_machine *m, const uint64_t *src,
+					const uint64_t *dst, uint64_t npages,
+					struct uhmm__frame *fault_folio)
 {
-	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
-						     : NULL;
-	struct uhmm__free_batch dead;
 	struct uhmm__remap r = { .machine = m };
+	struct uhmm__free_batch dead;
 	uint64_t n;
 
 	dead.nr = 0;
@@ -659,6 +770,21 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 	} while (npages);
 	rmap_release(&r.held);
 	uhmm__free_batch_flush(m, &dead);
+}
+
+static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
+		     uhmm_pfn_t fault_page)
+{
+	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
+						     : NULL;
+	struct uhmm__remap r = { .machine = m };
+
+	if (npages > 1) {
+		finalize_many(m, src, dst, npages, fault_folio);
+		return;
+	}
+	finalize_batch(&r, src, dst, 1, fault_folio, NULL);
+	rmap_release(&r.held);
 }
 
 void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args)

@@ -56,8 +56,13 @@ enum {
 #define UHMM_PIN_BIAS 1024U
 
 struct uhmm__frame {
-	_Atomic uint32_t flags;	   /* [atomic] */
-	_Atomic uint32_t refcount; /* [atomic] */
+	union {
+		struct {
+			_Atomic uint32_t flags;	   /* [atomic] */
+			_Atomic uint32_t refcount; /* [atomic] */
+		};
+		_Atomic uint64_t flags_refs; /* both at once, see FOLIO_FLAGS_REFS() */
+	};
 	_Atomic int32_t mapcount;  /* [atomic] page-table entries that map it */
 	uint32_t aux;		   /* of a device page the pool's, in the swap cache the slot */
 	_Atomic uintptr_t mapping; /* [folio] anon_vma | MAPPING_ANON, or 0 */
@@ -65,6 +70,13 @@ struct uhmm__frame {
 };
 
 _Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
+
+/* Values of both, or what is to be added to both or subtracted, if no flag carries over. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define FOLIO_FLAGS_REFS(flags, refs) ((uint64_t)(refs) << 32 | (flags))
+#else
+#define FOLIO_FLAGS_REFS(flags, refs) ((uint64_t)(flags) << 32 | (refs))
+#endif
 
 /* The index of a frame: dense over both spaces, and below 2^32. */
 uhmm_always_inline size_t pfn_to_index(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -359,6 +371,24 @@ uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
 	return atomic_fetch_sub_explicit(&f->refcount, 1, memory_order_acq_rel) == 1;
 }
 
+/*
+ * folio_unlock(), then folio_put_testzero(). In the plain library by one atomic instruction, as long as nobody
+ * waits for the lock: then there is nothing between the two that anybody could see.
+ */
+uhmm_always_inline bool folio_unlock_put_testzero(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	uint64_t old = load_relaxed(&f->flags_refs);
+
+	UHMM_VM_BUG_ON(m, !folio_test(f, PG_LOCKED));
+	if (!UHMM_CHECKED && likely(!(old & FOLIO_FLAGS_REFS(BIT(PG_WAITERS), 0))) &&
+	    likely(atomic_compare_exchange_strong_explicit(
+		    &f->flags_refs, &old, old - FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 1),
+		    memory_order_acq_rel, memory_order_relaxed)))
+		return (old & FOLIO_FLAGS_REFS(0, UINT32_MAX)) == FOLIO_FLAGS_REFS(0, 1);
+	folio_unlock(m, f);
+	return folio_put_testzero(f);
+}
+
 static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
 {
 	if (folio_put_testzero(f))
@@ -387,15 +417,21 @@ struct uhmm__free_batch {
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
 
+/* One whose last reference is gone. */
+static inline void free_batch_add(struct uhmm_machine *m, struct uhmm__frame *f,
+				  struct uhmm__free_batch *b)
+{
+	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
+		uhmm__free_batch_flush(m, b);
+	b->index[b->nr++] = frame_index(m, f);
+}
+
 /* Models: folios_put_refs(). End with uhmm__free_batch_flush(). */
 static inline void folio_put_batched(struct uhmm_machine *m, struct uhmm__frame *f,
 				     struct uhmm__free_batch *b)
 {
-	if (!folio_put_testzero(f))
-		return;
-	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
-		uhmm__free_batch_flush(m, b);
-	b->index[b->nr++] = frame_index(m, f);
+	if (folio_put_testzero(f))
+		free_batch_add(m, f, b);
 }
 
 /* ---- allocation ---- */

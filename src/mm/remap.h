@@ -56,8 +56,7 @@ uhmm_always_inline pte_t mapping_of(struct uhmm_vma *vma, pte_t swp, uhmm_pfn_t 
 uhmm_always_inline void restore_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t swp, uhmm_pfn_t pfn,
 				    struct uhmm__frame *f, uint32_t flags, bool anon)
 {
-	folio_get(f);
-	folio_add_anon_rmap_locked(f, anon && leaf_type(swp) != LEAF_MIGRATION_READ);
+	folio_get_anon_rmap_locked(f, flags, anon && leaf_type(swp) != LEAF_MIGRATION_READ);
 	set_pte(ptep, mapping_of(vma, swp, pfn, flags));
 }
 
