@@ -265,7 +265,8 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
 			break;
 		}
 		uhmm__window_args(mirror, w, addr, next,
-			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+				  UHMM_MIGRATE_VMA_SELECT_SYSTEM |
+					  UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm__window_setup(mirror, w);
 		if (err)
@@ -568,7 +569,8 @@ int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vad
 			break;
 		}
 		uhmm__window_args(mirror, w, addr, next,
-			    uhmm__device_select(mirror->dev) | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+				  uhmm__device_select(mirror->dev) |
+					  UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm_migrate_vma_setup(&w->args);
 		if (err)
