@@ -10,6 +10,8 @@
  * again (combined-wait = back-off). Faults on fresh and on write-protected pages take no folio lock
  * but by trylock, and are taken in place.
  */
+#include <string.h>
+
 #include "hmm/combined.h"
 #include "mm/huge.h"
 #include "mm/migration_entry.h"
@@ -205,7 +207,7 @@ static void set_run(struct uhmm__combined *c)
  * it. Not counted. Context: PTL.
  */
 uhmm_always_inline bool collect_exclusive(const struct uhmm__combined *c, struct uhmm_machine *m,
-					  ptent_t *ptep, uint64_t *hmm_pfn)
+					  ptent_t *ptep, uint64_t *hmm_pfn, bool blank)
 {
 	const uint32_t look_at = FOLIO_ORDER_MASK |
 				 (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) | BIT(PG_ANON_EXCLUSIVE));
@@ -225,6 +227,8 @@ uhmm_always_inline bool collect_exclusive(const struct uhmm__combined *c, struct
 		return false;
 	}
 	folio_remove_rmap_locked(f);
+	if (blank)
+		*hmm_pfn = 0;
 	put_out(hmm_pfn, pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
 				 carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE));
 	return true;
@@ -234,7 +238,7 @@ uhmm_always_inline bool collect_exclusive(const struct uhmm__combined *c, struct
 static uhmm_noinline uint64_t collect_one(const struct uhmm__combined *c, ptent_t *ptep,
 					  uint64_t *hmm_pfn)
 {
-	return collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn);
+	return collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn, c->blank);
 }
 
 /* Several such one after the other: most of a window. Returns: how many. Context: PTL. */
@@ -244,8 +248,12 @@ static uhmm_noinline uint64_t collect_run(const struct uhmm__combined *c, ptent_
 	struct uhmm_machine *m = c->w.mm->machine;
 	uint64_t i = 0;
 
-	while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i]))
-		i++;
+	if (c->blank)
+		while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i], true))
+			i++;
+	else
+		while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i], false))
+			i++;
 	return i;
 }
 
@@ -279,6 +287,15 @@ exclusive_before_split(struct uhmm__combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t
 	return WALK_SPLIT;
 }
 
+/* From here on somebody looks at what the pages ask for: from @addr on it is nothing. */
+static inline void need_requests(struct uhmm__combined *c, uhmm_vaddr_t addr)
+{
+	if (!c->blank)
+		return;
+	c->blank = false;
+	memset(slot(c, addr), 0, (c->w.range->end - addr) >> UHMM_PAGE_SHIFT << 3);
+}
+
 /* One entry. Context: PTL. */
 static enum uhmm__walk_result walk_entry(struct uhmm__combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
 					 uint64_t *hmm_pfn, bool *flush)
@@ -305,6 +322,7 @@ static uhmm_noinline enum uhmm__walk_result walk_entries(struct uhmm__combined *
 	uint64_t *hmm_pfn = slot(c, addr), *last = slot(c, end), n;
 	enum uhmm__walk_result ret;
 
+	need_requests(c, addr);
 	for (; hmm_pfn < last; addr += n << UHMM_PAGE_SHIFT, ptep += n, hmm_pfn += n) {
 		n = 1;
 		/* From the walk before: ours, locked. */
@@ -542,6 +560,7 @@ static uhmm_noinline enum uhmm__walk_result walk_any_pmd(struct uhmm__combined *
 							 pte_t pmd, uhmm_vaddr_t addr,
 							 uhmm_vaddr_t end)
 {
+	need_requests(c, addr);
 	for (;; pmd = pmdp_get(pmdp)) {
 		enum uhmm__walk_result ret;
 		struct uhmm__spinlock *ptl;
@@ -607,6 +626,7 @@ enum uhmm__walk_result uhmm__combined_walk_on(struct uhmm__combined *c)
 	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end;
 
 	if (!(c->vma->flags & UHMM_VM_READ)) {
+		need_requests(c, addr);
 		if (uhmm__hmm_range_need_fault(c->w.range, addr, end, 0))
 			return fail(c, addr, -EFAULT);
 		uhmm__hmm_pfns_fill(c->w.range, addr, end, UHMM_HMM_PFN_ERROR);
@@ -687,6 +707,7 @@ int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, 
 	if (err)
 		return err;
 	uhmm__rwsem_assert_held(&mm->mmap_lock);
+	c.blank = left;
 	err = begin_walk(&c, sequenced);
 	if (unlikely(err))
 		return err;
@@ -695,6 +716,7 @@ int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, 
 		     (sequenced &&
 		      uhmm__interval_check_retry(range->notifier, range->notifier_seq))))
 		err = uhmm__combined_more(&c, ret, sequenced, locked);
-	*left = c.incomplete;
+	if (left)
+		*left = c.incomplete;
 	return err;
 }

@@ -11,8 +11,9 @@ struct uhmm__combined {
 	struct uhmm_vma *vma;
 	struct uhmm__frame *fault_folio;
 	struct uhmm_mmu_notifier_range notify;
-	bool incomplete;	   /* an entry was reported that is not frozen */
-	bool again;		   /* outputs of an earlier walk stand in all entries */
+	bool incomplete; /* an entry was reported that is not frozen */
+	bool again;	 /* outputs of an earlier walk stand in all entries */
+	bool blank; /* no page asks for anything, and from w.last on anything may stand there */
 	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
 	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
 	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */

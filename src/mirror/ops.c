@@ -342,7 +342,6 @@ uhmm_always_inline int combined_attempt(struct uhmm_mirror *mirror, struct uhmm_
 	range.pfn_flags_mask = 0;
 	range.dev_private_owner = mirror->dev;
 	range.migrate = &w->args;
-	uhmm__clear_requests(w->src, start, end);
 	uhmm__device_walk_begin(mirror, &w->walk, start, end);
 	err = uhmm__range_fault_unlocked(&range, range_timeout_ns, &left);
 	if (unlikely(err)) {
