@@ -157,8 +157,8 @@ uhmm_always_inline uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uin
  *
  * Returns: 0; -ENOMEM, and the map and @values are as before.
  */
-UHMM_MUST_CHECK uhmm_always_inline int
-uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index, uint64_t **values);
+UHMM_MUST_CHECK uhmm_always_inline int uhmm__radix_leaf_create(struct uhmm__radix *map,
+							       uint64_t index, uint64_t **values);
 
 /**
  * uhmm__radix_leaf_commit - tell the map that presence changed through a leaf pointer

@@ -412,12 +412,11 @@ int uhmm__range_fault_locked(struct uhmm_hmm_range *range, bool *locked, bool ag
 int uhmm_range_fault(struct uhmm_hmm_range *range)
 {
 	int err = uhmm__hmm_range_check(range);
-	bool left;
 
 	if (err || !range->notifier || !uhmm__current())
 		return -EINVAL;
 	if (range->default_flags & UHMM_HMM_PFN_REQ_MIGRATE)
-		return uhmm__range_fault_migrate(range, range->notifier->mm, true, NULL, &left);
+		return uhmm__range_fault_migrate(range, range->notifier->mm, true, NULL, NULL);
 	return uhmm__range_fault_locked(range, NULL, false);
 }
 
@@ -466,7 +465,5 @@ int uhmm__range_fault_unlocked(struct uhmm_hmm_range *range, uint64_t timeout_ns
 
 int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t timeout_ns)
 {
-	bool left;
-
-	return uhmm__range_fault_unlocked(range, timeout_ns, &left);
+	return uhmm__range_fault_unlocked(range, timeout_ns, NULL);
 }

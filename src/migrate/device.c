@@ -779,7 +779,7 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 						     : NULL;
 	struct uhmm__remap r = { .machine = m };
 
-	if (npages > 1) {
+	if (npages != 1) {
 		finalize_many(m, src, dst, npages, fault_folio);
 		return;
 	}

@@ -473,13 +473,12 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 		.dev_private_owner = args->pgmap_owner,
 		.migrate = args,
 	};
-	bool left;
 	int err;
 
 	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	if (args->flags & UHMM_MIGRATE_VMA_FAULT_WRITE)
 		range.default_flags |= UHMM_HMM_PFN_REQ_WRITE;
-	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL, &left);
+	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL, NULL);
 	if (!err)
 		finish_combined(args, args->src);
 	return err;

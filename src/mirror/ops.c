@@ -265,7 +265,8 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
 			break;
 		}
 		uhmm__window_args(mirror, w, addr, next,
-			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+				  UHMM_MIGRATE_VMA_SELECT_SYSTEM |
+					  UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm__window_setup(mirror, w);
 		if (err)
@@ -341,7 +342,6 @@ uhmm_always_inline int combined_attempt(struct uhmm_mirror *mirror, struct uhmm_
 	range.pfn_flags_mask = 0;
 	range.dev_private_owner = mirror->dev;
 	range.migrate = &w->args;
-	uhmm__clear_requests(w->src, start, end);
 	uhmm__device_walk_begin(mirror, &w->walk, start, end);
 	err = uhmm__range_fault_unlocked(&range, range_timeout_ns, &left);
 	if (unlikely(err)) {
@@ -568,7 +568,8 @@ int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vad
 			break;
 		}
 		uhmm__window_args(mirror, w, addr, next,
-			    uhmm__device_select(mirror->dev) | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+				  uhmm__device_select(mirror->dev) |
+					  UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm_migrate_vma_setup(&w->args);
 		if (err)
