@@ -9,6 +9,7 @@
  */
 #include "mm/fault_chain.h"
 #include "mm/huge.h"
+#include "mm/write_word.h"
 
 struct access {
 	struct uhmm_mm *mm;
@@ -176,18 +177,19 @@ static unsigned int fault_prot(struct uhmm_mm *mm, uhmm_vaddr_t addr)
 
 /*
  * A fault by a running process. Returns: 0 or UHMM__FAULT_LOCKED; else a signal, -ENOMEM, or another
- * UHMM__FAULT_*, and the chain has ended. @pmdp: as try_access() left it. @ptep: (out) the entry that is
- * locked. Context: in a chain. Models: do_user_addr_fault().
+ * UHMM__FAULT_*, and the chain has ended. @vma: the VMA, if it is locked already, or NULL. @pmdp: as
+ * try_access() left it. @ptep: (out) the entry that is locked. Context: in a chain. Models:
+ * do_user_addr_fault().
  */
-uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-				  ptent_t *pmdp, ptent_t **ptep)
+static uhmm_noinline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+				    struct uhmm_vma *vma, ptent_t *pmdp, ptent_t **ptep)
 {
-	struct uhmm_vma *vma;
 	int fault;
 
 	if (unlikely(addr >= UHMM_TASK_SIZE))
 		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_SIGSEGV);
-	vma = lock_vma_link(mm, addr);
+	if (likely(!vma))
+		vma = lock_vma_link(mm, addr);
 	if (unlikely(!vma))
 		return uhmm__user_fault_slow(mm, addr, flags, VM_FAULT_RETRY);
 	if (unlikely(access_error(vma, flags))) {
@@ -207,13 +209,6 @@ uhmm_always_inline int user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigne
 	else if (likely(!(fault & VM_FAULT_COMPLETED)))
 		vma_end_read(vma);
 	return likely(!fault) ? 0 : uhmm__user_fault_slow(mm, addr, flags, fault);
-}
-
-/* The same out of line: for accesses that have no short way, so that there is little code of it. */
-static uhmm_noinline int user_fault_call(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
-					 ptent_t *pmdp, ptent_t **ptep)
-{
-	return user_fault(mm, addr, flags, pmdp, ptep);
 }
 
 /*
@@ -236,18 +231,20 @@ uhmm_always_inline void access_after_fault(struct access a, uhmm_vaddr_t addr, s
 
 /*
  * The part of an access within one page, and its faults. 0, a signal or -ENOMEM. @acc: NULL, or what it met
- * is added. @inlined: the fault is in line.
+ * is added. @pmdp: NULL; else the access was tried, in a chain that is open, and faults: with @vma, or
+ * without if that is NULL.
  */
 uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t len,
-				   struct uhmm_access *acc, bool inlined)
+				   struct uhmm_access *acc, ptent_t *pmdp, struct uhmm_vma *vma)
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
-	bool again = false, driver_oom = false;
-	ptent_t *pmdp = NULL, *ptep = NULL;
+	bool again = false, driver_oom = false, tried = pmdp;
+	ptent_t *ptep = NULL;
 	int ret;
 
-	uhmm__rcu_chain_begin();
-	while (unlikely(!try_access(a, addr, len, &pmdp))) {
+	if (!tried)
+		uhmm__rcu_chain_begin();
+	while (tried || unlikely(!try_access(a, addr, len, &pmdp))) {
 		OPTIMIZER_HIDE_VAR(addr);
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
 		if (UHMM_CHECKED && again)
@@ -259,8 +256,9 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		}
 		if (a.flags & FAULT_FLAG_INSTRUCTION)
 			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
-		ret = inlined ? user_fault(a.mm, addr, flags, pmdp, &ptep)
-			      : user_fault_call(a.mm, addr, flags, pmdp, &ptep);
+		ret = user_fault(a.mm, addr, flags, vma, pmdp, &ptep);
+		tried = false;
+		vma = NULL;
 		if (likely(ret == UHMM__FAULT_LOCKED)) {
 			access_after_fault(a, addr, len, ptep);
 			break;
@@ -295,7 +293,7 @@ static uhmm_noinline int access_pages(struct access a, uhmm_vaddr_t addr, uint64
 	while (len && !ret) {
 		size_t n = MIN(len, UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK));
 
-		ret = access_page(a, addr, n, acc, false);
+		ret = access_page(a, addr, n, acc, NULL, NULL);
 		len -= n;
 		addr += n;
 		if (a.buf)
@@ -317,7 +315,7 @@ uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t
 	uhmm__might_sleep();
 	if (unlikely(len - 1 >= UHMM_PAGE_SIZE - (addr & ~UHMM_PAGE_MASK)))
 		return access_pages(a, addr, len, acc);
-	ret = access_page(a, addr, len, acc, a.write);
+	ret = access_page(a, addr, len, acc, NULL, NULL);
 	uhmm__exit_to_user();
 	return ret;
 }
@@ -330,13 +328,42 @@ int uhmm_cpu_read(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *buf, uint64_t len
 	return access_range(a, addr, len, acc);
 }
 
-int uhmm_cpu_write(struct uhmm_mm *mm, uhmm_vaddr_t addr, const void *buf, uint64_t len,
-		   struct uhmm_access *acc)
+static uhmm_noinline int write_range(struct uhmm_mm *mm, uhmm_vaddr_t addr, const void *buf,
+				     uint64_t len, struct uhmm_access *acc)
 {
 	struct access a = { mm, (uint8_t *)(uintptr_t)buf, true,
 			    FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY };
 
 	return access_range(a, addr, len, acc);
+}
+
+int uhmm__write_word_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
+			  struct uhmm_access *acc, ptent_t *pmdp, struct uhmm_vma *vma)
+{
+	struct access a = { mm, (uint8_t *)&word, true, FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY };
+
+	if (!pmdp)
+		return write_range(mm, addr, &word, sizeof(word), acc);
+	if (acc)
+		*acc = (struct uhmm_access){ 0 };
+	return access_page(a, addr, sizeof(word), acc, pmdp, vma);
+}
+
+int uhmm_cpu_write(struct uhmm_mm *mm, uhmm_vaddr_t addr, const void *buf, uint64_t len,
+		   struct uhmm_access *acc)
+{
+	uint64_t word;
+
+	if (UHMM_CHECKED || unlikely(len != sizeof(word) || addr % sizeof(word) || !buf))
+		return write_range(mm, addr, buf, len, acc);
+	memcpy(&word, buf, sizeof(word));
+	return write_word(mm, addr, word, acc, false);
+}
+
+int uhmm__cpu_write_word(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
+			 struct uhmm_access *acc)
+{
+	return write_word(mm, addr, word, acc, true);
 }
 
 int uhmm_cpu_exec(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm_access *acc)

@@ -42,14 +42,17 @@ uhmm_always_inline int do_device_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 }
 
 /*
- * A write to anonymous memory that has all it needs at hand. In the checked build none is: each step is
- * by itself there, and the lock checker is told what may come.
+ * The anon_vma of one that has all that a write to a new page needs at hand; else NULL. In the checked
+ * build none has: each step is by itself there, and the lock checker is told what may come.
  */
-uhmm_always_inline bool anon_write_is_simple(struct uhmm_vma *vma, unsigned int flags)
+uhmm_always_inline struct uhmm__anon_vma *anon_vma_at_hand(struct uhmm_machine *m,
+							   struct uhmm_vma *vma)
 {
-	return !UHMM_CHECKED && flags & FAULT_FLAG_WRITE && !vma->file &&
-	       !(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) &&
-	       load_acquire(&vma->anon_vma) && !load_relaxed(&vma->mm->machine->inject_armed);
+	if (UHMM_CHECKED || unlikely(vma->file) ||
+	    unlikely(vma->flags & (UHMM__VM_SPECIAL | UHMM_VM_UFFD_MISSING)) ||
+	    unlikely(load_relaxed(&m->inject_armed)))
+		return NULL;
+	return load_acquire(&vma->anon_vma);
 }
 
 /*
@@ -70,38 +73,54 @@ uhmm_always_inline bool lock_none_entry(ptent_t *ptep, ptent_t *pmdp, pte_t pmd)
 }
 
 /*
- * Such a write where they are tags. The frame is taken with the entry locked, so that it never has to be
- * given back, and gets into the LRU batch under the same hold of the CPU's lock: whoever drains that
- * finds it complete.
- * VM_FAULT_PTL: the entry stays locked. Context: the entry is mapped by a link of a chain.
+ * Such a write where contents are tags: a page with this one, mapped by an entry with @bits. The frame is
+ * taken with the entry locked, so that it never has to be given back, and gets into the LRU batch under the
+ * same hold of the CPU's lock: whoever drains that finds it complete. False: there is none at hand.
+ * @cpu: the current one. Context: the entry's lock, and the entry is none.
  */
-uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-				       ptent_t *pmdp, pte_t pmd, ptent_t *ptep)
+uhmm_always_inline bool map_new_tag(struct uhmm_machine *m, struct uhmm_vma *vma,
+				    const struct uhmm__anon_vma *av, uhmm_vaddr_t addr,
+				    ptent_t *ptep, uint64_t bits, uint64_t tag,
+				    struct uhmm__cpu *cpu)
 {
-	struct uhmm_machine *m = vma->mm->machine;
-	struct uhmm__cpu *cpu = uhmm__this_cpu();
 	struct uhmm__pcp *pcp = cpu->frames;
 	struct uhmm__frame *f;
 	uint32_t pfn;
 
-	if (unlikely(!lock_none_entry(ptep, pmdp, pmd)))
-		return 0;
 	uhmm__spin_lock(&cpu->local);
 	if (unlikely(!pcp->nr)) {
 		uhmm__spin_unlock(&cpu->local);
+		return false;
+	}
+	pfn = pcp->pfn[--pcp->nr];
+	f = uhmm__new_frame(m, pfn);
+	store_relaxed(&m->tags[pfn], tag);
+	folio_set_new_anon_rmap(f, vma, av, addr,
+				(uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
+	store_release(&f->refcount, 2);
+	lru_batch_add_locked(m, cpu, pfn, false, false);
+	set_pte(ptep, pte_set(pte_mk(pfn, vma->page_prot), bits));
+	return true;
+}
+
+/* The same for any access. VM_FAULT_PTL: the entry stays locked. Context: mapped by a link of a chain. */
+uhmm_always_inline int anon_write_tags(struct uhmm_vma *vma, const struct uhmm__anon_vma *av,
+				       uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
+				       pte_t pmd, ptent_t *ptep)
+{
+	uint64_t bits = PTE_DIRTY | (likely(vma->flags & UHMM_VM_WRITE) ? PTE_RW : 0);
+
+	if (unlikely(!lock_none_entry(ptep, pmdp, pmd)))
+		return 0;
+	if (unlikely(!map_new_tag(vma->mm->machine, vma, av, addr, ptep, bits, 0,
+				  uhmm__this_cpu()))) {
 		uhmm__pte_unmap_unlock_link(ptep, uhmm__ptlp(ptep));
 		/* The entry will be locked again: counts must not tell where a list ran out. */
 		uhmm__count_n(UHMM_CNT_READ_PMD, -1UL);
 		uhmm__count_n(UHMM_CNT_PTL, -1UL);
 		return uhmm__unchained_pte_missing(vma, addr, flags, pmdp);
 	}
-	pfn = pcp->pfn[--pcp->nr];
-	f = uhmm__new_frame(m, pfn);
-	uhmm__clear_ram_tag(m, pfn);
-	folio_set_new_anon_rmap(f, vma, addr, (uint32_t)(BIT(PG_SWAPBACKED) | BIT(PG_UPTODATE)));
-	store_release(&f->refcount, 2);
-	lru_batch_add_locked(m, cpu, pfn, false, false);
-	set_pte(ptep, anon_entry(vma, pfn));
+	uhmm__count(UHMM_CNT_CLEAR_RAM);
 	uhmm__count(UHMM_CNT_FAULT_ANON_WRITE);
 	return VM_FAULT_PTL;
 }
@@ -133,8 +152,8 @@ uhmm_always_inline int handle_pte_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 					ptent_t *pmdp, pte_t pmd, ptent_t **entryp)
 {
 	ptent_t *ptep;
+	struct uhmm__anon_vma *av;
 	pte_t entry;
-	bool simple;
 
 	if (likely(entry_is_table(pmd)))
 		ptep = table_entry(entry_table(pmd), addr, 1);
@@ -149,12 +168,12 @@ uhmm_always_inline int handle_pte_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 			return do_device_entry(vma, addr, flags, pmdp, ptep, entry, true);
 		return uhmm__unchained_pte_entry(vma, addr, flags, pmdp, ptep, entry);
 	}
-	simple = anon_write_is_simple(vma, flags);
+	av = flags & FAULT_FLAG_WRITE ? anon_vma_at_hand(vma->mm->machine, vma) : NULL;
 	*entryp = ptep;
-	if (likely(simple && vma->mm->machine->tags))
-		return anon_write_tags(vma, addr, flags, pmdp, pmd, ptep);
+	if (likely(av && vma->mm->machine->tags))
+		return anon_write_tags(vma, av, addr, flags, pmdp, pmd, ptep);
 	uhmm__pte_unmap_link(ptep);
-	if (simple)
+	if (av)
 		return uhmm__anon_write_bytes(vma, addr, flags, pmdp);
 	return uhmm__unchained_pte_missing(vma, addr, flags, pmdp);
 }

@@ -48,11 +48,9 @@ static inline struct uhmm__anon_vma *anon_vma_root(struct uhmm__anon_vma *av)
  * one VMA do not pass a line to and fro. The kernel has one count; what can wait for whom is the
  * same.
  */
-#define VMA_READER_SLOTS 4
-
 struct uhmm__vma_readers {
 	_Atomic uint32_t nr;
-} __attribute__((aligned(64)));
+} __attribute__((aligned(UHMM__CACHE_LINE)));
 
 struct uhmm_vma {
 	uhmm_vaddr_t start, end;		 /* [mmap:w + vma:w] */
@@ -73,7 +71,7 @@ struct uhmm_vma {
 	struct uhmm__itree_node i_mmap_node; /* [i_mmap:w] of file->mapping.i_mmap */
 	struct uhmm_machine *machine;	     /* once it is dead */
 	struct uhmm__rcu_head rcu;
-	struct uhmm__vma_readers readers[VMA_READER_SLOTS];
+	struct uhmm__vma_readers readers[UHMM__CPU_LINES];
 };
 
 struct uhmm_mm {
@@ -164,45 +162,57 @@ static inline void vma_start_write_at(struct uhmm_vma *vma, const struct uhmm_si
 	uhmm__vma_start_write_slow(vma);
 }
 
-/* Where the current CPU counts as a reader; a task does not change its CPU. */
-static inline _Atomic uint32_t *vma_reader_slot(struct uhmm_vma *vma)
+/* Where the task's CPU counts as a reader; a task does not change its CPU. */
+static inline _Atomic uint32_t *vma_reader_slot(struct uhmm_vma *vma, const struct uhmm_task *t)
 {
-	return &vma->readers[uhmm__current()->cpu % VMA_READER_SLOTS].nr;
+	/* Said so that compilers make it part of an address. */
+	return &((struct uhmm_vma *)((char *)vma + t->cpu_line))->readers[0].nr;
 }
 
 static inline uint32_t vma_nr_readers(struct uhmm_vma *vma)
 {
 	uint32_t sum = 0;
 
-	for (int i = 0; i < VMA_READER_SLOTS; i++)
+	for (int i = 0; i < UHMM__CPU_LINES; i++)
 		sum += atomic_load_explicit(&vma->readers[i].nr, memory_order_seq_cst);
 	return sum;
 }
 
-static inline void vma_put_reader(struct uhmm_vma *vma)
+/* @t: the current task, here and below. */
+static inline void vma_put_reader_as(struct uhmm_vma *vma, struct uhmm_mm *mm,
+				     const struct uhmm_task *t)
 {
-	struct uhmm_mm *mm = vma->mm;
-
 	uhmm__sched_point(UHMM__PT_UNLOCK, vma);
-	atomic_fetch_sub_explicit(vma_reader_slot(vma), 1, memory_order_seq_cst);
+	atomic_fetch_sub_explicit(vma_reader_slot(vma, t), 1, memory_order_seq_cst);
 	/* A writer may free the VMA from here on, but not the caller's mm. */
 	if (unlikely(atomic_load_explicit(&mm->vma_writer_waits, memory_order_seq_cst)))
 		uhmm__wake_up_all(&mm->vma_writers);
 }
 
+static inline void vma_put_reader(struct uhmm_vma *vma)
+{
+	vma_put_reader_as(vma, vma->mm, uhmm__current());
+}
+
 /* Context: RCU, or the VMA could be freed while it is looked at. Models: vma_start_read(). */
-static inline bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
+static inline bool vma_start_read_as(struct uhmm_vma *vma, struct uhmm_mm *mm,
+				     const struct uhmm_task *t)
 {
 	if (unlikely(load_relaxed(&vma->lock_seq) == load_relaxed(&mm->lock_seq)))
 		return false;
 	uhmm__sched_point(UHMM__PT_LOCK, vma);
-	atomic_fetch_add_explicit(vma_reader_slot(vma), 1, memory_order_seq_cst);
+	atomic_fetch_add_explicit(vma_reader_slot(vma, t), 1, memory_order_seq_cst);
 	if (likely(atomic_load_explicit(&vma->lock_seq, memory_order_seq_cst) !=
 			   load_acquire(&mm->lock_seq) &&
 		   load_acquire(&vma->attached)))
 		return true;
-	vma_put_reader(vma);
+	vma_put_reader_as(vma, mm, t);
 	return false;
+}
+
+static inline bool vma_start_read(struct uhmm_vma *vma, struct uhmm_mm *mm)
+{
+	return vma_start_read_as(vma, mm, uhmm__current());
 }
 
 /* By the tree, and kept in mind; NULL also if the tree changes meanwhile. Context: RCU, or mmap_lock. */
@@ -212,16 +222,20 @@ struct uhmm_vma *uhmm__vma_lookup_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr);
  * The last VMA that the task found is most often the next, and the tree's sequence number says
  * whether it is still in the tree. NULL: it is not. Context: RCU, or mmap_lock.
  */
-uhmm_always_inline struct uhmm_vma *vma_cached(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+uhmm_always_inline struct uhmm_vma *vma_cached_as(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+						  const struct uhmm_task *t)
 {
-	struct uhmm_task *t = uhmm__current();
-
 	if (unlikely(t->vma_cache_mm != mm->id || t->vma_cache_seq != load_acquire(&mm->vmas.seq) ||
 		     addr < t->vma_cache_start || addr >= t->vma_cache_end))
 		return NULL;
 	if (!t->vma_cache_vma)
 		__builtin_unreachable();
 	return t->vma_cache_vma;
+}
+
+uhmm_always_inline struct uhmm_vma *vma_cached(struct uhmm_mm *mm, uhmm_vaddr_t addr)
+{
+	return vma_cached_as(mm, addr, uhmm__current());
 }
 
 /* The VMA at an address, most often the last. Context: in a task; RCU, or mmap_lock. */
@@ -480,21 +494,23 @@ static inline struct uhmm__anon_vma *folio_anon_vma(struct uhmm__frame *f)
 	return v & MAPPING_ANON ? (struct uhmm__anon_vma *)(v & ~MAPPING_ANON) : NULL;
 }
 
-/* First mapping of a new folio, with these flags: exclusive. Context: PTL. */
+/* First mapping of a new folio, with these flags and @vma's @av: exclusive. Context: PTL. */
 static inline void folio_set_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
-					   uhmm_vaddr_t addr, uint32_t flags)
+					   const struct uhmm__anon_vma *av, uhmm_vaddr_t addr,
+					   uint32_t flags)
 {
 	store_relaxed(&f->index, vma_anon_pgoff(vma, addr));
 	store_relaxed(&f->mapcount, 1);
 	store_relaxed(&f->flags, flags | (uint32_t)BIT(PG_ANON_EXCLUSIVE));
-	store_release(&f->mapping, (uintptr_t)load_relaxed(&vma->anon_vma) | MAPPING_ANON);
+	store_release(&f->mapping, (uintptr_t)av | MAPPING_ANON);
 }
 
 /* The same with those that it has. */
 static inline void folio_add_new_anon_rmap(struct uhmm__frame *f, struct uhmm_vma *vma,
 					   uhmm_vaddr_t addr)
 {
-	folio_set_new_anon_rmap(f, vma, addr, load_relaxed(&f->flags));
+	folio_set_new_anon_rmap(f, vma, load_relaxed(&vma->anon_vma), addr,
+				load_relaxed(&f->flags));
 }
 
 /* The same for a large folio: by a PMD entry, or by a PTE for each page. @addr: of the first page. */
@@ -523,12 +539,22 @@ static inline void folio_add_file_rmap(struct uhmm__frame *f)
 	atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 }
 
-/* Returns: the folio. */
+/*
+ * Returns: the folio. What is exclusive is mapped once, by the entry whose lock is held, and cannot be
+ * mapped again but from that: nobody else counts at the same time.
+ */
 static inline struct uhmm__frame *folio_remove_rmap(struct uhmm__frame *page, struct uhmm_mm *mm)
 {
-	if (unlikely(page_in_large(page)))
+	uint32_t flags = load_relaxed(&page->flags);
+
+	if (unlikely(flags & FOLIO_ORDER_MASK))
 		return uhmm__large_remove_rmap(page, mm);
-	atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed);
+	if (!UHMM_CHECKED && flags & BIT(PG_ANON_EXCLUSIVE)) {
+		UHMM_VM_BUG_ON(mm->machine, load_relaxed(&page->mapcount) != 1);
+		store_relaxed(&page->mapcount, 0);
+	} else {
+		atomic_fetch_sub_explicit(&page->mapcount, 1, memory_order_relaxed);
+	}
 	return page;
 }
 

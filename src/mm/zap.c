@@ -136,6 +136,39 @@ uhmm_always_inline bool gather_room(struct uhmm__gather *g)
 	       gather_more(g);
 }
 
+/* Where the next pages go, kept in registers between gather_open() and gather_close(). */
+struct gather_slots {
+	uint32_t *next, *end;
+};
+
+/* There may be none. */
+uhmm_always_inline struct gather_slots gather_open(struct uhmm__gather *g)
+{
+	struct uhmm__gather_batch *b = g->batches;
+
+	if (g->nr < ARRAY_SIZE(g->first))
+		return (struct gather_slots){ g->first + g->nr, g->first + ARRAY_SIZE(g->first) };
+	if (b)
+		return (struct gather_slots){ b->index + b->nr, b->index + GATHER_BATCH };
+	return (struct gather_slots){ NULL, NULL };
+}
+
+uhmm_always_inline void gather_close(struct uhmm__gather *g, struct gather_slots s)
+{
+	if (s.end == g->first + ARRAY_SIZE(g->first))
+		g->nr = (unsigned int)(s.next - g->first);
+	else if (s.end)
+		g->batches->nr = (uint32_t)(s.next - g->batches->index);
+}
+
+/* More of them; none: flush first. */
+static uhmm_noinline struct gather_slots gather_reopen(struct uhmm__gather *g,
+						       struct gather_slots s)
+{
+	gather_close(g, s);
+	return gather_room(g) ? gather_open(g) : s;
+}
+
 /* Context: after gather_room(). */
 uhmm_always_inline void gather_page(struct uhmm__gather *g, uint32_t index)
 {
@@ -163,27 +196,29 @@ static bool keep_pte(struct uhmm_machine *m, pte_t pte)
 }
 
 /*
- * Remove an entry that CPUs may know. Returns: whether the page's rmap waits for the flush.
- * Context: PTL; room in the gather. Models: zap_present_folio_ptes().
+ * Remove an entry that CPUs may know: @pte, which stays as it is while it is locked. Returns: whether the
+ * page's rmap waits for the flush. @file: the VMA's. @slot: where the page goes; then the next one.
+ * Context: PTL. Models: zap_present_folio_ptes().
  */
-uhmm_always_inline bool zap_present_pte(struct uhmm__gather *g, ptent_t *ptep)
+uhmm_always_inline bool zap_present_pte(struct uhmm__gather *g, struct uhmm_mm *mm, bool file,
+					uint32_t **slot, ptent_t *ptep, pte_t pte)
 {
-	struct uhmm_machine *m = g->mm->machine;
-	pte_t pte = ptep_get_and_clear(ptep);
+	struct uhmm_machine *m = mm->machine;
 	struct uhmm__frame *page = vm_normal_page(m, pte);
 
+	set_pte(ptep, pte_make(0));
 	if (!page)
 		return false;
-	if (unlikely(g->file) && !folio_test_anon(page_folio(page))) {
+	if (unlikely(file) && !folio_test_anon(page_folio(page))) {
 		if (pte_young(pte) && g->recency)
 			folio_mark_accessed(page);
 		if (pte_dirty(pte)) {
 			folio_set(page, PG_DIRTY);
-			gather_page(g, frame_index(m, page) | DELAY_RMAP);
+			*(*slot)++ = frame_index(m, page) | DELAY_RMAP;
 			return true;
 		}
 	}
-	gather_page(g, frame_index(m, folio_remove_rmap(page, g->mm)));
+	*(*slot)++ = frame_index(m, folio_remove_rmap(page, mm));
 	return false;
 }
 
@@ -252,31 +287,44 @@ static uhmm_vaddr_t zap_pte_range(struct uhmm__gather *g, ptent_t *pmdp, uhmm_va
 	struct uhmm__spinlock *ptl;
 	ptent_t *start_pte = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
 	bool all = end - addr == UHMM_PMD_SIZE, unlinked = false, delayed = false;
-	uhmm_vaddr_t known = UINT64_MAX, known_end = 0; /* entries that CPUs may know */
-	ptent_t *ptep = start_pte;
+	const bool keep_cows = g->keep_cows, file = g->file;
+	/* Entries that CPUs may know, from the first to the last one. */
+	ptent_t *first_known = NULL, *last_known = NULL;
+	struct gather_slots slots = gather_open(g);
+	struct uhmm_mm *mm = g->mm;
+	ptent_t *ptep, *end_pte;
 	struct uhmm__table *tb;
-	uint64_t nr = 0, zapped = 0;
+	uint64_t nr, zapped = 0;
 
 	if (!start_pte)
 		return end;
-	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++) {
+	end_pte = start_pte + ((end - addr) >> UHMM_PAGE_SHIFT);
+	for (ptep = start_pte; ptep < end_pte; ptep++) {
 		pte_t pte = ptep_get(ptep);
 
-		nr++;
-		if (pte_none(pte) || (unlikely(g->keep_cows) && keep_pte(g->mm->machine, pte)))
+		if (pte_none(pte) || (unlikely(keep_cows) && keep_pte(mm->machine, pte)))
 			continue;
-		if (!gather_room(g))
-			break;
+		if (unlikely(slots.next == slots.end)) {
+			slots = gather_reopen(g, slots);
+			if (slots.next == slots.end)
+				break;
+		}
 		zapped++;
 		if (likely(pte_present(pte))) {
-			known = MIN(known, addr);
-			known_end = addr + UHMM_PAGE_SIZE;
-			delayed |= zap_present_pte(g, ptep);
+			if (!first_known)
+				first_known = ptep;
+			last_known = ptep;
+			delayed |= zap_present_pte(g, mm, file, &slots.next, ptep, pte);
 		} else if (!zap_nonpresent_pte(g, ptep, pte)) {
 			reclaim = false; /* what stays needs its table */
 		}
 	}
-	gather_widen(g, known, known_end);
+	gather_close(g, slots);
+	if (first_known)
+		gather_widen(g, addr + ((first_known - start_pte) << UHMM_PAGE_SHIFT),
+			     addr + ((last_known + 1 - start_pte) << UHMM_PAGE_SHIFT));
+	nr = (uint64_t)(ptep - start_pte) + (ptep < end_pte);
+	addr += (uint64_t)(ptep - start_pte) << UHMM_PAGE_SHIFT;
 	if (unlikely(delayed))
 		flush_delayed_rmaps(g);
 	if (unlikely(reclaim) && all && addr == end)

@@ -15,7 +15,7 @@ struct binary {
 	size_t block_bytes;			/* its size with its head, 0: none yet */
 	uint64_t offset;			/* of the block in the file */
 	bool ended;				/* END was read */
-	bool pext;				/* see join_sevens() */
+	bool bmi2;				/* see have_bmi2() */
 	struct native_base base;
 	struct native_state state;
 	char tool[NATIVE_STRING_MAX + 1];
@@ -54,27 +54,40 @@ static uhmm_noinline uint64_t get_longest(struct fields *f)
 
 #define SEVENS 0x7f7f7f7f7f7f7f7fULL
 
-/* The groups of 7 bits pushed together: by one instruction, or in pairs, fours, all. */
-uhmm_always_inline uint64_t join_sevens(uint64_t v, bool pext uhmm_unused)
+/*
+ * What handles bits by one instruction: PEXT, PDEP and some that compilers know to use. Functions with it are
+ * called only where have_bmi2() says so.
+ */
+#if defined(__x86_64__) && !defined(__CHECKER__) /* sparse does not know these */
+#define HAVE_BMI2 1
+#define WITH_BMI2 __attribute__((target("bmi,bmi2")))
+#else
+#define HAVE_BMI2 0
+#define WITH_BMI2
+#endif
+
+/* The groups of 7 bits of @v that are in @mask pushed together: by one instruction, or in pairs, fours, all. */
+uhmm_always_inline uint64_t join_sevens(uint64_t v, uint64_t mask, bool bmi2 uhmm_unused)
 {
-#if defined(__x86_64__)
-	if (pext) {
-		__asm__("pextq %2, %1, %0" : "=r"(v) : "r"(v), "r"(SEVENS));
+#if HAVE_BMI2
+	if (bmi2) {
+		__asm__("pextq %2, %1, %0" : "=r"(v) : "r"(v), "r"(mask));
 		return v;
 	}
 #endif
+	v &= mask;
 	v -= (v & 0x7f007f007f007f00ULL) >> 1; /* what is there twice cancels but for the shift */
 	v = (v & 0x00003fff00003fffULL) | (v & 0x3fff00003fff0000ULL) >> 2;
 	return (v & 0x000000000fffffffULL) | (v & 0x0fffffff00000000ULL) >> 4;
 }
 
-/* Whether this CPU has that instruction; the first that had it took hundreds of cycles. */
-static bool have_pext(void)
+/* Whether this CPU has all of it; the first from one maker that had it took hundreds of cycles for each. */
+static bool have_bmi2(void)
 {
-#if defined(__x86_64__) && !defined(__CHECKER__) /* sparse does not know these */
+#if HAVE_BMI2
 	__builtin_cpu_init();
-	return __builtin_cpu_supports("bmi2") && !__builtin_cpu_is("znver1") &&
-	       !__builtin_cpu_is("znver2");
+	return __builtin_cpu_supports("bmi") && __builtin_cpu_supports("bmi2") &&
+	       !__builtin_cpu_is("znver1") && !__builtin_cpu_is("znver2");
 #else
 	return false;
 #endif
@@ -84,7 +97,7 @@ static bool have_pext(void)
  * A number of at most 8 bytes at once, without a branch on how many. Returns the place behind it, NULL
  * if it is longer.
  */
-uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64_t *out, bool pext)
+uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64_t *out, bool bmi2)
 {
 	uint64_t v, last; /* lowest bit of it: the last byte's */
 
@@ -93,7 +106,7 @@ uhmm_always_inline const unsigned char *number_at(const unsigned char *p, uint64
 	last = ~v & ~SEVENS;
 	if (unlikely(!last))
 		return NULL;
-	*out = join_sevens(v & (last ^ (last - 1)) & SEVENS, pext);
+	*out = join_sevens(v, (last ^ (last - 1)) & SEVENS, bmi2);
 	return p + ((unsigned int)__builtin_ctzll(last) >> 3) + 1;
 }
 
@@ -320,13 +333,50 @@ static const char *get_event(struct uhmm_trace_reader *r, uint64_t kind, struct 
 	return NULL;
 }
 
-/* Two bits of @how, which has seven, into each of the first four bytes. */
-uhmm_always_inline void set_small_how(struct uhmm_trace_event *ev, uint32_t how)
+/* Two bits of @how, which has seven, into each of the first four bytes; the others of these are 0. */
+uhmm_always_inline uint64_t spread_how(uint64_t how, bool bmi2 uhmm_unused)
+{
+#if HAVE_BMI2
+	if (bmi2) {
+		__asm__("pdepq %2, %1, %0" : "=r"(how) : "r"(how), "r"(0x03030303UL));
+		return how;
+	}
+#endif
+	return (how | how << 6 | how << 12 | how << 18) & 0x03030303UL;
+}
+
+/* Kind and task of a fault, and nothing behind its fields. */
+uhmm_always_inline void set_task(struct uhmm_trace_event *ev, const struct uhmm_trace_event *head)
+{
+	const size_t from = offsetof(struct uhmm_trace_event, kind);
+	const size_t to = offsetof(struct uhmm_trace_event, fault);
+	const size_t end = to + sizeof(ev->fault);
+
+	memcpy((char *)ev + from, (const char *)head + from, to - from);
+	memset((char *)ev + end, 0, sizeof(*ev) - end);
+}
+
+/* With the room behind it: two events that say the same are the same bytes. */
+uhmm_always_inline void set_error_code(struct uhmm_trace_event *ev, uint32_t code)
+{
+	const uint32_t both[2] = { code, 0 };
+
+	_Static_assert(offsetof(struct uhmm_trace_event, fault.addr) ==
+			       offsetof(struct uhmm_trace_event, fault.error_code) + sizeof(both),
+		       "there is room behind it");
+	memcpy(&ev->fault.error_code, both, sizeof(both));
+}
+
+/* What is known of a fault of small numbers before its addresses: eight bytes, of which four tell how. */
+uhmm_always_inline void set_small_how(struct uhmm_trace_event *ev, uint64_t how, bool bmi2)
 {
 	_Static_assert(offsetof(struct uhmm_trace_event, fault.major) ==
 			       offsetof(struct uhmm_trace_event, fault.access) + 3,
 		       "access, mode, present and major are next to each other");
-	how = htole32((how | how << 6 | how << 12 | how << 18) & 0x03030303U);
+	_Static_assert(offsetof(struct uhmm_trace_event, fault.error_code) ==
+			       offsetof(struct uhmm_trace_event, fault.access) + sizeof(how),
+		       "the error code is behind what is 0 here");
+	how = htole64(spread_how(how, bmi2));
 	memcpy(&ev->fault.access, &how, sizeof(how));
 }
 
@@ -337,7 +387,7 @@ uhmm_always_inline void set_small_how(struct uhmm_trace_event *ev, uint32_t how)
  */
 uhmm_always_inline const unsigned char *
 quick_fault(const unsigned char *p, const unsigned char *block_end, struct native_base *base,
-	    const struct uhmm_trace_event *head, struct uhmm_trace_event *ev, bool pext)
+	    const struct uhmm_trace_event *head, struct uhmm_trace_event *ev, bool bmi2)
 {
 	const unsigned char *end = p + 1 + p[0];
 	uint64_t dt = 0, addr = 0, ip = 0;
@@ -345,15 +395,15 @@ quick_fault(const unsigned char *p, const unsigned char *block_end, struct nativ
 
 	if (unlikely(p[1] != UHMM_TRACE_FAULT || end > block_end))
 		return NULL;
-	p = number_at(p + 2, &dt, pext);
+	p = number_at(p + 2, &dt, bmi2);
 	if (unlikely(!p))
 		return NULL;
 	how = *p++;
-	p = number_at(p, &addr, pext);
+	p = number_at(p, &addr, bmi2);
 	if (unlikely(!p))
 		return NULL;
 	if (likely(p < end)) {
-		p = number_at(p, &ip, pext);
+		p = number_at(p, &ip, bmi2);
 		if (unlikely(!p))
 			return NULL;
 		if (likely(p < end))
@@ -366,10 +416,10 @@ quick_fault(const unsigned char *p, const unsigned char *block_end, struct nativ
 	base->t_ns += dt;
 	base->addr += native_unzigzag(addr);
 	base->ip += native_unzigzag(ip);
-	*ev = *head;
+	set_task(ev, head);
 	ev->t_ns = base->t_ns;
-	set_small_how(ev, how);
-	ev->fault.error_code = code;
+	set_small_how(ev, how, bmi2);
+	set_error_code(ev, code);
 	ev->fault.addr = base->addr;
 	ev->fault.ip = base->ip;
 	return end;
@@ -377,7 +427,7 @@ quick_fault(const unsigned char *p, const unsigned char *block_end, struct nativ
 
 /* As many of these as there are in a row. */
 uhmm_always_inline size_t quick_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
-				       uint64_t *lines, size_t max, bool pext)
+				       uint64_t *lines, size_t max, bool bmi2)
 {
 	struct binary *b = binary(r);
 	const unsigned char *p = b->p, *end = b->end, *next;
@@ -387,10 +437,11 @@ uhmm_always_inline size_t quick_faults(struct uhmm_trace_reader *r, struct uhmm_
 	size_t nr = 0;
 
 	set_head(&head, UHMM_TRACE_FAULT, &base);
-	if (base.mm > b->state.last_mm || base.t_ns < b->state.t_ns)
+	if (p == end || base.mm > b->state.last_mm || base.t_ns < b->state.t_ns)
 		return 0;
-	for (; nr < max && p < end; nr++, p = next) {
-		next = quick_fault(p, end, &base, &head, &events[nr], pext);
+	/* At the end of the block, behind which bytes can be read (TRACE_BUF_SLACK), no record fits. */
+	for (; nr < max; nr++, p = next) {
+		next = quick_fault(p, end, &base, &head, &events[nr], bmi2);
 		if (unlikely(!next))
 			break;
 		lines[nr] = ++line;
@@ -406,11 +457,18 @@ uhmm_always_inline size_t quick_faults(struct uhmm_trace_reader *r, struct uhmm_
 	return nr;
 }
 
+static uhmm_noinline WITH_BMI2 size_t bmi2_faults(struct uhmm_trace_reader *r,
+						  struct uhmm_trace_event *events, uint64_t *lines,
+						  size_t max)
+{
+	return quick_faults(r, events, lines, max, true);
+}
+
 static size_t binary_faults(struct uhmm_trace_reader *r, struct uhmm_trace_event *events,
 			    uint64_t *lines, size_t max)
 {
-	if (binary(r)->pext)
-		return quick_faults(r, events, lines, max, true);
+	if (binary(r)->bmi2)
+		return bmi2_faults(r, events, lines, max);
 	return quick_faults(r, events, lines, max, false);
 }
 
@@ -645,7 +703,7 @@ static int binary_start(struct uhmm_trace_reader *r, const char *text, size_t le
 	}
 	uhmm__trace_input_skip(r->input, NATIVE_PREAMBLE_BYTES);
 	binary(r)->offset = NATIVE_PREAMBLE_BYTES;
-	binary(r)->pext = have_pext();
+	binary(r)->bmi2 = have_bmi2();
 	r->stats.bytes = NATIVE_PREAMBLE_BYTES;
 	return 0;
 }

@@ -57,11 +57,19 @@ static inline bool area_is_anon(const struct player_area *area)
 }
 
 struct player_areas {
-	struct uhmm__rangetree tree;
 	/* The last one found. */
-	uhmm_vaddr_t start, end;
+	uhmm_vaddr_t start;
+	uint64_t bytes;
+	uint64_t plain_bytes; /* the same if it is area_is_plain(), otherwise 0 */
 	const struct player_area *last;
+	struct uhmm__rangetree tree;
 };
+
+/* Of private anonymous memory in the trace, too: an access is all that a fault in it comes to. */
+static inline bool area_is_plain(const struct player_area *area)
+{
+	return area->kind == AREA_ANON && !(area->flags & AREA_HUGETLB);
+}
 
 void uhmm__areas_init(struct player_areas *a);
 void uhmm__areas_exit(struct player_areas *a);
@@ -85,9 +93,17 @@ int uhmm__area_fork(struct player_areas *to, struct player_areas *from);
 
 static inline const struct player_area *area_find(struct player_areas *a, uhmm_vaddr_t addr)
 {
-	if (likely(addr - a->start < a->end - a->start))
+	if (likely(addr - a->start < a->bytes))
 		return a->last;
 	return uhmm__area_find_slow(a, addr);
+}
+
+/* Whether an address is in a plain area. */
+static inline bool area_find_plain(struct player_areas *a, uhmm_vaddr_t addr)
+{
+	if (likely(addr - a->start < a->plain_bytes))
+		return true;
+	return uhmm__area_find_slow(a, addr) && addr - a->start < a->plain_bytes;
 }
 
 /* ---- address spaces ---- */
@@ -237,9 +253,8 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 		       const struct uhmm_trace_event *ev);
 /*
  * The same for the first of @nr faults and those behind it that come in a row in one task, as long as
- * they are accesses of a CPU to private anonymous memory and nothing else. How many they were, perhaps
- * 0; *@err, 0 or -ENOMEM, is of the last one. The last event is not played: the one behind it tells
- * what a fault was.
+ * they are accesses of a CPU to plain areas. How many they were, perhaps 0; *@err, 0 or -ENOMEM, is of the
+ * last one. Whether a fault waited for I/O, as the event behind it tells, makes no difference there.
  */
 size_t uhmm__player_faults(struct uhmm_player *p, struct player_mm *mm,
 			   const struct uhmm_trace_event *events, size_t nr, int *err);

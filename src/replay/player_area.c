@@ -41,7 +41,8 @@ static void area_put(struct player_area *area)
 /* What was found last may be cut or gone. */
 static void forget(struct player_areas *a)
 {
-	a->start = a->end = 0;
+	a->start = 0;
+	a->bytes = a->plain_bytes = 0;
 }
 
 void uhmm__areas_init(struct player_areas *a)
@@ -67,8 +68,9 @@ const struct player_area *uhmm__area_find_slow(struct player_areas *a, uhmm_vadd
 	if (!uhmm__rangetree_find(&a->tree, addr, &r))
 		return NULL;
 	a->start = r.start;
-	a->end = r.end;
+	a->bytes = r.end - r.start;
 	a->last = r.value;
+	a->plain_bytes = area_is_plain(a->last) ? a->bytes : 0;
 	return r.value;
 }
 

@@ -10,6 +10,7 @@
 #include <stdlib.h>
 
 #include "mm/inspect.h"
+#include "mm/write_word.h"
 #include "replay/player.h"
 #include "sync/task.h"
 
@@ -27,7 +28,10 @@ struct access {
 	const struct player_area *area; /* NULL: nothing is mapped there, as far as is known */
 };
 
-/* The current task counts for itself alone, so differences are what happened in between. */
+/*
+ * The current task counts for itself alone, so differences are what happened in between. Not for what a
+ * course counts (enum uhmm__course).
+ */
 uhmm_always_inline uint64_t counted(const struct uhmm_player *p, enum uhmm_counter c)
 {
 	return load_relaxed(&p->current->counters[c]);
@@ -479,37 +483,64 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 uhmm_always_inline bool is_plain(const struct uhmm_trace_event *ev,
 				 const struct uhmm_trace_event *first)
 {
-	return ev->kind == UHMM_TRACE_FAULT && ev[1].kind != UHMM_TRACE_FAULT_MAJOR &&
-	       ev->mm == first->mm && ev->cpu == first->cpu && ev->tid == first->tid &&
-	       ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN && !ev->fault.source;
+	return ev->kind == UHMM_TRACE_FAULT && ev->mm == first->mm && ev->cpu == first->cpu &&
+	       ev->tid == first->tid && ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN &&
+	       !ev->fault.source;
+}
+
+/* Played, but for what did not go as most do. @acc, @ret: of the access. */
+static uhmm_noinline void played_plain(struct uhmm_player *p, struct player_mm *mm,
+				       const struct uhmm_trace_event *ev,
+				       const struct uhmm_access *acc, int ret, uint64_t *wp)
+{
+	uint64_t before = *wp;
+
+	*wp = wp_faults(p);
+	if (unlikely(ret > 0))
+		player_count(p, UHMM_REPLAY_SIGNALS);
+	if (likely(ret >= 0))
+		compare_fault(p, mm, mm->areas.last, ev, acc, ret, *wp != before);
+}
+
+/* The access of such a fault; UHMM__WROTE_NEW_PAGE is most often the answer. */
+uhmm_always_inline int access_plain(struct uhmm_player *p, struct player_mm *mm,
+				    const struct uhmm_trace_event *ev, uint64_t number,
+				    struct uhmm_access *acc)
+{
+	if (likely(ev->fault.access == UHMM_TRACE_ACCESS_WRITE))
+		return uhmm__cpu_write_word(mm->mm, ev->fault.addr & ~7UL,
+					    hash64(number ^ p->config.seed), acc);
+	return access_memory(p, mm, ev->fault.addr, ev->fault.access, number, acc);
 }
 
 size_t uhmm__player_faults(struct uhmm_player *p, struct player_mm *mm,
 			   const struct uhmm_trace_event *events, size_t nr, int *err)
 {
-	const struct uhmm_trace_event *ev = events, *end = events + nr - 1;
-	uint64_t number = p->accesses, wp = wp_faults(p), before;
+	const struct uhmm_trace_event *ev = events, *end = events + nr;
+	uint64_t number = p->accesses, wp = wp_faults(p);
 	bool alone = is_alone(mm);
 	struct uhmm_access acc;
 	int ret = 0;
 
 	if (p->config.offload.kind != UHMM_OFFLOAD_NONE)
 		return 0;
-	for (; ev < end && ret >= 0 && is_plain(ev, events); ev++, number++) {
-		const struct player_area *area = area_find(&mm->areas, ev->fault.addr);
-
+	for (; ev < end && is_plain(ev, events); number++) {
 		/* uhmm__player_fault() would do more than the access. */
-		if (!area || area->kind != AREA_ANON || area->flags & AREA_HUGETLB)
+		if (unlikely(!area_find_plain(&mm->areas, ev->fault.addr)))
 			break;
-		ret = access_memory(p, mm, ev->fault.addr, ev->fault.access, number, &acc);
-		before = wp;
-		wp = wp_faults(p);
-		if (unlikely(ret > 0))
-			player_count(p, UHMM_REPLAY_SIGNALS);
-		if (likely(ret >= 0))
-			compare_fault(p, mm, area, ev, &acc, ret, wp != before);
+		ret = access_plain(p, mm, ev, number, &acc);
+		if (likely(ret == UHMM__WROTE_NEW_PAGE)) {
+			p->agreement.agreed++;
+			compare_kind(&p->agreement, NULL, ev, false);
+			ret = 0;
+		} else {
+			played_plain(p, mm, ev, &acc, ret, &wp);
+		}
 		if (unlikely(!alone))
 			note_recent(p, ev);
+		ev++;
+		if (unlikely(ret < 0))
+			break;
 	}
 	nr = (size_t)(ev - events);
 	p->accesses = number;

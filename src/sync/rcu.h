@@ -86,7 +86,7 @@ uhmm_always_inline void uhmm__rcu_read_lock_at(const struct uhmm_site *where uhm
 uhmm_always_inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
 						 const struct uhmm_site *where uhmm_unused)
 {
-	unsigned long *ctr = &URCU_TLS(urcu_memb_reader).ctr, was = *ctr;
+	unsigned long *ctr = &URCU_TLS(urcu_memb_reader).ctr;
 
 	if (unlikely(uhmm__rcu_fences)) {
 		uhmm__rcu_read_unlock_slow();
@@ -94,7 +94,7 @@ uhmm_always_inline void uhmm__rcu_read_unlock_at(const void *mapped uhmm_unused,
 	}
 	/* The end of a nested one may wake a grace period too early, which looks again. */
 	cmm_barrier();
-	WRITE_ONCE(*ctr, was - URCU_GP_COUNT);
+	*ctr -= URCU_GP_COUNT; /* one instruction, where a volatile access would make three */
 	cmm_barrier();
 	urcu_common_wake_up_gp(&urcu_memb_gp);
 }

@@ -10,6 +10,38 @@
 
 _Thread_local struct uhmm_task *uhmm__current_task;
 
+/* What the usual courses of an access count: each walk of its entry, by the CPU or by the fault, is one. */
+static const uint8_t course_counts[UHMM__NR_COURSES][UHMM_NR_COUNTERS] = {
+	[UHMM__COURSE_ACCESS] = {
+		[UHMM_CNT_READ_PGD] = 1,
+		[UHMM_CNT_READ_PUD] = 1,
+		[UHMM_CNT_READ_PMD] = 1,
+		[UHMM_CNT_CPU_ACCESSES] = 1,
+	},
+	/* The access, its fault, which reads the PMD entry again to lock the entry, and the access again. */
+	[UHMM__COURSE_ANON_WRITE] = {
+		[UHMM_CNT_READ_PGD] = 3,
+		[UHMM_CNT_READ_PUD] = 3,
+		[UHMM_CNT_READ_PMD] = 4,
+		[UHMM_CNT_READ_PTE] = 1,
+		[UHMM_CNT_PTL] = 1,
+		[UHMM_CNT_VMA_LOCK] = 1,
+		[UHMM_CNT_FAULT_ANON_WRITE] = 1,
+		[UHMM_CNT_CLEAR_RAM] = 1,
+		[UHMM_CNT_CPU_ACCESSES] = 1,
+	},
+};
+
+/* What a task has counted, courses included. */
+static uint64_t task_counter(const struct uhmm_task *t, enum uhmm_counter c)
+{
+	uint64_t n = load_relaxed(&t->counters[c]);
+
+	for (unsigned int i = 0; i < UHMM__NR_COURSES; i++)
+		n += load_relaxed(&t->courses[i]) * course_counts[i][c];
+	return n;
+}
+
 struct uhmm_task *uhmm_task_current(void)
 {
 	return uhmm__current();
@@ -23,6 +55,7 @@ void uhmm__task_setup(struct uhmm_task *t, struct uhmm_machine *m, unsigned int 
 	t->machine = m;
 	t->cpu = cpu;
 	t->this_cpu = &sync->cpus[cpu];
+	t->cpu_line = cpu % UHMM__CPU_LINES * UHMM__CACHE_LINE;
 #if UHMM_CHECKED
 	uhmm__held_init(t);
 #endif
@@ -39,7 +72,7 @@ void uhmm__task_retire(struct uhmm_task *t)
 
 	uhmm__raw_spin_lock(&sync->tasks_lock);
 	for (unsigned int i = 0; i < UHMM_NR_COUNTERS; i++)
-		sync->retired[i] += load_relaxed(&t->counters[i]);
+		sync->retired[i] += task_counter(t, i);
 	list_del(&t->link);
 	uhmm__raw_spin_unlock(&sync->tasks_lock);
 #if UHMM_CHECKED
@@ -143,6 +176,6 @@ void uhmm_counters_read(struct uhmm_machine *m, struct uhmm_counters *out)
 		out->v[i] = sync->retired[i];
 	uhmm__for_each_entry(t, &sync->tasks, link)
 		for (unsigned int i = 0; i < UHMM_NR_COUNTERS; i++)
-			out->v[i] += load_relaxed(&t->counters[i]);
+			out->v[i] += task_counter(t, i);
 	uhmm__raw_spin_unlock(&sync->tasks_lock);
 }

@@ -38,6 +38,20 @@ struct uhmm__held_set {
 };
 #endif
 
+/*
+ * Counters that go up together wherever an access takes its usual course: that is counted once, by one
+ * addition, and what it comes to is added where counters are read. What each is made of: task.c.
+ */
+enum uhmm__course {
+	UHMM__COURSE_ACCESS,	 /* an access that found its entry */
+	UHMM__COURSE_ANON_WRITE, /* a write that faulted, and got a new page by the VMA's lock */
+	UHMM__NR_COURSES
+};
+
+/* Some things are kept for each CPU in a cache line of its own; CPUs share so many. */
+#define UHMM__CACHE_LINE 64
+#define UHMM__CPU_LINES 4
+
 struct uhmm_task {
 	/* Hot; only the task itself writes these. */
 	struct uhmm_machine *machine; /* [const] */
@@ -47,6 +61,8 @@ struct uhmm_task {
 	bool killed;
 	bool rcu_due; /* enough RCU callbacks are queued: run them where sleeping is allowed */
 	bool entered;
+	size_t cpu_line; /* [const] where its CPU's is among UHMM__CPU_LINES, in bytes */
+	_Atomic uint64_t courses[UHMM__NR_COURSES]; /* as counters */
 	uint64_t vma_cache_mm; /* the last VMA found; valid for the mm of this id at this sequence */
 	void *vma_cache_vma;
 	uint64_t vma_cache_seq;
@@ -86,14 +102,24 @@ static inline struct uhmm_task *uhmm__current(void)
 }
 
 /* A plain add: nobody else writes a task's counters. */
-static inline void uhmm__task_count(struct uhmm_task *t, enum uhmm_counter c, uint64_t n)
+static inline void uhmm__counter_add(_Atomic uint64_t *counter, uint64_t n)
 {
 #if defined(__x86_64__) && !UHMM_CHECKED
 	/* One instruction, where compilers make three of two atomic accesses. */
-	__asm__ __inline__("addq %1, %0" : "+m"(t->counters[c]) : "er"(n) : "cc");
+	__asm__ __inline__("addq %1, %0" : "+m"(*counter) : "er"(n) : "cc");
 #else
-	store_relaxed(&t->counters[c], load_relaxed(&t->counters[c]) + n);
+	store_relaxed(counter, load_relaxed(counter) + n);
 #endif
+}
+
+static inline void uhmm__task_count(struct uhmm_task *t, enum uhmm_counter c, uint64_t n)
+{
+	uhmm__counter_add(&t->counters[c], n);
+}
+
+static inline void uhmm__task_count_course(struct uhmm_task *t, enum uhmm__course course)
+{
+	uhmm__counter_add(&t->courses[course], 1);
 }
 
 static inline void uhmm__count_n(enum uhmm_counter c, uint64_t n)
