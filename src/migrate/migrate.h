@@ -62,6 +62,9 @@ uhmm_always_inline int alloc_locked_folio(struct uhmm_machine *m, unsigned int o
 	return 0;
 }
 
+/* References that are not accounted for do not matter: migration-blocked-by=pin. */
+bool uhmm__only_pins_block(struct uhmm_machine *m, struct uhmm__frame *f);
+
 /*
  * Isolate, unmap elsewhere, check references; put back what cannot move.
  * @fault_page: page of the CPU fault that this serves, or 0

@@ -402,14 +402,14 @@ uhmm_always_inline int enter_part(struct entering e, uint64_t i, uint64_t n, uin
 	int delta = 0;
 
 	for (uint64_t k = 0; k < n; k++) {
-		bool new = !(src[k] & UHMM_MIGRATE_PFN_VALID);
+		bool hole = !(src[k] & UHMM_MIGRATE_PFN_VALID);
 		uint64_t entry;
 
 		/* Most often a page for a page, or for nothing, which nobody else walks. */
 		if (likely(src[k] & UHMM_MIGRATE_PFN_MIGRATE && (dst[k] & page) == single &&
-			   (!new || alone))) {
+			   (!hole || alone))) {
 			entry = dpt_entry(uhmm_migrate_pfn_to_pfn(dst[k]),
-					  dst[k] & UHMM_MIGRATE_PFN_WRITE || (new &&e.write_new));
+					  dst[k] & UHMM_MIGRATE_PFN_WRITE || (hole && e.write_new));
 			nr_moved++;
 		} else {
 			entry = entry_of_any(e, i + k);
