@@ -138,7 +138,8 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 				 .text = "off from the growth of the resident size by",
 				 .unit = "%",
 				 .budget = 5 },
-	[BENCH_THREADS_FRESH] = { .group = "Threads, faulting in one mm",
+	[BENCH_THREADS_FRESH] = { .group =
+					  "Two threads against one, faulting in one mm unless said",
 				  .name = "two_threads",
 				  .text = "two threads / one, fresh machine",
 				  .unit = "x",
@@ -156,9 +157,23 @@ const struct bench_figure bench_figures[BENCH_NR_FIGURES] = {
 				.unit = "x",
 				.limit_figure = BENCH_THREADS_APART_CPU },
 	[BENCH_THREADS_VMAS] = { .name = "two_threads_two_vmas",
-				 .text = "the same by CPU time, each thread in a VMA of its own",
+				 .text = "... each in a VMA of its own",
 				 .unit = "x",
-				 .limit_figure = BENCH_THREADS_APART_CPU },
+				 .limit_figure = BENCH_THREADS_APART },
+	[BENCH_THREADS_MMS] = { .name = "two_threads_two_mms",
+				.text = "... each in an mm of its own",
+				.unit = "x",
+				.limit_figure = BENCH_THREADS_APART },
+	[BENCH_THREADS_TABLE] = { .name = "two_threads_one_table",
+				  .text = "... every other page, in the same page tables",
+				  .unit = "x",
+				  .limit_figure = BENCH_THREADS_APART },
+	[BENCH_THREADS_PAGE] = { .name = "two_threads_one_page",
+				 .text = "... both write one page that is present",
+				 .unit = "x" },
+	[BENCH_THREADS_FOLIO] = { .name = "two_threads_one_folio",
+				  .text = "... both read the same pages home from the device",
+				  .unit = "x" },
 	[BENCH_THREADS_APART_FRESH] = { .name = "two_threads_apart",
 					.text = "two threads that share no machine / one, fresh machine",
 					.unit = "x" },
@@ -562,7 +577,7 @@ static int run(struct bench *b, struct order *o)
 	if (o->compare && bench_old_load(o->compare, b, &old) != TOOL_OK)
 		return TOOL_USAGE;
 
-	if (json && strcmp(json, "-") && tool_check_writable(json))
+	if (json && strcmp(json, "-") && tool_check_writable(json, TOOL_JSON))
 		return TOOL_USAGE;
 	wanted[BENCH_CHECKERS] = !o->only;
 	for (size_t i = 0; i < NR_PROBES; i++) {

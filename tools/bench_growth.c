@@ -348,7 +348,7 @@ int bench_growth(const struct bench *b, const char *svg)
 	static struct growth grown[NR_KINDS];
 	int status = TOOL_OK;
 
-	if (svg && tool_check_writable(svg))
+	if (svg && tool_check_writable(svg, TOOL_SVG))
 		return TOOL_USAGE;
 	for (int i = 0; i < NR_KINDS && status == TOOL_OK; i++) {
 		struct growth *g = &grown[i];

@@ -498,7 +498,7 @@ int uhmm_cmd_explore(int argc, char **argv)
 	if (o.config.strategy != UHMM_EXPLORE_DFS && !o.runs_given)
 		o.config.runs = DEFAULT_RUNS;
 	if (o.json_path && strcmp(o.json_path, "-") != 0 &&
-	    tool_check_writable(o.json_path) != TOOL_OK)
+	    tool_check_writable(o.json_path, TOOL_JSON) != TOOL_OK)
 		return TOOL_USAGE;
 	if (o.schedule_path) {
 		o.schedule = read_schedule(o.schedule_path);

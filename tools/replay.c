@@ -412,7 +412,7 @@ static int check_output(const char *file, char **traces, int nr)
 	for (int i = 0; i < nr; i++)
 		if (strcmp(traces[i], "-") && tool_same_file(file, traces[i]))
 			return tool_usage_error("--json: %s is a trace to be replayed", file);
-	return tool_check_writable(file);
+	return tool_check_writable(file, TOOL_JSON);
 }
 
 static int replay_all(const struct options *o, char **traces, int nr)

@@ -54,9 +54,15 @@ int tool_try_help(void);
  * Returns: TOOL_OK or TOOL_USAGE. */
 int tool_finish_file(FILE *f, const char *name);
 
+/** What an output begins with. */
+#define TOOL_JSON "{["
+#define TOOL_SVG "<"
+
 /** tool_check_writable() - can @file, which need not exist, be written later? Leaves it alone.
+ * @begins: if it exists it must be empty or begin with one of these, or it is something else that
+ * somebody may miss: a trace, say, where a name was forgotten before it.
  * Returns: TOOL_OK, or TOOL_USAGE after a message. */
-int tool_check_writable(const char *file);
+int tool_check_writable(const char *file, const char *begins);
 
 /** tool_same_file() - are both the same regular file, whatever their names? */
 bool tool_same_file(const char *a, const char *b);

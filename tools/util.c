@@ -94,7 +94,20 @@ int tool_finish_file(FILE *f, const char *name)
 			  errno ? strerror(errno) : "an earlier write failed");
 }
 
-int tool_check_writable(const char *file)
+/* Whether @file has something in it that does not begin with one of @begins, but for white space. */
+static bool is_another_kind(const char *file, const char *begins)
+{
+	FILE *f = fopen(file, "re");
+	int c = EOF;
+
+	while (f && (c = getc(f)) != EOF && isspace(c))
+		;
+	if (f)
+		fclose(f);
+	return c != EOF && !strchr(begins, c);
+}
+
+int tool_check_writable(const char *file, const char *begins)
 {
 	char *copy = tool_xstrdup(file);
 	struct stat st;
@@ -105,7 +118,13 @@ int tool_check_writable(const char *file)
 	else if (errno != ENOENT || !*file || access(dirname(copy), W_OK | X_OK))
 		err = errno;
 	free(copy);
-	return err ? tool_error("%s: cannot write: %s", file, strerror(err)) : TOOL_OK;
+	if (err)
+		return tool_error("%s: cannot write: %s", file, strerror(err));
+	if (!stat(file, &st) && S_ISREG(st.st_mode) && is_another_kind(file, begins))
+		return tool_error("%s: is there and is something else than what would be written: "
+				  "name another file, or remove it",
+				  file);
+	return TOOL_OK;
 }
 
 bool tool_same_file(const char *a, const char *b)

@@ -2,8 +2,10 @@
 /*
  * RAM frames: blocks of 2 MiB with a bitmap each, and a short list of free frames per CPU.
  *
- * A CPU's list is refilled with one word of a block's bitmap, lowest frame last, so that frames of
- * one burst of faults lie side by side.
+ * A CPU's list is refilled from one block, lowest frame last, so that frames of one burst of faults lie
+ * side by side: first by one word of its bitmap, and by twice as much each time after that, up to all of
+ * it. CPUs that fault for long so have blocks of their own: neither the zone's lines nor descriptors side
+ * by side, which the prefetcher fetches, go to and fro between them.
  */
 #include "mm/frame.h"
 
@@ -20,6 +22,7 @@ enum {
 	BLOCK_FRAMES = 512,
 	BLOCK_WORDS = BLOCK_FRAMES / 64,
 	POPULATE_BLOCKS = 16, /* 32 MiB of RAM: 256 KiB of descriptors, 64 KiB of tags */
+	PCP_MIN_HIGH = 256,   /* what a CPU may keep of however little RAM */
 	MAX_FUTILE = 4,	      /* attempts to reclaim that free nothing, before giving up */
 	FIRST_BLOCK = 1,      /* block 0 holds the zero page and no other frame in use */
 };
@@ -42,6 +45,17 @@ struct uhmm__frames {
 	void *vmemmap; /* as reserved: m->vmemmap is aligned in it */
 	size_t vmemmap_bytes, tags_bytes, bytes_bytes;
 };
+
+/*
+ * CPUs keep an eighth of RAM at most, together, but for small machines. Models: pcp->high and pcp->batch.
+ */
+static void pcp_init(struct uhmm_machine *m, struct uhmm__pcp *pcp)
+{
+	size_t high = m->ram_frames / 8 / m->config.nr_cpus;
+
+	pcp->high = (uint32_t)MIN(MAX(high, (size_t)PCP_MIN_HIGH), (size_t)PCP_MAX);
+	pcp->batch = 1;
+}
 
 static void zero_page_init(struct uhmm_machine *m)
 {
@@ -79,8 +93,10 @@ int uhmm__frames_init(struct uhmm_machine *m)
 	}
 	if (!fr->blocks || !fr->pcp || !m->vmemmap || (!m->bytes && !m->tags))
 		return -ENOMEM;
-	for (unsigned int c = 0; c < m->config.nr_cpus; c++)
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		pcp_init(m, &fr->pcp[c]);
 		uhmm__cpu(m, c)->frames = &fr->pcp[c];
+	}
 	m->zero_pfn = 1;
 	zero_page_init(m);
 	return 0;
@@ -193,32 +209,49 @@ static void pcp_add_word(struct uhmm__pcp *pcp, uint32_t first, uint64_t word)
 	}
 }
 
-/* Fill an empty list with the free frames of one bitmap word. */
+/* Take the free frames of the first @max words of a block that have some. @words: (out) which. Context: zone lock. */
+static void block_take(struct uhmm__frames *fr, uint32_t i, uint32_t max,
+		       uint64_t words[BLOCK_WORDS])
+{
+	struct block *b = &fr->blocks[i];
+	uint32_t nr = b->nr_free;
+
+	for (uint32_t w = 0; w < BLOCK_WORDS; w++) {
+		words[w] = max ? b->free[w] : 0;
+		if (!words[w])
+			continue;
+		b->free[w] = 0;
+		nr -= (uint32_t)__builtin_popcountl(words[w]);
+		max--;
+	}
+	block_set_free(fr, i, nr);
+}
+
+/*
+ * Fill an empty list. Each refill takes twice as much as the one before, until frames are given back.
+ * Models: rmqueue_bulk() and nr_pcp_alloc().
+ */
 static bool pcp_refill(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 {
 	struct uhmm__frames *fr = m->frames;
+	uint64_t words[BLOCK_WORDS];
 	bool fresh = false;
-	uint32_t i, w;
-	struct block *b;
-	uint64_t word;
+	uint32_t i;
 
 	uhmm__spin_lock(&fr->zone);
 	i = block_get(fr, &fresh);
-	if (!i) {
-		uhmm__spin_unlock(&fr->zone);
-		return false;
-	}
-	b = &fr->blocks[i];
-	for (w = 0; !b->free[w]; w++)
-		;
-	word = b->free[w];
-	b->free[w] = 0;
-	block_set_free(fr, i, b->nr_free - __builtin_popcountl(word));
+	if (i)
+		block_take(fr, i, pcp->batch, words);
 	uhmm__spin_unlock(&fr->zone);
+	if (!i)
+		return false;
 	/* Not under the lock: the host takes its time. */
 	if (unlikely(fresh))
 		populate_ahead(m, i);
-	pcp_add_word(pcp, i * BLOCK_FRAMES + w * 64, word);
+	/* Half of what the list may hold is one block at most. */
+	pcp->batch = MIN(2 * pcp->batch, pcp->high / 2 / 64);
+	for (uint32_t w = BLOCK_WORDS; w-- > 0;)
+		pcp_add_word(pcp, i * BLOCK_FRAMES + w * 64, words[w]);
 	return true;
 }
 
@@ -242,6 +275,7 @@ static void pcp_spill(struct uhmm__frames *fr, struct uhmm__pcp *pcp, uint32_t n
 	uhmm__spin_unlock(&fr->zone);
 	memmove(pcp->pfn, pcp->pfn + n, (pcp->nr - n) * sizeof(*pcp->pfn));
 	pcp->nr -= n;
+	pcp->batch -= pcp->batch / 2;
 }
 
 /* ---- allocation ---- */
@@ -501,10 +535,10 @@ uhmm_always_inline void pcp_push(struct uhmm_machine *m, struct uhmm__pcp *pcp,
 				 const uint32_t *pfns, uint32_t nr)
 {
 	while (nr) {
-		uint32_t n = MIN(nr, PCP_MAX - pcp->nr);
+		uint32_t n = MIN(nr, pcp->high - pcp->nr);
 
 		if (unlikely(!n)) {
-			pcp_spill(m->frames, pcp, PCP_MAX / 2);
+			pcp_spill(m->frames, pcp, pcp->high / 2);
 			continue;
 		}
 		memcpy(&pcp->pfn[pcp->nr], pfns, n * sizeof(*pfns));

@@ -5,11 +5,13 @@
 
 #include "mm/frame.h"
 
-enum { PCP_MAX = 256 };
+enum { PCP_MAX = 1024 };
 
 /* Free frames of one CPU: cpu->frames. [local lock of the CPU] */
 struct uhmm__pcp {
 	uint32_t nr;
+	uint32_t high;	/* [const] at most so many, up to PCP_MAX */
+	uint32_t batch; /* words of a block's bitmap that the next refill takes */
 	uint32_t pfn[PCP_MAX];
 } __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
 

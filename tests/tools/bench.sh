@@ -61,9 +61,10 @@ said "a sample that is no number"
 run 01 --quick --rounds 1 --only floor
 said "radix tree alone" "random order over 4 GiB" "x limit"
 run 01 --quick --rounds 1 --only threads --json threads.json
-said "two threads / one, fresh machine" "two threads that share no machine"
+said "two threads / one, fresh machine" "two threads that share no machine" "in an mm of its own" \
+	"in the same page tables" "both write one page" "read the same pages home"
 if [ "$(nproc)" -ge 2 ]; then
-	[ "$(grep -c '"limit"' threads.json)" = 4 ] || fail "not four figures of two threads with a limit"
+	[ "$(grep -c '"limit"' threads.json)" = 6 ] || fail "not six figures of two threads with a limit"
 fi
 run 01 --quick --rounds 1 --only sched
 said "a run of the explorer: put back" "with a machine built for it"

@@ -130,9 +130,13 @@ run 2 replay "$trace" "$tmp/t1.txt" --json "$tmp/t1.txt"
 said "--json: $tmp/t1.txt is a trace to be replayed"
 run 2 replay "$tmp/t1.txt" --json "$tmp/link.txt"
 said "link.txt is a trace to be replayed"
+# A name was forgotten: the first trace stands where it should be.
+run 2 replay --json "$tmp/t1.txt" "$trace"
+said "t1.txt: is there and is something else"
 cmp -s "$tmp/t1.txt" "$tmp/kept.txt" || fail "a trace was written over"
 run 0 replay - --json "$tmp/new.json" <"$tmp/t1.txt"
 [ -s "$tmp/new.json" ] || fail "no JSON was written"
+run 0 replay - --json "$tmp/new.json" <"$tmp/t1.txt"
 
 # replay: what is no text yet.
 for kind in '\037\213\010\000:gzip data' '\3757zXZ\000:xz data' 'BZh91AY&SY:bzip2 data' 'PERFILE2:perf script -i'; do

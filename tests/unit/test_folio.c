@@ -1,5 +1,6 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /* Large folios: frames together, heads and tails, counts, who maps them. */
+#include "mm/pcp.h"
 #include "unit/large_folio.h"
 
 static struct uhmm_machine *m;
@@ -59,6 +60,68 @@ START_TEST(frames_of_cpus)
 	expect(folio);
 	expect(!uhmm__folio_alloc(m, false));
 	folio_put(m, folio);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
+enum { BURST = 4096, TWO = 2 };
+
+static uint32_t kept_by(unsigned int cpu)
+{
+	return ((struct uhmm__pcp *)uhmm__cpu(m, cpu)->frames)->nr;
+}
+
+/*
+ * CPUs that allocate for long have blocks of their own, and keep no more than they may, whatever they
+ * give back.
+ */
+START_TEST(bursts_of_two_cpus)
+{
+	struct uhmm_task *task[TWO] = { uhmm__current(), another_task(m) };
+	static struct uhmm__frame *folios[TWO][BURST];
+	uint64_t before = uhmm__frames_used(m);
+
+	for (unsigned int i = 0; i < BURST * TWO; i++) {
+		become(task[i % TWO]);
+		folios[i % TWO][i / TWO] = uhmm__folio_alloc(m, false);
+		expect(folios[i % TWO][i / TWO]);
+	}
+	expect_eq(uhmm__frames_used(m), before + BURST * TWO);
+	for (unsigned int i = BURST / 4; i < BURST; i++) {
+		uhmm_pfn_t block = frame_pfn(m, folios[0][i]) / 512;
+
+		for (unsigned int k = BURST / 4; k < BURST; k += 16)
+			expect(frame_pfn(m, folios[1][k]) / 512 != block);
+	}
+	for (unsigned int i = 0; i < BURST * TWO; i++) {
+		become(task[i % TWO]);
+		folio_put(m, folios[i % TWO][i / TWO]);
+		expect(kept_by(i % TWO) <= PCP_MAX);
+	}
+	become(task[0]);
+	uhmm_task_destroy(task[1]);
+	expect_eq(uhmm__frames_used(m), before);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
+/* Of little RAM a CPU does not keep what another needs: 16 MiB are 3584 frames that can be used. */
+START_TEST(little_ram)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 2, .ram_bytes = 8 * UHMM_PMD_SIZE };
+	static struct uhmm__frame *folios[BURST];
+	unsigned int n = 0;
+
+	teardown_fixture();
+	fixture_create(&f, config);
+	m = f.m;
+	while (n < BURST && (folios[n] = uhmm__folio_alloc(m, false)))
+		n++;
+	expect_eq(n, 3584);
+	for (unsigned int i = 0; i < n; i++) {
+		folio_put(m, folios[i]);
+		expect(kept_by(0) <= 256);
+	}
 	expect_eq(uhmm_machine_verify(m), 0);
 }
 END_TEST
@@ -155,6 +218,8 @@ int main(void)
 	tcase_add_checked_fixture(tc, setup, teardown_fixture);
 	tcase_add_test(tc, every_order);
 	tcase_add_test(tc, frames_of_cpus);
+	tcase_add_test(tc, bursts_of_two_cpus);
+	tcase_add_test(tc, little_ram);
 	tcase_add_loop_test(tc, mapped_by_ptes, 1, FOLIO_MAX_ORDER + 1);
 	tcase_add_test(tc, shared_by_fork);
 	tcase_add_test(tc, verifier);
