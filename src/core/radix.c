@@ -135,12 +135,6 @@ struct place {
 	uint16_t *count;
 };
 
-/* The leaf of the last change, which most are looked for in. */
-static inline bool is_last(const struct uhmm__radix *map, uint64_t index)
-{
-	return (index & ~(uint64_t)MASK) == map->last_base;
-}
-
 static inline struct place last_place(const struct uhmm__radix *map)
 {
 	return (struct place){ map->last_leaf, map->last_count };
@@ -162,7 +156,7 @@ static struct place descend(const struct uhmm__radix *map, uint64_t index)
 
 static inline struct place find(const struct uhmm__radix *map, uint64_t index)
 {
-	return is_last(map, index) ? last_place(map) : descend(map, index);
+	return uhmm__radix_is_last(map, index) ? last_place(map) : descend(map, index);
 }
 
 /* Nodes come and go: the leaf of the last change may, or may get another parent. */
@@ -186,7 +180,7 @@ static struct place descend_to_change(struct uhmm__radix *map, uint64_t index)
 /* find() for a change. */
 static inline struct place find_to_change(struct uhmm__radix *map, uint64_t index)
 {
-	return is_last(map, index) ? last_place(map) : descend_to_change(map, index);
+	return uhmm__radix_is_last(map, index) ? last_place(map) : descend_to_change(map, index);
 }
 
 uint64_t uhmm__radix_load(const struct uhmm__radix *map, uint64_t index)
@@ -196,7 +190,7 @@ uint64_t uhmm__radix_load(const struct uhmm__radix *map, uint64_t index)
 	return leaf ? leaf->value[index & MASK] : 0;
 }
 
-uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uint64_t index)
+uint64_t *uhmm__radix_leaf_slow(const struct uhmm__radix *map, uint64_t index)
 {
 	struct leaf *leaf = find(map, index).leaf;
 
@@ -425,7 +419,7 @@ uint64_t uhmm__radix_erase(struct uhmm__radix *map, uint64_t index)
 	return likely(account(map, p.count, -1)) ? old : erased_last(map, index, old);
 }
 
-int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index, uint64_t **values)
+int uhmm__radix_leaf_create_slow(struct uhmm__radix *map, uint64_t index, uint64_t **values)
 {
 	struct place p = get_to_change(map, index);
 
@@ -435,7 +429,7 @@ int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index, uint64_t **
 	return 0;
 }
 
-void uhmm__radix_leaf_commit(struct uhmm__radix *map, uint64_t index, int delta)
+void uhmm__radix_leaf_commit_slow(struct uhmm__radix *map, uint64_t index, int delta)
 {
 	if (!account(map, find_to_change(map, index).count, delta))
 		prune(map, index);

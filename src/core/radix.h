@@ -6,6 +6,7 @@
 #include <uhmm/types.h>
 
 #include "core/allocator.h"
+#include "core/compiler.h"
 
 /*
  * Sparse map from a 64-bit index to a non-zero 64-bit value; zero means absent.
@@ -143,7 +144,7 @@ void uhmm__radix_for_each(const struct uhmm__radix *map, uint64_t first, uint64_
  * Returns: the values; NULL if all 512 are absent.
  * Lifetime: valid until the last entry of this leaf is erased.
  */
-uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uint64_t index);
+uhmm_always_inline uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uint64_t index);
 
 /**
  * uhmm__radix_leaf_create - as uhmm__radix_leaf(), and an absent leaf is made, all zero
@@ -156,8 +157,8 @@ uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uint64_t index);
  *
  * Returns: 0; -ENOMEM, and the map and @values are as before.
  */
-int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index,
-			    uint64_t **values) UHMM_MUST_CHECK;
+UHMM_MUST_CHECK uhmm_always_inline int uhmm__radix_leaf_create(struct uhmm__radix *map,
+							       uint64_t index, uint64_t **values);
 
 /**
  * uhmm__radix_leaf_commit - tell the map that presence changed through a leaf pointer
@@ -167,7 +168,44 @@ int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index,
  *
  * Lifetime: if no entry is left the leaf is freed, and pointers to it are stale.
  */
-void uhmm__radix_leaf_commit(struct uhmm__radix *map, uint64_t index, int delta);
+uhmm_always_inline void uhmm__radix_leaf_commit(struct uhmm__radix *map, uint64_t index, int delta);
+
+/* The three, where the leaf is not that of the last change. */
+uint64_t *uhmm__radix_leaf_slow(const struct uhmm__radix *map, uint64_t index);
+int uhmm__radix_leaf_create_slow(struct uhmm__radix *map, uint64_t index,
+				 uint64_t **values) UHMM_MUST_CHECK;
+void uhmm__radix_leaf_commit_slow(struct uhmm__radix *map, uint64_t index, int delta);
+
+uhmm_always_inline bool uhmm__radix_is_last(const struct uhmm__radix *map, uint64_t index)
+{
+	return (index & ~(uint64_t)UHMM__RADIX_MASK) == map->last_base;
+}
+
+uhmm_always_inline uint64_t *uhmm__radix_leaf(const struct uhmm__radix *map, uint64_t index)
+{
+	return likely(uhmm__radix_is_last(map, index)) ? map->last_leaf
+						       : uhmm__radix_leaf_slow(map, index);
+}
+
+uhmm_always_inline int uhmm__radix_leaf_create(struct uhmm__radix *map, uint64_t index,
+					       uint64_t **values)
+{
+	if (unlikely(!uhmm__radix_is_last(map, index)))
+		return uhmm__radix_leaf_create_slow(map, index, values);
+	*values = map->last_leaf;
+	return 0;
+}
+
+uhmm_always_inline void uhmm__radix_leaf_commit(struct uhmm__radix *map, uint64_t index, int delta)
+{
+	if (likely(uhmm__radix_is_last(map, index) && map->last_count &&
+		   *map->last_count + delta)) {
+		map->nr += (uint64_t)(int64_t)delta;
+		*map->last_count = (uint16_t)(*map->last_count + delta);
+	} else {
+		uhmm__radix_leaf_commit_slow(map, index, delta);
+	}
+}
 
 /**
  * uhmm__radix_verify - check links, counts and that no empty node is kept

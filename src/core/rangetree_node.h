@@ -144,19 +144,16 @@ static inline void node_remove(node_t *node, unsigned int pos)
 /* The entry that stands for @node in its parent. */
 static inline struct entry node_summary(node_t *node)
 {
-	struct entry sum = {
-		.start = start_of(node, 0),
-		.end = end_of(node, node->count - 1),
-		.ptr = node,
-	};
+	const unsigned int count = node->count;
+	uint64_t first = start_of(node, 0), end = end_of(node, 0), gap = 0;
 
-	for (unsigned int i = 0; i < node->count; i++) {
-		if (i && start_of(node, i) - end_of(node, i - 1) > sum.gap)
-			sum.gap = start_of(node, i) - end_of(node, i - 1);
-		if (node->level && gaps(node)[i] > sum.gap)
-			sum.gap = gaps(node)[i];
+	for (unsigned int i = 1; i < count; i++) {
+		gap = MAX(gap, start_of(node, i) - end);
+		end = end_of(node, i);
 	}
-	return sum;
+	for (unsigned int i = 0; node->level && i < count; i++)
+		gap = MAX(gap, gaps(node)[i]);
+	return (struct entry){ .start = first, .end = end, .gap = gap, .ptr = node };
 }
 
 /*

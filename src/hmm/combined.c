@@ -10,55 +10,13 @@
  * again (combined-wait = back-off). Faults on fresh and on write-protected pages take no folio lock
  * but by trylock, and are taken in place.
  */
-#include "hmm/range.h"
+#include <string.h>
+
+#include "hmm/combined.h"
 #include "mm/huge.h"
 #include "mm/migration_entry.h"
 
-struct combined {
-	struct uhmm__hmm_walk w;
-	struct uhmm_migrate_vma *migrate;
-	struct uhmm_vma *vma;
-	struct uhmm__frame *fault_folio;
-	struct uhmm_mmu_notifier_range notify;
-	bool incomplete;	   /* an entry was reported that is not frozen */
-	bool again;		   /* outputs of an earlier walk stand in all entries */
-	struct uhmm__frame *split; /* WALK_SPLIT: with a reference */
-	uhmm_vaddr_t whole_until;  /* before it large folios stay as they are: a split failed */
-	uhmm_vaddr_t fault_at; /* WALK_FAULT, WALK_WOULD_WAIT: the page; the walk goes on at w.last */
-};
-
-uhmm_always_inline uint64_t *slot(struct combined *c, uhmm_vaddr_t addr)
-{
-	return &c->w.range->hmm_pfns[(addr - c->w.range->start) >> UHMM_PAGE_SHIFT];
-}
-
-uhmm_always_inline bool is_collected(uint64_t hmm_pfn)
-{
-	const uint64_t both = UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE;
-
-	return (hmm_pfn & both) == both;
-}
-
-uhmm_always_inline void put_out(uint64_t *hmm_pfn, uint64_t out)
-{
-	*hmm_pfn = (*hmm_pfn & HMM_PFN_INOUT_FLAGS) | out;
-}
-
-static enum uhmm__walk_result stop(struct combined *c, uhmm_vaddr_t addr,
-				   enum uhmm__walk_result why)
-{
-	c->w.last = addr;
-	c->fault_at = addr;
-	return why;
-}
-
-static enum uhmm__walk_result fail(struct combined *c, uhmm_vaddr_t addr, int err)
-{
-	c->w.err = err;
-	return stop(c, addr, WALK_ERROR);
-}
-
-static enum uhmm__walk_result fault(struct combined *c, uhmm_vaddr_t addr, unsigned int need)
+static enum uhmm__walk_result fault(struct uhmm__combined *c, uhmm_vaddr_t addr, unsigned int need)
 {
 	c->w.need = need;
 	if (need & HMM_NEED_WRITE_FAULT && !(c->vma->flags & UHMM_VM_WRITE))
@@ -70,7 +28,7 @@ static enum uhmm__walk_result fault(struct combined *c, uhmm_vaddr_t addr, unsig
  * Nothing there, or the zero page: a destination may be put there without a fault. Still a write to
  * a VMA that forbids it is refused, as the fault would be.
  */
-static enum uhmm__walk_result collect_empty(struct combined *c, uhmm_vaddr_t addr,
+static enum uhmm__walk_result collect_empty(struct uhmm__combined *c, uhmm_vaddr_t addr,
 					    uint64_t *hmm_pfn)
 {
 	unsigned int need = hmm_need_fault(c->w.range, *hmm_pfn, 0);
@@ -85,7 +43,7 @@ static enum uhmm__walk_result collect_empty(struct combined *c, uhmm_vaddr_t add
  * Nothing there, in a mapping of a file: no destination may be put there, so all that it can be is
  * faulted in.
  */
-static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t addr,
+static enum uhmm__walk_result walk_empty_file(struct uhmm__combined *c, uhmm_vaddr_t addr,
 					      uint64_t *hmm_pfn)
 {
 	unsigned int need = hmm_need_fault(c->w.range, *hmm_pfn, 0);
@@ -98,7 +56,7 @@ static enum uhmm__walk_result walk_empty_file(struct combined *c, uhmm_vaddr_t a
 }
 
 /* Whether migrate->flags select the page of an entry, which belongs to @f, with these flags. */
-uhmm_always_inline bool selected(struct combined *c, pte_t pte, struct uhmm__frame *page,
+uhmm_always_inline bool selected(struct uhmm__combined *c, pte_t pte, struct uhmm__frame *page,
 				 struct uhmm__frame *f, uint32_t flags)
 {
 	const struct uhmm_migrate_vma *mig = c->migrate;
@@ -110,8 +68,8 @@ uhmm_always_inline bool selected(struct combined *c, pte_t pte, struct uhmm__fra
 }
 
 /* The folio, which has these flags, is large and should become pages first. Context: PTL. */
-uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct uhmm__frame *f,
-				   uint32_t flags)
+uhmm_always_inline bool must_split(struct uhmm__combined *c, uhmm_vaddr_t addr,
+				   struct uhmm__frame *f, uint32_t flags)
 {
 	if (likely(!(flags & FOLIO_ORDER_MASK)) || addr < c->whole_until)
 		return false;
@@ -121,8 +79,8 @@ uhmm_always_inline bool must_split(struct combined *c, uhmm_vaddr_t addr, struct
 }
 
 /* Lock the page and replace its entry. False: it stays where it is. Context: PTL. */
-uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-				struct uhmm__frame *f, uint32_t flags, bool *flush)
+uhmm_always_inline bool collect(struct uhmm__combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
+				pte_t pte, struct uhmm__frame *f, uint32_t flags, bool *flush)
 {
 	/* Only whole, or not at all. */
 	if (unlikely(flags & FOLIO_ORDER_MASK))
@@ -143,7 +101,7 @@ uhmm_always_inline bool collect(struct combined *c, uhmm_vaddr_t addr, ptent_t *
 }
 
 /* An entry that is neither none nor present. */
-static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_vaddr_t addr,
+static uhmm_noinline enum uhmm__walk_result walk_leaf(struct uhmm__combined *c, uhmm_vaddr_t addr,
 						      ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
 						      bool *flush)
 {
@@ -198,7 +156,7 @@ static uhmm_noinline enum uhmm__walk_result walk_leaf(struct combined *c, uhmm_v
 	return fail(c, addr, -EFAULT);
 }
 
-uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_vaddr_t addr,
+uhmm_always_inline enum uhmm__walk_result walk_present(struct uhmm__combined *c, uhmm_vaddr_t addr,
 						       ptent_t *ptep, pte_t pte, uint64_t *hmm_pfn,
 						       bool *flush)
 {
@@ -229,12 +187,83 @@ uhmm_always_inline enum uhmm__walk_result walk_present(struct combined *c, uhmm_
 }
 
 /*
+ * What entries have in common that are to be collected and need no fault, whichever page of RAM it is; with
+ * no bits, none are: the pages do not all ask for the same, or the caller wants no RAM.
+ */
+static void set_run(struct uhmm__combined *c)
+{
+	const struct uhmm_hmm_range *range = c->w.range;
+	uint64_t write = carry_bit(range->default_flags, UHMM_HMM_PFN_REQ_WRITE, PTE_RW);
+
+	c->run_bits = PTE_PRESENT | write;
+	c->run_mask = PTE_PRESENT | PTE_SPECIAL | write;
+	if (unlikely(range->pfn_flags_mask || c->fault_folio ||
+		     !(c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)))
+		c->run_mask = 0;
+}
+
+/*
+ * An entry as most are: its page is its alone. Takes it as walk_present() would; false: that is to look at
+ * it. Not counted. Context: PTL.
+ */
+uhmm_always_inline bool collect_exclusive(const struct uhmm__combined *c, struct uhmm_machine *m,
+					  ptent_t *ptep, uint64_t *hmm_pfn, bool blank)
+{
+	const uint32_t look_at = FOLIO_ORDER_MASK |
+				 (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) | BIT(PG_ANON_EXCLUSIVE));
+	pte_t pte = ptep_get(ptep);
+	uhmm_pfn_t pfn = pte_pfn(pte);
+	struct uhmm__frame *f = &m->vmemmap[pfn];
+	uint32_t flags;
+
+	if ((pte.val & c->run_mask) != c->run_bits || pfn >= m->device_base)
+		return false;
+	flags = load_relaxed(&f->flags);
+	if ((flags & look_at) != BIT(PG_ANON_EXCLUSIVE) || !folio_test_anon(f) ||
+	    unlikely(!folio_trylock(f)))
+		return false;
+	if (unlikely(!freeze_exclusive(ptep, f, flags | (uint32_t)BIT(PG_LOCKED)))) {
+		folio_unlock(m, f);
+		return false;
+	}
+	folio_remove_rmap_locked(f);
+	if (blank)
+		*hmm_pfn = 0;
+	put_out(hmm_pfn, pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
+				 carry_bit(pte.val, PTE_RW, UHMM_HMM_PFN_WRITE));
+	return true;
+}
+
+/* One by itself, which may be the whole window. Returns: 1, or 0. Context: PTL. */
+static uhmm_noinline uint64_t collect_one(const struct uhmm__combined *c, ptent_t *ptep,
+					  uint64_t *hmm_pfn)
+{
+	return collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn, c->blank);
+}
+
+/* Several such one after the other: most of a window. Returns: how many. Context: PTL. */
+static uhmm_noinline uint64_t collect_run(const struct uhmm__combined *c, ptent_t *ptep,
+					  uint64_t *hmm_pfn, uint64_t n)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+	uint64_t i = 0;
+
+	if (c->blank)
+		while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i], true))
+			i++;
+	else
+		while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i], false))
+			i++;
+	return i;
+}
+
+/*
  * A split of the folio maps its device-exclusive pages again, but only to read, as it does not ask
  * what the process may do; a fault does. So those that are to be faulted come first.
  * Context: PTL, @ptep at @addr, where the walk stopped for the split.
  */
 static uhmm_noinline enum uhmm__walk_result
-exclusive_before_split(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, ptent_t *ptep)
+exclusive_before_split(struct uhmm__combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, ptent_t *ptep)
 {
 	struct uhmm_machine *m = c->w.mm->machine;
 
@@ -258,48 +287,95 @@ exclusive_before_split(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end, 
 	return WALK_SPLIT;
 }
 
-/* The part under one PTE table, under its lock. */
-static enum uhmm__walk_result walk_ptes(struct combined *c, ptent_t *ptep,
-					struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
-					uhmm_vaddr_t end)
+/* From here on somebody looks at what the pages ask for: from @addr on it is nothing. */
+static inline void need_requests(struct uhmm__combined *c, uhmm_vaddr_t addr)
 {
-	enum uhmm__walk_result ret = WALK_OK;
-	uint64_t *hmm_pfn = slot(c, addr);
-	ptent_t *start_pte = ptep;
-	uhmm_vaddr_t start = addr;
-	bool flush = false;
+	if (!c->blank)
+		return;
+	c->blank = false;
+	memset(slot(c, addr), 0, (c->w.range->end - addr) >> UHMM_PAGE_SHIFT << 3);
+}
 
-	for (; addr < end; addr += UHMM_PAGE_SIZE, ptep++, hmm_pfn++) {
-		pte_t pte;
+/* One entry. Context: PTL. */
+static enum uhmm__walk_result walk_entry(struct uhmm__combined *c, uhmm_vaddr_t addr, ptent_t *ptep,
+					 uint64_t *hmm_pfn, bool *flush)
+{
+	pte_t pte = ptep_get(ptep);
 
+	if (pte_present(pte))
+		return walk_present(c, addr, ptep, pte, hmm_pfn, flush);
+	if (!pte_none(pte))
+		return walk_leaf(c, addr, ptep, pte, hmm_pfn, flush);
+	if (vma_is_anonymous(c->vma))
+		return collect_empty(c, addr, hmm_pfn);
+	return walk_empty_file(c, addr, hmm_pfn);
+}
+
+/*
+ * Entries of any kind, the first of which collect_exclusive() left. @flush: (in/out). If it ends early, that is
+ * at w.last. Context: PTL.
+ */
+static uhmm_noinline enum uhmm__walk_result walk_entries(struct uhmm__combined *c, ptent_t *ptep,
+							 uhmm_vaddr_t addr, uhmm_vaddr_t end,
+							 bool *flush)
+{
+	uint64_t *hmm_pfn = slot(c, addr), *last = slot(c, end), n;
+	enum uhmm__walk_result ret;
+
+	need_requests(c, addr);
+	for (; hmm_pfn < last; addr += n << UHMM_PAGE_SHIFT, ptep += n, hmm_pfn += n) {
+		n = 1;
 		/* From the walk before: ours, locked. */
 		if (unlikely(c->again) && is_collected(*hmm_pfn))
 			continue;
-		pte = ptep_get(ptep);
-		if (pte_present(pte))
-			ret = walk_present(c, addr, ptep, pte, hmm_pfn, &flush);
-		else if (!pte_none(pte))
-			ret = walk_leaf(c, addr, ptep, pte, hmm_pfn, &flush);
-		else if (vma_is_anonymous(c->vma))
-			ret = collect_empty(c, addr, hmm_pfn);
-		else
-			ret = walk_empty_file(c, addr, hmm_pfn);
+		ret = walk_entry(c, addr, ptep, hmm_pfn, flush);
+		if (unlikely(ret == WALK_SPLIT))
+			return exclusive_before_split(c, addr, end, ptep);
 		if (unlikely(ret != WALK_OK))
-			break;
+			return ret;
+		if (hmm_pfn + 1 < last && pte_present(ptep_get(ptep + 1))) {
+			n += collect_run(c, ptep + 1, hmm_pfn + 1, (uint64_t)(last - hmm_pfn - 1));
+			*flush |= n > 1;
+			uhmm__count_n(UHMM_CNT_COLLECTED, n - 1);
+		}
 	}
-	if (unlikely(ret == WALK_SPLIT))
-		ret = exclusive_before_split(c, addr, end, ptep);
-	uhmm__count_n(UHMM_CNT_READ_PTE,
-		      (MIN(addr + UHMM_PAGE_SIZE, end) - start) >> UHMM_PAGE_SHIFT);
+	return WALK_OK;
+}
+
+/* The part under one PTE table, under its lock. */
+uhmm_always_inline enum uhmm__walk_result walk_ptes(struct uhmm__combined *c, ptent_t *ptep,
+						    struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
+						    uhmm_vaddr_t end)
+{
+	uint64_t n = (end - addr) >> UHMM_PAGE_SHIFT, *hmm_pfn = slot(c, addr);
+	uint64_t nr = collect_one(c, ptep, hmm_pfn);
+	enum uhmm__walk_result ret = WALK_OK;
+	bool flush = nr;
+
+	/* A window of one page needs no loop. */
+	if (nr && n > 1)
+		nr += collect_run(c, ptep + 1, hmm_pfn + 1, n - 1);
+	uhmm__count_n(UHMM_CNT_COLLECTED, nr);
+	if (nr < n) {
+		bool more = false;
+
+		ret = walk_entries(c, ptep + nr, addr + (nr << UHMM_PAGE_SHIFT), end, &more);
+		flush |= more;
+		if (unlikely(ret != WALK_OK)) {
+			n = ((c->w.last - addr) >> UHMM_PAGE_SHIFT) + 1;
+			end = c->w.last;
+		}
+	}
+	uhmm__count_n(UHMM_CNT_READ_PTE, n);
 	/* Before the lock goes: whoever finds the entry gone relies on that it is flushed. */
 	if (flush)
-		uhmm__flush_tlb_range(&c->w.mm->pgt, start, addr);
-	uhmm__pte_unmap_unlock(start_pte, ptl);
+		uhmm__flush_tlb_range(&c->w.mm->pgt, addr, end);
+	uhmm__pte_unmap_unlock(ptep, ptl);
 	return ret;
 }
 
 /* Whether the caller takes the part [addr, end) as a huge page. */
-static bool takes_huge(const struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+static bool takes_huge(const struct uhmm__combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
 {
 	return c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_COMPOUND &&
 	       end - addr == UHMM_PMD_SIZE && !(addr & ~UHMM_PMD_MASK);
@@ -308,7 +384,8 @@ static bool takes_huge(const struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t
 static const uint64_t order_flag = (uint64_t)UHMM_PMD_ORDER << UHMM_HMM_PFN_ORDER_SHIFT;
 
 /* No entries, or the huge zero page. */
-static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+static uhmm_noinline enum uhmm__walk_result walk_hole(struct uhmm__combined *c, uhmm_vaddr_t addr,
+						      uhmm_vaddr_t end)
 {
 	bool huge = takes_huge(c, addr, end) && vma_is_anonymous(c->vma);
 	enum uhmm__walk_result ret = WALK_OK;
@@ -327,8 +404,8 @@ static enum uhmm__walk_result walk_hole(struct combined *c, uhmm_vaddr_t addr, u
 }
 
 /* Report a leaf that stays. */
-static enum uhmm__walk_result report_huge(struct combined *c, uhmm_pfn_t pfn, uhmm_vaddr_t addr,
-					  uhmm_vaddr_t end, uint64_t flags)
+static enum uhmm__walk_result report_huge(struct uhmm__combined *c, uhmm_pfn_t pfn,
+					  uhmm_vaddr_t addr, uhmm_vaddr_t end, uint64_t flags)
 {
 	c->incomplete = true;
 	pfn += table_index(addr, 1);
@@ -341,7 +418,7 @@ static enum uhmm__walk_result report_huge(struct combined *c, uhmm_pfn_t pfn, uh
  * Collect a leaf whose folio is selected, or have it split. @flags: what is reported of its pages.
  * Context: PMD lock, which is dropped.
  */
-static enum uhmm__walk_result collect_huge(struct combined *c, ptent_t *pmdp,
+static enum uhmm__walk_result collect_huge(struct uhmm__combined *c, ptent_t *pmdp,
 					   struct uhmm__spinlock *ptl, struct uhmm__frame *f,
 					   uhmm_vaddr_t addr, uhmm_vaddr_t end, uint64_t flags)
 {
@@ -376,7 +453,7 @@ static enum uhmm__walk_result collect_huge(struct combined *c, ptent_t *pmdp,
 }
 
 /* A leaf that is not present. Context: PMD lock, which is dropped. */
-static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp, pte_t pmd,
+static enum uhmm__walk_result walk_absent_pmd(struct uhmm__combined *c, ptent_t *pmdp, pte_t pmd,
 					      struct uhmm__spinlock *ptl, uhmm_vaddr_t addr,
 					      uhmm_vaddr_t end)
 {
@@ -415,8 +492,8 @@ static enum uhmm__walk_result walk_absent_pmd(struct combined *c, ptent_t *pmdp,
 }
 
 /* A PMD entry that is no table. WALK_SPLIT without c->split: it is one now. */
-static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
-					uhmm_vaddr_t end)
+static uhmm_noinline enum uhmm__walk_result walk_huge(struct uhmm__combined *c, ptent_t *pmdp,
+						      uhmm_vaddr_t addr, uhmm_vaddr_t end)
 {
 	struct uhmm_machine *m = c->w.mm->machine;
 	struct uhmm__spinlock *ptl = uhmm__pmd_lock(pmdp);
@@ -453,7 +530,7 @@ static enum uhmm__walk_result walk_huge(struct combined *c, ptent_t *pmdp, uhmm_
  * Make pages of a large folio in the way. Its lock is only tried: others are held. If that fails, or
  * the split, the folio stays where it is. @end: of the part under one PMD entry.
  */
-static void split_in_the_way(struct combined *c, uhmm_vaddr_t end)
+static void split_in_the_way(struct uhmm__combined *c, uhmm_vaddr_t end)
 {
 	struct uhmm_machine *m = c->w.mm->machine;
 	struct uhmm__frame *f = c->split;
@@ -478,12 +555,13 @@ static void split_in_the_way(struct combined *c, uhmm_vaddr_t end)
 		c->whole_until = end;
 }
 
-/* The part under one PMD entry. */
-static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_vaddr_t addr,
-				       uhmm_vaddr_t end)
+/* The part under one PMD entry, whatever it is. @pmd: what was read there. */
+static uhmm_noinline enum uhmm__walk_result walk_any_pmd(struct uhmm__combined *c, ptent_t *pmdp,
+							 pte_t pmd, uhmm_vaddr_t addr,
+							 uhmm_vaddr_t end)
 {
-	for (;;) {
-		pte_t pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
+	need_requests(c, addr);
+	for (;; pmd = pmdp_get(pmdp)) {
 		enum uhmm__walk_result ret;
 		struct uhmm__spinlock *ptl;
 		ptent_t *ptep;
@@ -506,202 +584,94 @@ static enum uhmm__walk_result walk_pmd(struct combined *c, ptent_t *pmdp, uhmm_v
 	}
 }
 
-/* From c->w.last on; where it ends is there. */
-static enum uhmm__walk_result walk(struct combined *c)
+/* The same; inline for a table in which nothing is in the way. */
+uhmm_always_inline enum uhmm__walk_result walk_pmd(struct uhmm__combined *c, ptent_t *pmdp,
+						   uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	pte_t pmd = pmdp ? pmdp_get(pmdp) : pte_make(0);
+	enum uhmm__walk_result ret;
+	struct uhmm__spinlock *ptl;
+	ptent_t *ptep;
+
+	if (unlikely(!entry_is_table(pmd)))
+		return walk_any_pmd(c, pmdp, pmd, addr, end);
+	ptep = uhmm__pte_offset_map_lock(pmdp, addr, &ptl);
+	if (likely(ptep)) {
+		ret = walk_ptes(c, ptep, ptl, addr, end);
+		if (likely(ret != WALK_SPLIT))
+			return ret;
+		addr = c->w.last;
+		if (c->split)
+			split_in_the_way(c, end);
+	}
+	return walk_any_pmd(c, pmdp, pmdp_get(pmdp), addr, end);
+}
+
+/* The part from @addr on under one PMD entry, or without one; @next: (out) where it ends. */
+uhmm_always_inline enum uhmm__walk_result walk_part(struct uhmm__combined *c, uhmm_vaddr_t addr,
+						    uhmm_vaddr_t *next)
+{
+	uhmm_vaddr_t end = c->w.range->end;
+	unsigned int level;
+	ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level);
+
+	/* Holes too: what is empty may come as huge pages, one at a time. */
+	*next = level_addr_end(addr, end, MIN(level, 2U));
+	return walk_pmd(c, pmdp, addr, *next);
+}
+
+enum uhmm__walk_result uhmm__combined_walk_on(struct uhmm__combined *c)
 {
 	enum uhmm__walk_result ret = WALK_OK;
-	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end, next;
+	uhmm_vaddr_t addr = c->w.last, end = c->w.range->end;
 
 	if (!(c->vma->flags & UHMM_VM_READ)) {
+		need_requests(c, addr);
 		if (uhmm__hmm_range_need_fault(c->w.range, addr, end, 0))
 			return fail(c, addr, -EFAULT);
 		uhmm__hmm_pfns_fill(c->w.range, addr, end, UHMM_HMM_PFN_ERROR);
 		addr = end;
 	}
-	for (; addr < end && ret == WALK_OK; addr = next) {
-		unsigned int level;
-		ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level);
-
-		/* Holes too: what is empty may come as huge pages, one at a time. */
-		next = level_addr_end(addr, end, MIN(level, 2U));
-		ret = walk_pmd(c, pmdp, addr, next);
-	}
+	while (addr < end && ret == WALK_OK)
+		ret = walk_part(c, addr, &addr);
 	if (likely(ret == WALK_OK))
 		c->w.last = end;
 	return ret;
 }
 
-/* Entries, from the first on, that hold outputs. */
-static uint64_t nr_outputs(const struct combined *c)
+/* The same from the first entry on; inline for a window below one table. */
+uhmm_always_inline enum uhmm__walk_result walk(struct uhmm__combined *c)
 {
-	const struct uhmm_hmm_range *range = c->w.range;
+	enum uhmm__walk_result ret;
+	uhmm_vaddr_t next;
 
-	return ((c->again ? range->end : c->w.last) - range->start) >> UHMM_PAGE_SHIFT;
+	if (unlikely(!(c->vma->flags & UHMM_VM_READ)))
+		return uhmm__combined_walk_on(c);
+	ret = walk_part(c, c->w.last, &next);
+	if (unlikely(ret != WALK_OK))
+		return ret;
+	c->w.last = next;
+	return unlikely(next < c->w.range->end) ? uhmm__combined_walk_on(c) : WALK_OK;
 }
 
 /*
- * What the pages ask for themselves is kept in migrate->dst, where nothing else is until the walk is
- * done: outputs take its place in hmm_pfns, and whoever walks there again needs it. MIGRATE is nothing
- * that a page can ask for, and would look like an output then.
- */
-static void save_requests(struct combined *c)
-{
-	struct uhmm_hmm_range *range = c->w.range;
-	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
-	uint64_t mask = range->pfn_flags_mask & ~UHMM_HMM_PFN_MIGRATE;
-
-	if (likely(!range->pfn_flags_mask))
-		return;
-	for (uint64_t i = 0; i < n; i++)
-		c->migrate->dst[i] = range->hmm_pfns[i] & mask;
-}
-
-/* Of everything that is not collected. */
-static void restore_requests(struct combined *c)
-{
-	struct uhmm_hmm_range *range = c->w.range;
-	uint64_t n = nr_outputs(c);
-
-	for (uint64_t i = 0; range->pfn_flags_mask && i < n; i++) {
-		uint64_t v = range->hmm_pfns[i];
-
-		/* What was collected as a whole is one entry. */
-		if (is_collected(v))
-			i += (1UL << uhmm_hmm_pfn_to_map_order(v)) - 1;
-		else
-			put_out(&range->hmm_pfns[i], c->migrate->dst[i]);
-	}
-}
-
-/* Put back everything that was collected. */
-static void undo(struct combined *c)
-{
-	struct uhmm_hmm_range *range = c->w.range;
-	struct uhmm_machine *m = c->w.mm->machine;
-	uint64_t n = nr_outputs(c);
-
-	for (uint64_t i = 0; i < n; i++) {
-		uint64_t v = range->hmm_pfns[i];
-		struct uhmm__frame *f;
-
-		if (!(v & UHMM_HMM_PFN_MIGRATE))
-			continue;
-		if (is_collected(v)) {
-			f = page_folio(pfn_to_frame(m, uhmm_hmm_pfn_to_pfn(v)));
-			uhmm__remove_migration_ptes(m, f, f, NULL);
-			if (f != c->fault_folio)
-				folio_unlock(m, f);
-			folio_put(m, f);
-		}
-		range->hmm_pfns[i] = v & HMM_PFN_INOUT_FLAGS;
-	}
-	restore_requests(c);
-}
-
-/* One fault where the walk stopped. Returns VM_FAULT_*. */
-static uhmm_noinline int do_fault(struct combined *c, unsigned int flags)
-{
-	if (c->w.need & HMM_NEED_WRITE_FAULT)
-		flags |= FAULT_FLAG_WRITE;
-	uhmm__count(UHMM_CNT_FAULT_FROM_HMM);
-	return uhmm__handle_mm_fault(c->vma, c->fault_at, flags | FAULT_FLAG_REMOTE);
-}
-
-/* Whether a walk would have to wait for the page of an entry: it is another device's. */
-static bool waits_for(struct combined *c, uhmm_vaddr_t addr, pte_t pte)
-{
-	struct uhmm_machine *m = c->w.mm->machine;
-
-	if (!leaf_is_device_private(pte))
-		return false;
-	if (page_pgmap(m, leaf_pfn(pte))->owner != c->w.range->dev_private_owner)
-		c->w.need = hmm_need_fault(c->w.range, *slot(c, addr), 0);
-	else if (leaf_type(pte) == LEAF_DEVICE_PRIVATE_READ)
-		c->w.need = hmm_need_own_readonly(m, c->w.range, *slot(c, addr));
-	else
-		c->w.need = 0;
-	return c->w.need;
-}
-
-/*
- * While nothing is held, also fault what comes later and would be waited for: each such page would
- * send the walk back to its beginning, with all that it had collected by then. Errors are left for the
- * walk to find, in its order.
- */
-static void fault_later(struct combined *c)
-{
-	uhmm_vaddr_t addr = c->fault_at + UHMM_PAGE_SIZE, end = c->w.range->end;
-
-	for (; addr < end; addr += UHMM_PAGE_SIZE) {
-		unsigned int level;
-		ptent_t *pmdp = uhmm__pmd_offset(&c->w.mm->pgt, addr, &level);
-		ptent_t *ptep = pmdp ? uhmm__pte_offset_map(pmdp, addr, NULL) : NULL;
-		pte_t pte;
-
-		if (!ptep) {
-			addr = level_addr_end(addr, end, level) - UHMM_PAGE_SIZE;
-			continue;
-		}
-		pte = ptep_get(ptep);
-		uhmm__count(UHMM_CNT_READ_PTE);
-		uhmm__pte_unmap(ptep);
-		if (!waits_for(c, addr, pte))
-			continue;
-		if (c->w.need & HMM_NEED_WRITE_FAULT && !(c->vma->flags & UHMM_VM_WRITE))
-			return;
-		c->fault_at = addr;
-		if (do_fault(c, 0) & VM_FAULT_ERROR)
-			return;
-	}
-}
-
-/*
- * Walk to the end of the range, faulting on the way. The MIGRATE invalidation is active.
+ * Walk to the end of the range, faulting on the way, as one MIGRATE invalidation.
  * Returns: WALK_OK, WALK_ERROR, or WALK_WOULD_WAIT.
  */
-static enum uhmm__walk_result walk_and_fault(struct combined *c)
+uhmm_always_inline enum uhmm__walk_result walk_and_fault(struct uhmm__combined *c)
 {
-	bool naive = c->w.mm->machine->config.combined_wait == UHMM_COMBINED_NAIVE;
+	enum uhmm__walk_result ret;
 
-	for (;;) {
-		enum uhmm__walk_result ret = walk(c);
-		int fault;
-
-		if (ret == WALK_WOULD_WAIT && !naive)
-			return ret;
-		if (ret != WALK_FAULT && ret != WALK_WOULD_WAIT)
-			return ret;
-		uhmm__count(UHMM_CNT_WALK_RESTARTS);
-		fault = do_fault(c, naive ? 0 : FAULT_FLAG_NO_FOLIO_WAIT);
-		if (fault & VM_FAULT_WOULD_WAIT)
-			return WALK_WOULD_WAIT;
-		if (fault & VM_FAULT_ERROR) {
-			c->w.err = uhmm__vm_fault_to_errno(fault);
-			return WALK_ERROR;
-		}
-	}
-}
-
-/*
- * The walk is done; whether the caller's sequence still holds.
- * Returns: 0 done; -EBUSY undo and begin again; -EAGAIN a new sequence was taken: what is not
- * frozen must be looked at again.
- */
-static int check_sequence(struct combined *c, bool resample)
-{
-	struct uhmm_hmm_range *range = c->w.range;
-
-	if (likely(!uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
-		return 0;
-	uhmm__count(UHMM_CNT_NOTIFIER_RETRY);
-	/* Never wait for the sequence here: folios are held. */
-	if (!resample || !uhmm__interval_try_begin(range->notifier, &range->notifier_seq))
-		return -EBUSY;
-	return c->incomplete ? -EAGAIN : 0;
+	uhmm__invalidate_start(&c->notify);
+	ret = walk(c);
+	if (unlikely(ret != WALK_OK))
+		ret = uhmm__combined_fault(c, ret);
+	uhmm__invalidate_end(&c->notify);
+	return ret;
 }
 
 /* What a walk sets before anybody looks is left as it is: a window may be one page. */
-static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_mm *mm)
+static int setup(struct uhmm__combined *c, struct uhmm_hmm_range *range, struct uhmm_mm *mm)
 {
 	struct uhmm_migrate_vma *mig = range->migrate;
 
@@ -721,80 +691,32 @@ static int setup(struct combined *c, struct uhmm_hmm_range *range, struct uhmm_m
 	mig->vma = c->vma;
 	mig->start = range->start;
 	mig->end = range->end;
-	save_requests(c);
-	return 0;
-}
-
-/*
- * The fault that the walk would have waited for, with nothing held but mmap_lock. It may drop that for a
- * userfaultfd. Returns: 0; -errno, -EBUSY after it was dropped.
- */
-static int wait_and_fault(struct combined *c, bool *locked)
-{
-	bool may_drop = locked && c->vma->flags & UHMM__VM_UFFD;
-	int fault;
-
-	uhmm__count(UHMM_CNT_BACK_OFF);
-	fault = do_fault(c, may_drop ? FAULT_FLAG_ALLOW_RETRY | FAULT_FLAG_KILLABLE : 0);
-	if (fault & (VM_FAULT_RETRY | VM_FAULT_COMPLETED)) {
-		*locked = false;
-		return uhmm__current()->killed ? -EINTR : -EBUSY;
-	}
-	if (fault & VM_FAULT_ERROR)
-		return uhmm__vm_fault_to_errno(fault);
-	fault_later(c);
+	set_run(c);
+	if (unlikely(range->pfn_flags_mask))
+		uhmm__combined_save_requests(c);
 	return 0;
 }
 
 int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
-			      bool *locked)
+			      bool *locked, bool *left)
 {
-	struct combined c;
-	bool resample = locked;
 	enum uhmm__walk_result ret;
+	struct uhmm__combined c;
 	int err = setup(&c, range, mm);
 
 	if (err)
 		return err;
 	uhmm__rwsem_assert_held(&mm->mmap_lock);
-	for (;;) {
-		c.w.last = range->start;
-		c.incomplete = false;
-		c.again = false;
-		c.whole_until = 0;
-		if (sequenced &&
-		    unlikely(uhmm__interval_check_retry(range->notifier, range->notifier_seq)))
-			return -EBUSY;
-		uhmm__count(UHMM_CNT_WALKS);
-again:
-		uhmm__invalidate_start(&c.notify);
-		ret = walk_and_fault(&c);
-		uhmm__invalidate_end(&c.notify);
-		if (likely(ret == WALK_OK)) {
-			err = sequenced ? check_sequence(&c, resample) : 0;
-			if (likely(!err))
-				return 0;
-			if (err == -EAGAIN) {
-				/*
-				 * Once: a driver that does not tell its own invalidations by
-				 * their owner would be at it for ever, holding folios.
-				 */
-				resample = false;
-				c.again = true;
-				restore_requests(&c);
-				c.w.last = range->start;
-				c.incomplete = false;
-				uhmm__count(UHMM_CNT_WALK_RESTARTS);
-				goto again;
-			}
-			undo(&c);
-			return err;
-		}
-		undo(&c);
-		if (ret == WALK_ERROR)
-			return c.w.err;
-		err = wait_and_fault(&c, locked);
-		if (err)
-			return err;
-	}
+	c.blank = left;
+	err = begin_walk(&c, sequenced);
+	if (unlikely(err))
+		return err;
+	ret = walk_and_fault(&c);
+	if (unlikely(ret != WALK_OK ||
+		     (sequenced &&
+		      uhmm__interval_check_retry(range->notifier, range->notifier_seq))))
+		err = uhmm__combined_more(&c, ret, sequenced, locked);
+	if (left)
+		*left = c.incomplete;
+	return err;
 }

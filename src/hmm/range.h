@@ -129,10 +129,14 @@ int uhmm__range_fault_locked(struct uhmm_hmm_range *range, bool *locked, bool ag
 /*
  * The combined walker. @sequenced: range->notifier and notifier_seq count; else (migrate_vma_setup)
  * there is no sequence to watch. @locked: NULL, or mmap_lock may be dropped, for a userfaultfd; and a new
- * sequence is taken when it has moved, rather than -EBUSY.
+ * sequence is taken when it has moved, rather than -EBUSY. @left: NULL, or no page asks for anything by itself,
+ * whatever stands in hmm_pfns; (out, on success) pages were reported that were not collected.
  * Returns: 0, -errno; *locked false: mmap_lock was dropped, and it is -EBUSY, or -EINTR.
  */
 int uhmm__range_fault_migrate(struct uhmm_hmm_range *range, struct uhmm_mm *mm, bool sequenced,
-			      bool *locked);
+			      bool *locked, bool *left);
+
+/* uhmm_range_fault_unlocked_timeout(). @left: as above, of a walk that migrates. */
+int uhmm__range_fault_unlocked(struct uhmm_hmm_range *range, uint64_t timeout_ns, bool *left);
 
 #endif /* UHMM_HMM_RANGE_H */

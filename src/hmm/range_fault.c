@@ -416,11 +416,11 @@ int uhmm_range_fault(struct uhmm_hmm_range *range)
 	if (err || !range->notifier || !uhmm__current())
 		return -EINVAL;
 	if (range->default_flags & UHMM_HMM_PFN_REQ_MIGRATE)
-		return uhmm__range_fault_migrate(range, range->notifier->mm, true, NULL);
+		return uhmm__range_fault_migrate(range, range->notifier->mm, true, NULL, NULL);
 	return uhmm__range_fault_locked(range, NULL, false);
 }
 
-int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t timeout_ns)
+int uhmm__range_fault_unlocked(struct uhmm_hmm_range *range, uint64_t timeout_ns, bool *left)
 {
 	bool migrate, locked, again = false;
 	uint64_t deadline = 0;
@@ -438,7 +438,7 @@ int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t tim
 		mmap_read_lock(mm);
 		locked = true;
 		if (migrate)
-			err = uhmm__range_fault_migrate(range, mm, true, &locked);
+			err = uhmm__range_fault_migrate(range, mm, true, &locked, left);
 		else
 			err = uhmm__range_fault_locked(range, &locked, again);
 		if (migrate && !err)
@@ -461,4 +461,9 @@ int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t tim
 			break;
 	}
 	return err;
+}
+
+int uhmm_range_fault_unlocked_timeout(struct uhmm_hmm_range *range, uint64_t timeout_ns)
+{
+	return uhmm__range_fault_unlocked(range, timeout_ns, NULL);
 }

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * The later steps of a migration: unmap, pages, finalize; and collecting device pages by pfn.
- * Models: mm/migrate_device.c from migrate_device_unmap() on.
+ * The later steps of a migration: pages, finalize; and collecting device pages by pfn.
+ * Models: mm/migrate_device.c from migrate_vma_insert_page() on.
  */
 #include "migrate/migrate.h"
 #include "mm/swap.h"
@@ -11,210 +11,6 @@
 #include "mm/huge.h"
 #include "mm/lru.h"
 #include "mm/remap.h"
-
-/* ---- unmap ---- */
-
-/* References that are not accounted for do not matter: migration-blocked-by=pin. */
-static bool uhmm_cold only_pins_block(struct uhmm_machine *m, struct uhmm__frame *f)
-{
-	return m->config.migration_blocked_by == UHMM_BLOCKED_BY_PIN && folio_is_zone_device(f) &&
-	       !folio_maybe_dma_pinned(f);
-}
-
-/*
- * Whether nobody but the mappings, of which none is left, and this migration refers to a page. A device page
- * is granted one reference too many here; folio_migrate_mapping() sees it later. @flags: the page's.
- */
-uhmm_always_inline bool refs_granted(struct uhmm__frame *f, uint32_t flags, bool is_fault_page)
-{
-	uint32_t granted = 1U + is_fault_page;
-
-	if (flags & (FOLIO_ZONE_DEVICE | (uint32_t)BIT(PG_SWAPCACHE)))
-		granted++;
-	/* The page cache's. */
-	if (folio_mapping(f))
-		granted++;
-	return folio_ref_count(f) <= granted;
-}
-
-/* Models: migrate_vma_check_page(). */
-uhmm_always_inline bool check_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
-				   bool is_fault_page)
-{
-	return likely(refs_granted(f, flags, is_fault_page)) || only_pins_block(m, f);
-}
-
-/* One folio, which has these flags. False: it must go back. */
-uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f, uint32_t flags,
-				   bool is_fault_page, bool *drained)
-{
-	bool zone_device = flags & FOLIO_ZONE_DEVICE;
-	int32_t mapcount;
-
-	if (!zone_device) {
-		if (unlikely(!(flags & BIT(PG_LRU))) && !*drained) {
-			uhmm__lru_add_drain_all(m);
-			*drained = true;
-		}
-		if (!uhmm__folio_isolate_lru(f)) {
-			uhmm__count(UHMM_CNT_FAIL_ISOLATE);
-			return false;
-		}
-	}
-	mapcount = folio_mapcount_flags(f, flags);
-	if (unlikely(mapcount > 0)) {
-		uhmm__try_to_migrate(f);
-		mapcount = folio_mapcount_flags(f, flags);
-	}
-	if (likely(mapcount <= 0 && check_page(m, f, flags, is_fault_page)))
-		return true;
-	uhmm__count(mapcount > 0 ? UHMM_CNT_FAIL_MAPPED : UHMM_CNT_FAIL_REFERENCED);
-	/* Back by way of a batch, which holds it for a while. */
-	if (!zone_device)
-		uhmm__folio_add_lru(m, f);
-	return false;
-}
-
-/* ---- wait-on-migration-flag ---- */
-
-static void uhmm_cold migration_flag_set(struct uhmm_machine *m, const uint64_t *src,
-					 uint64_t npages)
-{
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
-
-		if (f && folio_is_device_private(f))
-			folio_set(f, PG_MIGRATING);
-	}
-}
-
-static void migration_flag_clear(struct uhmm_machine *m, struct uhmm__frame *f)
-{
-	if (unlikely(folio_test(f, PG_MIGRATING)))
-		uhmm__bit_clear_and_wake(m, &f->flags, PG_MIGRATING, PG_WAITERS);
-}
-
-/* Those that are unmapped: nobody finds a device-private entry of them any more. */
-static void uhmm_cold migration_flag_clear_all(struct uhmm_machine *m, const uint64_t *src,
-					       uint64_t npages)
-{
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
-
-		if (f && src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-			migration_flag_clear(m, f);
-	}
-}
-
-/* lru-drain=after-unmap: nobody waits for these but by migration entries. */
-static void uhmm_cold unmap_all(struct uhmm_machine *m, const uint64_t *src, uint64_t npages)
-{
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
-
-		if (f && folio_mapped(f))
-			uhmm__try_to_migrate(f);
-	}
-}
-
-static void restore_page(struct uhmm_machine *m, struct uhmm__frame *f, bool is_fault_page)
-{
-	uhmm__remove_migration_ptes(m, f, f, NULL);
-	migration_flag_clear(m, f);
-	if (!is_fault_page)
-		folio_unlock(m, f);
-	folio_put(m, f);
-}
-
-/* What cannot move. */
-static uhmm_noinline void restore_pages(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
-					uhmm_pfn_t fault_page)
-{
-	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
-						     : NULL;
-
-	for (uint64_t i = 0; i < npages; i++) {
-		struct uhmm__frame *f = migrate_pfn_to_folio(m, src[i]);
-
-		if (!f || src[i] & UHMM_MIGRATE_PFN_MIGRATE)
-			continue;
-		src[i] = 0;
-		restore_page(m, f, f == fault_folio);
-	}
-}
-
-static bool waits_on_flag(const struct uhmm_machine *m)
-{
-	return unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG);
-}
-
-static uhmm_noinline uint64_t device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
-					   uhmm_pfn_t fault_page)
-{
-	bool drained = false, restore = false;
-	uint64_t unmapped = 0, nr;
-
-	if (waits_on_flag(m))
-		migration_flag_set(m, src, npages);
-	uhmm__lru_add_drain(m);
-	if (unlikely(m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP))
-		unmap_all(m, src, npages);
-	for (uint64_t *p = src, *end = src + npages; p < end; p += nr) {
-		bool is_fault_page = uhmm_migrate_pfn_to_pfn(*p) == fault_page;
-		struct uhmm__frame *f;
-		uint32_t flags;
-
-		nr = 1;
-		if (!(*p & UHMM_MIGRATE_PFN_VALID)) {
-			unmapped += !!(*p & UHMM_MIGRATE_PFN_MIGRATE);
-			continue;
-		}
-		f = valid_pfn_to_folio(m, *p, &flags);
-		if (unlikely(flags & FOLIO_ORDER_MASK)) {
-			nr = 1UL << flags_order(flags);
-			*p |= UHMM_MIGRATE_PFN_COMPOUND;
-		}
-		if (likely(unmap_page(m, f, flags, is_fault_page, &drained))) {
-			unmapped++;
-			continue;
-		}
-		*p &= ~UHMM_MIGRATE_PFN_MIGRATE;
-		restore = true;
-	}
-	if (waits_on_flag(m))
-		migration_flag_clear_all(m, src, npages);
-	if (unlikely(restore))
-		restore_pages(m, src, npages, fault_page);
-	return unmapped;
-}
-
-/* A single device page that nothing maps or refers to any more, as that of a fault once it was collected. */
-uhmm_always_inline bool is_unmapped(struct uhmm_machine *m, uint64_t src, uhmm_pfn_t fault_page)
-{
-	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(src);
-	struct uhmm__frame *f;
-	uint32_t flags;
-
-	if (!(src & UHMM_MIGRATE_PFN_VALID))
-		return false;
-	f = pfn_to_frame(m, pfn);
-	flags = load_relaxed(&f->flags);
-	return flags & FOLIO_ZONE_DEVICE && !(flags & FOLIO_ORDER_MASK) &&
-	       load_relaxed(&f->mapcount) <= 0 && refs_granted(f, flags, pfn == fault_page);
-}
-
-uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
-				    uhmm_pfn_t fault_page)
-{
-	/* For one page in its usual state there is nothing else to do. */
-	if (npages == 1 && likely(!waits_on_flag(m)) &&
-	    likely(m->config.lru_drain != UHMM_LRU_DRAIN_AFTER_UNMAP)) {
-		uhmm__lru_add_drain(m);
-		if (likely(is_unmapped(m, *src, fault_page)))
-			return 1;
-	}
-	return device_unmap(m, src, npages, fault_page);
-}
 
 /* ---- pages ---- */
 
@@ -334,14 +130,14 @@ struct pair {
 	uint32_t dst_flags, src_flags;
 };
 
-uhmm_always_inline void count_moved(struct pair p)
+uhmm_always_inline void count_moved(struct pair p, uint64_t n)
 {
 	enum uhmm_counter c = UHMM_CNT_MIGRATED_TO_RAM;
 
 	if (p.dst_flags & FOLIO_ZONE_DEVICE)
 		c = p.src_flags & FOLIO_ZONE_DEVICE ? UHMM_CNT_MIGRATED_DEVICE_DEVICE
 						    : UHMM_CNT_MIGRATED_TO_DEVICE;
-	uhmm__count_n(c, 1UL << flags_order(p.src_flags));
+	uhmm__count_n(c, n);
 }
 
 /* A call of migrate_vma_pages() or migrate_device_pages(). */
@@ -444,7 +240,7 @@ uhmm_always_inline void copy_place(struct uhmm__frame *dst, struct uhmm__frame *
 uhmm_always_inline bool take_place(struct uhmm_machine *m, struct uhmm__frame *dst,
 				   struct uhmm__frame *src, uint32_t expected)
 {
-	if (unlikely(folio_ref_count(src) != expected) && !only_pins_block(m, src))
+	if (unlikely(folio_ref_count(src) != expected) && !uhmm__only_pins_block(m, src))
 		return false;
 	copy_place(dst, src);
 	return true;
@@ -510,7 +306,7 @@ uhmm_always_inline void move_folio(struct move *mv, uint64_t i, uint64_t src, st
 	carry_flags(p.dst, p.src);
 	/* Without it the driver drops the new one again. */
 	if (src & UHMM_MIGRATE_PFN_MIGRATE)
-		count_moved(p);
+		count_moved(p, 1UL << flags_order(p.src_flags));
 }
 
 /* One of the two at entry @i is more than a page. False: they are not of a size. */
@@ -530,11 +326,11 @@ static uhmm_noinline bool match_sizes(struct move *mv, uint64_t i)
 	return false;
 }
 
-uhmm_always_inline void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
+/* After a split it is the folio of the first page. */
+static void move_pair(struct move *mv, uint64_t i, uint64_t src, uint64_t dst)
 {
 	struct pair p;
 
-	/* After a split it is the folio of the first page. */
 	p.src = valid_pfn_to_folio(mv->m, src, &p.src_flags);
 	p.dst = valid_pfn_to_folio(mv->m, dst, &p.dst_flags);
 	move_folio(mv, i, src, p);
@@ -560,31 +356,40 @@ static uhmm_noinline uint64_t move_any(struct move *mv, uint64_t i)
 	return 1;
 }
 
-/* One page for another, as most are. */
-uhmm_always_inline bool is_pair(uint64_t src, uint64_t dst)
+/*
+ * One page of anonymous memory for another, as most often, moved as move_any() would; false: it is for that
+ * to look at.
+ */
+uhmm_always_inline bool move_plain(struct uhmm_machine *m, uint64_t src, uint64_t dst,
+				   uhmm_pfn_t fault_page)
 {
 	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
+	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE));
+	uhmm_pfn_t pfn = uhmm_migrate_pfn_to_pfn(src);
+	struct pair p;
 
-	return (src & (both | large)) == both &&
-	       (dst & (UHMM_MIGRATE_PFN_VALID | large)) == UHMM_MIGRATE_PFN_VALID;
-}
-
-/* Returns: entries that are done. */
-uhmm_always_inline uint64_t move_entry(struct move *mv, uint64_t i)
-{
-	uint64_t src = mv->src[i], dst = mv->dst[i];
-
-	if (!is_pair(src, dst))
-		return move_any(mv, i);
-	move_pair(mv, i, src, dst);
-	return 1;
+	if ((src & (both | large)) != both ||
+	    (dst & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
+		return false;
+	p.src = pfn_to_frame(m, pfn);
+	p.dst = pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(dst));
+	p.src_flags = load_relaxed(&p.src->flags);
+	p.dst_flags = load_relaxed(&p.dst->flags);
+	if ((p.src_flags | p.dst_flags) & odd || load_relaxed(&p.src->mapcount) ||
+	    !folio_test_anon(p.src) || folio_ref_count(p.src) != 1U + (pfn == fault_page))
+		return false;
+	copy_place(p.dst, p.src);
+	carry_flags(p.dst, p.src);
+	count_moved(p, 1);
+	return true;
 }
 
 /* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */
-static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
-			  struct uhmm_migrate_vma *mig)
+uhmm_always_inline void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
+				      uint64_t npages, struct uhmm_migrate_vma *mig)
 {
+	uhmm_pfn_t fault_page = mig ? mig->fault_page : 0;
 	struct move mv;
 
 	mv.m = m;
@@ -592,41 +397,25 @@ static void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, 
 	mv.dst = dst;
 	mv.npages = npages;
 	mv.mig = mig;
-	mv.fault_page = mig ? mig->fault_page : 0;
+	mv.fault_page = fault_page;
 	mv.notified = false;
 	for (uint64_t i = 0; i < npages;)
-		i += move_entry(&mv, i);
-	if (mv.notified)
+		i += likely(move_plain(m, src[i], dst[i], fault_page)) ? 1 : move_any(&mv, i);
+	if (unlikely(mv.notified))
 		uhmm__invalidate_end(&mv.range);
 }
 
-/* A pair by itself, of anonymous memory and with no other references, as of a fault. False: not so simple. */
-uhmm_always_inline bool move_single(struct uhmm_machine *m, uint64_t src, uint64_t dst,
-				    uhmm_pfn_t fault_page)
+static uhmm_noinline void migrate_vma_pages_many(struct uhmm_migrate_vma *args)
 {
-	uint32_t expected = 1U + (fault_page == uhmm_migrate_pfn_to_pfn(src));
-	struct pair p;
-
-	if (unlikely(!is_pair(src, dst)))
-		return false;
-	p.src = valid_pfn_to_folio(m, src, &p.src_flags);
-	p.dst = valid_pfn_to_folio(m, dst, &p.dst_flags);
-	expected += (uint32_t)folio_mapcount_flags(p.src, p.src_flags);
-	if (unlikely(folio_mapping(p.src) || p.src_flags & BIT(PG_SWAPCACHE) ||
-		     folio_ref_count(p.src) != expected))
-		return false;
-	copy_place(p.dst, p.src);
-	carry_flags(p.dst, p.src);
-	count_moved(p);
-	return true;
+	migrate_pages(args->vma->mm->machine, args->src, args->dst, args->npages, args);
 }
 
 void uhmm_migrate_vma_pages(struct uhmm_migrate_vma *args)
 {
-	struct uhmm_machine *m = args->vma->mm->machine;
-
-	if (args->npages != 1 || !move_single(m, *args->src, *args->dst, args->fault_page))
-		migrate_pages(m, args->src, args->dst, args->npages, args);
+	if (args->npages == 1)
+		migrate_pages(args->vma->mm->machine, args->src, args->dst, 1, args);
+	else
+		migrate_vma_pages_many(args);
 }
 
 void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
@@ -643,14 +432,14 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
  */
 enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
 
-/* Unlock a folio and drop the migration's reference to it. @dead: NULL, or freed with others. */
+/* Unlock a folio and drop the migration's reference to it. @dead: NULL: what dies is freed at once. */
 uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,
 				struct uhmm__free_batch *dead)
 {
-	if (!folio_unlock_put_testzero(m, f))
+	if (likely(!folio_unlock_put_testzero(m, f)))
 		return;
 	if (dead)
-		folio_free_batched(m, f, dead);
+		free_batch_add(m, f, dead);
 	else
 		uhmm__folio_free(m, f);
 }
@@ -660,33 +449,9 @@ struct remapped {
 	struct uhmm__frame *old, *new;
 };
 
-/* The folio of a page that is about to be mapped again, and its flags. */
-uhmm_always_inline struct uhmm__frame *survivor(struct uhmm_machine *m, uint64_t to,
-						uint32_t *flags)
-{
-	struct uhmm__frame *f = valid_pfn_to_folio(m, to, flags);
-
-	/* Only the survivor goes to the LRU: the other is about to be freed. */
-	if (!(*flags & FOLIO_ZONE_DEVICE))
-		folio_add_lru(m, f, *flags);
-	return f;
-}
-
-/* @is_fault: the old folio is the fault's, which stays locked. */
-uhmm_always_inline void release_both(struct uhmm_machine *m, struct remapped p, bool is_fault,
-				     struct uhmm__free_batch *dead)
-{
-	if (likely(!is_fault))
-		release(m, p.old, dead);
-	else
-		folio_put(m, p.old);
-	if (p.new != p.old)
-		release(m, p.new, dead);
-}
-
 /*
  * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
- * entries; then let go of both.
+ * entries; then let go of both. @dead: NULL: it is one entry, and nothing is kept for others.
  */
 uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *src,
 				       const uint64_t *dst, uint64_t npages,
@@ -702,57 +467,44 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 		struct uhmm__frame *new;
 		uint32_t flags;
 
-		if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
-			uhmm__remap_unlock(r);
-			release(m, migrate_pfn_to_folio(m, to), dead);
-			to = 0;
-		}
-		if (!(from & UHMM_MIGRATE_PFN_VALID))
-			continue;
-		if (!(to & UHMM_MIGRATE_PFN_VALID))
+		if (unlikely((from & both) != both || !(to & UHMM_MIGRATE_PFN_VALID))) {
+			if (to & UHMM_MIGRATE_PFN_VALID) {
+				uhmm__remap_unlock(r);
+				release(m, migrate_pfn_to_folio(m, to), dead);
+			}
+			if (!(from & UHMM_MIGRATE_PFN_VALID))
+				continue;
 			to = from;
-		new = survivor(m, to, &flags);
-		uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from), uhmm_migrate_pfn_to_pfn(to),
-				  new, flags);
-		*end++ = (struct remapped){ migrate_pfn_to_folio(m, from), new };
+		}
+		new = valid_pfn_to_folio(m, to, &flags);
+		/* Only the survivor goes to the LRU: the other is about to be freed. */
+		if (!(flags & FOLIO_ZONE_DEVICE))
+			folio_add_lru(m, new, flags);
+		if (dead)
+			uhmm__remap_folio(r, uhmm_migrate_pfn_to_pfn(from),
+					  uhmm_migrate_pfn_to_pfn(to), new, flags);
+		else
+			uhmm__remap_page(m, uhmm_migrate_pfn_to_pfn(from),
+					 uhmm_migrate_pfn_to_pfn(to), new, flags);
+		*end++ = (struct remapped){ valid_pfn_to_folio(m, from, &flags), new };
 	}
 	uhmm__remap_unlock(r);
-	for (struct remapped *p = remapped; p < end; p++)
-		release_both(m, *p, p->old == fault_folio, dead);
-}
-
-/* The same of a range that is one page, as that of a fault is: nothing is kept for the next. */
-static void finalize_one(struct uhmm_machine *m, uint64_t from, uint64_t to, uhmm_pfn_t fault_page)
-{
-	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
-	uhmm_pfn_t old = uhmm_migrate_pfn_to_pfn(from);
-	struct remapped p;
-	uint32_t flags;
-
-	if (unlikely(to & UHMM_MIGRATE_PFN_VALID && (from & both) != both)) {
-		release(m, migrate_pfn_to_folio(m, to), NULL);
-		to = 0;
+	for (struct remapped *p = remapped; p < end; p++) {
+		if (likely(p->old != fault_folio))
+			release(m, p->old, dead);
+		else
+			folio_put(m, p->old);
+		if (p->new != p->old)
+			release(m, p->new, dead);
 	}
-	if (!(from & UHMM_MIGRATE_PFN_VALID))
-		return;
-	if (!(to & UHMM_MIGRATE_PFN_VALID))
-		to = from;
-	p.new = survivor(m, to, &flags);
-	uhmm__remap_page(m, old, uhmm_migrate_pfn_to_pfn(to), p.new, flags);
-	p.old = page_folio(pfn_to_frame(m, old));
-	release_both(m, p,
-		     fault_page && (old == fault_page ||
-				    p.old == page_folio(pfn_to_frame(m, fault_page))),
-		     NULL);
 }
 
-static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
-		     uhmm_pfn_t fault_page)
+static uhmm_noinline void finalize_many(struct uhmm_machine *m, const uint64_t *src,
+					const uint64_t *dst, uint64_t npages,
+					struct uhmm__frame *fault_folio)
 {
-	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
-						     : NULL;
-	struct uhmm__free_batch dead;
 	struct uhmm__remap r = { .machine = m };
+	struct uhmm__free_batch dead;
 	uint64_t n;
 
 	dead.nr = 0;
@@ -767,14 +519,23 @@ static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint6
 	uhmm__free_batch_flush(m, &dead);
 }
 
+static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,
+		     uhmm_pfn_t fault_page)
+{
+	struct uhmm__frame *fault_folio = fault_page ? page_folio(pfn_to_frame(m, fault_page))
+						     : NULL;
+	struct uhmm__remap r = { .machine = m };
+
+	if (npages != 1) {
+		finalize_many(m, src, dst, npages, fault_folio);
+		return;
+	}
+	finalize_batch(&r, src, dst, 1, fault_folio, NULL);
+}
+
 void uhmm_migrate_vma_finalize(struct uhmm_migrate_vma *args)
 {
-	struct uhmm_machine *m = args->vma->mm->machine;
-
-	if (args->npages == 1)
-		finalize_one(m, *args->src, *args->dst, args->fault_page);
-	else
-		finalize(m, args->src, args->dst, args->npages, args->fault_page);
+	finalize(args->vma->mm->machine, args->src, args->dst, args->npages, args->fault_page);
 }
 
 void uhmm_migrate_device_finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,

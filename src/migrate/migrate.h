@@ -3,6 +3,7 @@
 #ifndef UHMM_MIGRATE_MIGRATE_H
 #define UHMM_MIGRATE_MIGRATE_H
 
+#include <uhmm/hmm.h>
 #include <uhmm/migrate.h>
 
 #include "mm/mm.h"
@@ -21,6 +22,24 @@ uhmm_always_inline struct uhmm__frame *valid_pfn_to_folio(struct uhmm_machine *m
 							  uint32_t *flags)
 {
 	return page_folio_flags(pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(mpfn)), flags);
+}
+
+/* uhmm_hmm_pfn_to_migrate_pfn() */
+uhmm_always_inline uint64_t to_migrate_pfn(uint64_t hmm_pfn)
+{
+	const uint64_t page = UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
+	uint64_t mpfn = UHMM_MIGRATE_PFN_MIGRATE;
+
+	if (unlikely((hmm_pfn & (page | UHMM_HMM_PFN_ORDER_MASK)) != page)) {
+		if (!(hmm_pfn & UHMM_HMM_PFN_MIGRATE))
+			return 0;
+		if (hmm_pfn & UHMM_HMM_PFN_ORDER_MASK)
+			mpfn |= UHMM_MIGRATE_PFN_COMPOUND;
+		if (!(hmm_pfn & UHMM_HMM_PFN_VALID))
+			return mpfn;
+	}
+	return mpfn | uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn)) |
+	       carry_bit(hmm_pfn, UHMM_HMM_PFN_WRITE, UHMM_MIGRATE_PFN_WRITE);
 }
 
 /* uhmm_is_device_private_page() */
@@ -43,6 +62,9 @@ uhmm_always_inline int alloc_locked_folio(struct uhmm_machine *m, unsigned int o
 	return 0;
 }
 
+/* References that are not accounted for do not matter: migration-blocked-by=pin. */
+bool uhmm__only_pins_block(struct uhmm_machine *m, struct uhmm__frame *f);
+
 /*
  * Isolate, unmap elsewhere, check references; put back what cannot move.
  * @fault_page: page of the CPU fault that this serves, or 0
@@ -50,5 +72,11 @@ uhmm_always_inline int alloc_locked_folio(struct uhmm_machine *m, unsigned int o
  */
 uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
 				    uhmm_pfn_t fault_page);
+
+/*
+ * The same of what a combined walk put out: it becomes mig->src, which may be the same array, on the way.
+ * Models: migrate_hmm_range_setup() of the posted series.
+ */
+uint64_t uhmm__migrate_hmm_unmap(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns);
 
 #endif /* UHMM_MIGRATE_MIGRATE_H */

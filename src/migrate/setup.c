@@ -463,23 +463,6 @@ static int check_args(struct uhmm_migrate_vma *args, struct uhmm__frame **fault_
 	return 0;
 }
 
-uhmm_always_inline uint64_t to_migrate_pfn(uint64_t hmm_pfn)
-{
-	const uint64_t page = UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
-	uint64_t mpfn = UHMM_MIGRATE_PFN_MIGRATE;
-
-	if (unlikely((hmm_pfn & (page | UHMM_HMM_PFN_ORDER_MASK)) != page)) {
-		if (!(hmm_pfn & UHMM_HMM_PFN_MIGRATE))
-			return 0;
-		if (hmm_pfn & UHMM_HMM_PFN_ORDER_MASK)
-			mpfn |= UHMM_MIGRATE_PFN_COMPOUND;
-		if (!(hmm_pfn & UHMM_HMM_PFN_VALID))
-			return mpfn;
-	}
-	return mpfn | uhmm_migrate_pfn(uhmm_hmm_pfn_to_pfn(hmm_pfn)) |
-	       carry_bit(hmm_pfn, UHMM_HMM_PFN_WRITE, UHMM_MIGRATE_PFN_WRITE);
-}
-
 uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
 {
 	return to_migrate_pfn(hmm_pfn);
@@ -488,21 +471,8 @@ uint64_t uhmm_hmm_pfn_to_migrate_pfn(uint64_t hmm_pfn)
 /* Turn the outputs of a combined walk into src[], which may be the same array. */
 static void finish_combined(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns)
 {
-	uint64_t n = (mig->end - mig->start) >> UHMM_PAGE_SHIFT, cpages = 0;
-	uint64_t *src = mig->src, *dst = mig->dst;
-	struct uhmm_machine *m = mig->vma->mm->machine;
-
-	for (uint64_t i = 0; i < n; i++) {
-		uint64_t mpfn = to_migrate_pfn(hmm_pfns[i]);
-
-		dst[i] = 0;
-		src[i] = mpfn;
-		cpages += !!mpfn;
-	}
-	if (cpages)
-		cpages = uhmm__migrate_device_unmap(m, src, n, mig->fault_page);
-	mig->npages = n;
-	mig->cpages = cpages;
+	mig->npages = (mig->end - mig->start) >> UHMM_PAGE_SHIFT;
+	mig->cpages = uhmm__migrate_hmm_unmap(mig, hmm_pfns);
 }
 
 void uhmm_migrate_hmm_range_setup(struct uhmm_hmm_range *range)
@@ -527,7 +497,7 @@ static int setup_combined(struct uhmm_migrate_vma *args)
 	memset(args->src, 0, (args->end - args->start) >> UHMM_PAGE_SHIFT << 3);
 	if (args->flags & UHMM_MIGRATE_VMA_FAULT_WRITE)
 		range.default_flags |= UHMM_HMM_PFN_REQ_WRITE;
-	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL);
+	err = uhmm__range_fault_migrate(&range, args->vma->mm, false, NULL, NULL);
 	if (!err)
 		finish_combined(args, args->src);
 	return err;

@@ -164,7 +164,29 @@ struct uhmm__window {
 	struct uhmm__device_walk walk;
 	uint64_t moved; /* pages that are on the device now */
 	uint64_t evicted;
+	uint64_t tags; /* DPT_* bits that all entries had when they were entered; 0 if there is one without */
 };
+
+/* What a window migrates. By stores: gcc would first clear all. */
+static inline void uhmm__window_args(struct uhmm_mirror *mirror, struct uhmm__window *w,
+				     uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t flags)
+{
+	struct uhmm_migrate_vma *args = &w->args;
+
+	_Static_assert(sizeof(*args) == 11 * sizeof(uint64_t), "all of it is set below");
+	args->size = sizeof(*args);
+	args->vma = NULL;
+	args->dst = w->dst;
+	args->src = w->src;
+	args->cpages = 0;
+	args->npages = 0;
+	args->start = start;
+	args->end = end;
+	args->pgmap_owner = mirror->dev;
+	args->flags = flags;
+	args->fault_page = 0;
+	w->tags = 0;
+}
 
 /* Requests of a window, none. By stores: of one page, it is memset() that would take long. */
 static inline void uhmm__clear_requests(uint64_t *pfns, uhmm_vaddr_t start, uhmm_vaddr_t end)

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "core/alloc.h"
+#include "hmm/range.h"
 #include "mirror/mirror.h"
 #include "mm/inspect.h"
 
@@ -219,20 +220,6 @@ static int op_access(struct uhmm_mirror *mirror, struct uhmm_mirror_cmd *cmd, bo
 
 /* ---- migration ---- */
 
-static void window_args(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
-			uhmm_vaddr_t end, uint64_t flags)
-{
-	w->args = (struct uhmm_migrate_vma){
-		.size = sizeof(w->args),
-		.src = w->src,
-		.dst = w->dst,
-		.start = start,
-		.end = end,
-		.pgmap_owner = mirror->dev,
-		.flags = flags,
-	};
-}
-
 /*
  * The VMA at @addr and the end of the window that starts there. NULL: none, or not readable.
  * Context: mmap_lock for reading.
@@ -277,8 +264,9 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
 			err = -EINVAL;
 			break;
 		}
-		window_args(mirror, w, addr, next,
-			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+		uhmm__window_args(mirror, w, addr, next,
+				  UHMM_MIGRATE_VMA_SELECT_SYSTEM |
+					  UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm__window_setup(mirror, w);
 		if (err)
@@ -296,20 +284,16 @@ static int migrate_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
 
 /*
  * Enter what the combined walk found and left in place: pages that are on the device already, or
- * that could not be collected. Returns: 0; -EBUSY the sequence moved; -EFAULT, -ENOMEM as a fault.
+ * that could not be collected. Returns: 0; -EFAULT, -ENOMEM as a fault. Context: mutex.
  */
-static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *range,
-		      const struct uhmm__device_walk *walk, bool strict)
+static uhmm_noinline int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *range,
+				    bool strict)
 {
 	uint64_t index = range->start >> UHMM_PAGE_SHIFT;
 	uint64_t n = (range->end - range->start) >> UHMM_PAGE_SHIFT;
 	const uint64_t *pfns = range->hmm_pfns;
 	int err = 0;
 
-	uhmm__mutex_lock(&mirror->mutex);
-	if (uhmm__device_walk_spoilt(walk) ||
-	    uhmm_mmu_interval_read_retry(mirror->notifier, range->notifier_seq))
-		err = -EBUSY;
 	for (uint64_t i = 0; i < n && !err; i++) {
 		uint64_t v = pfns[i], entry;
 
@@ -318,46 +302,85 @@ static int enter_left(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *r
 		entry = entry_of_pfn(mirror, v, range, strict);
 		err = entry ? uhmm__radix_store(&mirror->pt, index + i, entry) : -EFAULT;
 	}
+	return err;
+}
+
+/* The end of a combined walk, which @left pages in place. Returns: as enter_left(); -EBUSY: again. */
+static inline int check_walk(struct uhmm_mirror *mirror, const struct uhmm_hmm_range *range,
+			     const struct uhmm__device_walk *walk, bool left, bool strict)
+{
+	int err = 0;
+
+	uhmm__mutex_lock(&mirror->mutex);
+	if (unlikely(uhmm__device_walk_spoilt(walk) ||
+		     uhmm_mmu_interval_read_retry(range->notifier, range->notifier_seq)))
+		err = -EBUSY;
+	else if (unlikely(left))
+		err = enter_left(mirror, range, strict);
 	uhmm__mutex_unlock(&mirror->mutex);
+	return err;
+}
+
+/* One attempt of uhmm__window_combined(). @again: (out) the sequence moved: not the last. */
+uhmm_always_inline int combined_attempt(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t req,
+					bool strict, bool *again)
+{
+	struct uhmm_hmm_range range;
+	bool left;
+	int err;
+
+	*again = false;
+	uhmm__window_args(mirror, w, start, end,
+			  UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+	range.size = sizeof(range);
+	range.notifier = mirror->notifier;
+	range.start = start;
+	range.end = end;
+	range.hmm_pfns = w->src;
+	range.default_flags = req | UHMM_HMM_PFN_REQ_MIGRATE;
+	range.pfn_flags_mask = 0;
+	range.dev_private_owner = mirror->dev;
+	range.migrate = &w->args;
+	uhmm__device_walk_begin(mirror, &w->walk, start, end);
+	err = uhmm__range_fault_unlocked(&range, range_timeout_ns, &left);
+	if (unlikely(err)) {
+		uhmm__mutex_lock(&mirror->mutex);
+		uhmm__device_walk_end(&w->walk);
+		uhmm__mutex_unlock(&mirror->mutex);
+		return err;
+	}
+	err = check_walk(mirror, &range, &w->walk, left, strict);
+	uhmm_migrate_hmm_range_setup(&range);
+	if (likely(!err))
+		return 0;
+	*again = err == -EBUSY;
+	uhmm__window_cancel(mirror, w);
+	mmap_read_unlock(mirror->mm);
+	return err;
+}
+
+/* Out of line, for the first attempt is most often the last, and needs nothing of its arguments later. */
+static uhmm_noinline int combined_again(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					uhmm_vaddr_t start, uhmm_vaddr_t end, uint64_t req,
+					bool strict)
+{
+	bool again;
+	int err;
+
+	do
+		err = combined_attempt(mirror, w, start, end, req, strict, &again);
+	while (again);
 	return err;
 }
 
 int uhmm__window_combined(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 			  uhmm_vaddr_t end, uint64_t req, bool strict)
 {
-	struct uhmm_hmm_range range = {
-		.size = sizeof(range),
-		.notifier = mirror->notifier,
-		.start = start,
-		.end = end,
-		.hmm_pfns = w->src,
-		.default_flags = req | UHMM_HMM_PFN_REQ_MIGRATE,
-		.dev_private_owner = mirror->dev,
-		.migrate = &w->args,
-	};
-	int err;
+	bool again;
+	int err = combined_attempt(mirror, w, start, end, req, strict, &again);
 
-	for (;;) {
-		window_args(mirror, w, start, end,
-			    UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
-		uhmm__clear_requests(w->src, start, end);
-		uhmm__device_walk_begin(mirror, &w->walk, start, end);
-		err = uhmm_range_fault_unlocked_timeout(&range, range_timeout_ns);
-		if (err) {
-			uhmm__mutex_lock(&mirror->mutex);
-			uhmm__device_walk_end(&w->walk);
-			uhmm__mutex_unlock(&mirror->mutex);
-			return err;
-		}
-		err = enter_left(mirror, &range, &w->walk, strict);
-		uhmm_migrate_hmm_range_setup(&range);
-		if (!err)
-			return 0;
-		uhmm__window_cancel(mirror, w);
-		mmap_read_unlock(mirror->mm);
-		if (err != -EBUSY)
-			return err;
-	}
+	return unlikely(again) ? combined_again(mirror, w, start, end, req, strict) : err;
 }
 
 /*
@@ -544,8 +567,9 @@ int uhmm__mirror_to_sys(struct uhmm_mirror *mirror, uhmm_vaddr_t start, uhmm_vad
 			err = -EINVAL;
 			break;
 		}
-		window_args(mirror, w, addr, next,
-			    uhmm__device_select(mirror->dev) | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+		uhmm__window_args(mirror, w, addr, next,
+				  uhmm__device_select(mirror->dev) |
+					  UHMM_MIGRATE_VMA_SELECT_COMPOUND);
 		w->args.vma = vma;
 		err = uhmm_migrate_vma_setup(&w->args);
 		if (err)

@@ -50,16 +50,9 @@ static bool try_access(struct uhmm_mirror *mirror, uhmm_vaddr_t addr, bool write
 static int setup_window(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_vaddr_t start,
 			uhmm_vaddr_t end)
 {
-	w->args = (struct uhmm_migrate_vma){
-		.size = sizeof(w->args),
-		.vma = vma_lookup_cached(mirror->mm, start),
-		.src = w->src,
-		.dst = w->dst,
-		.start = start,
-		.end = end,
-		.pgmap_owner = mirror->dev,
-		.flags = UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND,
-	};
+	uhmm__window_args(mirror, w, start, end,
+			  UHMM_MIGRATE_VMA_SELECT_SYSTEM | UHMM_MIGRATE_VMA_SELECT_COMPOUND);
+	w->args.vma = vma_lookup_cached(mirror->mm, start);
 	return uhmm__window_setup(mirror, w);
 }
 
@@ -239,8 +232,9 @@ static int serve_all(struct uhmm_mirror *mirror, struct uhmm__window *w, uhmm_va
 	uhmm_vaddr_t first = start, last = end;
 	int err = serve_once(mirror, w, start, end, write, strategy);
 
-	/* Whichever strategy it is, the device may now write to the whole range. */
-	if (err || !write || likely(!readonly_run(mirror, &first, &last)))
+	/* Whichever strategy it is, the device may now write to the whole range; most often all says so. */
+	if (err || !write || likely(w->tags == DPT_WRITE) ||
+	    likely(!readonly_run(mirror, &first, &last)))
 		return err;
 	err = readonly_home(mirror, first, last, end);
 	return err ? err : serve_once(mirror, w, start, end, write, strategy);

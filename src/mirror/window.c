@@ -116,9 +116,16 @@ static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *
 	return err ? 0 : pfn;
 }
 
+/* Of @n pages from @index on, those below one leaf of the device's tables. */
+uhmm_always_inline uint64_t leaf_part(uint64_t index, uint64_t n)
+{
+	/* One is in one leaf wherever it is, which the compiler may see. */
+	return n == 1 ? 1 : MIN(UHMM__RADIX_SLOTS - (index & UHMM__RADIX_MASK), n);
+}
+
 /* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
-static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64_t index,
-		      uint64_t i, uint64_t n)
+uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w,
+				  uint64_t index, uint64_t i, uint64_t n)
 {
 	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index), *saved = &w->saved[i];
 	int erased = 0;
@@ -141,13 +148,11 @@ static void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w, uint64
 }
 
 /* What the window moves, others must not enter as it was. */
-static void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *w)
+static uhmm_noinline void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *w)
 {
 	const uint64_t taken = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_VALID;
 	uhmm_vaddr_t addr = w->args.start;
 
-	if (likely(list_is_singular(&mirror->walks)))
-		return;
 	for (uint64_t i = 0, n; i < w->args.npages; i += n, addr += n << UHMM_PAGE_SHIFT) {
 		n = w->src[i] & UHMM_MIGRATE_PFN_COMPOUND ? UHMM_PTRS_PER_TABLE : 1;
 		if ((w->src[i] & taken) == taken)
@@ -159,16 +164,17 @@ static void spoil_others(struct uhmm_mirror *mirror, const struct uhmm__window *
  * The pages are locked and unmapped from the CPU; now take them from the device as well, so that it
  * cannot write to the old ones while they are copied. What does not move gets its entry back.
  */
-static void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w)
+uhmm_always_inline void save_entries(struct uhmm_mirror *mirror, struct uhmm__window *w,
+				     uint64_t npages)
 {
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
 
 	uhmm__mutex_lock(&mirror->mutex);
-	spoil_others(mirror, w);
+	if (unlikely(!list_is_singular(&mirror->walks)))
+		spoil_others(mirror, w);
 	w->walk.stage = DEVICE_WALK_FROZEN;
-	for (uint64_t i = 0; i < w->args.npages; i += n) {
-		n = UHMM__RADIX_SLOTS - ((first + i) & UHMM__RADIX_MASK);
-		n = MIN(n, w->args.npages - i);
+	for (uint64_t i = 0; i < npages; i += n) {
+		n = leaf_part(first + i, npages - i);
 		save_leaf(mirror, w, first + i, i, n);
 	}
 	uhmm__mutex_unlock(&mirror->mutex);
@@ -197,18 +203,24 @@ static void take_from_other(struct uhmm_mirror *other, const struct uhmm__window
 	uhmm__mutex_unlock(&other->mutex);
 }
 
-static void take_from_others(struct uhmm_mirror *mirror, const struct uhmm__window *w, bool new)
+static uhmm_noinline void take_from_sharers(struct uhmm_mirror *mirror,
+					    const struct uhmm__window *w, bool new)
 {
 	struct uhmm_mirror *other;
 
-	if (likely(!uhmm__device_shares_mm(mirror->dev)))
-		return;
 	for (uint64_t after = 0;
 	     (other = uhmm__mirror_next(mirror->dev, mirror->mm, mirror, after));) {
 		take_from_other(other, w, new);
 		after = other->id;
 		uhmm__mirror_put(other);
 	}
+}
+
+static inline void take_from_others(struct uhmm_mirror *mirror, const struct uhmm__window *w,
+				    bool new)
+{
+	if (uhmm__device_shares_mm(mirror->dev))
+		take_from_sharers(mirror, w, new);
 }
 
 /* Device pages for a window, taken some at a time. */
@@ -277,7 +289,28 @@ static uhmm_noinline uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm_
 	return n;
 }
 
-static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
+/*
+ * Single pages, and holes of one, from entry @i on, @max at most, as long as there are device pages for them:
+ * most of a window. Returns: how many.
+ */
+uhmm_always_inline uint64_t copy_run(struct uhmm_machine *m, struct uhmm__window *w, uint64_t i,
+				     uint64_t max, const struct supply *s)
+{
+	const uint64_t single = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
+	uint64_t n = MIN((uint64_t)(s->nr - s->at), max), k;
+	const uint64_t *src = &w->src[i];
+	const uhmm_pfn_t *pfn = &s->pfn[s->at];
+	uint64_t *dst = &w->dst[i];
+
+	for (k = 0; k < n && (src[k] & single) == UHMM_MIGRATE_PFN_MIGRATE; k++) {
+		dst[k] = uhmm_migrate_pfn(pfn[k]) | (src[k] & UHMM_MIGRATE_PFN_WRITE);
+		fill_page(m, src[k], pfn[k]);
+	}
+	return k;
+}
+
+uhmm_always_inline void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
+				       uint64_t npages)
 {
 	struct uhmm_machine *m = mirror->dev->machine;
 	struct supply supply;
@@ -285,7 +318,7 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 
 	supply.wanted = w->args.cpages;
 	supply.at = supply.nr = 0;
-	for (uint64_t i = 0; i < w->args.npages; i += n) {
+	for (uint64_t i = 0; i < npages; i += n) {
 		uint64_t src = w->src[i];
 		uhmm_pfn_t pfn;
 
@@ -296,6 +329,15 @@ static void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w)
 			n = copy_huge(mirror, w, &supply, i);
 			continue;
 		}
+		if (supply.at == supply.nr)
+			refill(mirror, &supply);
+		n = copy_run(m, w, i, npages - i, &supply);
+		if (likely(n)) {
+			supply.at += (unsigned int)n;
+			supply.wanted -= n;
+			continue;
+		}
+		n = 1;
 		pfn = next_page(mirror, w, &supply);
 		if (!pfn)
 			continue;
@@ -326,61 +368,152 @@ static void enter_moved(struct uhmm_mirror *mirror, struct uhmm__window *w, uint
 	w->moved += n;
 }
 
-static void drop_spoilt(struct uhmm__window *w)
+/* What the device gets when a window is entered into its tables. */
+struct entering {
+	struct uhmm_mirror *mirror;
+	struct uhmm__window *w;
+	bool write_new; /* it may write to pages that are new */
+	bool fault;	/* what did not move and it did not have it reaches in RAM */
+};
+
+/* Its entry of whatever became of entry @i; 0: none. */
+static uhmm_noinline uint64_t entry_of_any(struct entering e, uint64_t i)
 {
+	struct uhmm__window *w = e.w;
+	bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
+
+	if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
+		write |= e.write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
+		enter_moved(e.mirror, w, i, write);
+	} else if (!w->saved[i] && e.fault && w->src[i] & UHMM_MIGRATE_PFN_VALID) {
+		w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
+					w->src[i] & UHMM_MIGRATE_PFN_WRITE);
+	}
+	return w->saved[i];
+}
+
+/* Entries of @n pages from number @i on; where there is none, @values stay. Returns: how many are new there. */
+uhmm_always_inline int enter_part(struct entering e, uint64_t i, uint64_t n, uint64_t *values)
+{
+	const uint64_t single = UHMM_MIGRATE_PFN_VALID, page = single | UHMM_MIGRATE_PFN_COMPOUND;
+	const uint64_t *src = &e.w->src[i], *dst = &e.w->dst[i];
+	bool alone = list_empty(&e.mirror->walks);
+	uint64_t nr_moved = 0, tags = DPT_TAG;
+	int delta = 0;
+
+	for (uint64_t k = 0; k < n; k++) {
+		bool hole = !(src[k] & UHMM_MIGRATE_PFN_VALID);
+		uint64_t entry;
+
+		/* Most often a page for a page, or for nothing, which nobody else walks. */
+		if (likely(src[k] & UHMM_MIGRATE_PFN_MIGRATE && (dst[k] & page) == single &&
+			   (!hole || alone))) {
+			entry = dpt_entry(uhmm_migrate_pfn_to_pfn(dst[k]),
+					  dst[k] & UHMM_MIGRATE_PFN_WRITE || (hole && e.write_new));
+			nr_moved++;
+		} else {
+			entry = entry_of_any(e, i + k);
+			if (!entry) {
+				tags = 0;
+				continue;
+			}
+		}
+		tags &= entry;
+		delta += !values[k];
+		values[k] = entry;
+	}
+	e.w->moved += nr_moved;
+	e.w->tags &= tags;
+	return delta;
+}
+
+/* The same straight into one leaf. Without memory for it the device faults again. */
+uhmm_always_inline void enter_in_leaf(struct entering e, uint64_t index, uint64_t i, uint64_t n)
+{
+	uint64_t *values;
+
+	if (unlikely(uhmm__radix_leaf_create(&e.mirror->pt, index, &values))) {
+		enter_part(e, i, n, &e.w->saved[i]);
+		e.w->tags = 0;
+		return;
+	}
+	uhmm__radix_leaf_commit(&e.mirror->pt, index,
+				enter_part(e, i, n, &values[index & UHMM__RADIX_MASK]));
+}
+
+/*
+ * What was spoilt meanwhile is not entered: mmap_lock keeps the range mapped, but not MADV_DONTNEED or a
+ * truncation from removing migration entries, and then the new page goes with the end of the migration.
+ */
+static uhmm_noinline void enter_spoilt(struct entering e, uint64_t first)
+{
+	struct uhmm__window *w = e.w;
+
+	if (w->walk.lost)
+		memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
+	enter_part(e, 0, w->args.npages, w->saved);
 	for (uint64_t i = 0; i < w->args.npages; i++)
 		if (uhmm__device_walk_page_spoilt(&w->walk, i))
 			w->saved[i] = 0;
+	w->tags = 0;
+	(void)!uhmm__radix_store_run(&e.mirror->pt, first, w->saved, w->args.npages);
 }
 
 /*
  * Enter what moved into the device's tables, and what did not move as it was before; for a fault
- * (@fault) also what did not move and the device did not have: it reaches that in RAM. What
- * was spoilt meanwhile is not entered: mmap_lock keeps the range mapped, but not MADV_DONTNEED or a
- * truncation from removing migration entries, and then the new page goes with the end of the migration.
+ * (@fault) also what did not move and the device did not have: it reaches that in RAM.
  */
-static void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new,
-			  bool fault)
+uhmm_always_inline void map_on_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
+				      uint64_t npages, bool write_new, bool fault)
 {
-	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT;
-
 	/* The device may write no more than the process. */
-	write_new &= !!(w->args.vma->flags & UHMM_VM_WRITE);
+	struct entering e = { mirror, w, write_new && w->args.vma->flags & UHMM_VM_WRITE, fault };
+	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
+	bool spoilt;
+
 	uhmm__mutex_lock(&mirror->mutex);
 	uhmm__device_walk_end(&w->walk);
-	if (unlikely(w->walk.lost))
-		memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
-	for (uint64_t i = 0; i < w->args.npages; i++) {
-		bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
-
-		if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
-			write |= write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
-			enter_moved(mirror, w, i, write);
-		} else if (!w->saved[i] && fault && w->src[i] & UHMM_MIGRATE_PFN_VALID) {
-			w->saved[i] = dpt_entry(uhmm_migrate_pfn_to_pfn(w->src[i]),
-						w->src[i] & UHMM_MIGRATE_PFN_WRITE);
-		}
+	w->tags = DPT_TAG;
+	spoilt = w->walk.lost || uhmm__device_walk_spoilt(&w->walk);
+	if (unlikely(spoilt))
+		enter_spoilt(e, first);
+	for (uint64_t i = 0; likely(!spoilt) && i < npages; i += n) {
+		n = leaf_part(first + i, npages - i);
+		enter_in_leaf(e, first + i, i, n);
 	}
-	if (unlikely(uhmm__device_walk_spoilt(&w->walk)))
-		drop_spoilt(w);
-	/* Without memory for an entry the device faults again, too. */
-	(void)!uhmm__radix_store_run(&mirror->pt, first, w->saved, w->args.npages);
 	uhmm__mutex_unlock(&mirror->mutex);
+}
+
+/* @npages: w->args.npages, which may be a constant. */
+uhmm_always_inline void window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					 uint64_t npages, bool write_new, bool fault)
+{
+	save_entries(mirror, w, npages);
+	take_from_others(mirror, w, false);
+	copy_to_device(mirror, w, npages);
+	/* A huge page may have to be split for it: that spoils nothing. */
+	w->walk.stage = DEVICE_WALK_MOVES;
+	uhmm_migrate_vma_pages(&w->args);
+	w->walk.stage = DEVICE_WALK_FROZEN;
+	map_on_device(mirror, w, npages, write_new, fault);
+	take_from_others(mirror, w, true);
+	uhmm_migrate_vma_finalize(&w->args);
+}
+
+/* Many, which need not hurry as one does. */
+static uhmm_noinline void many_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					 bool write_new, bool fault)
+{
+	window_to_device(mirror, w, w->args.npages, write_new, fault);
 }
 
 void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, bool write_new,
 			    bool fault)
 {
-	save_entries(mirror, w);
-	take_from_others(mirror, w, false);
-	copy_to_device(mirror, w);
-	/* A huge page may have to be split for it: that spoils nothing. */
-	w->walk.stage = DEVICE_WALK_MOVES;
-	uhmm_migrate_vma_pages(&w->args);
-	w->walk.stage = DEVICE_WALK_FROZEN;
-	map_on_device(mirror, w, write_new, fault);
-	take_from_others(mirror, w, true);
-	uhmm_migrate_vma_finalize(&w->args);
+	if (w->args.npages == 1)
+		window_to_device(mirror, w, 1, write_new, fault);
+	else
+		many_to_device(mirror, w, write_new, fault);
 }
 
 /* ---- to RAM ---- */

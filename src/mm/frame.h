@@ -61,7 +61,7 @@ struct uhmm__frame {
 			_Atomic uint32_t flags;	   /* [atomic] */
 			_Atomic uint32_t refcount; /* [atomic] */
 		};
-		_Atomic uint64_t flags_refs; /* [atomic] both, see below: flags are the low half */
+		_Atomic uint64_t flags_refs; /* both at once, see FOLIO_FLAGS_REFS() */
 	};
 	_Atomic int32_t mapcount;  /* [atomic] page-table entries that map it */
 	uint32_t aux;		   /* of a device page the pool's, in the swap cache the slot */
@@ -70,7 +70,13 @@ struct uhmm__frame {
 };
 
 _Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
-_Static_assert(__BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__, "flags are the low half of flags_refs");
+
+/* Values of both, or what is to be added to both or subtracted, if no flag carries over. */
+#if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
+#define FOLIO_FLAGS_REFS(flags, refs) ((uint64_t)(refs) << 32 | (flags))
+#else
+#define FOLIO_FLAGS_REFS(flags, refs) ((uint64_t)(flags) << 32 | (refs))
+#endif
 
 /* The index of a frame: dense over both spaces, and below 2^32. */
 uhmm_always_inline size_t pfn_to_index(struct uhmm_machine *m, uhmm_pfn_t pfn)
@@ -365,91 +371,67 @@ uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
 	return atomic_fetch_sub_explicit(&f->refcount, 1, memory_order_acq_rel) == 1;
 }
 
-static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
+/*
+ * folio_unlock(), then folio_put_testzero(). In the plain library by one atomic instruction, as long as nobody
+ * waits for the lock: then there is nothing between the two that anybody could see.
+ */
+uhmm_always_inline bool folio_unlock_put_testzero(struct uhmm_machine *m, struct uhmm__frame *f)
 {
-	if (folio_put_testzero(f))
-		uhmm__folio_free(m, f);
+	uint64_t old = load_relaxed(&f->flags_refs);
+
+	UHMM_VM_BUG_ON(m, !folio_test(f, PG_LOCKED));
+	if (!UHMM_CHECKED && likely(!(old & FOLIO_FLAGS_REFS(BIT(PG_WAITERS), 0))) &&
+	    likely(atomic_compare_exchange_strong_explicit(
+		    &f->flags_refs, &old, old - FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 1),
+		    memory_order_acq_rel, memory_order_relaxed)))
+		return (old & FOLIO_FLAGS_REFS(0, UINT32_MAX)) == FOLIO_FLAGS_REFS(0, 1);
+	folio_unlock(m, f);
+	return folio_put_testzero(f);
 }
 
 /*
- * A flag and a reference at once: two atomic steps of Linux that follow each other at once, as one locked
- * instruction, which is the same as nobody coming in between. In the checked build they are two, with a
- * switch point between them.
+ * folio_trylock(), then folio_get(), and in the plain library by one atomic instruction, too. Neither if the folio
+ * is locked. Context: as folio_get().
  */
-#define FOLIO_ONE_REF (1ULL << 32)
-
-/* Macros, so that the checked build knows where they stand. */
-#define folio_trylock_get(f) folio_trylock_get_at(f, UHMM__HERE)
-#define folio_unlock_put_testzero(m, f) folio_unlock_put_testzero_at(m, f, UHMM__HERE)
-#define folio_unlock_put(m, f) folio_unlock_put_at(m, f, UHMM__HERE)
-
-/* The lock and a reference; neither if the folio is locked. Context: as folio_get(). */
-uhmm_always_inline bool folio_trylock_get_at(struct uhmm__frame *f, const struct uhmm_site *where)
+uhmm_always_inline bool folio_trylock_get(struct uhmm__frame *f)
 {
 	uint64_t old = load_relaxed(&f->flags_refs);
 
 	if (UHMM_CHECKED) {
-		if (!folio_trylock_at(f, where))
+		if (!folio_trylock(f))
 			return false;
 		folio_get(f);
 		return true;
 	}
-	while (likely(!(old & BIT(PG_LOCKED))))
+	while (likely(!(old & FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 0))))
 		if (likely(atomic_compare_exchange_weak_explicit(
-			    &f->flags_refs, &old, old + FOLIO_ONE_REF + BIT(PG_LOCKED),
+			    &f->flags_refs, &old, old + FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 1),
 			    memory_order_acquire, memory_order_relaxed)))
 			return true;
 	uhmm__count(UHMM_CNT_FOLIO_TRYLOCK_FAIL);
 	return false;
 }
 
-/* Neither any more. True if that was the last reference, and the caller must free the folio. */
-uhmm_always_inline bool folio_unlock_put_testzero_at(struct uhmm_machine *m, struct uhmm__frame *f,
-						     const struct uhmm_site *where)
-{
-	uint64_t old = load_relaxed(&f->flags_refs);
-
-	UHMM_VM_BUG_ON(m, !folio_test(f, PG_LOCKED));
-	/* Who waits is woken first, while the reference is there. */
-	while (!UHMM_CHECKED && likely(!(old & BIT(PG_WAITERS))))
-		if (likely(atomic_compare_exchange_weak_explicit(
-			    &f->flags_refs, &old, old - FOLIO_ONE_REF - BIT(PG_LOCKED),
-			    memory_order_acq_rel, memory_order_relaxed)))
-			return old < 2 * FOLIO_ONE_REF;
-	folio_unlock_at(m, f, where);
-	return folio_put_testzero(f);
-}
-
-uhmm_always_inline void folio_unlock_put_at(struct uhmm_machine *m, struct uhmm__frame *f,
-					    const struct uhmm_site *where)
-{
-	if (folio_unlock_put_testzero_at(m, f, where))
-		uhmm__folio_free(m, f);
-}
-
-/* A reference, and a flag that is clear, or none. Context: nobody else sets the flag. */
-uhmm_always_inline void folio_get_set(struct uhmm__frame *f, uint32_t flag)
-{
-	UHMM_VM_BUG_ON(NULL, load_relaxed(&f->flags) & flag);
-	if (UHMM_CHECKED) {
-		folio_get(f);
-		if (flag)
-			atomic_fetch_or_explicit(&f->flags, flag, memory_order_release);
-		return;
-	}
-	atomic_fetch_add_explicit(&f->flags_refs, FOLIO_ONE_REF + flag, memory_order_release);
-}
-
-/* A flag that is clear, and a reference less; as folio_put_testzero(). Context: as above. */
+/* folio_set() of a flag that is clear, and that nobody else sets, then folio_put_testzero(); likewise. */
 uhmm_always_inline bool folio_set_put_testzero(struct uhmm__frame *f, unsigned int bit)
 {
+	uint64_t old;
+
 	UHMM_VM_BUG_ON(NULL, folio_test(f, bit));
 	if (UHMM_CHECKED) {
 		folio_set(f, bit);
 		return folio_put_testzero(f);
 	}
-	return atomic_fetch_sub_explicit(&f->flags_refs, FOLIO_ONE_REF - BIT(bit),
-					 memory_order_acq_rel) < 2 * FOLIO_ONE_REF;
+	old = atomic_fetch_add_explicit(&f->flags_refs,
+					FOLIO_FLAGS_REFS(BIT(bit), 0) - FOLIO_FLAGS_REFS(0, 1),
+					memory_order_acq_rel);
+	return (old & FOLIO_FLAGS_REFS(0, UINT32_MAX)) == FOLIO_FLAGS_REFS(0, 1);
+}
+
+static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	if (folio_put_testzero(f))
+		uhmm__folio_free(m, f);
 }
 
 /* Several references. Models: folio_ref_add(), folio_put_refs(). */
@@ -474,13 +456,21 @@ struct uhmm__free_batch {
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
 
-/* As folios_put_refs() does it. End with uhmm__free_batch_flush(). */
-static inline void folio_free_batched(struct uhmm_machine *m, struct uhmm__frame *f,
-				      struct uhmm__free_batch *b)
+/* One whose last reference is gone. */
+static inline void free_batch_add(struct uhmm_machine *m, struct uhmm__frame *f,
+				  struct uhmm__free_batch *b)
 {
 	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
 		uhmm__free_batch_flush(m, b);
 	b->index[b->nr++] = frame_index(m, f);
+}
+
+/* Models: folios_put_refs(). End with uhmm__free_batch_flush(). */
+static inline void folio_put_batched(struct uhmm_machine *m, struct uhmm__frame *f,
+				     struct uhmm__free_batch *b)
+{
+	if (folio_put_testzero(f))
+		free_batch_add(m, f, b);
 }
 
 /* ---- allocation ---- */

@@ -28,16 +28,36 @@ uhmm_always_inline pte_t make_migration_entry(pte_t pte, bool present, bool excl
 }
 
 /*
- * The count of folio_add_anon_rmap() and folio_remove_rmap() of a folio of one page that is locked as well: nobody else
+ * folio_add_anon_rmap() and folio_remove_rmap() of a folio of one page that is locked as well: nobody else
  * maps it, so the count of one that is mapped nowhere else needs no atomic instruction. Context: PTL, folio
  * lock.
  */
-uhmm_always_inline void folio_add_rmap_locked(struct uhmm__frame *f)
+uhmm_always_inline void folio_add_anon_rmap_locked(struct uhmm__frame *f, bool exclusive)
 {
 	if (unlikely(load_relaxed(&f->mapcount)))
 		atomic_fetch_add_explicit(&f->mapcount, 1, memory_order_relaxed);
 	else
 		store_relaxed(&f->mapcount, 1);
+	if (exclusive)
+		folio_set(f, PG_ANON_EXCLUSIVE);
+}
+
+/*
+ * The same with the mapping's reference. @flags: the page's. That it is exclusive only holders of the PTL say,
+ * so a bit that is clear can be added, in the plain library together with the reference.
+ */
+uhmm_always_inline void folio_get_anon_rmap_locked(struct uhmm__frame *f, uint32_t flags,
+						   bool exclusive)
+{
+	if (!UHMM_CHECKED && exclusive && likely(!(flags & BIT(PG_ANON_EXCLUSIVE)))) {
+		atomic_fetch_add_explicit(&f->flags_refs,
+					  FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE), 1),
+					  memory_order_release);
+		exclusive = false;
+	} else {
+		folio_get(f);
+	}
+	folio_add_anon_rmap_locked(f, exclusive);
 }
 
 uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
@@ -46,6 +66,29 @@ uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
 		atomic_fetch_sub_explicit(&f->mapcount, 1, memory_order_relaxed);
 	else
 		store_relaxed(&f->mapcount, 0);
+}
+
+/*
+ * Replace one entry that is present, and its page's only one, by a migration entry. @flags: of the locked
+ * folio @f, which is the page, as they were. False: it may be pinned, and the entry is as it was. Context: PTL.
+ */
+uhmm_always_inline bool freeze_exclusive(ptent_t *ptep, struct uhmm__frame *f, uint32_t flags)
+{
+	/* As install_migration_entry(), and for its reasons in this order. */
+	pte_t pte = ptep_xchg_clear(ptep);
+	uint32_t dirty;
+
+	if (unlikely(folio_maybe_dma_pinned(f))) {
+		set_pte(ptep, pte);
+		return false;
+	}
+	dirty = (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY));
+	while (!atomic_compare_exchange_weak_explicit(
+		&f->flags, &flags, (flags & ~(uint32_t)BIT(PG_ANON_EXCLUSIVE)) | dirty,
+		memory_order_release, memory_order_relaxed))
+		;
+	set_pte(ptep, make_migration_entry(pte, true, true));
+	return true;
 }
 
 /*

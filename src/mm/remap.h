@@ -56,12 +56,7 @@ uhmm_always_inline pte_t mapping_of(struct uhmm_vma *vma, pte_t swp, uhmm_pfn_t 
 uhmm_always_inline void restore_pte(struct uhmm_vma *vma, ptent_t *ptep, pte_t swp, uhmm_pfn_t pfn,
 				    struct uhmm__frame *f, uint32_t flags, bool anon)
 {
-	bool exclusive = anon && leaf_type(swp) != LEAF_MIGRATION_READ;
-
-	/* With the PTL held nobody else makes it exclusive. */
-	folio_get_set(f,
-		      exclusive ? (uint32_t)BIT(PG_ANON_EXCLUSIVE) & ~load_relaxed(&f->flags) : 0);
-	folio_add_rmap_locked(f);
+	folio_get_anon_rmap_locked(f, flags, anon && leaf_type(swp) != LEAF_MIGRATION_READ);
 	set_pte(ptep, mapping_of(vma, swp, pfn, flags));
 }
 

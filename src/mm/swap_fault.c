@@ -51,12 +51,15 @@ uhmm_always_inline int migrate_to_ram(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 		.page = pfn,
 		.pte = pte,
 	};
+	struct uhmm__frame *f;
 	int ret;
 
 	uhmm__count(UHMM_CNT_FAULT_DEVICE);
 	ret = pgmap->ops->migrate_to_ram(pgmap->data, &vf);
 	/* The folio may have been split: lock and reference are the page's now. */
-	folio_unlock_put(m, page_folio(page));
+	f = page_folio(page);
+	if (folio_unlock_put_testzero(m, f))
+		uhmm__folio_free(m, f);
 	if (ret == UHMM_VM_FAULT_OOM)
 		return VM_FAULT_OOM | VM_FAULT_DRIVER_OOM;
 	return ret ? VM_FAULT_SIGBUS : 0;

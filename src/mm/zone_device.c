@@ -136,12 +136,14 @@ uhmm_always_inline void folio_init(struct uhmm_machine *m uhmm_unused, struct uh
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	store_relaxed(&f->mapcount, 0);
-	if (unlikely(order))
-		uhmm__prep_folio(f, order, flags);
-	else
-		store_relaxed(&f->flags, flags);
 	/* Locked before it is live: whoever goes through pages by number must not be first. */
-	folio_lock_new(f);
+	if (unlikely(order)) {
+		uhmm__prep_folio(f, order, flags);
+		folio_lock_new(f);
+	} else {
+		store_relaxed(&f->flags, flags | (uint32_t)BIT(PG_LOCKED));
+		uhmm__bit_lock_written(&f->flags);
+	}
 	store_release(&f->refcount, 1);
 }
 

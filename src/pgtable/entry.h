@@ -141,10 +141,14 @@ uhmm_always_inline pte_t pte_modify(pte_t p, uint64_t page_prot)
 	return pte_make((p.val & keep) | (page_prot & ~keep));
 }
 
-/* Tables: valid for PGD, PUD and PMD entries. */
+/*
+ * Tables: valid for PGD, PUD and PMD entries. What points to one has always the same bits (see
+ * entry_table()), and these hold neither for a leaf, which has PTE_PSE, nor for what is not present: one
+ * byte tells.
+ */
 uhmm_always_inline bool entry_is_table(pte_t p)
 {
-	return (p.val & (PTE_PRESENT | PTE_PSE)) == PTE_PRESENT;
+	return (uint8_t)p.val == (uint8_t)PTE_TABLE;
 }
 
 /* A PMD entry that maps, or stands for, a whole huge page. */

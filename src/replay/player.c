@@ -306,7 +306,8 @@ static size_t play_faults(struct uhmm_player *p, const struct uhmm_trace_event *
 	if (events->kind != UHMM_TRACE_FAULT)
 		return 0;
 	mm = player_mm(p, events->mm);
-	if (!mm || player_run_as(p, mm, events->cpu, events->tid))
+	if (!mm || player_run_as(p, mm, events->cpu, events->tid) ||
+	    !area_find_plain(&mm->areas, events->fault.addr))
 		return 0;
 	return uhmm__player_faults(p, mm, events, nr, err);
 }

@@ -103,7 +103,9 @@ static inline bool area_find_plain(struct player_areas *a, uhmm_vaddr_t addr)
 {
 	if (likely(addr - a->start < a->plain_bytes))
 		return true;
-	return uhmm__area_find_slow(a, addr) && addr - a->start < a->plain_bytes;
+	if (addr - a->start < a->bytes)
+		return false;
+	return uhmm__area_find_slow(a, addr) && a->plain_bytes;
 }
 
 /* ---- address spaces ---- */

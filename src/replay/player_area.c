@@ -109,8 +109,12 @@ static int cut(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end)
 int uhmm__area_clear(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end)
 {
 	struct uhmm__range r;
-	int err = cut(a, start, end);
+	int err;
 
+	/* As most often: there is nothing. */
+	if (!uhmm__area_next(a, start, end, &r))
+		return 0;
+	err = cut(a, start, end);
 	if (err)
 		return err;
 	uhmm__rangetree_for_each(&a->tree, &r, start, end)
@@ -121,17 +125,24 @@ int uhmm__area_clear(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t en
 	return 0;
 }
 
-int uhmm__area_set(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end,
-		   const struct player_area *attr)
+/* Where nothing is. */
+static int area_insert(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end,
+		       const struct player_area *attr)
 {
 	struct player_area *area = area_new(attr);
-	int err = area ? uhmm__area_clear(a, start, end) : -ENOMEM;
+	int err = area ? uhmm__rangetree_insert(&a->tree, start, end, area) : -ENOMEM;
 
-	if (!err)
-		err = uhmm__rangetree_insert(&a->tree, start, end, area);
 	if (err)
 		free(area);
 	return err;
+}
+
+int uhmm__area_set(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end,
+		   const struct player_area *attr)
+{
+	int err = uhmm__area_clear(a, start, end);
+
+	return err ? err : area_insert(a, start, end, attr);
 }
 
 int uhmm__area_change(struct player_areas *a, uhmm_vaddr_t start, uhmm_vaddr_t end, uint16_t clear,
@@ -199,7 +210,7 @@ int uhmm__area_fork(struct player_areas *to, struct player_areas *from)
 		if (attr.flags & AREA_DONTFORK)
 			continue;
 		attr.flags |= AREA_FORKED;
-		err = uhmm__area_set(to, r.start, r.end, &attr);
+		err = area_insert(to, r.start, r.end, &attr);
 		if (err)
 			return err;
 	}

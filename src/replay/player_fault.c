@@ -8,6 +8,7 @@
  * so that what was lost and then unmapped shows as well.
  */
 #include <stdlib.h>
+#include <string.h>
 
 #include "mm/inspect.h"
 #include "mm/write_word.h"
@@ -479,12 +480,24 @@ int uhmm__player_fault(struct uhmm_player *p, struct player_mm *mm,
 	return 0;
 }
 
+/* CPU and thread of an event, as one number. */
+uhmm_always_inline uint64_t task_of(const struct uhmm_trace_event *ev)
+{
+	uint64_t both;
+
+	_Static_assert(offsetof(struct uhmm_trace_event, tid) ==
+			       offsetof(struct uhmm_trace_event, cpu) + sizeof(ev->cpu),
+		       "they are next to each other");
+	memcpy(&both, &ev->cpu, sizeof(both));
+	return both;
+}
+
 /* A fault of this task, of which all is known. */
 uhmm_always_inline bool is_plain(const struct uhmm_trace_event *ev,
 				 const struct uhmm_trace_event *first)
 {
-	return ev->kind == UHMM_TRACE_FAULT && ev->mm == first->mm && ev->cpu == first->cpu &&
-	       ev->tid == first->tid && ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN &&
+	return ev->kind == UHMM_TRACE_FAULT && ev->mm == first->mm &&
+	       task_of(ev) == task_of(first) && ev->fault.access != UHMM_TRACE_ACCESS_UNKNOWN &&
 	       !ev->fault.source;
 }
 

@@ -135,6 +135,44 @@ START_TEST(each_write_fault_counts_the_same)
 }
 END_TEST
 
+/* What one write of @len bytes counts, and says of itself. */
+static struct uhmm_counters counts_of_write(uhmm_vaddr_t addr, uint64_t len, unsigned int faults)
+{
+	struct uhmm_counters before, after;
+	struct uhmm_access acc;
+	uint64_t word = 7;
+
+	uhmm_counters_read(f.m, &before);
+	expect_eq(uhmm_cpu_write(f.mm, addr, &word, len, &acc), 0);
+	uhmm_counters_read(f.m, &after);
+	expect_eq(acc.done, len);
+	expect_eq(acc.faults, faults);
+	expect_eq(acc.fault_addr, faults ? addr : 0);
+	for (unsigned int i = 0; i < UHMM_NR_COUNTERS; i++)
+		after.v[i] -= before.v[i];
+	return after;
+}
+
+/* One word has a way of its own (mm/write_word.h), which counts by courses. */
+START_TEST(a_word_counts_as_any_other_write)
+{
+	struct uhmm_counters byte, word;
+
+	map_written(AT, 1);
+	map_fixed(f.mm, AT + PAGE, 2, RW);
+	for (unsigned int faults = 2; faults--;) {
+		byte = counts_of_write(AT + PAGE, 1, faults);
+		word = counts_of_write(AT + 2 * PAGE, sizeof(uint64_t), faults);
+		expect_eq(word.v[UHMM_CNT_FAULT_ANON_WRITE], faults);
+		for (unsigned int i = 0; i < UHMM_NR_COUNTERS; i++)
+			ck_assert_msg(byte.v[i] == word.v[i], "%s: a byte %llu, a word %llu",
+				      uhmm_counter_name(i), (unsigned long long)byte.v[i],
+				      (unsigned long long)word.v[i]);
+	}
+	expect_eq(get_word(f.mm, AT + 2 * PAGE), 7);
+}
+END_TEST
+
 START_TEST(signals)
 {
 	struct uhmm_access acc;
@@ -422,6 +460,7 @@ int main(void)
 	tcase_add_test(tc, map_without_address_finds_room);
 	tcase_add_test(tc, read_maps_the_zero_page_and_write_a_page);
 	tcase_add_test(tc, each_write_fault_counts_the_same);
+	tcase_add_test(tc, a_word_counts_as_any_other_write);
 	tcase_add_test(tc, signals);
 	tcase_add_test(tc, protection_and_back);
 	tcase_add_test(tc, stack_grows);
