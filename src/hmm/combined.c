@@ -326,8 +326,11 @@ static uhmm_noinline enum uhmm__walk_result walk_entries(struct uhmm__combined *
 	for (; hmm_pfn < last; addr += n << UHMM_PAGE_SHIFT, ptep += n, hmm_pfn += n) {
 		n = 1;
 		/* From the walk before: ours, locked. */
-		if (unlikely(c->again) && is_collected(*hmm_pfn))
+		if (unlikely(c->again) && is_collected(*hmm_pfn)) {
+			if (*hmm_pfn & UHMM_HMM_PFN_ORDER_MASK)
+				return fail(c, addr, -EBUSY);
 			continue;
+		}
 		ret = walk_entry(c, addr, ptep, hmm_pfn, flush);
 		if (unlikely(ret == WALK_SPLIT))
 			return exclusive_before_split(c, addr, end, ptep);
@@ -491,6 +494,19 @@ static enum uhmm__walk_result walk_absent_pmd(struct uhmm__combined *c, ptent_t 
 	return stop(c, addr, WALK_WOULD_WAIT);
 }
 
+/*
+ * Whether an earlier walk collected pages here, one by one or whole. Something else stands there now, for
+ * MADV_DONTNEED may remove their entries and the table: outputs of what is there must not take their place,
+ * or nobody would put them back.
+ */
+static bool has_collected(struct uhmm__combined *c, uhmm_vaddr_t addr, uhmm_vaddr_t end)
+{
+	for (; c->again && addr < end; addr += UHMM_PAGE_SIZE)
+		if (is_collected(*slot(c, addr)))
+			return true;
+	return false;
+}
+
 /* A PMD entry that is no table. WALK_SPLIT without c->split: it is one now. */
 static uhmm_noinline enum uhmm__walk_result walk_huge(struct uhmm__combined *c, ptent_t *pmdp,
 						      uhmm_vaddr_t addr, uhmm_vaddr_t end)
@@ -506,9 +522,14 @@ static uhmm_noinline enum uhmm__walk_result walk_huge(struct uhmm__combined *c, 
 		return stop(c, addr, WALK_SPLIT);
 	}
 	/* From the walk before: ours, locked. */
-	if (c->again && leaf_is_migration(pmd) && is_collected(*slot(c, addr))) {
+	if (c->again && leaf_is_migration(pmd) && is_collected(*slot(c, addr)) &&
+	    *slot(c, addr) & UHMM_HMM_PFN_ORDER_MASK) {
 		uhmm__spin_unlock(ptl);
 		return WALK_OK;
+	}
+	if (unlikely(has_collected(c, addr, end))) {
+		uhmm__spin_unlock(ptl);
+		return fail(c, addr, -EBUSY);
 	}
 	if (!pte_present(pmd))
 		return walk_absent_pmd(c, pmdp, pmd, ptl, addr, end);
@@ -567,7 +588,8 @@ static uhmm_noinline enum uhmm__walk_result walk_any_pmd(struct uhmm__combined *
 		ptent_t *ptep;
 
 		if (pte_none(pmd))
-			return walk_hole(c, addr, end);
+			return unlikely(has_collected(c, addr, end)) ? fail(c, addr, -EBUSY)
+								     : walk_hole(c, addr, end);
 		if (unlikely(pmd_is_leaf(pmd))) {
 			ret = walk_huge(c, pmdp, addr, end);
 		} else {
