@@ -549,7 +549,7 @@ static uhmm_noinline enum uhmm__walk_result walk_huge(struct uhmm__combined *c, 
 
 /*
  * Make pages of a large folio in the way. Its lock is only tried: others are held. If that fails, or
- * the split, the folio stays where it is. @end: of the part under one PMD entry.
+ * the split, the folio stays where it is.
  */
 static void split_in_the_way(struct uhmm__combined *c, uhmm_vaddr_t end)
 {
@@ -576,6 +576,17 @@ static void split_in_the_way(struct uhmm__combined *c, uhmm_vaddr_t end)
 		c->whole_until = end;
 }
 
+/*
+ * The walk stopped with WALK_SPLIT in the part under one PMD entry that ends at @end. Returns: where it goes
+ * on.
+ */
+static uhmm_vaddr_t make_way(struct uhmm__combined *c, uhmm_vaddr_t end)
+{
+	if (c->split)
+		split_in_the_way(c, end);
+	return c->w.last;
+}
+
 /* The part under one PMD entry, whatever it is. @pmd: what was read there. */
 static uhmm_noinline enum uhmm__walk_result walk_any_pmd(struct uhmm__combined *c, ptent_t *pmdp,
 							 pte_t pmd, uhmm_vaddr_t addr,
@@ -600,9 +611,7 @@ static uhmm_noinline enum uhmm__walk_result walk_any_pmd(struct uhmm__combined *
 		}
 		if (likely(ret != WALK_SPLIT))
 			return ret;
-		addr = c->w.last;
-		if (c->split)
-			split_in_the_way(c, end);
+		addr = make_way(c, end);
 	}
 }
 
@@ -622,9 +631,7 @@ uhmm_always_inline enum uhmm__walk_result walk_pmd(struct uhmm__combined *c, pte
 		ret = walk_ptes(c, ptep, ptl, addr, end);
 		if (likely(ret != WALK_SPLIT))
 			return ret;
-		addr = c->w.last;
-		if (c->split)
-			split_in_the_way(c, end);
+		addr = make_way(c, end);
 	}
 	return walk_any_pmd(c, pmdp, pmdp_get(pmdp), addr, end);
 }
