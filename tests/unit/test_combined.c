@@ -183,6 +183,11 @@ START_TEST(write_to_readonly_vma_is_eperm)
 	expect_eq(uhmm_mprotect(f.mm, AT, 3 * PAGE, PROT_READ), 0);
 	expect_eq(walk(AT, 3, REQ_FAULT | REQ_WRITE), -EPERM);
 	expect_eq(walk(AT + PAGE, 2, REQ_FAULT | REQ_WRITE), -EPERM);
+	/* Asked by a page that is this process's alone, for itself. */
+	prepare(AT, 1, 0);
+	range.pfn_flags_mask = REQ_FAULT | REQ_WRITE;
+	pfns[0] = REQ_FAULT | REQ_WRITE;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), -EPERM);
 	fixture_verify(&f);
 	expect_eq(walk(AT, 3, REQ_FAULT), 0);
 	expect_eq(pfns[0] & UHMM_HMM_PFN_FLAGS, V | M);
@@ -520,22 +525,36 @@ START_TEST(requests_of_pages_after_an_error)
 }
 END_TEST
 
-/* The first page becomes a NUMA hint while the second is copied. */
-static bool hint_first(struct uhmm_mmu_interval_notifier *mni,
-		       const struct uhmm_mmu_notifier_range *event, unsigned long seq)
+/* What another task does once, while the walk copies a page. */
+struct meanwhile {
+	struct uhmm_task *task; /* NULL: nothing, or it is done */
+	void (*what)(void);
+};
+
+static bool do_meanwhile(struct uhmm_mmu_interval_notifier *mni,
+			 const struct uhmm_mmu_notifier_range *event, unsigned long seq)
 {
-	struct uhmm_task **other = uhmm_mmu_interval_data(mni), *t = *other, *self;
+	struct meanwhile *other = uhmm_mmu_interval_data(mni);
+	struct uhmm_task *t = other->task, *self;
 
 	if (event->event == UHMM_MMU_NOTIFY_MIGRATE)
 		return true; /* its own */
 	uhmm_mmu_interval_set_seq(mni, seq);
 	if (event->event != UHMM_MMU_NOTIFY_CLEAR || !t)
 		return true;
-	*other = NULL;
+	other->task = NULL;
 	self = become(t);
-	expect_eq(uhmm_change_prot_numa(f.mm, AT, PAGE), 1);
+	other->what();
 	become(self);
 	return true;
+}
+
+static const struct uhmm_mmu_interval_notifier_ops meanwhile_ops = { .invalidate = do_meanwhile };
+
+/* The first page becomes a NUMA hint. */
+static void hint_first(void)
+{
+	expect_eq(uhmm_change_prot_numa(f.mm, AT, PAGE), 1);
 }
 
 /* Two pages, of which another has locked the first; a walk in which the sequence moves, so that it looks again. */
@@ -546,17 +565,16 @@ struct second_look {
 	struct uhmm__frame *first;
 };
 
-/* @hinter: what hint_first() gets. */
-static void second_look_begin(struct second_look *s, struct uhmm_task **hinter, uint64_t mask)
+static void second_look_begin(struct second_look *s, struct meanwhile *other, uint64_t mask)
 {
-	static const struct uhmm_mmu_interval_notifier_ops ops = { .invalidate = hint_first };
-
 	s->child = fork_of_two();
 	put_word(f.mm, AT, 5);
 	s->first = frame_at(f.mm, AT);
 	folio_get(s->first);
 	s->locker = lock_by_another(s->first);
-	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &ops, hinter, &s->mni), 0);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, 2 * PAGE, &meanwhile_ops, other,
+						    &s->mni),
+		  0);
 	prepare(AT, 2, 0);
 	range.notifier = s->mni;
 	range.pfn_flags_mask = mask;
@@ -579,20 +597,21 @@ static void second_look_end(struct second_look *s)
  */
 START_TEST(requests_of_pages_for_a_second_look)
 {
-	struct uhmm_task *other = another_task(f.m), *hinter = other;
+	struct uhmm_task *task = another_task(f.m);
+	struct meanwhile other = { task, hint_first };
 	struct second_look look;
 
-	second_look_begin(&look, &hinter, REQ_FAULT | REQ_WRITE);
+	second_look_begin(&look, &other, REQ_FAULT | REQ_WRITE);
 	pfns[1] = REQ_FAULT | REQ_WRITE;
 	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
-	expect(!hinter);
+	expect(!other.task);
 	expect_eq(walks(), 1);
 	expect_eq(counted(f.m, UHMM_CNT_FAULT_FROM_HMM), 1);
 	expect(!(pfns[0] & (V | W)));
 	expect_eq(pfns[1] & UHMM_HMM_PFN_FLAGS, V | W | M);
 	expect(pte_protnone(pte_at(f.mm, AT)));
 	second_look_end(&look);
-	uhmm_task_destroy(other);
+	uhmm_task_destroy(task);
 }
 END_TEST
 
@@ -602,7 +621,7 @@ END_TEST
  */
 START_TEST(requests_are_not_taken_for_output)
 {
-	struct uhmm_task *nobody = NULL;
+	struct meanwhile nobody = { NULL, NULL };
 	struct second_look look;
 
 	second_look_begin(&look, &nobody, UINT64_MAX);
@@ -614,6 +633,75 @@ START_TEST(requests_are_not_taken_for_output)
 	expect_eq(pfns[0], pfn_at(f.mm, AT) | V | W);
 	expect_eq(pfns[1] & UHMM_HMM_PFN_FLAGS, V | W | M);
 	second_look_end(&look);
+	fixture_verify(&f);
+}
+END_TEST
+
+/* All pages of the table go, those that the walk has collected too. */
+static void drop_table(void)
+{
+	expect_eq(uhmm_madvise(f.mm, AT, UHMM_PMD_SIZE, MADV_DONTNEED), 0);
+}
+
+static struct uhmm__frame *huge;
+static struct uhmm_task *huge_locker;
+
+/* And a huge page comes, which cannot be split, for it is locked. */
+static void drop_table_for_huge(void)
+{
+	drop_table();
+	put_word(f.mm, AT, 9);
+	expect(pmd_trans_huge(pmd_at(f.mm, AT)));
+	huge = pfn_to_frame(f.m, pte_pfn(pmd_at(f.mm, AT)));
+	huge_locker = lock_by_another(huge);
+}
+
+/*
+ * The walk looks again, for the sequence moved and one page was locked, but the table of what it collected is
+ * gone by then: that is put back all the same, and the walk begins anew.
+ */
+START_TEST(collected_pages_whose_table_goes)
+{
+	struct uhmm_task *task = another_task(f.m), *locker;
+	struct meanwhile other = { task, _i ? drop_table_for_huge : drop_table };
+	struct uhmm_mmu_interval_notifier *mni;
+	struct uhmm__frame *first, *locked;
+	struct uhmm_mm *child;
+
+	map_written(AT, UHMM_PMD_SIZE / PAGE);
+	expect_eq(uhmm_madvise(f.mm, AT + 3 * PAGE, UHMM_PMD_SIZE - 3 * PAGE, MADV_DONTNEED), 0);
+	if (_i)
+		expect_eq(uhmm_madvise(f.mm, AT, UHMM_PMD_SIZE, MADV_HUGEPAGE), 0);
+	expect_eq(uhmm_mm_fork(f.mm, &child), 0);
+	put_word(f.mm, AT, 5);
+	put_word(f.mm, AT + PAGE, 6);
+	first = frame_at(f.mm, AT);
+	locked = frame_at(f.mm, AT + PAGE);
+	folio_get(first);
+	folio_get(locked);
+	locker = lock_by_another(locked);
+	expect_eq(uhmm_mmu_interval_notifier_insert(f.mm, AT, UHMM_PMD_SIZE, &meanwhile_ops, &other,
+						    &mni),
+		  0);
+	prepare(AT, 3, REQ_FAULT | REQ_WRITE);
+	range.notifier = mni;
+	expect_eq(uhmm_range_fault_unlocked_timeout(&range, 0), 0);
+	expect(!other.task);
+	expect_eq(walks(), 2);
+	expect(!folio_test(first, PG_LOCKED));
+	uhmm_migrate_hmm_range_setup(&range);
+	uhmm_migrate_vma_finalize(&migrate);
+	uhmm_mmap_read_unlock(f.mm);
+	uhmm_mmu_interval_notifier_remove(mni);
+	unlock_by_another(locker, locked);
+	if (_i)
+		unlock_by_another(huge_locker, huge);
+	uhmm__lru_add_drain_all(f.m);
+	expect_eq(folio_ref_count(first), 1);
+	folio_put(f.m, first);
+	folio_put(f.m, locked);
+	uhmm_mmput(child);
+	uhmm_task_destroy(task);
 	fixture_verify(&f);
 }
 END_TEST
@@ -704,6 +792,7 @@ int main(void)
 	tcase_add_test(tc, requests_of_pages_after_an_error);
 	tcase_add_test(tc, requests_of_pages_for_a_second_look);
 	tcase_add_test(tc, requests_are_not_taken_for_output);
+	tcase_add_loop_test(tc, collected_pages_whose_table_goes, 0, 2);
 	tcase_add_loop_test(tc, walks_of_present_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_empty_pages, 0, UHMM_NR_STRATEGIES);
 	tcase_add_loop_test(tc, walks_of_pages_to_be_copied, 0, UHMM_NR_STRATEGIES);
