@@ -338,7 +338,8 @@ uhmm_always_inline void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__
 			continue;
 		}
 		n = 1;
-		pfn = next_page(mirror, w, &supply);
+		supply.wanted--;
+		pfn = device_folio(mirror, w, 0);
 		if (!pfn)
 			continue;
 		w->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
