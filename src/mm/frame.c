@@ -632,25 +632,26 @@ void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b)
 	b->nr = 0;
 }
 
-/* For reports: walks all blocks. */
+/* For reports: walks all blocks. While others run, it misses by what CPUs take from blocks meanwhile. */
 uint64_t uhmm__frames_used(struct uhmm_machine *m)
 {
 	struct uhmm__frames *fr = m->frames;
-	uint64_t used;
+	uint64_t used, kept = 0;
 
+	/* First, or what comes to a list in between would be neither used nor free. */
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
+
+		uhmm__spin_lock(&cpu->local);
+		kept += fr->pcp[c].nr;
+		uhmm__spin_unlock(&cpu->local);
+	}
 	uhmm__spin_lock(&fr->zone);
 	used = (uint64_t)(fr->next_fresh - FIRST_BLOCK) * BLOCK_FRAMES;
 	for (uint32_t i = FIRST_BLOCK; i < fr->next_fresh; i++)
 		used -= fr->blocks[i].nr_free;
 	uhmm__spin_unlock(&fr->zone);
-	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
-		struct uhmm__cpu *cpu = uhmm__cpu(m, c);
-
-		uhmm__spin_lock(&cpu->local);
-		used -= fr->pcp[c].nr;
-		uhmm__spin_unlock(&cpu->local);
-	}
-	return used;
+	return used > kept ? used - kept : 0;
 }
 
 void uhmm__frames_range(struct uhmm_machine *m, uhmm_pfn_t *first, uhmm_pfn_t *end)
