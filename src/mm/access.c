@@ -200,7 +200,7 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 				   struct uhmm_access *acc, ptent_t *pmdp, struct uhmm_vma *vma)
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
-	bool again = false, driver_oom = false, tried = pmdp;
+	bool again = false, driver_oom = false, tried = pmdp != NULL;
 	ptent_t *ptep = NULL;
 	int ret;
 

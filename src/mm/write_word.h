@@ -12,9 +12,6 @@
 
 #include "mm/fault_chain.h"
 
-/* A write by one fault that mapped a new page, and *acc was not filled in. */
-#define UHMM__WROTE_NEW_PAGE (-10003)
-
 /* uhmm_cpu_write() of a word at a multiple of its size, or UHMM__WROTE_NEW_PAGE. */
 int uhmm__cpu_write_word(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
 			 struct uhmm_access *acc);
