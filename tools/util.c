@@ -104,7 +104,7 @@ static bool is_another_kind(const char *file, const char *begins)
 		;
 	if (f)
 		fclose(f);
-	return c != EOF && !strchr(begins, c);
+	return c != EOF && (!c || !strchr(begins, c));
 }
 
 int tool_check_writable(const char *file, const char *begins)

@@ -133,6 +133,8 @@ said "link.txt is a trace to be replayed"
 # A name was forgotten: the first trace stands where it should be.
 run 2 replay --json "$tmp/t1.txt" "$trace"
 said "t1.txt: is there and is something else"
+printf '\000kept' >"$tmp/nul.bin"
+run 2 replay --json "$tmp/nul.bin" "$trace"
 cmp -s "$tmp/t1.txt" "$tmp/kept.txt" || fail "a trace was written over"
 run 0 replay - --json "$tmp/new.json" <"$tmp/t1.txt"
 [ -s "$tmp/new.json" ] || fail "no JSON was written"
