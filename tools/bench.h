@@ -161,6 +161,9 @@ struct bench_world {
 	struct uhmm_counters before; /* see bench_expect() */
 };
 
+/** bench_working_set() - pages of a usual mapping to measure with: 1 GiB, or a quarter with --quick. */
+uint64_t bench_working_set(const struct bench *b);
+
 /** bench_world_open() - @npages of private anonymous memory, nothing populated. */
 int bench_world_open(struct bench_world *w, uint64_t npages, bool device);
 
@@ -172,6 +175,9 @@ void bench_world_close(struct bench_world *w);
 
 /** bench_touch() - 8 bytes written by the CPU to each of some pages; 0 or an error. */
 int bench_touch(struct bench_world *w, uint64_t first, uint64_t npages);
+
+/** bench_drop() - MADV_DONTNEED of everything; 0 or an error. */
+int bench_drop(struct bench_world *w);
 
 /** bench_to_device() - every page to the device by the combined walker, 512 a call. */
 int bench_to_device(struct bench_world *w, bool write);

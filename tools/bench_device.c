@@ -10,13 +10,7 @@
 enum {
 	WINDOW = 512, /* pages of one call */
 	WINDOW_BYTES = WINDOW << UHMM_PAGE_SHIFT,
-	PAGES_1G = 1 << 18,
 };
-
-static uint64_t working_set(const struct bench *b)
-{
-	return b->quick ? PAGES_1G / 4 : PAGES_1G;
-}
 
 static uhmm_vaddr_t window(const struct bench_world *w, uint64_t i)
 {
@@ -108,7 +102,7 @@ static int walk_present(struct bench *b, struct bench_world *w)
 int bench_walk(struct bench *b)
 {
 	struct bench_world w;
-	int status = bench_world_open(&w, 4 * working_set(b), false);
+	int status = bench_world_open(&w, 4 * bench_working_set(b), false);
 
 	if (status == TOOL_OK)
 		status = walk_present(b, &w);
@@ -173,7 +167,7 @@ int bench_combined(struct bench *b)
 	int status;
 
 	for (int write = 1; write >= 0; write--) {
-		status = bench_world_open(&w, working_set(b), true);
+		status = bench_world_open(&w, bench_working_set(b), true);
 		if (status == TOOL_OK)
 			status = serve_untouched(
 				b, &w, write, write ? BENCH_COMBINED_WRITE : BENCH_COMBINED_READ);
@@ -190,7 +184,7 @@ int bench_combined(struct bench *b)
 int bench_huge(struct bench *b)
 {
 	struct bench_world w;
-	int status = bench_world_open(&w, working_set(b) + WINDOW, true);
+	int status = bench_world_open(&w, bench_working_set(b) + WINDOW, true);
 
 	if (status == TOOL_OK) {
 		w.start = (w.start + WINDOW_BYTES - 1) & UHMM_PMD_MASK;
@@ -269,7 +263,7 @@ static int serve_presents(struct bench *b, struct bench_world *w)
 int bench_present(struct bench *b)
 {
 	struct bench_world w;
-	int status = bench_world_open(&w, working_set(b), true);
+	int status = bench_world_open(&w, bench_working_set(b), true);
 
 	if (status == TOOL_OK)
 		status = serve_presents(b, &w);

@@ -9,16 +9,6 @@
 #include "bench.h"
 #include "tool.h"
 
-static uint64_t working_set(const struct bench *b)
-{
-	return b->quick ? BENCH_PAGES_1G / 4 : BENCH_PAGES_1G;
-}
-
-static int drop_pages(struct bench_world *w)
-{
-	return uhmm_madvise(w->mm, w->start, w->npages << UHMM_PAGE_SHIFT, MADV_DONTNEED);
-}
-
 /* ---- sequential ---- */
 
 static int fault_all(struct bench *b, struct bench_world *w, enum bench_id id)
@@ -43,7 +33,7 @@ static int fault_rounds(struct bench *b, struct bench_world *w)
 	if (status != TOOL_OK)
 		return status;
 	t = bench_start();
-	err = drop_pages(w);
+	err = bench_drop(w);
 	bench_sample(b, BENCH_UNMAP, bench_stop(b, t) / (double)w->npages);
 	if (err)
 		return bench_failed("madvise", err);
@@ -53,7 +43,7 @@ static int fault_rounds(struct bench *b, struct bench_world *w)
 int bench_fault(struct bench *b)
 {
 	struct bench_world w;
-	int status = bench_world_open(&w, working_set(b), false);
+	int status = bench_world_open(&w, bench_working_set(b), false);
 
 	if (status == TOOL_OK)
 		status = fault_rounds(b, &w);

@@ -117,7 +117,7 @@ static int floor_random(struct bench *b, uint32_t npages)
 
 int bench_floor(struct bench *b)
 {
-	int status = floor_sequential(b, b->quick ? BENCH_PAGES_1G / 4 : BENCH_PAGES_1G);
+	int status = floor_sequential(b, bench_working_set(b));
 
 	return status == TOOL_OK ? floor_random(b, BENCH_PAGES_4G) : status;
 }

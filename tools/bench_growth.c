@@ -38,11 +38,6 @@ static int open_world(struct bench_world *w, uint64_t npages, bool device)
 	return -ENOMEM;
 }
 
-static int drop(struct bench_world *w)
-{
-	return uhmm_madvise(w->mm, w->start, w->npages << UHMM_PAGE_SHIFT, MADV_DONTNEED);
-}
-
 static int walk(struct bench_world *w, double *ns)
 {
 	struct uhmm_hmm_range range;
@@ -83,7 +78,7 @@ static int grow_pages(uint64_t n, double *ns)
 	ns[3] = since(t);
 	t = bench_start();
 	if (!err)
-		err = drop(&w);
+		err = bench_drop(&w);
 	ns[4] = since(t);
 	bench_world_close(&w);
 	return err;

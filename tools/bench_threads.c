@@ -7,7 +7,6 @@
 #include <sched.h>
 #include <stdlib.h>
 #include <sys/mman.h>
-#include <unistd.h>
 
 #include "bench.h"
 #include "tool.h"
@@ -37,12 +36,16 @@ struct rate {
 	double wall, cpu;
 };
 
-static uint64_t working_set(const struct bench *b)
+/* CPUs that this process may use. */
+static unsigned int nr_allowed(void)
 {
-	return b->quick ? BENCH_PAGES_1G / 4 : BENCH_PAGES_1G;
+	cpu_set_t allowed;
+
+	return sched_getaffinity(0, sizeof(allowed), &allowed) ? 0
+							       : (unsigned int)CPU_COUNT(&allowed);
 }
 
-/* To CPU @cpu of those this process may use, if there are so many. */
+/* To CPU @cpu of those this process may use. */
 static void pin(unsigned int cpu)
 {
 	cpu_set_t allowed, one;
@@ -149,6 +152,13 @@ static int measure(struct bench_world *w, const struct work *work, unsigned int 
 
 /* ---- in one address space ---- */
 
+static struct work whole_of(const struct bench_world *w, struct uhmm_mm *mm)
+{
+	return (struct work){
+		.m = w->m, .mm = mm, .addr = w->start, .stride = UHMM_PAGE_SIZE, .nr = w->npages
+	};
+}
+
 /* Whose pages a thread takes: a half of the mapping, or every other page of it. */
 static struct work part_of(const struct bench_world *w, unsigned int i, bool halves)
 {
@@ -161,19 +171,14 @@ static struct work part_of(const struct bench_world *w, unsigned int i, bool hal
 			      .nr = nr };
 }
 
-static int drop_pages(struct bench_world *w)
+/* What comes before a measurement: all pages are dropped, and the parts get VMAs of their own. */
+static int prepare(struct bench_world *w, bool drop, bool vmas)
 {
-	int err = uhmm_madvise(w->mm, w->start, w->npages << UHMM_PAGE_SHIFT, MADV_DONTNEED);
+	int err = drop ? bench_drop(w) : 0;
 
-	return err ? bench_failed("madvise", err) : TOOL_OK;
-}
-
-/* The threads' parts in VMAs of their own. */
-static int split_vma(struct bench_world *w)
-{
-	int err = uhmm_madvise(w->mm, w->start, w->npages / NR_THREADS << UHMM_PAGE_SHIFT,
-			       MADV_DONTFORK);
-
+	if (!err && vmas)
+		err = uhmm_madvise(w->mm, w->start, w->npages / NR_THREADS << UHMM_PAGE_SHIFT,
+				   MADV_DONTFORK);
 	return err ? bench_failed("madvise", err) : TOOL_OK;
 }
 
@@ -183,15 +188,12 @@ enum { RATE_FRESH, RATE_REUSED, RATE_TABLE, RATE_VMAS, RATE_PAGE, NR_RATES };
 static int rates_in_mm(struct bench *b, unsigned int n, struct rate rates[NR_RATES])
 {
 	struct bench_world w;
-	int status = bench_world_open(&w, NR_THREADS * working_set(b), false);
+	int status = bench_world_open(&w, NR_THREADS * bench_working_set(b), false);
 
 	for (int k = 0; k < NR_RATES && status == TOOL_OK; k++) {
 		struct work work[NR_THREADS];
 
-		if (k != RATE_FRESH && k != RATE_PAGE)
-			status = drop_pages(&w);
-		if (status == TOOL_OK && k == RATE_VMAS)
-			status = split_vma(&w);
+		status = prepare(&w, k != RATE_FRESH && k != RATE_PAGE, k == RATE_VMAS);
 		if (status != TOOL_OK)
 			break;
 		for (unsigned int i = 0; i < n; i++) {
@@ -212,7 +214,7 @@ static int rate_wanted(struct bench *b, unsigned int n, struct rate *rate)
 {
 	struct work work[NR_THREADS];
 	struct bench_world w;
-	int err, status = bench_world_open(&w, working_set(b) / 4, true);
+	int err, status = bench_world_open(&w, bench_working_set(b) / 4, true);
 
 	if (status == TOOL_OK) {
 		err = bench_to_device(&w, true);
@@ -220,13 +222,10 @@ static int rate_wanted(struct bench *b, unsigned int n, struct rate *rate)
 			status = bench_failed("to the device", err);
 	}
 	if (status == TOOL_OK) {
-		for (unsigned int i = 0; i < n; i++)
-			work[i] = (struct work){ .m = w.m,
-						 .mm = w.mm,
-						 .addr = w.start,
-						 .stride = UHMM_PAGE_SIZE,
-						 .nr = w.npages,
-						 .read = true };
+		for (unsigned int i = 0; i < n; i++) {
+			work[i] = whole_of(&w, w.mm);
+			work[i].read = true;
+		}
 		status = measure(&w, work, n, UHMM_CNT_MIGRATED_TO_RAM, w.npages, rate);
 	}
 	bench_world_close(&w);
@@ -234,13 +233,6 @@ static int rate_wanted(struct bench *b, unsigned int n, struct rate *rate)
 }
 
 /* ---- each in an address space of its own, of one machine or of two ---- */
-
-static struct work whole_of(const struct bench_world *w, struct uhmm_mm *mm)
-{
-	return (struct work){
-		.m = w->m, .mm = mm, .addr = w->start, .stride = UHMM_PAGE_SIZE, .nr = w->npages
-	};
-}
 
 /* In a second mm with the same mapping. @rate: in memory that was used before. */
 static int rate_in_two(struct bench_world *w, struct uhmm_mm *mm, struct rate *rate)
@@ -256,7 +248,7 @@ static int rate_in_two(struct bench_world *w, struct uhmm_mm *mm, struct rate *r
 		err = uhmm_madvise(mm, w->start, bytes, MADV_DONTNEED);
 		if (err)
 			return bench_failed("madvise", err);
-		if (drop_pages(w) != TOOL_OK ||
+		if (prepare(w, true, false) != TOOL_OK ||
 		    measure(w, work, NR_THREADS, UHMM_CNT_FAULT_ANON_WRITE, NR_THREADS * w->npages,
 			    rate) != TOOL_OK)
 			return TOOL_USAGE;
@@ -268,14 +260,15 @@ static int rate_in_mms(struct bench *b, struct rate *rate)
 {
 	struct uhmm_mm *mm = NULL;
 	struct bench_world w;
-	int err, status = bench_world_open(&w, working_set(b), false);
+	int err, status = bench_world_open(&w, bench_working_set(b), false);
 
 	if (status == TOOL_OK) {
 		err = uhmm_mm_create(w.m, &mm);
 		status = err ? bench_failed("a second address space", err)
 			     : rate_in_two(&w, mm, rate);
 	}
-	uhmm_mmput(mm);
+	if (mm)
+		uhmm_mmput(mm);
 	bench_world_close(&w);
 	return status;
 }
@@ -290,7 +283,7 @@ static int rates_apart(struct bench *b, struct rate rates[NR_APART])
 	int status = TOOL_OK;
 
 	for (unsigned int i = 0; i < NR_THREADS && status == TOOL_OK; i++) {
-		status = bench_world_open(&w[i], working_set(b), false);
+		status = bench_world_open(&w[i], bench_working_set(b), false);
 		if (uhmm_task_current())
 			uhmm_task_leave();
 		work[i] = whole_of(&w[i], w[i].mm);
@@ -298,7 +291,8 @@ static int rates_apart(struct bench *b, struct rate rates[NR_APART])
 	for (int k = 0; k < NR_APART && status == TOOL_OK; k++) {
 		for (unsigned int i = 0; i < NR_THREADS && k == APART_REUSED; i++) {
 			uhmm_task_enter(w[i].task);
-			status = drop_pages(&w[i]) == TOOL_OK ? status : TOOL_USAGE;
+			if (prepare(&w[i], true, false) != TOOL_OK)
+				status = TOOL_USAGE;
 			uhmm_task_leave();
 		}
 		if (status != TOOL_OK)
@@ -318,7 +312,7 @@ int bench_threads(struct bench *b)
 	struct rate one[NR_RATES], two[NR_RATES], apart[NR_APART], wanted[NR_THREADS];
 	struct rate mms = { 0 };
 
-	if (sysconf(_SC_NPROCESSORS_ONLN) < NR_THREADS) {
+	if (nr_allowed() < NR_THREADS) {
 		for (int id = BENCH_THREADS_FRESH; id <= BENCH_THREADS_APART_CPU; id++)
 			bench_note(b, (enum bench_id)id, "needs two CPUs");
 		return TOOL_OK;

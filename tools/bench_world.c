@@ -91,6 +91,11 @@ static int open_device(struct bench_world *w)
 	return err ? err : uhmm_mirror_open(w->dev, w->mm, &w->mirror);
 }
 
+uint64_t bench_working_set(const struct bench *b)
+{
+	return b->quick ? BENCH_PAGES_1G / 4 : BENCH_PAGES_1G;
+}
+
 int bench_world_open(struct bench_world *w, uint64_t npages, bool device)
 {
 	return bench_world_open_ram(w, npages, device, 0);
@@ -155,6 +160,11 @@ int bench_touch(struct bench_world *w, uint64_t first, uint64_t npages)
 	for (uint64_t i = 0; i < npages && !err; i++, addr += UHMM_PAGE_SIZE)
 		err = uhmm_cpu_write(w->mm, addr, &addr, sizeof(addr), NULL);
 	return err;
+}
+
+int bench_drop(struct bench_world *w)
+{
+	return uhmm_madvise(w->mm, w->start, w->npages << UHMM_PAGE_SHIFT, MADV_DONTNEED);
 }
 
 void bench_mark(struct bench_world *w)
