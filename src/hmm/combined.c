@@ -196,37 +196,49 @@ static void set_run(struct uhmm__combined *c)
 	uint64_t write = carry_bit(range->default_flags, UHMM_HMM_PFN_REQ_WRITE, PTE_RW);
 
 	c->run_bits = PTE_PRESENT | write;
-	c->run_mask = PTE_PRESENT | PTE_SPECIAL | write;
+	c->run_mask = PTE_PRESENT | PTE_SPECIAL | PTE_UFFD_WP | write;
 	if (unlikely(range->pfn_flags_mask || c->fault_folio ||
 		     !(c->migrate->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM)))
 		c->run_mask = 0;
+}
+
+/* What collect_exclusive() needs of the walk, in registers: what it stores to might change anything. */
+struct run {
+	struct uhmm_machine *machine;
+	struct uhmm__frame *vmemmap;
+	uint64_t bits, mask;
+};
+
+uhmm_always_inline struct run run_of(const struct uhmm__combined *c)
+{
+	struct uhmm_machine *m = c->w.mm->machine;
+
+	return (struct run){ m, m->vmemmap, c->run_bits, c->run_mask };
 }
 
 /*
  * An entry as most are: its page is its alone. Takes it as walk_present() would; false: that is to look at
  * it. Not counted. Context: PTL.
  */
-uhmm_always_inline bool collect_exclusive(const struct uhmm__combined *c, struct uhmm_machine *m,
-					  ptent_t *ptep, uint64_t *hmm_pfn, bool blank)
+uhmm_always_inline bool collect_exclusive(struct run run, ptent_t *ptep, uint64_t *hmm_pfn,
+					  bool blank)
 {
-	const uint32_t look_at = FOLIO_ORDER_MASK |
-				 (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) | BIT(PG_ANON_EXCLUSIVE));
+	/* An exclusive page is anonymous. */
+	const uint64_t look_at = FOLIO_FLAGS_REFS(FOLIO_ORDER_MASK | FOLIO_ZONE_DEVICE |
+							  (uint32_t)(BIT(PG_TAIL) | BIT(PG_LOCKED) |
+								     BIT(PG_ANON_EXCLUSIVE)),
+						  -UHMM_PIN_BIAS);
 	pte_t pte = ptep_get(ptep);
 	uhmm_pfn_t pfn = pte_pfn(pte);
-	struct uhmm__frame *f = &m->vmemmap[pfn];
-	uint32_t flags;
+	struct uhmm__frame *f = &run.vmemmap[pfn];
+	uint64_t old;
 
-	if ((pte.val & c->run_mask) != c->run_bits || pfn >= m->device_base)
+	if ((pte.val & run.mask) != run.bits)
 		return false;
-	flags = load_relaxed(&f->flags);
-	if ((flags & look_at) != BIT(PG_ANON_EXCLUSIVE) || !folio_test_anon(f) ||
-	    unlikely(!folio_trylock(f)))
+	old = load_relaxed(&f->flags_refs);
+	if ((old & look_at) != FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE), 0) ||
+	    unlikely(!freeze_exclusive(run.machine, ptep, pte, f, old)))
 		return false;
-	if (unlikely(!freeze_exclusive(ptep, f, flags | (uint32_t)BIT(PG_LOCKED)))) {
-		folio_unlock(m, f);
-		return false;
-	}
-	folio_remove_rmap_locked(f);
 	if (blank)
 		*hmm_pfn = 0;
 	put_out(hmm_pfn, pfn | UHMM_HMM_PFN_VALID | UHMM_HMM_PFN_MIGRATE |
@@ -238,21 +250,21 @@ uhmm_always_inline bool collect_exclusive(const struct uhmm__combined *c, struct
 static uhmm_noinline uint64_t collect_one(const struct uhmm__combined *c, ptent_t *ptep,
 					  uint64_t *hmm_pfn)
 {
-	return collect_exclusive(c, c->w.mm->machine, ptep, hmm_pfn, c->blank);
+	return collect_exclusive(run_of(c), ptep, hmm_pfn, c->blank);
 }
 
 /* Several such one after the other: most of a window. Returns: how many. Context: PTL. */
 static uhmm_noinline uint64_t collect_run(const struct uhmm__combined *c, ptent_t *ptep,
 					  uint64_t *hmm_pfn, uint64_t n)
 {
-	struct uhmm_machine *m = c->w.mm->machine;
+	struct run run = run_of(c);
 	uint64_t i = 0;
 
 	if (c->blank)
-		while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i], true))
+		while (i < n && collect_exclusive(run, &ptep[i], &hmm_pfn[i], true))
 			i++;
 	else
-		while (i < n && collect_exclusive(c, m, &ptep[i], &hmm_pfn[i], false))
+		while (i < n && collect_exclusive(run, &ptep[i], &hmm_pfn[i], false))
 			i++;
 	return i;
 }

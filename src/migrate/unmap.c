@@ -71,13 +71,13 @@ uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f
 	return unmap_isolated(m, f, flags, is_fault_page);
 }
 
-/* As most pages of RAM are, by their flags. */
+/* As most pages of RAM are, by their flags: of these only PG_LRU. */
+static const uint32_t look_at_flags = FOLIO_ZONE_DEVICE | FOLIO_ORDER_MASK |
+				      (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE) | BIT(PG_LRU));
+
 uhmm_always_inline bool is_plain(uint32_t flags)
 {
-	const uint32_t look_at = FOLIO_ZONE_DEVICE | FOLIO_ORDER_MASK |
-				 (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE) | BIT(PG_LRU));
-
-	return likely((flags & look_at) == BIT(PG_LRU));
+	return likely((flags & look_at_flags) == BIT(PG_LRU));
 }
 
 /* The same of such one, which most often was mapped once, and has the migration's reference. */
@@ -237,6 +237,57 @@ static uhmm_noinline uint64_t unmap_converted(struct uhmm_migrate_vma *mig,
 	return n;
 }
 
+/*
+ * What unmap_plain() does of one that is anonymous, mapped nowhere else, and without any reference but this
+ * migration's; false: it is for unmap_entry() to look at. In the plain library references are looked at, and the
+ * page isolated, by one atomic instruction.
+ */
+uhmm_always_inline bool unmap_alone(struct uhmm__frame *f)
+{
+	const uint64_t look_at = FOLIO_FLAGS_REFS(look_at_flags, UINT32_MAX);
+	const uint64_t lru = FOLIO_FLAGS_REFS(BIT(PG_LRU), 0);
+	uint64_t old = load_relaxed(&f->flags_refs);
+
+	if (UHMM_CHECKED || (old & look_at) != (lru | FOLIO_FLAGS_REFS(0, 1)) ||
+	    load_relaxed(&f->mapcount) || !folio_test_anon(f))
+		return false;
+	return likely(atomic_compare_exchange_strong_explicit(
+		&f->flags_refs, &old, old - lru, memory_order_acq_rel, memory_order_relaxed));
+}
+
+/*
+ * Outputs of such pages from the first on, until one is something else: most of a window. @src, which may be
+ * @hmm_pfns, and @dst become those of the migration. Returns: how many.
+ */
+uhmm_always_inline uint64_t unmap_run(struct uhmm_machine *m, const uint64_t *hmm_pfns,
+				      uint64_t *src, uint64_t *dst, uint64_t npages)
+{
+	/* What collect_exclusive() puts out: a page of RAM, whose pfn is the index. */
+	const uint64_t page = UHMM_HMM_PFN_MIGRATE | UHMM_HMM_PFN_VALID;
+	const uint64_t look_at = page | UHMM_HMM_PFN_ORDER_MASK | UHMM_PFN_DEVICE_SPACE;
+	struct uhmm__frame *vmemmap = m->vmemmap;
+	uint64_t i;
+
+	for (i = 0; i < npages; i++) {
+		uint64_t hmm_pfn = hmm_pfns[i];
+		uhmm_pfn_t pfn = uhmm_hmm_pfn_to_pfn(hmm_pfn);
+
+		if ((hmm_pfn & look_at) != page || !unmap_alone(&vmemmap[pfn]))
+			break;
+		src[i] = uhmm_migrate_pfn(pfn) | UHMM_MIGRATE_PFN_MIGRATE |
+			 carry_bit(hmm_pfn, UHMM_HMM_PFN_WRITE, UHMM_MIGRATE_PFN_WRITE);
+		dst[i] = 0;
+	}
+	return i;
+}
+
+/* Out of line, so that it has all registers. */
+static uhmm_noinline uint64_t unmap_run_many(struct uhmm_machine *m, const uint64_t *hmm_pfns,
+					     uint64_t *src, uint64_t *dst, uint64_t npages)
+{
+	return unmap_run(m, hmm_pfns, src, dst, npages);
+}
+
 /* @npages: mig->npages, which may be a constant. */
 uhmm_always_inline uint64_t hmm_unmap(struct uhmm_migrate_vma *mig, const uint64_t *hmm_pfns,
 				      uint64_t npages)
@@ -254,10 +305,21 @@ uhmm_always_inline uint64_t hmm_unmap(struct uhmm_migrate_vma *mig, const uint64
 	if (i < npages)
 		uhmm__lru_add_drain(m);
 	/* After a large folio come outputs of nothing. */
-	for (; i < npages; i++) {
+	for (uint64_t n; i < npages; i += n) {
+		uint64_t hmm_pfn = hmm_pfns[i];
+
+		if (likely(hmm_pfn & UHMM_HMM_PFN_VALID)) {
+			n = npages == 1
+				    ? unmap_run(m, hmm_pfns, src, dst, 1)
+				    : unmap_run_many(m, &hmm_pfns[i], &src[i], &dst[i], npages - i);
+			unmapped += n;
+			if (likely(n))
+				continue;
+		}
+		n = 1;
 		dst[i] = 0;
-		src[i] = to_migrate_pfn(hmm_pfns[i]);
-		if (likely(src[i] & UHMM_MIGRATE_PFN_VALID))
+		src[i] = to_migrate_pfn(hmm_pfn);
+		if (src[i] & UHMM_MIGRATE_PFN_VALID)
 			unmap_entry(m, &src[i], fault_page, &drained, &unmapped, &restore);
 		else
 			unmapped += !!src[i];

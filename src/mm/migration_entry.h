@@ -68,26 +68,61 @@ uhmm_always_inline void folio_remove_rmap_locked(struct uhmm__frame *f)
 		store_relaxed(&f->mapcount, 0);
 }
 
-/*
- * Replace one entry that is present, and its page's only one, by a migration entry. @flags: of the locked
- * folio @f, which is the page, as they were. False: it may be pinned, and the entry is as it was. Context: PTL.
- */
-uhmm_always_inline bool freeze_exclusive(ptent_t *ptep, struct uhmm__frame *f, uint32_t flags)
+/* make_migration_entry() of one that is present, exclusive and without uffd-wp. */
+uhmm_always_inline pte_t make_exclusive_migration_entry(pte_t pte)
 {
-	/* As install_migration_entry(), and for its reasons in this order. */
-	pte_t pte = ptep_xchg_clear(ptep);
-	uint32_t dirty;
+	/* The two types differ in one bit, and so does each bit of the offset from its inverse. */
+	const uint64_t none = leaf_make(LEAF_MIGRATION_READ_EXCLUSIVE, 0).val;
 
-	if (unlikely(folio_maybe_dma_pinned(f))) {
-		set_pte(ptep, pte);
-		return false;
+	_Static_assert(LEAF_MIGRATION_WRITE == (LEAF_MIGRATION_READ_EXCLUSIVE | 1), "by one bit");
+	return pte_make(none ^
+			carry_bit(pte.val, PTE_PFN_MASK, LEAF_PFN_MASK << LEAF_OFFSET_SHIFT) ^
+			carry_bit(pte.val, PTE_ACCESSED | PTE_DIRTY,
+				  (LEAF_YOUNG | LEAF_DIRTY) << LEAF_OFFSET_SHIFT) ^
+			carry_bit(pte.val, PTE_RW, BIT(LEAF_TYPE_SHIFT)) ^
+			carry_bit(pte.val, PTE_SOFT_DIRTY, LEAF_SOFT_DIRTY));
+}
+
+/*
+ * Lock the folio @f of one page that @pte, which is at @ptep, present and without uffd-wp, maps exclusively, and
+ * replace the entry by a migration entry. @flags_refs: what the folio's are: not locked, not pinned. The mapping's
+ * reference is now the caller's. False: somebody has the lock or came in between, and all is as it was.
+ * Context: PTL.
+ *
+ * As install_migration_entry(), and for its reasons in this order: the entry goes first, then pins are looked
+ * for. In the plain library the lock is taken, the count looked at and the page shared by one atomic
+ * instruction: a pin that raised the count before makes it fail, one that raises it later sees the entry gone.
+ */
+uhmm_always_inline bool freeze_exclusive(struct uhmm_machine *m uhmm_unused, ptent_t *ptep,
+					 pte_t pte, struct uhmm__frame *f, uint64_t flags_refs)
+{
+	uint64_t exclusive = FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE), 0);
+	uint64_t locked = FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 0);
+	uint64_t dirty = FOLIO_FLAGS_REFS(carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY)), 0);
+
+	if (UHMM_CHECKED) {
+		if (!folio_trylock(f))
+			return false;
+		(void)ptep_xchg_clear(ptep);
+		if (unlikely(folio_maybe_dma_pinned(f))) {
+			set_pte(ptep, pte);
+			folio_unlock(m, f);
+			return false;
+		}
+		folio_change(f, (uint32_t)BIT(PG_ANON_EXCLUSIVE),
+			     (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY)));
+	} else {
+		set_pte(ptep, pte_make(0));
+		if (unlikely(!atomic_compare_exchange_strong_explicit(
+			    &f->flags_refs, &flags_refs, (flags_refs - exclusive + locked) | dirty,
+			    memory_order_acq_rel, memory_order_relaxed))) {
+			set_pte(ptep, pte);
+			return false;
+		}
 	}
-	dirty = (uint32_t)carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY));
-	while (!atomic_compare_exchange_weak_explicit(
-		&f->flags, &flags, (flags & ~(uint32_t)BIT(PG_ANON_EXCLUSIVE)) | dirty,
-		memory_order_release, memory_order_relaxed))
-		;
-	set_pte(ptep, make_migration_entry(pte, true, true));
+	set_pte(ptep, make_exclusive_migration_entry(pte));
+	/* It was mapped once. */
+	store_relaxed(&f->mapcount, 0);
 	return true;
 }
 
