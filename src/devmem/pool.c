@@ -344,48 +344,72 @@ static bool take_huge(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfn
 	return true;
 }
 
+/* @first to @last, by number + 1, which are pages of chunk @c, behind the last of a list. */
+static void list_append(struct uhmm_devmem *pool, struct uhmm__devlist *l,
+			struct uhmm__devmem_chunk *c, uint32_t first, uint32_t last)
+{
+	c->pages[first - 1 - c->first].prev = l->tail;
+	c->pages[last - 1 - c->first].next = 0;
+	if (l->tail)
+		page_near(pool, c, l->tail - 1)->next = first;
+	else
+		l->head = first;
+	l->tail = last;
+}
+
+/* The last of a list is @last now, by number + 1; who came after it is on another. */
+static void list_shorten(struct uhmm_devmem *pool, struct uhmm__devlist *l,
+			 struct uhmm__devmem_chunk *c, uint32_t last)
+{
+	l->tail = last;
+	if (last)
+		page_near(pool, c, last - 1)->next = 0;
+	else
+		l->head = 0;
+}
+
 /*
- * What take() would give, from the free list as long as it stays in one chunk: each page goes from the
- * end of one list to the end of the other. Returns: how many. Context: lock.
+ * What take() would give, from the free list as long as it stays in one chunk: the pages go from the end of one
+ * list to the end of the other, which turns their order round. Returns: how many. Context: lock.
  */
 static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
 			     unsigned int max)
 {
-	uint32_t at = pool->free.tail, last = pool->lru.tail;
-	struct uhmm__devmem_chunk *c = at ? chunk_of_number(pool, at - 1) : NULL;
-	struct uhmm__devpage *before = last ? page_of_number(pool, last - 1) : NULL;
-	unsigned int n = 0;
+	uint32_t at = pool->free.tail, first = at, last = 0, npages, i;
+	struct uhmm__devmem_chunk *c;
+	struct uhmm__devpage *pages;
+	struct uhmm__frame *frames;
+	uhmm_pfn_t start;
+	unsigned int n;
 
-	while (n < max && at) {
-		uint32_t i = at - 1 - c->first, next;
-		struct uhmm__devpage *p;
-
-		if (unlikely(i >= c->npages))
-			break;
-		p = &c->pages[i];
-		pfns[n++] = c->start + i;
-		if (before)
-			before->next = at;
-		else
-			pool->lru.head = at;
-		before = p;
-		p->data = page_data;
-		/* The one before it in the free list is the next to go. */
-		next = p->prev;
-		p->prev = last;
-		last = at;
-		at = next;
-	}
-	if (!n)
+	if (!at)
 		return 0;
-	pool->free.tail = at;
-	before->next = 0;
-	pool->lru.tail = last;
-	pool->nr_used += n;
-	if (at)
-		page_of_number(pool, at - 1)->next = 0;
-	else
-		pool->free.head = 0;
+	c = chunk_of_number(pool, at - 1);
+	pages = c->pages;
+	npages = c->npages;
+	start = c->start;
+	frames = pfn_to_frame(pool->machine, start);
+	for (n = 0; n < max; n++) {
+		uint64_t links;
+
+		/* Nor is 0, the end of the list, in the chunk. */
+		i = at - 1 - c->first;
+		if (unlikely(i >= npages))
+			break;
+		/* It will be initialized. */
+		__builtin_prefetch(&frames[i], 1);
+		pfns[n] = start + i;
+		pages[i].data = page_data;
+		last = at;
+		at = pages[i].prev;
+		links = pages[i].links;
+		pages[i].links = links << 32 | links >> 32;
+	}
+	if (n) {
+		list_append(pool, &pool->lru, c, first, last);
+		list_shorten(pool, &pool->free, c, at);
+		pool->nr_used += n;
+	}
 	return n;
 }
 

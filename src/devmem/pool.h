@@ -12,7 +12,12 @@
 struct uhmm__devpage {
 	void *data; /* zone_device_data */
 	/* In the list of free pages or of used ones, by number + 1; 0 = end. One with a reference is used. */
-	uint32_t prev, next;
+	union {
+		struct {
+			uint32_t prev, next;
+		};
+		uint64_t links; /* both */
+	};
 };
 
 struct uhmm__devmem_chunk {

@@ -136,38 +136,38 @@ uhmm_always_inline void folio_init(struct uhmm_machine *m uhmm_unused, struct uh
 	store_relaxed(&f->mapping, 0);
 	store_relaxed(&f->index, 0);
 	store_relaxed(&f->mapcount, 0);
-	/* Locked before it is live: whoever goes through pages by number must not be first. */
+	/* Not live before it is locked: whoever goes through pages by number must not be first. */
 	if (unlikely(order)) {
 		uhmm__prep_folio(f, order, flags);
 		folio_lock_new(f);
+		store_release(&f->refcount, 1);
 	} else {
-		store_relaxed(&f->flags, flags | (uint32_t)BIT(PG_LOCKED));
+		flags |= (uint32_t)BIT(PG_LOCKED);
+		store_release(&f->flags_refs, FOLIO_FLAGS_REFS(flags, 1));
 		uhmm__bit_lock_written(&f->flags);
 	}
-	store_release(&f->refcount, 1);
-}
-
-static bool pgmap_has(const struct uhmm_dev_pagemap *pgmap, uhmm_pfn_t pfn)
-{
-	return pfn - pgmap->start < pgmap->npages;
 }
 
 void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns, unsigned int nr)
 {
-	const uhmm_pfn_t *end = pfns + nr, *next;
+	const uhmm_pfn_t *end = pfns + nr;
 
 	atomic_fetch_add_explicit(&m->pgmaps->used, nr, memory_order_relaxed);
-	/* Each page in use holds its pagemap, so that it cannot go away below it. */
 	while (pfns < end) {
 		struct uhmm_dev_pagemap *pgmap = page_pgmap(m, *pfns);
-		struct uhmm__frame *frames = pfn_to_frame(m, pgmap->start);
+		uhmm_pfn_t start = pgmap->start, npages = pgmap->npages;
+		struct uhmm__frame *frames = pfn_to_frame(m, start);
 		uint32_t flag = pgmap_page_flag(pgmap);
 
-		for (next = pfns + 1; next < end && pgmap_has(pgmap, *next); next++)
-			__builtin_prefetch(&frames[*next - pgmap->start], 1);
-		atomic_fetch_add_explicit(&pgmap->refs, next - pfns, memory_order_relaxed);
-		for (; pfns < next; pfns++)
-			folio_init(m, &frames[*pfns - pgmap->start], 0, flag);
+		/*
+		 * Each page in use holds its pagemap, so that it cannot go away below it: held before the
+		 * first is, for all, most often of one.
+		 */
+		atomic_fetch_add_explicit(&pgmap->refs, end - pfns, memory_order_relaxed);
+		for (; pfns < end && *pfns - start < npages; pfns++)
+			folio_init(m, &frames[*pfns - start], 0, flag);
+		if (unlikely(pfns < end))
+			atomic_fetch_sub_explicit(&pgmap->refs, end - pfns, memory_order_relaxed);
 	}
 }
 
