@@ -160,8 +160,9 @@ struct uhmm__window {
 	struct uhmm_migrate_vma args;
 	uint64_t src[WINDOW_PAGES];
 	uint64_t dst[WINDOW_PAGES];
-	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move */
+	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move, if there are any */
 	struct uhmm__device_walk walk;
+	bool any_saved; /* else saved[] may hold anything, and stands for none */
 	uint64_t moved; /* pages that are on the device now */
 	uint64_t evicted;
 	uint64_t tags; /* DPT_* bits that all entries had when they were entered; 0 if there is one without */

@@ -123,23 +123,30 @@ uhmm_always_inline uint64_t leaf_part(uint64_t index, uint64_t n)
 	return n == 1 ? 1 : MIN(UHMM__RADIX_SLOTS - (index & UHMM__RADIX_MASK), n);
 }
 
+/* From here on somebody looks at saved[], or fills some of it. */
+static inline void need_saved(struct uhmm__window *w)
+{
+	if (likely(w->any_saved))
+		return;
+	w->any_saved = true;
+	memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
+}
+
 /* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
 uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w,
 				  uint64_t index, uint64_t i, uint64_t n)
 {
-	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index), *saved = &w->saved[i];
+	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index);
 	int erased = 0;
 
-	if (!entry) {
-		memset(saved, 0, n * sizeof(*saved));
+	if (!entry)
 		return;
-	}
 	entry += index & UHMM__RADIX_MASK;
 	for (uint64_t k = 0; k < n; k++) {
-		saved[k] = 0;
-		if (!entry[k] || !uhmm__window_may_move(w, i + k))
+		if (likely(!entry[k]) || !uhmm__window_may_move(w, i + k))
 			continue;
-		saved[k] = entry[k];
+		need_saved(w);
+		w->saved[i + k] = entry[k];
 		entry[k] = 0;
 		erased++;
 	}
@@ -173,6 +180,7 @@ uhmm_always_inline void save_entries(struct uhmm_mirror *mirror, struct uhmm__wi
 	if (unlikely(!list_is_singular(&mirror->walks)))
 		spoil_others(mirror, w);
 	w->walk.stage = DEVICE_WALK_FROZEN;
+	w->any_saved = false;
 	for (uint64_t i = 0; i < npages; i += n) {
 		n = leaf_part(first + i, npages - i);
 		save_leaf(mirror, w, first + i, i, n);
@@ -290,22 +298,39 @@ static uhmm_noinline uint64_t copy_huge(struct uhmm_mirror *mirror, struct uhmm_
 }
 
 /*
- * Single pages, and holes of one, from entry @i on, @max at most, as long as there are device pages for them:
- * most of a window. Returns: how many.
+ * Single pages from entry @i on, or holes of one, @max at most, as long as there are device pages for them and
+ * where contents are tags: most of a window. Returns: how many.
  */
 uhmm_always_inline uint64_t copy_run(struct uhmm_machine *m, struct uhmm__window *w, uint64_t i,
 				     uint64_t max, const struct supply *s)
 {
-	const uint64_t single = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND;
-	uint64_t n = MIN((uint64_t)(s->nr - s->at), max), k;
+	const uint64_t look_at = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND |
+				 UHMM_MIGRATE_PFN_VALID;
+	const uint64_t hole = UHMM_MIGRATE_PFN_MIGRATE, page = hole | UHMM_MIGRATE_PFN_VALID;
+	uint64_t n = MIN((uint64_t)(s->nr - s->at), max), k = 0;
 	const uint64_t *src = &w->src[i];
 	const uhmm_pfn_t *pfn = &s->pfn[s->at];
 	uint64_t *dst = &w->dst[i];
+	_Atomic uint64_t *from = m->tags, *to;
 
-	for (k = 0; k < n && (src[k] & single) == UHMM_MIGRATE_PFN_MIGRATE; k++) {
-		dst[k] = uhmm_migrate_pfn(pfn[k]) | (src[k] & UHMM_MIGRATE_PFN_WRITE);
-		fill_page(m, src[k], pfn[k]);
+	if (!n || unlikely(!from))
+		return 0;
+	/* All pages of a pool are in one space of pfns, so that they are as far from their indices. */
+	to = from + (pfn_to_index(m, pfn[0]) - pfn[0]);
+	for (; k < n && (src[k] & look_at) == page; k++) {
+		uint64_t mpfn = src[k];
+
+		dst[k] = uhmm_migrate_pfn(pfn[k]) | (mpfn & UHMM_MIGRATE_PFN_WRITE);
+		store_relaxed(&to[pfn[k]], load_relaxed(&from[uhmm_migrate_pfn_to_pfn(mpfn)]));
 	}
+	uhmm__count_n(UHMM_CNT_COPY_TO_DEVICE, k);
+	if (k)
+		return k;
+	for (; k < n && (src[k] & look_at) == hole; k++) {
+		dst[k] = uhmm_migrate_pfn(pfn[k]) | (src[k] & UHMM_MIGRATE_PFN_WRITE);
+		store_relaxed(&to[pfn[k]], 0);
+	}
+	uhmm__count_n(UHMM_CNT_CLEAR_DEVICE, k);
 	return k;
 }
 
@@ -339,7 +364,7 @@ uhmm_always_inline void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__
 		}
 		n = 1;
 		supply.wanted--;
-		pfn = device_folio(mirror, w, 0);
+		pfn = supply.at < supply.nr ? supply.pfn[supply.at++] : device_folio(mirror, w, 0);
 		if (!pfn)
 			continue;
 		w->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
@@ -383,6 +408,7 @@ static uhmm_noinline uint64_t entry_of_any(struct entering e, uint64_t i)
 	struct uhmm__window *w = e.w;
 	bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
 
+	need_saved(w);
 	if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
 		write |= e.write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
 		enter_moved(e.mirror, w, i, write);
@@ -393,37 +419,44 @@ static uhmm_noinline uint64_t entry_of_any(struct entering e, uint64_t i)
 	return w->saved[i];
 }
 
+/*
+ * Its entry of entry @i, which most often is a page for a page, or for nothing that nobody else walks: what still has
+ * MIGRATE has moved. @others: (in/out) counts what is something else.
+ */
+uhmm_always_inline uint64_t entry_of(struct entering e, uint64_t i, uint64_t src, uint64_t dst,
+				     bool alone, uint64_t *others)
+{
+	const uint64_t look_at = UHMM_MIGRATE_PFN_MIGRATE | UHMM_MIGRATE_PFN_COMPOUND |
+				 UHMM_MIGRATE_PFN_VALID;
+	const uint64_t hole = UHMM_MIGRATE_PFN_MIGRATE, page = hole | UHMM_MIGRATE_PFN_VALID;
+
+	if (likely((src & look_at) == page))
+		return dpt_entry(uhmm_migrate_pfn_to_pfn(dst), dst & UHMM_MIGRATE_PFN_WRITE);
+	if ((src & look_at) == hole && alone)
+		return dpt_entry(uhmm_migrate_pfn_to_pfn(dst),
+				 dst & UHMM_MIGRATE_PFN_WRITE || e.write_new);
+	++*others;
+	return entry_of_any(e, i);
+}
+
 /* Entries of @n pages from number @i on; where there is none, @values stay. Returns: how many are new there. */
 uhmm_always_inline int enter_part(struct entering e, uint64_t i, uint64_t n, uint64_t *values)
 {
-	const uint64_t single = UHMM_MIGRATE_PFN_VALID, page = single | UHMM_MIGRATE_PFN_COMPOUND;
 	const uint64_t *src = &e.w->src[i], *dst = &e.w->dst[i];
 	bool alone = list_empty(&e.mirror->walks);
-	uint64_t nr_moved = 0, tags = DPT_TAG;
+	uint64_t others = 0, tags = DPT_TAG;
 	int delta = 0;
 
 	for (uint64_t k = 0; k < n; k++) {
-		bool hole = !(src[k] & UHMM_MIGRATE_PFN_VALID);
-		uint64_t entry;
+		uint64_t entry = entry_of(e, i + k, src[k], dst[k], alone, &others);
 
-		/* Most often a page for a page, or for nothing, which nobody else walks. */
-		if (likely(src[k] & UHMM_MIGRATE_PFN_MIGRATE && (dst[k] & page) == single &&
-			   (!hole || alone))) {
-			entry = dpt_entry(uhmm_migrate_pfn_to_pfn(dst[k]),
-					  dst[k] & UHMM_MIGRATE_PFN_WRITE || (hole && e.write_new));
-			nr_moved++;
-		} else {
-			entry = entry_of_any(e, i + k);
-			if (!entry) {
-				tags = 0;
-				continue;
-			}
-		}
 		tags &= entry;
+		if (!entry)
+			continue;
 		delta += !values[k];
 		values[k] = entry;
 	}
-	e.w->moved += nr_moved;
+	e.w->moved += n - others;
 	e.w->tags &= tags;
 	return delta;
 }
@@ -434,6 +467,7 @@ uhmm_always_inline void enter_in_leaf(struct entering e, uint64_t index, uint64_
 	uint64_t *values;
 
 	if (unlikely(uhmm__radix_leaf_create(&e.mirror->pt, index, &values))) {
+		need_saved(e.w);
 		enter_part(e, i, n, &e.w->saved[i]);
 		e.w->tags = 0;
 		return;
@@ -451,7 +485,8 @@ static uhmm_noinline void enter_spoilt(struct entering e, uint64_t first)
 	struct uhmm__window *w = e.w;
 
 	if (w->walk.lost)
-		memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
+		w->any_saved = false;
+	need_saved(w);
 	enter_part(e, 0, w->args.npages, w->saved);
 	for (uint64_t i = 0; i < w->args.npages; i++)
 		if (uhmm__device_walk_page_spoilt(&w->walk, i))
