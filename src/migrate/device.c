@@ -385,6 +385,46 @@ uhmm_always_inline bool move_plain(struct uhmm_machine *m, uint64_t src, uint64_
 	return true;
 }
 
+/*
+ * Entries from @src on, as long as each is a page of anonymous memory that goes from RAM to a device, moved as
+ * move_plain() does. Returns: how many.
+ */
+static uhmm_noinline uint64_t move_run(struct uhmm_machine *m, const uint64_t *src,
+				       const uint64_t *dst, uint64_t npages)
+{
+	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
+	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
+	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE)),
+		       carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
+	/* Of the old folio, whose references are the caller's alone, and of the new one. */
+	const uint64_t from_looked_at = FOLIO_FLAGS_REFS(odd | FOLIO_ZONE_DEVICE | BIT(PG_SWAPBACKED),
+							 UINT32_MAX);
+	const uint64_t from_plain = FOLIO_FLAGS_REFS(BIT(PG_SWAPBACKED), 1);
+	const uint32_t to_looked_at = odd | (uint32_t)BIT(PG_DEVICE_PRIVATE);
+	uint64_t i;
+
+	for (i = 0; i < npages; i++) {
+		struct uhmm__frame *from = pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(src[i]));
+		struct uhmm__frame *to = pfn_to_frame(m, uhmm_migrate_pfn_to_pfn(dst[i]));
+		uint64_t state;
+
+		if ((src[i] & (both | large)) != both ||
+		    (dst[i] & (UHMM_MIGRATE_PFN_VALID | large)) != UHMM_MIGRATE_PFN_VALID)
+			break;
+		state = load_relaxed(&from->flags_refs);
+		if ((state & from_looked_at) != from_plain ||
+		    (load_relaxed(&to->flags) & to_looked_at) != BIT(PG_DEVICE_PRIVATE) ||
+		    load_relaxed(&from->mapcount) || !folio_test_anon(from))
+			break;
+		copy_place(to, from);
+		atomic_fetch_or_explicit(&to->flags, FOLIO_FLAGS(state) & carry,
+					 memory_order_release);
+	}
+	if (i)
+		uhmm__count_n(UHMM_CNT_MIGRATED_TO_DEVICE, i);
+	return i;
+}
+
 /* Models: __migrate_device_pages(). @mig is NULL for device pages by pfn. */
 uhmm_always_inline void migrate_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *dst,
 				      uint64_t npages, struct uhmm_migrate_vma *mig)
@@ -399,7 +439,7 @@ uhmm_always_inline void migrate_pages(struct uhmm_machine *m, uint64_t *src, uin
 	mv.mig = mig;
 	mv.fault_page = fault_page;
 	mv.notified = false;
-	for (uint64_t i = 0; i < npages;)
+	for (uint64_t i = npages > 1 ? move_run(m, src, dst, npages) : 0; i < npages;)
 		i += likely(move_plain(m, src[i], dst[i], fault_page)) ? 1 : move_any(&mv, i);
 	if (unlikely(mv.notified))
 		uhmm__invalidate_end(&mv.range);
@@ -449,9 +489,98 @@ struct remapped {
 	struct uhmm__frame *old, *new;
 };
 
+/* Whether an entry is the migration entry of a writable page, whatever else that says of the page. */
+uhmm_always_inline bool leaf_is_migration_write_of(pte_t p, uhmm_pfn_t pfn)
+{
+	const uint64_t hints = (LEAF_YOUNG | LEAF_DIRTY) << LEAF_OFFSET_SHIFT | LEAF_SOFT_DIRTY |
+			       LEAF_UFFD_WP;
+	pte_t leaf = leaf_make_pfn(LEAF_MIGRATION_WRITE, pfn);
+
+	return likely(!((p.val ^ leaf.val) & ~hints));
+}
+
+/*
+ * Map a device page that nobody else maps, and unlock its folio, in the plain library: the folio is unlocked as
+ * the page becomes exclusive, and the migration's reference is the mapping's from then on. Whoever could tell
+ * waits for the PTL. @state: the folio's flags and references. False: nothing was done. Context: PTL.
+ */
+uhmm_always_inline bool map_and_unlock(struct uhmm__frame *f, uint64_t state,
+				       ptent_t *ptep, uhmm_pfn_t old, uhmm_pfn_t new)
+{
+	pte_t swp = ptep_get(ptep);
+
+	if (!leaf_is_migration_write_of(swp, old))
+		return false;
+	UHMM_VM_BUG_ON(NULL, load_relaxed(&f->mapcount));
+	store_relaxed(&f->mapcount, 1);
+	if (unlikely(!atomic_compare_exchange_strong_explicit(
+		    &f->flags_refs, &state,
+		    state + FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE) - BIT(PG_LOCKED), 0),
+		    memory_order_release, memory_order_relaxed))) {
+		store_relaxed(&f->mapcount, 0);
+		return false;
+	}
+	set_pte(ptep, device_private_mapping_of(swp, true, new));
+	return true;
+}
+
+/*
+ * Entries from @src on, as long as each is a page of one VMA's that goes to a device and has its entry in the
+ * table that is locked, or a hole: all that finalize_batch() does for them, in the plain library.
+ * @late: old folios to be released without the PTL, for somebody waits. Returns: how many entries.
+ */
+static uhmm_noinline uint64_t finalize_run(struct uhmm__remap *r, const uint64_t *src,
+					   const uint64_t *dst, uint64_t npages,
+					   struct remapped **late, struct uhmm__free_batch *dead)
+{
+	/* Flags that the new folio must have, and others that it must not. */
+	const uint64_t plain = FOLIO_FLAGS_REFS(BIT(PG_LOCKED) | BIT(PG_DEVICE_PRIVATE), 0);
+	const uint64_t odd = FOLIO_FLAGS_REFS(FOLIO_ORDER_MASK | BIT(PG_WAITERS) | BIT(PG_TAIL), 0);
+	const uint64_t exclusive = FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE), 0);
+	const uint64_t pgoff = r->pgoff, nr = r->nr, mapping = r->mapping;
+	struct uhmm_machine *const m = r->machine;
+	struct uhmm__frame *const vmemmap = m->vmemmap;
+	ptent_t *const ptep = r->ptep;
+	uint32_t *free = &dead->index[dead->nr];
+	uint64_t i, holes = 0;
+
+	for (i = 0; i < npages; i++) {
+		uint64_t from = src[i], to = dst[i], n, state;
+		size_t index = pfn_to_index(m, uhmm_migrate_pfn_to_pfn(to));
+		struct uhmm__frame *f = &vmemmap[index];
+		bool last;
+
+		if (unlikely(!(to & UHMM_MIGRATE_PFN_VALID)))
+			break;
+		state = load_relaxed(&f->flags_refs);
+		if (likely(from & UHMM_MIGRATE_PFN_VALID)) {
+			n = load_relaxed(&f->index) - pgoff;
+			if (unlikely((state & (plain | odd | exclusive)) != plain ||
+				     !(from & UHMM_MIGRATE_PFN_MIGRATE) || n >= nr ||
+				     load_relaxed(&f->mapping) != mapping) ||
+			    !map_and_unlock(f, state, ptep + n, uhmm_migrate_pfn_to_pfn(from),
+					    uhmm_migrate_pfn_to_pfn(to)))
+				break;
+			index = pfn_to_index(m, uhmm_migrate_pfn_to_pfn(from));
+			f = &vmemmap[index];
+		} else {
+			if (unlikely((state & (plain | odd)) != plain))
+				break;
+			holes++;
+		}
+		if (unlikely(!folio_try_unlock_put(f, &last)))
+			*(*late)++ = (struct remapped){ f, f };
+		else if (likely(last))
+			*free++ = (uint32_t)index;
+	}
+	dead->nr = (unsigned int)(free - dead->index);
+	r->again += i - holes;
+	return i;
+}
+
 /*
  * At most FINALIZE_BATCH entries: map the new folio, or the old one again, in place of the migration
- * entries; then let go of both. @dead: NULL: it is one entry, and nothing is kept for others.
+ * entries; then let go of both. @dead: empty; NULL: it is one entry, and nothing is kept for others.
  */
 uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *src,
 				       const uint64_t *dst, uint64_t npages,
@@ -463,10 +592,20 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 	struct uhmm_machine *m = r->machine;
 
 	for (const uint64_t *last = src + npages; src < last; src++, dst++) {
-		uint64_t from = *src, to = *dst;
+		uint64_t from, to;
 		struct uhmm__frame *new;
 		uint32_t flags;
 
+		if (!UHMM_CHECKED && dead && !fault_folio) {
+			uint64_t n = finalize_run(r, src, dst, (uint64_t)(last - src), &end, dead);
+
+			src += n;
+			dst += n;
+			if (likely(src == last))
+				break;
+		}
+		from = *src;
+		to = *dst;
 		if (unlikely((from & both) != both || !(to & UHMM_MIGRATE_PFN_VALID))) {
 			if (to & UHMM_MIGRATE_PFN_VALID) {
 				uhmm__remap_unlock(r);
@@ -497,6 +636,8 @@ uhmm_always_inline void finalize_batch(struct uhmm__remap *r, const uint64_t *sr
 		if (p->new != p->old)
 			release(m, p->new, dead);
 	}
+	if (dead)
+		uhmm__free_batch_flush(m, dead);
 }
 
 static uhmm_noinline void finalize_many(struct uhmm_machine *m, const uint64_t *src,
@@ -516,7 +657,6 @@ static uhmm_noinline void finalize_many(struct uhmm_machine *m, const uint64_t *
 		npages -= n;
 	} while (npages);
 	rmap_release(&r.held);
-	uhmm__free_batch_flush(m, &dead);
 }
 
 static void finalize(struct uhmm_machine *m, uint64_t *src, uint64_t *dst, uint64_t npages,

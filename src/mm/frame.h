@@ -71,11 +71,15 @@ struct uhmm__frame {
 
 _Static_assert(sizeof(struct uhmm__frame) == 32, "the density budget rests on this");
 
-/* Values of both, or what is to be added to both or subtracted, if no flag carries over. */
+/* Values of both, or what is to be added to both or subtracted, if no flag carries over; and each of both. */
 #if __BYTE_ORDER__ == __ORDER_LITTLE_ENDIAN__
 #define FOLIO_FLAGS_REFS(flags, refs) ((uint64_t)(refs) << 32 | (flags))
+#define FOLIO_FLAGS(flags_refs) ((uint32_t)(flags_refs))
+#define FOLIO_REFS(flags_refs) ((uint32_t)((flags_refs) >> 32))
 #else
 #define FOLIO_FLAGS_REFS(flags, refs) ((uint64_t)(flags) << 32 | (refs))
+#define FOLIO_FLAGS(flags_refs) ((uint32_t)((flags_refs) >> 32))
+#define FOLIO_REFS(flags_refs) ((uint32_t)(flags_refs))
 #endif
 
 /* The index of a frame: dense over both spaces, and below 2^32. */
@@ -372,19 +376,28 @@ uhmm_always_inline bool folio_put_testzero(struct uhmm__frame *f)
 }
 
 /*
- * folio_unlock(), then folio_put_testzero(). In the plain library by one atomic instruction, as long as nobody
- * waits for the lock: then there is nothing between the two that anybody could see.
+ * folio_unlock(), then folio_put_testzero(), which says @last, by one atomic instruction: where nobody waits for
+ * the lock there is nothing between the two that anybody could see. False: somebody waits; nothing was done.
  */
-uhmm_always_inline bool folio_unlock_put_testzero(struct uhmm_machine *m, struct uhmm__frame *f)
+uhmm_always_inline bool folio_try_unlock_put(struct uhmm__frame *f, bool *last)
 {
 	uint64_t old = load_relaxed(&f->flags_refs);
 
+	*last = FOLIO_REFS(old) == 1;
+	return likely(!(old & FOLIO_FLAGS_REFS(BIT(PG_WAITERS), 0))) &&
+	       likely(atomic_compare_exchange_strong_explicit(
+		       &f->flags_refs, &old, old - FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 1),
+		       memory_order_acq_rel, memory_order_relaxed));
+}
+
+/* The two, in the plain library by one instruction if possible. */
+uhmm_always_inline bool folio_unlock_put_testzero(struct uhmm_machine *m, struct uhmm__frame *f)
+{
+	bool last;
+
 	UHMM_VM_BUG_ON(m, !folio_test(f, PG_LOCKED));
-	if (!UHMM_CHECKED && likely(!(old & FOLIO_FLAGS_REFS(BIT(PG_WAITERS), 0))) &&
-	    likely(atomic_compare_exchange_strong_explicit(
-		    &f->flags_refs, &old, old - FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 1),
-		    memory_order_acq_rel, memory_order_relaxed)))
-		return (old & FOLIO_FLAGS_REFS(0, UINT32_MAX)) == FOLIO_FLAGS_REFS(0, 1);
+	if (!UHMM_CHECKED && folio_try_unlock_put(f, &last))
+		return last;
 	folio_unlock(m, f);
 	return folio_put_testzero(f);
 }
@@ -425,7 +438,7 @@ uhmm_always_inline bool folio_set_put_testzero(struct uhmm__frame *f, unsigned i
 	old = atomic_fetch_add_explicit(&f->flags_refs,
 					FOLIO_FLAGS_REFS(BIT(bit), 0) - FOLIO_FLAGS_REFS(0, 1),
 					memory_order_acq_rel);
-	return (old & FOLIO_FLAGS_REFS(0, UINT32_MAX)) == FOLIO_FLAGS_REFS(0, 1);
+	return FOLIO_REFS(old) == 1;
 }
 
 static inline void folio_put(struct uhmm_machine *m, struct uhmm__frame *f)

@@ -24,17 +24,23 @@ struct uhmm__remap {
 	uint64_t again; /* pages for which nothing was looked up */
 };
 
-/* The entry that maps a page in place of a migration entry. @flags: of its folio. */
+/* The entry that maps a device-private page in place of a migration entry. */
+uhmm_always_inline pte_t device_private_mapping_of(pte_t swp, bool write, uhmm_pfn_t pfn)
+{
+	enum leaf_type type = write ? LEAF_DEVICE_PRIVATE_WRITE : LEAF_DEVICE_PRIVATE_READ;
+
+	return pte_set(leaf_make_pfn(type, pfn), swp.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
+}
+
+/* The same of any page. @flags: of its folio. */
 uhmm_always_inline pte_t mapping_of(struct uhmm_vma *vma, pte_t swp, uhmm_pfn_t pfn, uint32_t flags)
 {
 	bool write = leaf_type(swp) == LEAF_MIGRATION_WRITE;
 	uint64_t offset = leaf_offset(swp);
 	pte_t pte;
 
-	if (flags & BIT(PG_DEVICE_PRIVATE)) {
-		pte = leaf_make(write ? LEAF_DEVICE_PRIVATE_WRITE : LEAF_DEVICE_PRIVATE_READ, pfn);
-		return pte_set(pte, swp.val & (LEAF_SOFT_DIRTY | LEAF_UFFD_WP));
-	}
+	if (flags & BIT(PG_DEVICE_PRIVATE))
+		return device_private_mapping_of(swp, write, pfn);
 	pte = pte_mk(pfn, READ_ONCE(vma->page_prot));
 	if (!(offset & LEAF_YOUNG))
 		pte = pte_clear_bits(pte, PTE_ACCESSED);

@@ -194,6 +194,12 @@ uhmm_always_inline pte_t leaf_make(enum leaf_type type, uint64_t offset)
 								    << LEAF_OFFSET_SHIFT);
 }
 
+/* The same with nothing in the offset but a pfn, which it is inverted by being subtracted from all ones. */
+uhmm_always_inline pte_t leaf_make_pfn(enum leaf_type type, uhmm_pfn_t pfn)
+{
+	return pte_make(leaf_make(type, 0).val - (pfn << LEAF_OFFSET_SHIFT));
+}
+
 /* Types from @first to @last, which no entry that is none has, and no swap entry. */
 uhmm_always_inline bool leaf_is_between(pte_t p, enum leaf_type first, enum leaf_type last)
 {
