@@ -397,8 +397,8 @@ static uhmm_noinline uint64_t move_run(struct uhmm_machine *m, const uint64_t *s
 	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE)),
 		       carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
 	/* Of the old folio, whose references are the caller's alone, and of the new one. */
-	const uint64_t from_looked_at = FOLIO_FLAGS_REFS(odd | FOLIO_ZONE_DEVICE | BIT(PG_SWAPBACKED),
-							 UINT32_MAX);
+	const uint64_t from_looked_at =
+		FOLIO_FLAGS_REFS(odd | FOLIO_ZONE_DEVICE | BIT(PG_SWAPBACKED), UINT32_MAX);
 	const uint64_t from_plain = FOLIO_FLAGS_REFS(BIT(PG_SWAPBACKED), 1);
 	const uint32_t to_looked_at = odd | (uint32_t)BIT(PG_DEVICE_PRIVATE);
 	uint64_t i;
@@ -504,8 +504,8 @@ uhmm_always_inline bool leaf_is_migration_write_of(pte_t p, uhmm_pfn_t pfn)
  * the page becomes exclusive, and the migration's reference is the mapping's from then on. Whoever could tell
  * waits for the PTL. @state: the folio's flags and references. False: nothing was done. Context: PTL.
  */
-uhmm_always_inline bool map_and_unlock(struct uhmm__frame *f, uint64_t state,
-				       ptent_t *ptep, uhmm_pfn_t old, uhmm_pfn_t new)
+uhmm_always_inline bool map_and_unlock(struct uhmm__frame *f, uint64_t state, ptent_t *ptep,
+				       uhmm_pfn_t old, uhmm_pfn_t new)
 {
 	pte_t swp = ptep_get(ptep);
 
