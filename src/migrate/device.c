@@ -470,7 +470,7 @@ void uhmm_migrate_device_pages(struct uhmm_machine *m, uint64_t *src, uint64_t *
  * So many pages at once are mapped and then released, where Linux does the two for each in turn: in
  * the checked build as well, for what may come in between.
  */
-enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : 32 };
+enum { FINALIZE_BATCH = UHMM_CHECKED ? 1 : FREE_BATCH };
 
 /* Unlock a folio and drop the migration's reference to it. @dead: NULL: what dies is freed at once. */
 uhmm_always_inline void release(struct uhmm_machine *m, struct uhmm__frame *f,

@@ -462,9 +462,11 @@ static inline void folio_put_refs(struct uhmm_machine *m, struct uhmm__frame *f,
 }
 
 /* Folios whose last reference is gone, to be freed together. */
+enum { FREE_BATCH = 64 };
+
 struct uhmm__free_batch {
 	unsigned int nr;
-	uint32_t index[32];
+	uint32_t index[FREE_BATCH];
 };
 
 void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
@@ -473,7 +475,7 @@ void uhmm__free_batch_flush(struct uhmm_machine *m, struct uhmm__free_batch *b);
 static inline void free_batch_add(struct uhmm_machine *m, struct uhmm__frame *f,
 				  struct uhmm__free_batch *b)
 {
-	if (unlikely(b->nr == sizeof(b->index) / sizeof(b->index[0])))
+	if (unlikely(b->nr == FREE_BATCH))
 		uhmm__free_batch_flush(m, b);
 	b->index[b->nr++] = frame_index(m, f);
 }
