@@ -375,10 +375,11 @@ static void list_shorten(struct uhmm_devmem *pool, struct uhmm__devlist *l,
 static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn_t *pfns,
 			     unsigned int max)
 {
-	uint32_t at = pool->free.tail, first = at, last = 0, npages, i;
+	uint32_t at = pool->free.tail, first = at, last = 0;
 	struct uhmm__devmem_chunk *c;
 	struct uhmm__devpage *pages;
 	struct uhmm__frame *frames;
+	size_t base, npages;
 	uhmm_pfn_t start;
 	unsigned int n;
 
@@ -387,13 +388,14 @@ static unsigned int take_run(struct uhmm_devmem *pool, void *page_data, uhmm_pfn
 	c = chunk_of_number(pool, at - 1);
 	pages = c->pages;
 	npages = c->npages;
+	base = c->first + 1UL;
 	start = c->start;
 	frames = pfn_to_frame(pool->machine, start);
 	for (n = 0; n < max; n++) {
+		size_t i = at - base;
 		uint64_t links;
 
 		/* Nor is 0, the end of the list, in the chunk. */
-		i = at - 1 - c->first;
 		if (unlikely(i >= npages))
 			break;
 		/* It will be initialized. */

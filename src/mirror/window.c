@@ -233,7 +233,7 @@ static inline void take_from_others(struct uhmm_mirror *mirror, const struct uhm
 
 /* Device pages for a window, taken some at a time. */
 struct supply {
-	uhmm_pfn_t pfn[32];
+	uhmm_pfn_t pfn[64];
 	unsigned int at, nr;
 	uint64_t wanted; /* more of them */
 };
