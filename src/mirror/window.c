@@ -123,20 +123,23 @@ uhmm_always_inline uint64_t leaf_part(uint64_t index, uint64_t n)
 	return n == 1 ? 1 : MIN(UHMM__RADIX_SLOTS - (index & UHMM__RADIX_MASK), n);
 }
 
-/* From here on somebody looks at saved[], or fills some of it. */
+/* From here on somebody looks at saved[]. */
 static inline void need_saved(struct uhmm__window *w)
 {
-	if (likely(w->any_saved))
-		return;
+	if (!w->any_saved)
+		memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
 	w->any_saved = true;
-	memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
 }
 
-/* The @n pages of a window from number @i on, which are below one leaf of the device's tables. */
+/*
+ * Of a window of @npages the @n from number @i on, which are below one leaf of the device's tables.
+ * @any: (in/out) saved[] is filled
+ */
 uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w,
-				  uint64_t index, uint64_t i, uint64_t n)
+				  uint64_t npages, uint64_t index, uint64_t i, uint64_t n,
+				  bool *any)
 {
-	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index);
+	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index), *saved = w->saved;
 	int erased = 0;
 
 	if (!entry)
@@ -145,8 +148,10 @@ uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__windo
 	for (uint64_t k = 0; k < n; k++) {
 		if (likely(!entry[k]) || !uhmm__window_may_move(w, i + k))
 			continue;
-		need_saved(w);
-		w->saved[i + k] = entry[k];
+		if (unlikely(!*any))
+			memset(saved, 0, npages * sizeof(*saved));
+		*any = true;
+		saved[i + k] = entry[k];
 		entry[k] = 0;
 		erased++;
 	}
@@ -175,16 +180,17 @@ uhmm_always_inline void save_entries(struct uhmm_mirror *mirror, struct uhmm__wi
 				     uint64_t npages)
 {
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
+	bool any = false;
 
 	uhmm__mutex_lock(&mirror->mutex);
 	if (unlikely(!list_is_singular(&mirror->walks)))
 		spoil_others(mirror, w);
 	w->walk.stage = DEVICE_WALK_FROZEN;
-	w->any_saved = false;
 	for (uint64_t i = 0; i < npages; i += n) {
 		n = leaf_part(first + i, npages - i);
-		save_leaf(mirror, w, first + i, i, n);
+		save_leaf(mirror, w, npages, first + i, i, n, &any);
 	}
+	w->any_saved = any;
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
