@@ -200,18 +200,70 @@ struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *
 	if (!uhmm__sched_nr_choices(s))
 		return NULL;
 	t->on = true;
+	if (!t->last)
+		uhmm__wipe_stacks(s);
+	else
+		uhmm__wipe_stack(t->last);
 	if (look_now(t) && !look(t, w)) {
 		t->undecided = !w->verdict;
 		return NULL;
 	}
 	t->steps++;
-	return uhmm__sched_fair(s);
+	t->last = uhmm__sched_fair(s);
+	return t->last;
 }
 
 void uhmm__tail_free(struct uhmm__tail *t)
 {
 	free(t->returns);
 	*t = (struct uhmm__tail){ 0 };
+}
+
+/* ---- writing down ---- */
+
+/* That the clock was put forward, if it was. */
+static void note_clock(struct uhmm__steps *steps, struct uhmm_sched *s)
+{
+	if (s->clock_moved)
+		uhmm__steps_push(steps, s->clock_by, UHMM__STEP_CLOCK);
+	s->clock_moved = false;
+}
+
+void uhmm__record_step(struct uhmm__record *rec, const struct uhmm__tail *tail,
+		       struct uhmm_sched *s, const struct uhmm__fiber *f)
+{
+	struct uhmm__steps *steps = tail->on ? &rec->rest : &rec->steps;
+
+	note_clock(steps, s);
+	if (f)
+		uhmm__steps_push(steps, f->index, f->worker);
+}
+
+void uhmm__record_end(struct uhmm__record *rec, const struct uhmm__tail *tail)
+{
+	if (tail->cycle || tail->undecided) {
+		uhmm__steps_push(&rec->steps, 0, UHMM__STEP_FAIR);
+	} else {
+		rec->steps.lost |= rec->rest.lost;
+		for (size_t i = 0; i < rec->rest.nr; i++)
+			uhmm__steps_append(&rec->steps, rec->rest.v[i]);
+	}
+	uhmm__steps_free(&rec->rest);
+}
+
+void uhmm__record_free(struct uhmm__record *rec)
+{
+	uhmm__steps_free(&rec->steps);
+	uhmm__steps_free(&rec->rest);
+}
+
+struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
+{
+	struct uhmm__recorder *r = container_of(c, struct uhmm__recorder, chooser);
+	struct uhmm__fiber *f = r->inner->choose(r->inner, s);
+
+	uhmm__record_step(&r->record, r->tail, s, f);
+	return f;
 }
 
 /* ---- following a schedule ---- */
@@ -230,6 +282,12 @@ static struct uhmm__fiber *fitting(struct uhmm_sched *s, const struct uhmm__step
 	return NULL;
 }
 
+/* Of choices: F ends them. */
+static bool words_left(const struct uhmm__replay *r)
+{
+	return r->at < r->steps->nr && r->steps->v[r->at].kind != UHMM__STEP_FAIR;
+}
+
 static void misfit(struct uhmm__replay *r, const char *why)
 {
 	const struct uhmm__step *step = &r->steps->v[r->at];
@@ -240,24 +298,16 @@ static void misfit(struct uhmm__replay *r, const char *why)
 		 r->by + 1, why);
 }
 
-/* Write down that the clock was put forward, if it was. */
-static void note_clock(struct uhmm__steps *steps, struct uhmm_sched *s)
-{
-	if (s->clock_moved)
-		uhmm__steps_push(steps, s->clock_by, UHMM__STEP_CLOCK);
-	s->clock_moved = false;
-}
-
 static struct uhmm__fiber *scheduled(struct uhmm__replay *r, struct uhmm_sched *s)
 {
-	while (r->at < r->steps->nr) {
+	while (words_left(r)) {
 		const struct uhmm__step *step = &r->steps->v[r->at];
 		struct uhmm__fiber *f;
 
 		if (step->kind == UHMM__STEP_CLOCK) {
 			for (; r->by < step->count; r->by++) {
 				uhmm__sched_clock_forward(s, step->index);
-				note_clock(&r->done, s);
+				note_clock(&r->done.steps, s);
 			}
 			r->by = 0;
 			r->at++;
@@ -285,9 +335,10 @@ static struct uhmm__fiber *scheduled(struct uhmm__replay *r, struct uhmm_sched *
 /* What follows the schedule need not be fair yet. */
 static bool still_free(struct uhmm__replay *r)
 {
-	if (r->tail.on || uhmm__spins(&r->spin) || (r->fair_after && r->nr_steps >= r->fair_after))
+	if (r->tail.on || r->at < r->steps->nr || (r->fair_after && r->nr_steps >= r->fair_after))
 		return false;
-	return r->free_steps++ < MAX_FREE_STEPS;
+	uhmm__spin_look(&r->spin, r->w, r->last);
+	return !uhmm__spins(&r->spin) && r->free_steps++ < MAX_FREE_STEPS;
 }
 
 static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
@@ -299,18 +350,16 @@ static struct uhmm__fiber *replay_choose(struct uhmm__chooser *c, struct uhmm_sc
 		return NULL;
 	f = scheduled(r, s);
 	if (!f && !r->stale) {
-		uhmm__spin_look(&r->spin, r->w, r->last);
 		if (still_free(r))
 			f = uhmm__sched_nth(s, uhmm__choice_default(s, r->last));
 		else
 			f = uhmm__tail_choose(&r->tail, r->w);
 	}
-	note_clock(&r->done, s);
+	uhmm__record_step(&r->done, &r->tail, s, f);
 	if (!f)
 		return NULL;
 	r->nr_switches += uhmm__choice_cost(s, r->last, f);
 	r->nr_steps++;
-	uhmm__steps_push(&r->done, f->index, f->worker);
 	if (r->note)
 		r->note(r, f);
 	r->last = f;
@@ -328,9 +377,10 @@ int uhmm__replay_run(struct uhmm__replay *r, uint64_t seed)
 	r->spin = (struct uhmm__spin){ 0 };
 	r->free_steps = r->nr_steps = r->nr_switches = 0;
 	uhmm__tail_free(&r->tail);
-	uhmm__steps_free(&r->done);
+	uhmm__record_free(&r->done);
 	ret = uhmm__world_run(r->w, &r->chooser, seed);
-	if (!r->lenient && !r->w->verdict && r->at < r->steps->nr && !r->stale) {
+	uhmm__record_end(&r->done, &r->tail);
+	if (!r->lenient && !r->w->verdict && words_left(r) && !r->stale) {
 		r->stale = true;
 		misfit(r, "the run has ended before");
 	}
@@ -340,7 +390,7 @@ int uhmm__replay_run(struct uhmm__replay *r, uint64_t seed)
 void uhmm__replay_free(struct uhmm__replay *r)
 {
 	uhmm__tail_free(&r->tail);
-	uhmm__steps_free(&r->done);
+	uhmm__record_free(&r->done);
 }
 
 uint64_t uhmm__length_of(struct uhmm__world *w)
@@ -353,19 +403,6 @@ uint64_t uhmm__length_of(struct uhmm__world *w)
 	n = r.nr_steps;
 	uhmm__replay_free(&r);
 	return MAX(n, 1);
-}
-
-/* ---- writing down ---- */
-
-struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_sched *s)
-{
-	struct uhmm__recorder *r = container_of(c, struct uhmm__recorder, chooser);
-	struct uhmm__fiber *f = r->inner->choose(r->inner, s);
-
-	note_clock(&r->steps, s);
-	if (f)
-		uhmm__steps_push(&r->steps, f->index, f->worker);
-	return f;
 }
 
 #endif /* UHMM_CHECKED */

@@ -1,7 +1,7 @@
 /* SPDX-License-Identifier: LGPL-2.1-or-later */
 /*
  * chooser.h - what the strategies share: what a choice costs, going on without switches, going on
- * fairly, following a schedule, writing one down.
+ * fairly, writing a schedule down, following one.
  */
 #ifndef UHMM_EXPLORE_CHOOSER_H
 #define UHMM_EXPLORE_CHOOSER_H
@@ -52,7 +52,8 @@ static inline bool uhmm__spins(const struct uhmm__spin *sp)
 
 struct uhmm__tail {
 	bool on;
-	uint64_t steps, power; /* taken; when to take the next state to compare with */
+	struct uhmm__fiber *last; /* that it chose */
+	uint64_t steps, power;	  /* taken; when to take the next state to compare with */
 	struct uhmm__hash state;
 	uint64_t state_steps; /* when it was taken */
 	uint64_t clock_reads; /* by then */
@@ -64,9 +65,41 @@ struct uhmm__tail {
 	uint64_t cycle; /* steps of the cycle that was found */
 };
 
-/* The next choice of a run that is to be fair from now on; NULL ends the run. */
+/*
+ * The next choice of a run that is to be fair from now on; NULL ends the run. All of it is a function of
+ * the state where it begins.
+ */
 struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *w);
 void uhmm__tail_free(struct uhmm__tail *t);
+
+/* ---- writing down what a run does ---- */
+
+struct uhmm__record {
+	struct uhmm__steps steps;
+	struct uhmm__steps rest; /* while it goes on: what was fair */
+};
+
+/* @f: that is chosen, or NULL. @tail: whether that is a choice of the fair rest. */
+void uhmm__record_step(struct uhmm__record *rec, const struct uhmm__tail *tail,
+		       struct uhmm_sched *s, const struct uhmm__fiber *f);
+
+/*
+ * The run has ended, and .steps leads there. If it was the fair rest that ended it, having seen what
+ * comes of it, steps are not enough: whether it does depends on their being fair for ever. So the word
+ * F stands for all of that rest. A fault on the way is where its steps end, however those were chosen.
+ */
+void uhmm__record_end(struct uhmm__record *rec, const struct uhmm__tail *tail);
+void uhmm__record_free(struct uhmm__record *rec);
+
+/* What another chooser does. */
+struct uhmm__recorder {
+	struct uhmm__chooser chooser;
+	struct uhmm__chooser *inner;
+	const struct uhmm__tail *tail; /* the other's */
+	struct uhmm__record record;
+};
+
+struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_sched *s);
 
 /* ---- following a schedule ---- */
 
@@ -87,7 +120,7 @@ struct uhmm__replay {
 	uint64_t free_steps; /* taken after the end of the schedule */
 	struct uhmm__tail tail;
 	/* What was done. */
-	struct uhmm__steps done;
+	struct uhmm__record done;
 	uint64_t nr_steps;
 	unsigned int nr_switches;
 	/* Called before each step; NULL allowed. */
@@ -96,24 +129,14 @@ struct uhmm__replay {
 };
 
 /*
- * Run @steps, then without switches, then fairly. Returns: as uhmm__world_run(), or -ESTALE; frees
- * nothing: uhmm__replay_free().
+ * Run @steps, then without switches, then fairly; after F fairly at once. Returns: as
+ * uhmm__world_run(), or -ESTALE; frees nothing: uhmm__replay_free().
  */
 int uhmm__replay_run(struct uhmm__replay *r, uint64_t seed);
 void uhmm__replay_free(struct uhmm__replay *r);
 
 /* Steps of a run without switches. */
 uint64_t uhmm__length_of(struct uhmm__world *w);
-
-/* ---- writing down what another chooser does ---- */
-
-struct uhmm__recorder {
-	struct uhmm__chooser chooser;
-	struct uhmm__chooser *inner;
-	struct uhmm__steps steps;
-};
-
-struct uhmm__fiber *uhmm__recorder_choose(struct uhmm__chooser *c, struct uhmm_sched *s);
 
 #endif
 #endif /* UHMM_EXPLORE_CHOOSER_H */

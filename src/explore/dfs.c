@@ -576,10 +576,12 @@ static int learn(struct dfs *d, uint32_t item, struct uhmm__found *found)
 	run_begin(&r, d, item);
 	r.whole = true;
 	rec.inner = &r.chooser;
+	rec.tail = &r.tail;
 	run_item(&r, item, &rec.chooser);
-	ret = r.failed || rec.steps.lost ? -ENOMEM : 0;
+	uhmm__record_end(&rec.record, &r.tail);
+	ret = r.failed || rec.record.steps.lost ? -ENOMEM : 0;
 	run_free(&r);
-	found->steps = rec.steps;
+	found->steps = rec.record.steps;
 	return ret;
 }
 

@@ -177,7 +177,7 @@ static int trace(struct result *r, struct uhmm__world *w, const struct uhmm__ste
 		ret = 0;
 		r->pub.verdict = w->verdict;
 		r->report = strdup(w->report);
-		r->schedule = uhmm__steps_format(&replay.done);
+		r->schedule = uhmm__steps_format(&replay.done.steps);
 		r->pub.nr_switches = replay.nr_switches;
 		r->pub.undecided = replay.tail.undecided;
 		r->pub.cycle_at = replay.tail.cycle ? replay.nr_steps - replay.tail.cycle : 0;
@@ -299,7 +299,7 @@ static bool report_word(struct result *r, const char *text, const char *bad)
 	return report(
 		r,
 		"line %u: '%s' is no word of a schedule: expected T<task>, W<cpu> or C<n>, n up to %d, "
-		"and *<count> after it if that is more than once",
+		"and *<count> after it if that is more than once; or F, which is the last",
 		line, word, UHMM__MAX_CLOCK);
 }
 

@@ -198,11 +198,13 @@ static int learn(struct random *x, uint64_t seed, struct uhmm__found *found)
 	int ret = begin(&r, x, seed);
 
 	rec.inner = &r.chooser;
+	rec.tail = &r.tail;
 	if (!ret)
 		uhmm__world_run(x->w, &rec.chooser, seed);
+	uhmm__record_end(&rec.record, &r.tail);
 	end(&r);
-	found->steps = rec.steps;
-	return rec.steps.lost ? -ENOMEM : ret;
+	found->steps = rec.record.steps;
+	return found->steps.lost ? -ENOMEM : ret;
 }
 
 static int batch(struct random *x, struct uhmm__pool *pool, uint64_t first, uint64_t n,

@@ -1,7 +1,8 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
  * Shorter schedules that show the same fault: parts are left out, and what then does not fit is left
- * out as well. What was really done is what counts, first by its switches, then by its steps.
+ * out as well. What was really done is what counts, first by its switches, then by its steps. Those of
+ * a fair rest count as well: they tell how long it takes until a state comes again.
  */
 #include "explore/strategy.h"
 
@@ -45,13 +46,13 @@ static bool try(struct shrink *sh, struct uhmm__steps *candidate)
 	/* Each try would take as long. */
 	if (sh->w->stuck)
 		sh->tries = MAX_TRIES;
-	better = sh->w->verdict == sh->verdict && !r.done.lost &&
+	better = sh->w->verdict == sh->verdict && !r.done.steps.lost &&
 		 (r.nr_switches < sh->nr_switches ||
 		  (r.nr_switches == sh->nr_switches && r.nr_steps < sh->nr_steps));
 	if (better) {
 		uhmm__steps_free(&sh->best);
-		sh->best = r.done;
-		r.done = (struct uhmm__steps){ 0 };
+		sh->best = r.done.steps;
+		r.done.steps = (struct uhmm__steps){ 0 };
 		sh->nr_switches = r.nr_switches;
 		sh->nr_steps = r.nr_steps;
 	}
@@ -117,16 +118,64 @@ static struct uhmm__steps without(const struct shrink *sh, size_t from, size_t t
 	return s;
 }
 
+/* Words but for F: that it is fair for ever is what the others lead to. */
+static size_t nr_words(const struct shrink *sh)
+{
+	return sh->best.nr - uhmm__steps_end_fairly(&sh->best);
+}
+
+static uint64_t nr_choices(const struct shrink *sh)
+{
+	uint64_t n = 0;
+
+	for (size_t i = 0; i < nr_words(sh); i++)
+		n += sh->best.v[i].count;
+	return n;
+}
+
+/* The first @n choices of the best, then F. */
+static struct uhmm__steps fair_after(const struct shrink *sh, uint64_t n)
+{
+	struct uhmm__steps s = { 0 };
+
+	for (size_t i = 0; n; i++) {
+		struct uhmm__step step = sh->best.v[i];
+
+		step.count = MIN(step.count, n) & 0x3fffffff;
+		uhmm__steps_append(&s, step);
+		n -= step.count;
+	}
+	uhmm__steps_push(&s, 0, UHMM__STEP_FAIR);
+	return s;
+}
+
+/*
+ * Where it is the fair rest that shows it: that may begin earlier. A run that had to become too long
+ * first has most of its choices for nothing, perhaps all in one word. The shortest come first, for they
+ * take little.
+ */
+static void begin_fairly(struct shrink *sh)
+{
+	uint64_t most = uhmm__steps_end_fairly(&sh->best) ? nr_choices(sh) : 0;
+
+	for (uint64_t n = 0; n < most && sh->steps < MAX_STEPS / 2; n += 1 + n / 8) {
+		struct uhmm__steps s = fair_after(sh, n);
+
+		if (!s.lost && try(sh, &s))
+			return;
+	}
+}
+
 static void leave_out(struct shrink *sh)
 {
-	for (size_t n = MAX(sh->best.nr, 1); n; n /= 2) {
+	for (size_t n = MAX(nr_words(sh), 1); n; n /= 2) {
 		/* From the end: what comes last matters least. */
-		for (size_t end = sh->best.nr; end && goes_on(sh);) {
+		for (size_t end = nr_words(sh); end && goes_on(sh);) {
 			size_t from = end > n ? end - n : 0;
 			struct uhmm__steps s = without(sh, from, end);
 
 			if (!s.lost && try(sh, &s))
-				end = MIN(from, sh->best.nr);
+				end = MIN(from, nr_words(sh));
 			else
 				end = from;
 		}
@@ -150,6 +199,7 @@ int uhmm__shrink(struct uhmm__world *w, enum uhmm_verdict verdict, uint64_t seed
 		uhmm__steps_free(&all);
 		return all.lost ? -ENOMEM : 0;
 	}
+	begin_fairly(&sh);
 	sh.max_steps = 2 * sh.nr_steps + 100;
 	do {
 		before = sh.nr_switches;

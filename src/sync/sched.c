@@ -267,7 +267,8 @@ static struct uhmm__fiber *choose(struct uhmm_sched *s)
 {
 	follow_clock(s);
 	if (s->schedule_at < s->schedule.nr)
-		return choose_scheduled(s);
+		return s->schedule.v[s->schedule_at].kind == UHMM__STEP_FAIR ? uhmm__sched_fair(s)
+									     : choose_scheduled(s);
 	if (s->chooser)
 		return s->chooser->choose(s->chooser, s);
 	return s->policy == UHMM_SCHED_RANDOM ? choose_random(s) : uhmm__sched_fair(s);

@@ -43,6 +43,11 @@ void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, enum uhmm__step_kin
 	uhmm__steps_append(s, (struct uhmm__step){ index, kind, 1 });
 }
 
+bool uhmm__steps_end_fairly(const struct uhmm__steps *s)
+{
+	return s->nr && s->v[s->nr - 1].kind == UHMM__STEP_FAIR;
+}
+
 /* A decimal number up to @max; false if there is none. */
 static bool number(const char **p, uint32_t max, uint32_t *out)
 {
@@ -69,7 +74,7 @@ static const char *skip_blank(const char *p)
 	}
 }
 
-static const char letters[] = "TWC"; /* by kind */
+static const char letters[] = "TWCF"; /* by kind */
 
 char uhmm__step_letter(const struct uhmm__step *step)
 {
@@ -81,14 +86,16 @@ static bool parse_word(const char **p, struct uhmm__step *step)
 	const char *letter = **p ? strchr(letters, **p) : NULL;
 	uint32_t max = letter && *letter == 'C' ? UHMM__MAX_CLOCK : UINT32_MAX;
 	uint32_t count = 1;
+	bool numbered;
 
 	if (!letter)
 		return false;
 	step->kind = (unsigned int)(letter - letters) & 3;
+	numbered = step->kind != UHMM__STEP_FAIR;
 	(*p)++;
-	if (!number(p, max, &step->index))
+	if (numbered && !number(p, max, &step->index))
 		return false;
-	if (**p == '*' && ((*p)++, !number(p, MAX_COUNT, &count)))
+	if (numbered && **p == '*' && ((*p)++, !number(p, MAX_COUNT, &count)))
 		return false;
 	step->count = count;
 	return !**p || **p == '#' || isspace((unsigned char)**p);
@@ -104,7 +111,7 @@ int uhmm__steps_parse(struct uhmm__steps *s, const char *text, const char **bad)
 		struct uhmm__step step = { 0 };
 
 		word = p;
-		if (!parse_word(&p, &step))
+		if (uhmm__steps_end_fairly(&parsed) || !parse_word(&p, &step))
 			ret = -EINVAL;
 		else if (step.count && !append(&parsed, step))
 			ret = -ENOMEM;
@@ -130,7 +137,9 @@ char *uhmm__steps_format(const struct uhmm__steps *s)
 	for (size_t i = 0; i < s->nr; i++) {
 		const struct uhmm__step *step = &s->v[i];
 
-		p += sprintf(p, "%s%c%u", i ? " " : "", uhmm__step_letter(step), step->index);
+		p += sprintf(p, "%s%c", i ? " " : "", uhmm__step_letter(step));
+		if (step->kind != UHMM__STEP_FAIR)
+			p += sprintf(p, "%u", step->index);
 		if (step->count > 1)
 			p += sprintf(p, "*%u", (unsigned int)step->count);
 	}

@@ -5,9 +5,12 @@
 
 #include "core/compiler.h"
 
-enum uhmm__step_kind { UHMM__STEP_TASK, UHMM__STEP_WORKER, UHMM__STEP_CLOCK };
+enum uhmm__step_kind { UHMM__STEP_TASK, UHMM__STEP_WORKER, UHMM__STEP_CLOCK, UHMM__STEP_FAIR };
 
-/* A task is chosen so many times running; or the clock is put forward so many times. */
+/*
+ * A task is chosen so many times running; or the clock is put forward so many times; or, which is the
+ * last, all that follows is fair.
+ */
 struct uhmm__step {
 	uint32_t index; /* of a spawned task; of a CPU, for its worker; 2^index seconds */
 	uint32_t kind : 2, count : 30;
@@ -32,8 +35,10 @@ int uhmm__steps_parse(struct uhmm__steps *s, const char *text, const char **bad)
 void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step);
 /* Appends one choice. */
 void uhmm__steps_push(struct uhmm__steps *s, uint32_t index, enum uhmm__step_kind kind);
-/* "T3", "W0", "C1": what it is about. */
+/* "T3", "W0", "C1", "F": what it is about. */
 char uhmm__step_letter(const struct uhmm__step *step);
+/* The last word is F. */
+bool uhmm__steps_end_fairly(const struct uhmm__steps *s);
 /* Text to free(), or NULL. */
 char *uhmm__steps_format(const struct uhmm__steps *s);
 void uhmm__steps_free(struct uhmm__steps *s);
