@@ -199,6 +199,109 @@ START_TEST(starvation)
 }
 END_TEST
 
+/* ---- schedules of what has no end ---- */
+
+/* What is found is found again by its schedule alone, to the step. The result must be freed. */
+static struct uhmm_explore_result *replays(const struct program *p,
+					   struct uhmm_explore_config config)
+{
+	struct uhmm_explore_result *r = explore(p, config, UHMM_PREEMPT_NONE), *again;
+
+	if (!r->verdict)
+		return r;
+	ck_assert_msg(!strstr(r->report, "not show it again"), "%s", r->report);
+	/* When it must be fair is said by the schedule alone. */
+	config.max_steps = 0;
+	config.schedule = r->schedule;
+	again = explore(p, config, UHMM_PREEMPT_NONE);
+	ck_assert_msg(again->verdict == r->verdict, "seed %llu: %s, then %s: %s",
+		      (unsigned long long)config.seed, uhmm_verdict_name(r->verdict),
+		      uhmm_verdict_name(again->verdict), r->schedule);
+	ck_assert_str_eq(again->report, r->report);
+	ck_assert_str_eq(again->schedule, r->schedule);
+	ck_assert_uint_eq(again->nr_switches, r->nr_switches);
+	ck_assert_uint_eq(again->nr_steps, r->nr_steps);
+	ck_assert_uint_eq(again->cycle_at, r->cycle_at);
+	for (size_t i = 0; i < r->nr_steps; i++) {
+		ck_assert_uint_eq(again->trace[i].task, r->trace[i].task);
+		ck_assert_str_eq(again->trace[i].what, r->trace[i].what);
+	}
+	uhmm_explore_free(again);
+	return r;
+}
+
+/* Waits until the other has done nothing for a step of its own, and must not see that. */
+static void wait_for_rest(void *arg)
+{
+	bool was;
+
+	(void)arg;
+	do {
+		was = sh->flag;
+		point();
+	} while (sh->flag != was);
+	uhmm_scenario_fail(UHMM_VERDICT_WRONG_RESULT, "the other rests");
+}
+
+static void restless(void *arg)
+{
+	(void)arg;
+	for (;;) {
+		sh->flag = !sh->flag;
+		uhmm_sched_user_step();
+	}
+}
+
+/* Starvation while both go on in turn, but not where the end of a schedule is followed by what is not fair. */
+START_TEST(starvation_replays)
+{
+	static const struct program p = { .tasks = { { 0, wait_for_rest }, { 1, restless } } };
+	struct uhmm_explore_config config = { .strategy = _i ? UHMM_EXPLORE_PCT
+							     : UHMM_EXPLORE_RANDOM,
+					      .runs = 1,
+					      .workers = 1,
+					      .switches_bound = 2 };
+	unsigned int seen[UHMM_NR_VERDICTS] = { 0 };
+
+	for (config.seed = 0; config.seed < 60; config.seed++) {
+		struct uhmm_explore_result *r;
+
+		config.max_steps = 1 + config.seed % 20;
+		r = replays(&p, config);
+		seen[r->verdict]++;
+		uhmm_explore_free(r);
+	}
+	ck_assert_uint_gt(seen[UHMM_VERDICT_STARVATION], 0);
+	ck_assert_uint_gt(seen[UHMM_VERDICT_WRONG_RESULT], 0);
+	ck_assert_uint_eq(seen[UHMM_VERDICT_NONE], 0);
+}
+END_TEST
+
+START_TEST(livelocks_replay)
+{
+	static const struct program two = { .tasks = { { 0, wait_for_flag },
+						       { 1, wait_for_flag } } };
+	static const struct program number = { .tasks = { { 0, wait_by_number },
+							  { 1, wait_for_flag } } };
+	static const struct program user = { .tasks = { { 0, wait_in_user }, { 1, busy_user } } };
+	static const struct program *const programs[] = { &spins, &two, &number, &user };
+	static const enum uhmm_explore_strategy strategies[] = { UHMM_EXPLORE_DFS,
+								 UHMM_EXPLORE_RANDOM,
+								 UHMM_EXPLORE_PCT };
+	struct uhmm_explore_config config = { .runs = 20, .workers = 1, .switches_bound = 1 };
+
+	for (size_t i = 0; i < ARRAY_SIZE(programs) * ARRAY_SIZE(strategies); i++) {
+		struct uhmm_explore_result *r;
+
+		config.strategy = strategies[i / ARRAY_SIZE(programs)];
+		r = replays(programs[i % ARRAY_SIZE(programs)], config);
+		ck_assert_str_eq(r->schedule + strlen(r->schedule) - 1, "F");
+		ck_assert(r->cycle_at && r->cycle_at < r->nr_steps);
+		expect_verdict(r, UHMM_VERDICT_LIVELOCK);
+	}
+}
+END_TEST
+
 /* A deadline ends it: time is put forward when nothing else changes. */
 static void wait_for_deadline(void *arg)
 {
@@ -257,6 +360,8 @@ int main(void)
 	tcase_add_test(tc, spinning_ends);
 	tcase_add_test(tc, much_spinning_is_given_up);
 	tcase_add_test(tc, starvation);
+	tcase_add_loop_test(tc, starvation_replays, 0, 2);
+	tcase_add_test(tc, livelocks_replay);
 	tcase_add_test(tc, deadlines_pass);
 	tcase_add_test(tc, deadlines_pass_again);
 	suite_add_tcase(suite, tc);

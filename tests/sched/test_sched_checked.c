@@ -44,6 +44,20 @@ START_TEST(by_schedule)
 }
 END_TEST
 
+/* However the policy chooses: F is for the rest. */
+START_TEST(fair_by_schedule)
+{
+	create_for(&b, UHMM_SCHED_RANDOM, 7, 0);
+	spawn(0, letters, "a");
+	spawn(1, letters, "b");
+	spawn(2, letters, "c");
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*2 T2 F"), 0);
+	run(0);
+	ck_assert_str_eq(order, "aacbcabcb");
+	ck_assert_str_eq(uhmm_sched_trace(s), "T0*2 T2 T1 T2 T0 T1 T2 T0 T1 T2 T1");
+}
+END_TEST
+
 static uint64_t seen[2];
 
 static void clock_reader(void *arg)
@@ -69,8 +83,9 @@ END_TEST
 START_TEST(schedule_text_errors)
 {
 	static const char *const bad[] = {
-		"X0", "T",   "T0*", "T0x", "T0*-1", "0", "T0,T1", "T99999999999", "T0*2147483648",
-		"C",  "C33",
+		"X0",  "T",	"T0*",		"T0x",		 "T0*-1",
+		"0",   "T0,T1", "T99999999999", "T0*2147483648", "C",
+		"C33", "F0",	"F*2",		"F T0",		 "T0 F F",
 	};
 
 	create();
@@ -79,6 +94,7 @@ START_TEST(schedule_text_errors)
 	ck_assert_int_eq(uhmm_sched_set_schedule(s, ""), 0);
 	ck_assert_int_eq(uhmm_sched_set_schedule(s, NULL), 0);
 	ck_assert_int_eq(uhmm_sched_set_schedule(s, "T0*0"), 0);
+	ck_assert_int_eq(uhmm_sched_set_schedule(s, "F # fair"), 0);
 }
 END_TEST
 
@@ -288,6 +304,7 @@ int main(void)
 	tcase_add_test(tc, config_errors);
 	tcase_add_test(tc, in_turn);
 	tcase_add_test(tc, by_schedule);
+	tcase_add_test(tc, fair_by_schedule);
 	tcase_add_test(tc, clock_by_schedule);
 	tcase_add_test(tc, schedule_text_errors);
 	tcase_add_test(tc, stale_schedule);
