@@ -42,7 +42,7 @@ struct uhmm_explore_config {
 	 */
 	uint64_t seed;
 	/*
-	 * This one alone, as text, then without switches; no strategy. NULL: none.
+	 * This one alone, as text, then without switches, or fairly after F; no strategy. NULL: none.
 	 */
 	const char *schedule;
 	unsigned int workers; /* processes; 0 = one for each CPU of the host */
@@ -90,7 +90,7 @@ struct uhmm_explore_result {
 
 	/* With a verdict: what the library or the scenario said, and the shrunk schedule. */
 	const char *report;	  /* also with an error, if there is more to say of it */
-	const char *schedule;	  /* text that leads there again, */
+	const char *schedule;	  /* text that leads there again, step by step, */
 	uint64_t seed;		  /* with this seed, if the scenario has random numbers */
 	unsigned int nr_switches; /* in it */
 	/* Of a livelock: the first step of what repeats for ever; the last is the last of it. */

@@ -14,8 +14,9 @@
  *
  * A schedule is text: words such as "T0*12 T1*3 W0", each a task and how many times running it is
  * chosen to go on. T<n> is the n-th spawned task, W<cpu> the worker of a CPU; C<n> chooses nobody, and
- * puts the clock forward by 2^n seconds, n up to 32. "*1" may be left out, words are separated by white
- * space, and from # to the end of a line is a comment.
+ * puts the clock forward by 2^n seconds, n up to 32. F, which is the last, makes all that follows fair:
+ * CPUs in turn, whatever the policy. "*1" may be left out, words are separated by white space, and from #
+ * to the end of a line is a comment.
  *
  * Models: invented; the CPUs behave as kernel/sched does with PREEMPT_NONE, PREEMPT_LAZY or PREEMPT.
  */

@@ -141,7 +141,7 @@ static struct uhmm__steps fair_after(const struct shrink *sh, uint64_t n)
 	for (size_t i = 0; n; i++) {
 		struct uhmm__step step = sh->best.v[i];
 
-		step.count = MIN(step.count, n) & 0x3fffffff;
+		step.count = MIN(step.count, n) & UHMM__MAX_STEP_COUNT;
 		uhmm__steps_append(&s, step);
 		n -= step.count;
 	}

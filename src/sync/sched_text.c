@@ -8,7 +8,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define MAX_COUNT 0x3fffffffU
 /* "T4294967295*1073741823 " */
 #define MAX_WORD 24
 
@@ -32,7 +31,7 @@ void uhmm__steps_append(struct uhmm__steps *s, struct uhmm__step step)
 	struct uhmm__step *last = s->nr ? &s->v[s->nr - 1] : NULL;
 
 	if (last && last->index == step.index && last->kind == step.kind &&
-	    last->count <= MAX_COUNT - step.count)
+	    last->count <= UHMM__MAX_STEP_COUNT - step.count)
 		last->count += step.count;
 	else if (!append(s, step))
 		s->lost = true;
@@ -95,7 +94,7 @@ static bool parse_word(const char **p, struct uhmm__step *step)
 	(*p)++;
 	if (numbered && !number(p, max, &step->index))
 		return false;
-	if (numbered && **p == '*' && ((*p)++, !number(p, MAX_COUNT, &count)))
+	if (numbered && **p == '*' && ((*p)++, !number(p, UHMM__MAX_STEP_COUNT, &count)))
 		return false;
 	step->count = count;
 	return !**p || **p == '#' || isspace((unsigned char)**p);

@@ -16,6 +16,8 @@ struct uhmm__step {
 	uint32_t kind : 2, count : 30;
 };
 
+#define UHMM__MAX_STEP_COUNT 0x3fffffffU
+
 /* The most that the clock is put forward by at once: 2^this seconds. */
 #define UHMM__MAX_CLOCK 32
 

@@ -52,6 +52,23 @@ explored() {
 	tail -n 1 "$tmp/out" | grep -qx "$want" || fail "the last line is not '$want', of: explore $*"
 }
 
+# What an exploration found, without what tells of the others.
+found() {
+	sed -e '/^saved as /d' -e '/^[0-9,]* schedules, /d' -e '/^[0-9,]* of them were given up/d' "$tmp/out"
+}
+
+# seen_again: the schedule that was saved last shows what the exploration did, to the step.
+seen_again() {
+	found >"$tmp/first"
+	saved=$(sed -n 's/^saved as \(.*\); to see it again: .*/\1/p' "$tmp/out")
+	command=$(sed -n 's/^# uhmm explore //p' "${saved:-/dev/null}")
+	[ -n "$command" ] || fail "nothing was saved"
+	echo "$command" >>"$tmp/runs"
+	# shellcheck disable=SC2086 # a list of options
+	timeout 600 "${uhmm:?}" explore $command >"$tmp/out" 2>&1 || true
+	found | cmp -s - "$tmp/first" || fail "not the same again: explore $command"
+}
+
 finish() {
 	echo "$(wc -l <"$tmp/runs") runs, $(wc -l <"$tmp/wrong") wrong"
 	[ ! -s "$tmp/wrong" ]

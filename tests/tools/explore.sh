@@ -59,6 +59,9 @@ said "bad.schedule: the schedule has 1000000003 choices"
 printf '# no schedule\nT0*3 T1*4000000000\n' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 said "bad.schedule: line 2: 'T1*4000000000' is no word of a schedule: expected T<task>"
+echo 'T0 F T1' >bad.schedule
+run 2 migrate-vs-fault --schedule bad.schedule
+said "'T1' is no word of a schedule" "or F, which is the last"
 printf 'T0\nT1\0T0' >bad.schedule
 run 2 migrate-vs-fault --schedule bad.schedule
 said "bad.schedule: line 2: a zero byte"

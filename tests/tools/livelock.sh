@@ -20,6 +20,7 @@ finds() { # VERDICT ARGUMENT...
 	verdict=$1
 	shift
 	last "VERDICT: $verdict" "$@"
+	seen_again
 }
 
 # Complete, nothing found.
@@ -71,6 +72,9 @@ none 300 hmm-starvation $wait=wait-on-migration-flag --strategy pct --max-steps 
 none 300 hmm-starvation $wait=lock-with-ref --strategy pct --max-steps 400
 # (seed 3: a wrong result of 235 steps; others end as starvation, by the fair schedule that follows a long run)
 finds wrong-result hmm-starvation --switch migration-blocked-by=reference --strategy random --seed 3
+for seed in 1 7 8 12; do
+	finds starvation hmm-starvation --switch migration-blocked-by=reference --strategy random --seed $seed
+done
 
 # What else helps against the spinning, which is found with no switch at all
 finds livelock hmm-livelock $wait=trylock-spin --switches-bound 0

@@ -13,6 +13,7 @@ finds() { # VERDICT ARGUMENT...
 	verdict=$1
 	shift
 	explored "VERDICT: $verdict" "$@"
+	seen_again
 }
 
 # Complete, nothing found.
