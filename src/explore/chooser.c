@@ -200,17 +200,12 @@ struct uhmm__fiber *uhmm__tail_choose(struct uhmm__tail *t, struct uhmm__world *
 	if (!uhmm__sched_nr_choices(s))
 		return NULL;
 	t->on = true;
-	if (!t->last)
-		uhmm__wipe_stacks(s);
-	else
-		uhmm__wipe_stack(t->last);
 	if (look_now(t) && !look(t, w)) {
 		t->undecided = !w->verdict;
 		return NULL;
 	}
 	t->steps++;
-	t->last = uhmm__sched_fair(s);
-	return t->last;
+	return uhmm__sched_fair(s);
 }
 
 void uhmm__tail_free(struct uhmm__tail *t)

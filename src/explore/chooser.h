@@ -52,8 +52,7 @@ static inline bool uhmm__spins(const struct uhmm__spin *sp)
 
 struct uhmm__tail {
 	bool on;
-	struct uhmm__fiber *last; /* that it chose */
-	uint64_t steps, power;	  /* taken; when to take the next state to compare with */
+	uint64_t steps, power; /* taken; when to take the next state to compare with */
 	struct uhmm__hash state;
 	uint64_t state_steps; /* when it was taken */
 	uint64_t clock_reads; /* by then */

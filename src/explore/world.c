@@ -261,18 +261,14 @@ void uhmm__wipe_stack(const struct uhmm__fiber *f)
 			   f->point == UHMM__PT_USER ? SURELY_CLEAN : PROBABLY_CLEAN);
 }
 
-static void wipe_surely(const struct uhmm__fiber *f)
-{
-	if (f->state != UHMM__ENDED)
-		wipe_below(&f->context, f->context.sp, SURELY_CLEAN);
-}
-
-void uhmm__wipe_stacks(const struct uhmm_sched *s)
+/* Every stack as if no run had ever used it. */
+static void wipe_all(const struct uhmm_sched *s)
 {
 	for (unsigned int i = 0; i < s->nr_tasks; i++)
-		wipe_surely(s->tasks[i]);
+		wipe_below(&s->tasks[i]->context, s->tasks[i]->context.sp, SURELY_CLEAN);
 	for (unsigned int i = 0; i < s->nr_cpus; i++)
-		wipe_surely(s->cpus[i].worker);
+		wipe_below(&s->cpus[i].worker->context, s->cpus[i].worker->context.sp,
+			   SURELY_CLEAN);
 }
 
 /* ---- setting up ---- */
@@ -513,7 +509,7 @@ int uhmm__world_run(struct uhmm__world *w, struct uhmm__chooser *c, uint64_t see
 	uhmm__region_here = w->region;
 	uhmm__region_restore(w->region);
 	uhmm__sched_rewind(w->s);
-	uhmm__wipe_stacks(w->s);
+	wipe_all(w->s);
 	*w->random = (seed + 1) * 0x9e3779b97f4a7c15ULL | 1;
 	return run(w, c);
 }
@@ -574,7 +570,7 @@ int uhmm__world_go_on(struct uhmm__world *w, struct uhmm__chooser *c,
 		memcpy(p, copy, n);
 		copy += n;
 	}
-	uhmm__wipe_stacks(w->s);
+	wipe_all(w->s);
 	w->s->active = false;
 	return run(w, c);
 }

@@ -91,8 +91,6 @@ struct uhmm__hash uhmm__timeless_hash(const struct uhmm__world *w, uint64_t extr
  * do not write to would tell of the past, and make states differ that are the same.
  */
 void uhmm__wipe_stack(const struct uhmm__fiber *f);
-/* Every stack, thoroughly. */
-void uhmm__wipe_stacks(const struct uhmm_sched *s);
 
 /* What a task alone knows: its stack and registers. Context: it does not run. */
 struct uhmm__hash uhmm__local_hash(const struct uhmm__fiber *f);
