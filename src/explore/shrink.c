@@ -9,7 +9,7 @@
 #if UHMM_CHECKED
 
 #define MAX_TRIES 5000
-#define MAX_STEPS 1000000 /* of all tries: a second or two */
+#define MAX_STEPS 1000000 /* of all tries: a second or two; where a fair rest begins has as many */
 #define MAX_APART 8	  /* words between two that are joined */
 
 struct shrink {
@@ -156,14 +156,19 @@ static struct uhmm__steps fair_after(const struct shrink *sh, uint64_t n)
  */
 static void begin_fairly(struct shrink *sh)
 {
-	uint64_t most = uhmm__steps_end_fairly(&sh->best) ? nr_choices(sh) : 0;
+	uint64_t most = nr_choices(sh);
 
-	for (uint64_t n = 0; n < most && sh->steps < MAX_STEPS / 2; n += 1 + n / 8) {
+	if (!uhmm__steps_end_fairly(&sh->best))
+		return;
+	/* What there is may have used up all steps by itself. */
+	sh->steps = 0;
+	for (uint64_t n = 0; n < most && goes_on(sh); n += 1 + n / 8) {
 		struct uhmm__steps s = fair_after(sh, n);
 
 		if (!s.lost && try(sh, &s))
-			return;
+			break;
 	}
+	sh->steps = 0;
 }
 
 static void leave_out(struct shrink *sh)
