@@ -134,7 +134,7 @@ static uint64_t nr_choices(const struct shrink *sh)
 }
 
 /* The first @n choices of the best, then F. */
-static struct uhmm__steps fair_after(const struct shrink *sh, uint64_t n)
+static struct uhmm__steps beginning(const struct shrink *sh, uint64_t n)
 {
 	struct uhmm__steps s = { 0 };
 
@@ -163,7 +163,7 @@ static void begin_fairly(struct shrink *sh)
 	/* What there is may have used up all steps by itself. */
 	sh->steps = 0;
 	for (uint64_t n = 0; n < most && goes_on(sh); n += 1 + n / 8) {
-		struct uhmm__steps s = fair_after(sh, n);
+		struct uhmm__steps s = beginning(sh, n);
 
 		if (!s.lost && try(sh, &s))
 			break;
