@@ -85,21 +85,27 @@ static void pool_folio_free(void *data, uhmm_pfn_t pfn)
 {
 	struct uhmm_devmem *pool = data;
 	struct uhmm__frame *f = pfn_to_frame(pool->machine, pfn);
+	struct uhmm__devlist *free = &pool->free;
 	unsigned int order = folio_order(f);
-	uint32_t nr = f->aux;
 	struct uhmm__devmem_chunk *c;
 	struct uhmm__devpage *p;
+	uint32_t nr = f->aux;
+	uint64_t n = 1;
 
-	if (pool->user.folio_free)
+	if (unlikely(order)) {
+		free = &pool->free_huge;
+		n = 1UL << order;
+	}
+	if (unlikely(pool->user.folio_free != NULL))
 		pool->user.folio_free(pool->data, pfn);
 	uhmm__spin_lock(&pool->lock);
 	c = chunk_of_number(pool, nr);
 	p = &c->pages[nr - c->first];
 	list_cut(pool, &pool->lru, c, p);
-	pool->nr_used -= 1UL << order;
+	pool->nr_used -= n;
 	p->data = NULL;
-	if (!pool->removing)
-		list_push(pool, order ? &pool->free_huge : &pool->free, nr, c, p);
+	if (likely(!pool->removing))
+		list_push(pool, free, nr, c, p);
 	uhmm__spin_unlock(&pool->lock);
 }
 

@@ -97,17 +97,17 @@ static inline uint32_t number_of_folio(struct uhmm_devmem *pool, uhmm_pfn_t pfn)
 }
 
 /*
- * What was given to uhmm_devmem_alloc(), with @get called on it under the pool's lock; NULL once it
- * was forgotten.
+ * What was given to uhmm_devmem_alloc() for a folio, with @get called on it under the pool's lock; NULL once
+ * it was forgotten.
  */
-uhmm_always_inline void *uhmm__devmem_page_data_get(struct uhmm_devmem *pool, uhmm_pfn_t pfn,
-						    void (*get)(void *))
+uhmm_always_inline void *uhmm__devmem_folio_data_get(struct uhmm_devmem *pool,
+						     struct uhmm__frame *f, void (*get)(void *))
 {
 	void *data;
 
 	uhmm__spin_lock(&pool->lock);
-	data = page_of_number(pool, number_of_folio(pool, pfn))->data;
-	if (data)
+	data = page_of_number(pool, f->aux)->data;
+	if (likely(data))
 		get(data);
 	uhmm__spin_unlock(&pool->lock);
 	return data;

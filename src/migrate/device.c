@@ -3,14 +3,13 @@
  * The later steps of a migration: pages, finalize; and collecting device pages by pfn.
  * Models: mm/migrate_device.c from migrate_vma_insert_page() on.
  */
+#include "migrate/fault_page.h"
 #include "migrate/migrate.h"
 #include "mm/swap.h"
 
 #include <string.h>
 
 #include "mm/huge.h"
-#include "mm/lru.h"
-#include "mm/remap.h"
 
 /* ---- pages ---- */
 
@@ -230,12 +229,6 @@ static uhmm_noinline bool split_unmapped(struct move *mv, uint64_t i, struct uhm
 	return true;
 }
 
-uhmm_always_inline void copy_place(struct uhmm__frame *dst, struct uhmm__frame *src)
-{
-	store_relaxed(&dst->index, load_relaxed(&src->index));
-	store_release(&dst->mapping, load_relaxed(&src->mapping));
-}
-
 /* The old folio's place in anonymous memory, if there are no references but those of the caller. */
 uhmm_always_inline bool take_place(struct uhmm_machine *m, struct uhmm__frame *dst,
 				   struct uhmm__frame *src, uint32_t expected)
@@ -264,18 +257,6 @@ static uhmm_noinline bool take_cached_place(struct uhmm_machine *m, struct uhmm_
 		return false;
 	copy_place(dst, src);
 	return true;
-}
-
-/* Models: folio_migrate_flags(). */
-uhmm_always_inline void carry_flags(struct uhmm__frame *dst, struct uhmm__frame *src)
-{
-	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
-	uint32_t flags = load_relaxed(&src->flags);
-
-	atomic_fetch_or_explicit(&dst->flags, flags & carry, memory_order_release);
-	/* What MADV_FREE gave up stays given up. */
-	if (unlikely(!(flags & BIT(PG_SWAPBACKED))))
-		folio_clear(dst, PG_SWAPBACKED);
 }
 
 /*
@@ -377,10 +358,8 @@ uhmm_always_inline bool move_plain(struct uhmm_machine *m, uint64_t src, uint64_
 	p.src_flags = load_relaxed(&p.src->flags);
 	p.dst_flags = load_relaxed(&p.dst->flags);
 	if ((p.src_flags | p.dst_flags) & odd || load_relaxed(&p.src->mapcount) ||
-	    !folio_test_anon(p.src) || folio_ref_count(p.src) != 1U + (pfn == fault_page))
+	    !folio_test_anon(p.src) || !move_anon_page(p.dst, p.src, pfn == fault_page))
 		return false;
-	copy_place(p.dst, p.src);
-	carry_flags(p.dst, p.src);
 	count_moved(p, 1);
 	return true;
 }

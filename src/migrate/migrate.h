@@ -73,6 +73,17 @@ bool uhmm__only_pins_block(struct uhmm_machine *m, struct uhmm__frame *f);
 uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint64_t npages,
 				    uhmm_pfn_t fault_page);
 
+/* Whether it does more by the machine's configuration than what Linux does. */
+uhmm_always_inline bool uhmm__unmaps_specially(const struct uhmm_machine *m)
+{
+	return m->config.device_private_wait == UHMM_DEVICE_WAIT_MIGRATION_FLAG ||
+	       m->config.lru_drain == UHMM_LRU_DRAIN_AFTER_UNMAP;
+}
+
+/* The same of one entry of src[]. @drained: this CPU's batches were. Returns: what becomes of it. */
+uint64_t uhmm__migrate_unmap_one(struct uhmm_machine *m, uint64_t src, uhmm_pfn_t fault_page,
+				 bool drained);
+
 /*
  * The same of what a combined walk put out: it becomes mig->src, which may be the same array, on the way.
  * Models: migrate_hmm_range_setup() of the posted series.

@@ -6,9 +6,9 @@
 #include <string.h>
 
 #include "hmm/range.h"
+#include "migrate/fault_page.h"
 #include "migrate/migrate.h"
 #include "mm/huge.h"
-#include "mm/migration_entry.h"
 
 static void collect_skip(struct uhmm_migrate_vma *mig, uint64_t n)
 {
@@ -57,63 +57,6 @@ static uhmm_noinline void collect_hole(struct uhmm_migrate_vma *mig, uhmm_vaddr_
 	mig->cpages += n;
 }
 
-/*
- * With trylock-spin the entry of a device page stays until the page is unmapped everywhere, as where it
- * was collected by pfn.
- */
-static bool leaves_entry(const struct uhmm_machine *m, bool present)
-{
-	return !present && unlikely(m->config.device_private_wait == UHMM_DEVICE_WAIT_TRYLOCK_SPIN);
-}
-
-/* The part of the range under one PTE table; its entries so far. */
-struct table_walk {
-	uhmm_vaddr_t start, addr, end;
-	struct uhmm__frame *fault_folio;
-	struct uhmm__frame *split; /* a large folio in the way, with a reference */
-	bool unmapped;
-};
-
-/*
- * The page of an entry that is selected. Only a trylock: the PTL is held, and so are other folios, whose
- * owners may want this one. False: not this one. Context: PTL.
- */
-uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
-				     uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
-				     struct uhmm__frame *page, struct table_walk *w)
-{
-	uint32_t flags;
-	struct uhmm__frame *f = page_folio_flags(page, &flags);
-	bool present = pte_present(pte);
-
-	if (unlikely(!load_relaxed(&f->mapping)))
-		return false;
-	if (unlikely(flags & FOLIO_ORDER_MASK)) {
-		w->split = f;
-		if (f != w->fault_folio)
-			folio_get(f);
-		return false;
-	}
-	if (f != w->fault_folio && !folio_trylock(f)) {
-		uhmm__count(UHMM_CNT_FAIL_LOCKED);
-		return false;
-	}
-	if (leaves_entry(m, present)) {
-		folio_get(f);
-	} else if (likely(install_migration_entry(mig->vma, addr, ptep, pte, f, f, NULL))) {
-		folio_remove_rmap_locked(f);
-	} else {
-		uhmm__count(UHMM_CNT_FAIL_PINNED);
-		if (f != w->fault_folio)
-			folio_unlock(m, f);
-		return false;
-	}
-	if (present)
-		w->unmapped = true;
-	uhmm__count(UHMM_CNT_COLLECTED);
-	return true;
-}
-
 uhmm_always_inline uint64_t collect_present(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
 					    uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
 					    struct table_walk *w)
@@ -135,15 +78,11 @@ uhmm_always_inline uint64_t collect_device(struct uhmm_machine *m, struct uhmm_m
 					   uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
 					   struct table_walk *w)
 {
-	uhmm_pfn_t pfn = leaf_pfn(pte);
-
 	if (!leaf_is_device_private(pte) ||
 	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
-	    page_pgmap(m, pfn)->owner != mig->pgmap_owner ||
-	    !collect_page(m, mig, addr, ptep, pte, pfn_to_frame(m, pfn), w))
+	    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
 		return 0;
-	return uhmm_migrate_pfn(pfn) | UHMM_MIGRATE_PFN_MIGRATE |
-	       (leaf_type(pte) == LEAF_DEVICE_PRIVATE_WRITE ? UHMM_MIGRATE_PFN_WRITE : 0);
+	return collect_device_page(m, mig, addr, ptep, pte, w);
 }
 
 /* One entry; present ones and others have code of their own. Returns what src[] says. Context: PTL. */
@@ -358,35 +297,89 @@ static uhmm_noinline enum huge_result collect_huge(struct uhmm_migrate_vma *mig,
 	return split_huge(mig, pmdp, start, end, f, fault_folio);
 }
 
-/* The part of the range under one PMD entry. Models: migrate_vma_collect_pmd(). */
-uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp, uhmm_vaddr_t start,
-				    uhmm_vaddr_t end, struct uhmm__frame *fault_folio, bool one)
+/* Make pages of the large folio that is in the way. False: it cannot be, and the rest is skipped. */
+uhmm_always_inline bool split_in_the_way(struct uhmm_migrate_vma *mig, struct table_walk *w)
 {
-	struct table_walk w = {
-		.start = start, .addr = start, .end = end, .fault_folio = fault_folio
-	};
+	if (split_mapped(mig, w->split)) {
+		flush_unmapped(mig, w);
+		collect_skip(mig, (w->end - w->addr) >> UHMM_PAGE_SHIFT);
+		return false;
+	}
+	/* (q) The split may have given the page of the fault another folio. */
+	if (mig->vma->mm->machine->config.fault_folio != UHMM_FAULT_FOLIO_STALE)
+		w->fault_folio = fault_folio_of(mig);
+	return true;
+}
 
-	for (;;) {
+/*
+ * The part of the range under one PMD entry, from w->addr on. @leaf: it was looked at, and is no table.
+ * Models: migrate_vma_collect_pmd().
+ */
+uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
+				    struct table_walk *w, bool leaf, bool one)
+{
+	for (;; leaf = false) {
 		/*
 		 * The table may have gone during a split: then the rest, not all once more. (q) In 7.3 from
-		 * @start on, which overruns src[]. What was replaced before is still not flushed there.
+		 * w->start on, which overruns src[]. What was replaced before is still not flushed there.
 		 */
-		if (!entry_is_table(pmdp_get(pmdp)) &&
-		    collect_huge(mig, pmdp, w.addr, end, w.fault_folio) == HUGE_DONE)
+		if ((leaf || !entry_is_table(pmdp_get(pmdp))) &&
+		    collect_huge(mig, pmdp, w->addr, w->end, w->fault_folio) == HUGE_DONE)
 			return;
-		if (!collect_ptes(mig, pmdp, &w, one))
+		if (!collect_ptes(mig, pmdp, w, one))
 			continue;
-		if (likely(!w.split))
+		if (likely(!w->split) || !split_in_the_way(mig, w))
 			return;
-		if (split_mapped(mig, w.split)) {
-			flush_unmapped(mig, &w);
-			collect_skip(mig, (end - w.addr) >> UHMM_PAGE_SHIFT);
-			return;
-		}
-		/* (q) The split may have given the page of the fault another folio. */
-		if (mig->vma->mm->machine->config.fault_folio != UHMM_FAULT_FOLIO_STALE)
-			w.fault_folio = fault_folio_of(mig);
 	}
+}
+
+/* One page from where its PMD entry is none (@leaf), or changes, or a large folio must be split. */
+static uint64_t collect_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm_pfn_t fault_page,
+			    ptent_t *pmdp, bool leaf, struct uhmm__frame *split)
+{
+	struct fault_page p = fault_page_at(vma, addr, fault_page);
+	uint64_t src, dst;
+	struct uhmm_migrate_vma mig = fault_page_args(p, &src, &dst);
+	struct table_walk w = {
+		.start = mig.start,
+		.addr = mig.start,
+		.end = mig.end,
+		.fault_folio = p.frame,
+		.split = split,
+	};
+
+	if (!split || split_in_the_way(&mig, &w))
+		collect_pmd(&mig, pmdp, &w, leaf, true);
+	return src;
+}
+
+uint64_t uhmm__collect_fault_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm_pfn_t pfn,
+				   ptent_t *pmdp, struct uhmm__frame *split)
+{
+	return collect_one(vma, addr, pfn, pmdp, false, split);
+}
+
+ptent_t *uhmm__lock_fault_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm_pfn_t pfn,
+				ptent_t **pmdp, struct uhmm__spinlock **ptl, uint64_t *src)
+{
+	unsigned int level;
+	ptent_t *ptep;
+
+	*pmdp = uhmm__pmd_offset(&vma->mm->pgt, addr, &level);
+	if (!*pmdp || pte_none(pte_make(load_acquire(*pmdp)))) {
+		*src = vma_is_anonymous(vma) ? UHMM_MIGRATE_PFN_MIGRATE : 0;
+		return NULL;
+	}
+	if (unlikely(!entry_is_table(pmdp_get(*pmdp)))) {
+		*src = collect_one(vma, addr, pfn, *pmdp, true, NULL);
+		return NULL;
+	}
+	ptep = uhmm__pte_offset_map_lock(*pmdp, addr, ptl);
+	if (likely(ptep))
+		uhmm__count(UHMM_CNT_READ_PTE);
+	else
+		*src = collect_one(vma, addr, pfn, *pmdp, false, NULL);
+	return ptep;
 }
 
 /*
@@ -411,7 +404,12 @@ uhmm_always_inline void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame
 
 		next = one ? mig->end : level_addr_end(addr, mig->end, level);
 		if (pmdp && !pte_none(pte_make(load_acquire(pmdp))))
-			collect_pmd(mig, pmdp, addr, next, fault_folio, one);
+			collect_pmd(mig, pmdp,
+				    &(struct table_walk){ .start = addr,
+							  .addr = addr,
+							  .end = next,
+							  .fault_folio = fault_folio },
+				    false, one);
 		else
 			collect_hole(mig, addr, next);
 		if (one)

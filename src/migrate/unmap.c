@@ -220,6 +220,24 @@ uint64_t uhmm__migrate_device_unmap(struct uhmm_machine *m, uint64_t *src, uint6
 	return unmapped;
 }
 
+uint64_t uhmm_noinline uhmm__migrate_unmap_one(struct uhmm_machine *m, uint64_t src,
+					       uhmm_pfn_t fault_page, bool drained)
+{
+	bool all_drained = false, restore = false;
+	uint64_t unmapped = 0;
+
+	if (!(src & UHMM_MIGRATE_PFN_MIGRATE))
+		return src;
+	if (!drained) {
+		uhmm__migrate_device_unmap(m, &src, 1, fault_page);
+		return src;
+	}
+	unmap_entry(m, &src, fault_page, &all_drained, &unmapped, &restore);
+	if (restore)
+		restore_pages(m, &src, 1, fault_page);
+	return src;
+}
+
 /* All outputs first, and then what comes before the pages' own turn. */
 static uhmm_noinline uint64_t unmap_converted(struct uhmm_migrate_vma *mig,
 					      const uint64_t *hmm_pfns)

@@ -214,6 +214,16 @@ static inline bool uhmm__window_may_move(const struct uhmm__window *w, uint64_t 
 	return w->src[i] & UHMM_MIGRATE_PFN_MIGRATE || (w->src[0] & huge) == huge;
 }
 
+/* Whether an allocation for the mirror must fail: each does once. */
+static inline bool uhmm__mirror_take_fail_alloc(struct uhmm_mirror *mirror)
+{
+	if (likely(!(load_relaxed(&mirror->flags) & UHMM_MIRROR_FLAG_FAIL_ALLOC)))
+		return false;
+	return atomic_fetch_and_explicit(&mirror->flags, ~UHMM_MIRROR_FLAG_FAIL_ALLOC,
+					 memory_order_relaxed) &
+	       UHMM_MIRROR_FLAG_FAIL_ALLOC;
+}
+
 void uhmm__mirror_free(struct uhmm_mirror *mirror);
 
 static inline void uhmm__mirror_put(struct uhmm_mirror *mirror)

@@ -1,8 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /*
- * Moving one window of pages: the driver's side of a migration. Models:
- * lib/test_hmm.c:dmirror_migrate_alloc_and_copy(), dmirror_migrate_finalize_and_map(),
- * dmirror_devmem_fault_alloc_and_copy() and dmirror_devmem_fault().
+ * Moving one window of pages to the device: the driver's side of a migration. Models:
+ * lib/test_hmm.c:dmirror_migrate_alloc_and_copy() and dmirror_migrate_finalize_and_map().
  */
 #include <string.h>
 
@@ -10,13 +9,6 @@
 
 #include "core/alloc.h"
 #include "migrate/migrate.h"
-
-static void mirror_get(void *data)
-{
-	struct uhmm_mirror *mirror = data;
-
-	atomic_fetch_add_explicit(&mirror->refs, 1, memory_order_relaxed);
-}
 
 void uhmm__device_walk_begin(struct uhmm_mirror *mirror, struct uhmm__device_walk *walk,
 			     uhmm_vaddr_t start, uhmm_vaddr_t end)
@@ -85,15 +77,6 @@ void uhmm__window_cancel(struct uhmm_mirror *mirror, struct uhmm__window *w)
 	uhmm_migrate_vma_finalize(&w->args);
 }
 
-static bool take_fail_alloc(struct uhmm_mirror *mirror)
-{
-	if (likely(!(load_relaxed(&mirror->flags) & UHMM_MIRROR_FLAG_FAIL_ALLOC)))
-		return false;
-	return atomic_fetch_and_explicit(&mirror->flags, ~UHMM_MIRROR_FLAG_FAIL_ALLOC,
-					 memory_order_relaxed) &
-	       UHMM_MIRROR_FLAG_FAIL_ALLOC;
-}
-
 /* Device memory, evicting others if it must; 0 if there is none to be had. */
 static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *w,
 			       unsigned int order)
@@ -103,7 +86,7 @@ static uhmm_pfn_t device_folio(struct uhmm_mirror *mirror, struct uhmm__window *
 	int64_t left;
 	int err;
 
-	if (take_fail_alloc(mirror))
+	if (uhmm__mirror_take_fail_alloc(mirror))
 		return 0;
 	err = uhmm_devmem_alloc_folio(pool, mirror, order, &pfn);
 	if (unlikely(err == -ENOSPC)) {
@@ -556,231 +539,4 @@ void uhmm__window_to_device(struct uhmm_mirror *mirror, struct uhmm__window *w, 
 		window_to_device(mirror, w, 1, write_new, fault);
 	else
 		many_to_device(mirror, w, write_new, fault);
-}
-
-/* ---- to RAM ---- */
-
-/* The folio goes: no walk may bring its entries back. */
-uhmm_always_inline void erase_entries(struct uhmm_mirror *mirror, uint64_t index, uint64_t n)
-{
-	uhmm__mutex_lock(&mirror->mutex);
-	for (uint64_t i = index; i < index + n; i++)
-		uhmm__radix_erase(&mirror->pt, i);
-	if (unlikely(!list_empty(&mirror->walks)))
-		uhmm__device_walks_spoil(mirror, index << UHMM_PAGE_SHIFT,
-					 (index + n) << UHMM_PAGE_SHIFT);
-	uhmm__mutex_unlock(&mirror->mutex);
-}
-
-/* A window on its way to RAM. */
-struct homeward {
-	struct uhmm_device *dev;
-	struct uhmm_mirror *mirror; /* whose FAIL_ALLOC counts, may be NULL */
-	struct uhmm_migrate_vma *args;
-};
-
-/* Whether the process may have other mirrors on the device. */
-uhmm_always_inline bool has_others(struct homeward h)
-{
-	return !h.mirror || h.mirror->mm != h.args->vma->mm || uhmm__device_shares_mm(h.dev);
-}
-
-/* The mirrors of this process: their notifiers ignore what their device migrates. */
-static uhmm_noinline void erase_others(struct homeward h, uint64_t index, uint64_t n)
-{
-	struct uhmm_mm *mm = uhmm_vma_mm(h.args->vma);
-	struct uhmm_mirror *other;
-
-	for (uint64_t after = 0; (other = uhmm__mirror_next(h.dev, mm, h.mirror, after));) {
-		erase_entries(other, index, n);
-		after = other->id;
-		uhmm__mirror_put(other);
-	}
-}
-
-/* Before a folio is copied the device loses it, so that it writes no more; even if the move fails. */
-uhmm_always_inline void take_from_device(struct homeward h, uint64_t index, uint64_t n)
-{
-	if (likely(h.mirror))
-		erase_entries(h.mirror, index, n);
-	if (unlikely(has_others(h)))
-		erase_others(h, index, n);
-}
-
-/* A huge page for which there was no huge one. Returns: 0 or -ENOMEM with nothing allocated. */
-static uhmm_noinline int copy_in_pages(struct homeward h, uint64_t i, uint64_t index,
-				       uhmm_pfn_t from, uint64_t n)
-{
-	struct uhmm_machine *m = h.dev->machine;
-	uint64_t *dst = h.args->dst;
-
-	for (uint64_t k = 0; k < n; k++) {
-		uhmm_pfn_t to;
-
-		if (uhmm_alloc_locked_page(m, &to)) {
-			while (k--) {
-				uhmm_unlock_put_page(m, uhmm_migrate_pfn_to_pfn(dst[i + k]));
-				dst[i + k] = 0;
-			}
-			return -ENOMEM;
-		}
-		dst[i + k] = uhmm_migrate_pfn(to);
-		take_from_device(h, index + k, 1);
-		uhmm__copy_page_to_ram(m, to, from + k);
-	}
-	return 0;
-}
-
-/*
- * One folio: entry @i, pages of the process from @index on. 0 or -ENOMEM. Inline for single pages, most of
- * which come home one by one.
- */
-uhmm_always_inline int copy_folio_home(struct homeward h, uint64_t i, uint64_t index,
-				       unsigned int order)
-{
-	struct uhmm_machine *m = h.dev->machine;
-	uint64_t src = h.args->src[i], n = 1UL << order;
-	uhmm_pfn_t from = uhmm_migrate_pfn_to_pfn(src), to = 0;
-	int err = -ENOMEM;
-
-	if (!h.mirror || !take_fail_alloc(h.mirror))
-		err = alloc_locked_folio(m, order, &to);
-	if (unlikely(err))
-		return order ? copy_in_pages(h, i, index, from, n) : err;
-	h.args->dst[i] = uhmm_migrate_pfn(to) | (src & UHMM_MIGRATE_PFN_WRITE) |
-			 (order ? UHMM_MIGRATE_PFN_COMPOUND : 0);
-	take_from_device(h, index, n);
-	do
-		uhmm__copy_page_to_ram(m, to++, from++);
-	while (--n);
-	return 0;
-}
-
-static uhmm_noinline int copy_large_home(struct homeward h, uint64_t i, uint64_t index,
-					 unsigned int order)
-{
-	return copy_folio_home(h, i, index, order);
-}
-
-/*
- * Allocate and copy. @mirror: whose FAIL_ALLOC counts, may be NULL. Returns: 0 or -ENOMEM, with the
- * rest of dst[] empty. (q) The order of a large folio is kept for what comes after it: an entry that is
- * skipped there takes as many others along, but the address goes on by one page. Linux then reads past
- * the end of the arrays. Models: dmirror_devmem_fault_alloc_and_copy().
- */
-uhmm_always_inline int copy_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				   struct uhmm_migrate_vma *args, uint64_t npages)
-{
-	const uint64_t moves = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
-	struct homeward h = { dev, mirror, args };
-	uint64_t index = args->start >> UHMM_PAGE_SHIFT;
-	unsigned int order = 0;
-	int err = 0;
-
-	for (uint64_t i = 0; i < npages && !err; i += 1UL << order) {
-		uint64_t src = args->src[i];
-
-		if (unlikely((src & moves) != moves)) {
-			if (dev->order_of_each)
-				order = 0;
-			index++;
-			continue;
-		}
-		order = 0;
-		if (unlikely(src & UHMM_MIGRATE_PFN_COMPOUND))
-			order = uhmm_page_order(dev->machine, uhmm_migrate_pfn_to_pfn(src));
-		err = likely(!order) ? copy_folio_home(h, i, index, 0)
-				     : copy_large_home(h, i, index, order);
-		index += 1UL << order;
-	}
-	return err;
-}
-
-/* What was copied is not moved: destinations are given back unused. */
-static uhmm_noinline void give_up(struct uhmm_migrate_vma *args)
-{
-	for (uint64_t i = 0; i < args->npages; i++)
-		args->src[i] &= ~UHMM_MIGRATE_PFN_MIGRATE;
-	uhmm_migrate_vma_finalize(args);
-}
-
-/* @npages: args->npages, which may be a constant. */
-uhmm_always_inline int window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				     struct uhmm_migrate_vma *args, uint64_t npages)
-{
-	int err = copy_to_ram(dev, mirror, args, npages);
-
-	if (unlikely(err))
-		give_up(args);
-	else
-		uhmm_migrate_vma_pages(args);
-	return err;
-}
-
-int uhmm__window_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-			struct uhmm_migrate_vma *args)
-{
-	return window_to_ram(dev, mirror, args, args->npages);
-}
-
-/* The part of dmirror_devmem_fault() that moves. */
-uhmm_always_inline int fault_to_ram(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				    struct uhmm_migrate_vma *args, uint64_t npages)
-{
-	if (unlikely(uhmm_migrate_vma_setup(args)))
-		return UHMM_VM_FAULT_SIGBUS;
-	if (unlikely(window_to_ram(dev, mirror, args, npages)))
-		return UHMM_VM_FAULT_OOM;
-	uhmm_migrate_vma_finalize(args);
-	return 0;
-}
-
-/* A fault on a folio, or on one page. @src: room for src[] and dst[]. */
-uhmm_always_inline int device_fault(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-				    const struct uhmm_vm_fault *vmf, uint64_t *src,
-				    unsigned int order)
-{
-	struct uhmm_migrate_vma args = {
-		.size = sizeof(args),
-		.vma = vmf->vma,
-		.src = src,
-		.dst = src + (1UL << order),
-		.start = ALIGN_DOWN(vmf->address, UHMM_PAGE_SIZE << order),
-		.pgmap_owner = dev,
-		.flags = UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE |
-			 (order ? UHMM_MIGRATE_VMA_SELECT_COMPOUND : 0),
-		.fault_page = vmf->page,
-	};
-
-	args.end = args.start + (UHMM_PAGE_SIZE << order);
-	return fault_to_ram(dev, mirror, &args, 1UL << order);
-}
-
-static uhmm_noinline int device_fault_large(struct uhmm_device *dev, struct uhmm_mirror *mirror,
-					    const struct uhmm_vm_fault *vmf, unsigned int order)
-{
-	size_t bytes = 2 * sizeof(uint64_t) << order;
-	uint64_t *src = uhmm__alloc(dev->machine, bytes);
-	int ret = src ? device_fault(dev, mirror, vmf, src, order) : UHMM_VM_FAULT_OOM;
-
-	uhmm__free(dev->machine, src, bytes);
-	return ret;
-}
-
-/*
- * Models: dmirror_devmem_fault(): one page if it is mapped by a PTE, though its folio may be larger;
- * else the folio. It leads to the mirror of the process that put it there, which need not be the one
- * that faults.
- */
-int uhmm__device_migrate_to_ram(void *data, const struct uhmm_vm_fault *vmf)
-{
-	struct uhmm_device *dev = data;
-	struct uhmm_mirror *mirror = uhmm__devmem_page_data_get(dev->pool, vmf->page, mirror_get);
-	unsigned int order = vmf->pte ? 0 : uhmm_page_order(dev->machine, vmf->page);
-	uint64_t one[2];
-	int ret = likely(!order) ? device_fault(dev, mirror, vmf, one, 0)
-				 : device_fault_large(dev, mirror, vmf, order);
-
-	uhmm__mirror_put(mirror);
-	return ret;
 }

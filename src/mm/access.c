@@ -16,6 +16,7 @@ struct access {
 	uint8_t *buf; /* of what is left; NULL: touch only */
 	bool write;
 	unsigned int flags; /* FAULT_FLAG_* */
+	bool driver_oom;    /* a device's driver had no memory for it: the next time is the last */
 };
 
 /*
@@ -108,13 +109,33 @@ static uhmm_noinline bool access_huge(struct access a, ptent_t *pmdp, uhmm_vaddr
 	return ok;
 }
 
+/* An entry, and where it is. */
+struct found {
+	ptent_t *ptep;
+	pte_t entry;
+};
+
+/* By way of a PMD entry; not set where there is no table. Context: RCU. */
+uhmm_always_inline struct found find_entry(ptent_t *pmdp, uhmm_vaddr_t addr)
+{
+	pte_t pmd = ptep_get(pmdp);
+	ptent_t *ptep;
+
+	if (unlikely(!entry_is_table(pmd)))
+		return (struct found){ 0 };
+	ptep = table_entry(entry_table(pmd), addr, 1);
+	return (struct found){ ptep, ptep_get(ptep) };
+}
+
 /*
  * The part of an access within one page. False: it faults.
  * @pmdp: (in/out) where the PMD entry is, NULL if that is not known yet. A CPU that comes again after a
  * fault may go on from there, too: what it has cached of the walk stands until the table is freed, and
  * a table that is not linked any more has no entries.
+ * @found: (out) where it found which entry that did not permit it, or not set.
  */
-uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t len, ptent_t **pmdp)
+uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t len, ptent_t **pmdp,
+				   struct found *found)
 {
 	struct uhmm__pgtable *pgt = &a.mm->pgt;
 	uint64_t bits = used_bits(a.write);
@@ -142,8 +163,11 @@ uhmm_always_inline bool try_access(struct access a, uhmm_vaddr_t addr, size_t le
 	}
 	ptep = &entry_table(pmd)->e[table_index(addr, 1)];
 	/* What does not permit the access needs no lock to fault: the fault looks again. */
-	if (!pte_permits(ptep_get(ptep), a.flags))
+	pte = ptep_get(ptep);
+	if (!pte_permits(pte, a.flags)) {
+		*found = (struct found){ ptep, pte };
 		goto out;
+	}
 	ptl = uhmm__ptlp(ptep);
 	uhmm__spin_lock(ptl);
 	ok = access_locked(a, addr, len, ptep);
@@ -189,6 +213,20 @@ uhmm_always_inline void access_after_fault(struct access a, uhmm_vaddr_t addr, s
 	uhmm__spin_unlock(uhmm__ptlp(ptep));
 }
 
+/* A fault on what the access found. Context: as uhmm__user_fault(). */
+uhmm_always_inline int fault_on_found(struct access a, uhmm_vaddr_t addr, unsigned int flags,
+				      struct uhmm_vma *vma, ptent_t *pmdp, struct found found,
+				      ptent_t **ptep)
+{
+	int ret = UHMM__FAULT_OTHER;
+
+	if (!UHMM_CHECKED && leaf_is_device_private(found.entry))
+		ret = uhmm__user_device_fault(a.mm, addr, flags, pmdp, found.ptep, found.entry);
+	if (ret == UHMM__FAULT_OTHER)
+		ret = uhmm__user_fault(a.mm, addr, flags, vma, pmdp, ptep);
+	return ret;
+}
+
 /* ---- any access ---- */
 
 /*
@@ -200,13 +238,16 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 				   struct uhmm_access *acc, ptent_t *pmdp, struct uhmm_vma *vma)
 {
 	unsigned int flags = a.flags | FAULT_FLAG_USER;
-	bool again = false, driver_oom = false, tried = pmdp != NULL;
+	bool again = false, driver_oom = a.driver_oom, tried = pmdp != NULL;
+	struct found found = { 0 };
 	ptent_t *ptep = NULL;
 	int ret;
 
 	if (!tried)
 		uhmm__rcu_chain_begin();
-	while (tried || unlikely(!try_access(a, addr, len, &pmdp))) {
+	else if (!UHMM_CHECKED && !vma)
+		found = find_entry(pmdp, addr);
+	while (tried || unlikely(!try_access(a, addr, len, &pmdp, &found))) {
 		OPTIMIZER_HIDE_VAR(addr);
 		/* Between two faults of the same access there is user mode, where the CPU can be lost. */
 		if (UHMM_CHECKED && again)
@@ -218,7 +259,8 @@ uhmm_always_inline int access_page(struct access a, uhmm_vaddr_t addr, size_t le
 		}
 		if (a.flags & FAULT_FLAG_INSTRUCTION)
 			flags = a.flags | FAULT_FLAG_USER | fault_prot(a.mm, addr);
-		ret = uhmm__user_fault(a.mm, addr, flags, vma, pmdp, &ptep);
+		ret = fault_on_found(a, addr, flags, vma, pmdp, found, &ptep);
+		found = (struct found){ 0 };
 		tried = false;
 		vma = NULL;
 		if (likely(ret == UHMM__FAULT_LOCKED)) {
@@ -284,19 +326,115 @@ uhmm_always_inline int access_range(struct access a, uhmm_vaddr_t addr, uint64_t
 	return ret;
 }
 
+/* ---- reading ---- */
+
+/* @faults: so many came before, at @addr. */
+static uhmm_noinline int read_range(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *buf, uint64_t len,
+				    struct uhmm_access *acc, unsigned int faults, bool driver_oom)
+{
+	struct access a = { mm, buf, false, FAULT_FLAG_ALLOW_RETRY, driver_oom };
+	int ret = access_range(a, addr, len, acc);
+
+	if (acc && faults) {
+		acc->faults += faults;
+		acc->fault_addr = addr;
+	}
+	return ret;
+}
+
+/* A word by an entry that permitted it. False: it does not any more. */
+uhmm_always_inline bool read_present_word(struct uhmm_machine *m, ptent_t *ptep, uhmm_vaddr_t addr,
+					  void *buf)
+{
+	struct uhmm__spinlock *ptl = uhmm__ptlp(ptep);
+	pte_t pte;
+
+	uhmm__spin_lock(ptl);
+	pte = pte_make(load_relaxed(ptep));
+	if (unlikely(!(pte.val & PTE_PRESENT))) {
+		uhmm__spin_unlock(ptl);
+		return false;
+	}
+	if (unlikely(!(pte.val & PTE_ACCESSED)))
+		store_relaxed(ptep, pte.val | PTE_ACCESSED);
+	uhmm__read_frame(m, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, buf, sizeof(uint64_t));
+	uhmm__spin_unlock(ptl);
+	return true;
+}
+
+/*
+ * What is neither present nor just brought home. @ret: of the fault, or UHMM__FAULT_OTHER: nothing was done,
+ * nor the walk counted, and a chain is open.
+ */
+static uhmm_noinline int read_word_other(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *buf,
+					 struct uhmm_access *acc, unsigned int faults, int ret)
+{
+	if (ret == UHMM__FAULT_OTHER) {
+		uhmm__rcu_chain_end();
+		return read_range(mm, addr, buf, sizeof(uint64_t), acc, faults, false);
+	}
+	count_walk_to_pmd(uhmm__current());
+	if (ret == UHMM__FAULT_AGAIN)
+		return read_range(mm, addr, buf, sizeof(uint64_t), acc, faults + 1, true);
+	if (acc)
+		*acc = (struct uhmm_access){ 0, faults + 1, addr };
+	return ret;
+}
+
+/*
+ * An aligned word, where it is present or a device's page is to be brought home for it: in one piece, as
+ * write_word(). Context: the plain build.
+ */
+uhmm_always_inline int read_word(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *buf,
+				 struct uhmm_access *acc, struct uhmm_task *t)
+{
+	unsigned int faults = 0;
+	ptent_t *ptep, *pmdp = NULL;
+	pte_t pmd, pte;
+	int ret;
+
+	uhmm__might_sleep();
+	for (;; faults++) {
+		uhmm__rcu_chain_begin();
+		ptep = walk_to_pte(&mm->pgt, addr, &pmdp, &pmd);
+		pte = likely(ptep) ? ptep_get(ptep) : pte_make(0);
+		if (pte.val & PTE_PRESENT &&
+		    likely(read_present_word(mm->machine, ptep, addr, buf)))
+			break;
+		ret = UHMM__FAULT_OTHER;
+		if (leaf_is_device_private(pte))
+			ret = uhmm__user_device_fault(mm, addr,
+						      FAULT_FLAG_USER | FAULT_FLAG_ALLOW_RETRY,
+						      pmdp, ptep, pte);
+		if (unlikely(ret != UHMM__FAULT_UNCHAINED))
+			return read_word_other(mm, addr, buf, acc, faults, ret);
+		count_walk_to_pmd(t);
+	}
+	uhmm__rcu_chain_end();
+	uhmm__task_count_course(t, UHMM__COURSE_ACCESS);
+	if (acc)
+		*acc = (struct uhmm_access){ sizeof(uint64_t), faults, faults ? addr : 0 };
+	return 0;
+}
+
 int uhmm_cpu_read(struct uhmm_mm *mm, uhmm_vaddr_t addr, void *buf, uint64_t len,
 		  struct uhmm_access *acc)
 {
-	struct access a = { mm, buf, false, FAULT_FLAG_ALLOW_RETRY };
+	struct uhmm_task *t = uhmm__current();
 
-	return access_range(a, addr, len, acc);
+	if (UHMM_CHECKED || unlikely(!t || len != sizeof(uint64_t) || addr % sizeof(uint64_t) ||
+				     addr >= UHMM_TASK_SIZE || !buf))
+		return read_range(mm, addr, buf, len, acc, 0, false);
+	return read_word(mm, addr, buf, acc, t);
 }
+
+/* ---- writing ---- */
 
 static uhmm_noinline int write_range(struct uhmm_mm *mm, uhmm_vaddr_t addr, const void *buf,
 				     uint64_t len, struct uhmm_access *acc)
 {
 	struct access a = { mm, (uint8_t *)(uintptr_t)buf, true,
-			    FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY };
+			    FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY, false };
 
 	return access_range(a, addr, len, acc);
 }
@@ -304,7 +442,8 @@ static uhmm_noinline int write_range(struct uhmm_mm *mm, uhmm_vaddr_t addr, cons
 int uhmm__write_word_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
 			  struct uhmm_access *acc, ptent_t *pmdp, struct uhmm_vma *vma)
 {
-	struct access a = { mm, (uint8_t *)&word, true, FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY };
+	struct access a = { mm, (uint8_t *)&word, true, FAULT_FLAG_WRITE | FAULT_FLAG_ALLOW_RETRY,
+			    false };
 
 	if (!pmdp)
 		return write_range(mm, addr, &word, sizeof(word), acc);
@@ -332,7 +471,8 @@ int uhmm__cpu_write_word(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
 
 int uhmm_cpu_exec(struct uhmm_mm *mm, uhmm_vaddr_t addr, struct uhmm_access *acc)
 {
-	struct access a = { mm, NULL, false, FAULT_FLAG_INSTRUCTION | FAULT_FLAG_ALLOW_RETRY };
+	struct access a = { mm, NULL, false, FAULT_FLAG_INSTRUCTION | FAULT_FLAG_ALLOW_RETRY,
+			    false };
 
 	return access_range(a, addr, 1, acc);
 }

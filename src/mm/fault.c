@@ -461,6 +461,19 @@ uhmm_always_inline int user_fault_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, un
 	return ret ? ret : UHMM__FAULT_UNCHAINED;
 }
 
+int uhmm_noinline uhmm__user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+					     unsigned int flags, ptent_t *pmdp)
+{
+	return user_fault_slow(mm, addr, flags, VM_FAULT_RETRY, pmdp);
+}
+
+int uhmm_cold uhmm__user_fault_failed(int fault)
+{
+	if (fault & VM_FAULT_OOM)
+		uhmm__count(UHMM_CNT_FAULT_OOM);
+	return fault_result(fault);
+}
+
 /* By the VMA's lock, which is dropped. Returns: VM_FAULT_*; with RETRY it is done again with mmap_lock. */
 uhmm_always_inline int user_fault_vma_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr,
 					   unsigned int flags, struct uhmm_vma *vma, ptent_t *pmdp,

@@ -39,15 +39,21 @@ uhmm_always_inline pte_t anon_entry(const struct uhmm_vma *vma, uhmm_pfn_t pfn)
 	return maybe_mkwrite(pte_set(pte_mk(pfn, vma->page_prot), PTE_DIRTY), vma);
 }
 
-/* Models: access_error(). */
-static inline bool access_error(const struct uhmm_vma *vma, unsigned int flags)
+/* What rights an access needs, any of which do. */
+uhmm_always_inline uint64_t access_needs(unsigned int flags)
 {
 	if (likely(flags & FAULT_FLAG_WRITE))
-		return !(vma->flags & UHMM_VM_WRITE);
+		return UHMM_VM_WRITE;
 	/* An instruction fetch is a read, until there is a page that says no. */
 	if (unlikely(flags & FAULT_FLAG_PROT))
-		return !(vma->flags & UHMM_VM_EXEC);
-	return !(vma->flags & (UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC));
+		return UHMM_VM_EXEC;
+	return UHMM_VM_READ | UHMM_VM_WRITE | UHMM_VM_EXEC;
+}
+
+/* Models: access_error(). */
+uhmm_always_inline bool access_error(const struct uhmm_vma *vma, unsigned int flags)
+{
+	return !(vma->flags & access_needs(flags));
 }
 
 /* What a fault of a running process comes to, beside 0, signals and errors. */
@@ -56,6 +62,7 @@ enum {
 		-10000, /* a device's driver had no memory, and the access may come again */
 	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
 	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
+	UHMM__FAULT_OTHER = -10004,	/* not this kind of fault: nothing was done */
 	/* Of an access: a write by one fault that mapped a new page, and *acc was not filled in. */
 	UHMM__WROTE_NEW_PAGE = -10003,
 };
@@ -68,5 +75,18 @@ enum {
  */
 int uhmm__user_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
 		     struct uhmm_vma *vma, ptent_t *pmdp, ptent_t **ptep);
+
+/*
+ * The same on a device's page, whose entry the access found, where nothing is in the way: else
+ * UHMM__FAULT_OTHER, and the chain goes on. @entry: of @ptep, in the table that *@pmdp pointed to.
+ */
+int uhmm__user_device_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+			    ptent_t *pmdp, ptent_t *ptep, pte_t entry);
+
+/* The rest of a fault that needs mmap_lock, which is not held. Context: as above; the chain ends. */
+int uhmm__user_fault_mmap_lock(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+			       ptent_t *pmdp);
+/* What a fault that failed, VM_FAULT_*, comes to. */
+int uhmm__user_fault_failed(int fault);
 
 #endif /* UHMM_MM_FAULT_H */

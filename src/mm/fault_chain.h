@@ -42,6 +42,25 @@ uhmm_always_inline int do_device_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, 
 }
 
 /*
+ * The VMA of an address, locked; NULL: not at once. What it counts is left to the caller. @t: the current
+ * task. Context: as lock_vma_under_rcu(), in a chain.
+ */
+uhmm_always_inline struct uhmm_vma *lock_vma_quick(struct uhmm_mm *mm, uhmm_vaddr_t addr,
+						   const struct uhmm_task *t)
+{
+	struct uhmm_vma *vma = vma_cached_as(mm, addr, t);
+
+	if (unlikely(!vma))
+		vma = uhmm__vma_lookup_slow(mm, addr);
+	if (unlikely(!vma || !vma_start_read_as(vma, mm, t)))
+		return NULL;
+	if (likely(addr >= vma->start && addr < vma->end))
+		return vma;
+	vma_put_reader_as(vma, mm, t);
+	return NULL;
+}
+
+/*
  * The anon_vma of one that has all that a write to a new page needs at hand; else NULL. In the checked
  * build none has: each step is by itself there, and the lock checker is told what may come.
  */

@@ -53,10 +53,10 @@ uhmm_always_inline void folio_get_anon_rmap_locked(struct uhmm__frame *f, uint32
 		atomic_fetch_add_explicit(&f->flags_refs,
 					  FOLIO_FLAGS_REFS(BIT(PG_ANON_EXCLUSIVE), 1),
 					  memory_order_release);
-		exclusive = false;
-	} else {
-		folio_get(f);
+		folio_add_anon_rmap_locked(f, false);
+		return;
 	}
+	folio_get(f);
 	folio_add_anon_rmap_locked(f, exclusive);
 }
 

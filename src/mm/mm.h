@@ -491,7 +491,12 @@ static inline struct uhmm__anon_vma *folio_anon_vma(struct uhmm__frame *f)
 {
 	uintptr_t v = load_relaxed(&f->mapping);
 
-	return v & MAPPING_ANON ? (struct uhmm__anon_vma *)(v & ~MAPPING_ANON) : NULL;
+	if (!(v & MAPPING_ANON))
+		return NULL;
+	/* Never NULL: said to the compiler as well. */
+	if (v == MAPPING_ANON)
+		__builtin_unreachable();
+	return (struct uhmm__anon_vma *)(v - MAPPING_ANON);
 }
 
 /* First mapping of a new folio, with these flags and @vma's @av: exclusive. Context: PTL. */
@@ -612,9 +617,12 @@ uhmm_always_inline ptent_t *uhmm__rmap_map_lock(struct uhmm_mm *mm, uhmm_vaddr_t
 						struct uhmm__spinlock **ptl)
 {
 	unsigned int level;
-	/* The rmap lock keeps the VMA linked, and a linked VMA keeps its tables. */
-	ptent_t *pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level), *ptep = NULL;
+	ptent_t *pmdp, *ptep = walk_map_lock_quick(&mm->pgt, addr, &pmdp, ptl);
 
+	if (likely(ptep))
+		return ptep;
+	/* The rmap lock keeps the VMA linked, and a linked VMA keeps its tables. */
+	pmdp = uhmm__pmd_offset(&mm->pgt, addr, &level);
 	if (pmdp)
 		ptep = uhmm__pte_offset_map_lock(pmdp, addr, ptl);
 	if (ptep)

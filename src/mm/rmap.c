@@ -461,8 +461,7 @@ uhmm_always_inline struct uhmm__anon_vma_chain *only_chain(struct uhmm__anon_vma
 
 	if (unlikely(!node || uhmm__itree_next(node, pgoff, pgoff)))
 		return NULL;
-	uhmm__count(UHMM_CNT_RMAP_WALKS);
-	uhmm__count(UHMM_CNT_RMAP_STEPS);
+	uhmm__task_count_course(uhmm__current(), UHMM__COURSE_RMAP_ONE);
 	return container_of(node, struct uhmm__anon_vma_chain, node);
 }
 
@@ -511,25 +510,35 @@ static uhmm_noinline struct uhmm__anon_vma *remap_any(struct uhmm_machine *m, uh
 	return r.held;
 }
 
+/* The same of one that no VMA, or several, may map, or that is no page of anonymous memory. */
+static uhmm_noinline void remap_page_any(struct uhmm_machine *m, uhmm_pfn_t old, uhmm_pfn_t new,
+					 struct uhmm__frame *dst, uint32_t flags,
+					 struct uhmm__anon_vma *held)
+{
+	held = remap_any(m, old, new, dst, flags, held);
+	if (held)
+		uhmm__up_read(&held->rwsem);
+}
+
 void uhmm__remap_page(struct uhmm_machine *m, uhmm_pfn_t old, uhmm_pfn_t new,
 		      struct uhmm__frame *dst, uint32_t flags)
 {
-	struct uhmm__anon_vma *av = folio_anon_vma(dst), *held = NULL;
+	struct uhmm__anon_vma *av = folio_anon_vma(dst), *held;
 	uint64_t pgoff = load_relaxed(&dst->index);
-	struct uhmm__anon_vma_chain *chain = NULL;
+	struct uhmm__anon_vma_chain *chain;
 	struct uhmm__spinlock *ptl = NULL;
 	struct uhmm_vma *vma;
 	ptent_t *ptep;
 	pte_t swp;
 
-	if (likely(av && !(flags & FOLIO_ORDER_MASK))) {
-		held = anon_vma_lock_read(av);
-		chain = only_chain(av, pgoff);
+	if (unlikely(!av || flags & FOLIO_ORDER_MASK)) {
+		remap_page_any(m, old, new, dst, flags, NULL);
+		return;
 	}
+	held = anon_vma_lock_read(av);
+	chain = only_chain(av, pgoff);
 	if (unlikely(!chain)) {
-		held = remap_any(m, old, new, dst, flags, held);
-		if (held)
-			uhmm__up_read(&held->rwsem);
+		remap_page_any(m, old, new, dst, flags, held);
 		return;
 	}
 	vma = chain->vma;

@@ -4,7 +4,7 @@
  * for entries that are no swap, mm/migrate.c:migration_entry_wait() and
  * mm/filemap.c:softleaf_entry_wait_on_locked().
  */
-#include "mm/mm.h"
+#include "mm/fault_chain.h"
 #include "mm/swap.h"
 #include "mm/zone_device.h"
 
@@ -40,10 +40,10 @@ void uhmm__migration_entry_wait(struct uhmm_mm *mm, ptent_t *pmdp, uhmm_vaddr_t 
 }
 
 /* Call the owner's migrate_to_ram() with the folio of @page, of @pfn, locked and referenced. */
-uhmm_always_inline int migrate_to_ram(struct uhmm_vma *vma, uhmm_vaddr_t addr,
-				      struct uhmm__frame *page, uhmm_pfn_t pfn, bool pte)
+uhmm_always_inline int migrate_to_ram(struct uhmm_machine *m, struct uhmm_vma *vma,
+				      uhmm_vaddr_t addr, struct uhmm__frame *page, uhmm_pfn_t pfn,
+				      bool pte)
 {
-	struct uhmm_machine *m = vma->mm->machine;
 	struct uhmm_dev_pagemap *pgmap = page_pgmap(m, pfn);
 	struct uhmm_vm_fault vf = {
 		.vma = vma,
@@ -60,16 +60,16 @@ uhmm_always_inline int migrate_to_ram(struct uhmm_vma *vma, uhmm_vaddr_t addr,
 	f = page_folio(page);
 	if (folio_unlock_put_testzero(m, f))
 		uhmm__folio_free(m, f);
-	if (ret == UHMM_VM_FAULT_OOM)
-		return VM_FAULT_OOM | VM_FAULT_DRIVER_OOM;
-	return ret ? VM_FAULT_SIGBUS : 0;
+	if (likely(!ret))
+		return 0;
+	return ret == UHMM_VM_FAULT_OOM ? VM_FAULT_OOM | VM_FAULT_DRIVER_OOM : VM_FAULT_SIGBUS;
 }
 
 int uhmm__migrate_to_ram(struct uhmm__fault *vmf, struct uhmm__frame *page, bool pte)
 {
 	struct uhmm_machine *m = vmf->vma->mm->machine;
 
-	return migrate_to_ram(vmf->vma, vmf->address, page, frame_pfn(m, page), pte);
+	return migrate_to_ram(m, vmf->vma, vmf->address, page, frame_pfn(m, page), pte);
 }
 
 /*
@@ -125,24 +125,14 @@ static int uhmm_cold device_private_wait(struct uhmm__fault vmf, struct uhmm__fr
 	return 0;
 }
 
-int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
-			       ptent_t *pmdp, ptent_t *ptep, pte_t orig)
+/* By an entry that is to be @orig, mapped by a link. Context: its PTL; the link, and the chain with it, ends. */
+uhmm_always_inline int device_private_locked(struct uhmm_machine *m, struct uhmm_vma *vma,
+					     uhmm_vaddr_t addr, unsigned int flags, ptent_t *pmdp,
+					     ptent_t *ptep, struct uhmm__spinlock *ptl, pte_t orig)
 {
-	struct uhmm_machine *m = vma->mm->machine;
 	uhmm_pfn_t pfn = leaf_pfn(orig);
 	struct uhmm__frame *page = pfn_to_frame(m, pfn), *f;
-	struct uhmm__spinlock *ptl;
 
-	if (unlikely(flags & FAULT_FLAG_NO_FOLIO_WAIT)) {
-		uhmm__pte_unmap(ptep);
-		return VM_FAULT_WOULD_WAIT;
-	}
-	uhmm__pte_unmap_link(ptep);
-	ptep = uhmm__pte_offset_map_lock_link(pmdp, addr, &ptl);
-	if (unlikely(!ptep)) {
-		uhmm__rcu_chain_end();
-		return 0;
-	}
 	if (unlikely(!pte_same(ptep_get(ptep), orig))) {
 		uhmm__pte_unmap_unlock(ptep, ptl);
 		return 0;
@@ -155,8 +145,86 @@ int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned
 		return device_private_wait(
 			(struct uhmm__fault){ vma, addr, flags, pmdp, ptep, ptl, orig }, page, f);
 	uhmm__pte_unmap_unlock(ptep, ptl);
-	return migrate_to_ram(vma, addr, page, pfn, true);
+	return migrate_to_ram(m, vma, addr, page, pfn, true);
 }
+
+int uhmm__device_private_fault(struct uhmm_vma *vma, uhmm_vaddr_t addr, unsigned int flags,
+			       ptent_t *pmdp, ptent_t *ptep, pte_t orig)
+{
+	struct uhmm__spinlock *ptl;
+
+	if (unlikely(flags & FAULT_FLAG_NO_FOLIO_WAIT)) {
+		uhmm__pte_unmap(ptep);
+		return VM_FAULT_WOULD_WAIT;
+	}
+	uhmm__pte_unmap_link(ptep);
+	ptep = uhmm__pte_offset_map_lock_link(pmdp, addr, &ptl);
+	if (unlikely(!ptep)) {
+		uhmm__rcu_chain_end();
+		return 0;
+	}
+	return device_private_locked(vma->mm->machine, vma, addr, flags, pmdp, ptep, ptl, orig);
+}
+
+/* ---- a CPU's fault on a device's page, in one piece ---- */
+
+/* Whether the VMA that the task found last is the one at that address now. Context: mmap_lock. */
+uhmm_always_inline bool last_vma_stays(struct uhmm_mm *mm, const struct uhmm_task *t)
+{
+	return likely(t->vma_cache_seq == load_acquire(&mm->vmas.seq));
+}
+
+/*
+ * By mmap_lock, which is held. The entry is looked at again with its lock only, and so is whether its table is
+ * still linked. Returns: VM_FAULT_*. Context: in a chain, which ends.
+ */
+uhmm_always_inline int user_device_fault_locked(struct uhmm_mm *mm, struct uhmm_vma *vma,
+						uhmm_vaddr_t addr, unsigned int flags,
+						ptent_t *pmdp, ptent_t *ptep, pte_t entry,
+						struct uhmm_task *t)
+{
+	struct uhmm__spinlock *ptl = uhmm__ptlp(ptep);
+
+	uhmm__task_count_course(t, UHMM__COURSE_DEVICE_ENTRY);
+	if (unlikely(uhmm__spin_lock(ptl)))
+		uhmm__count(UHMM_CNT_PTL_CONTENDED);
+	if (unlikely(!table_has(ptep_get(pmdp), ptep))) {
+		uhmm__pte_unmap_unlock(ptep, ptl);
+		return 0;
+	}
+	return device_private_locked(mm->machine, vma, addr & UHMM_PAGE_MASK, flags, pmdp, ptep,
+				     ptl, entry);
+}
+
+int uhmm__user_device_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int flags,
+			    ptent_t *pmdp, ptent_t *ptep, pte_t entry)
+{
+	struct uhmm_task *t = uhmm__current();
+	struct uhmm_vma *vma = lock_vma_quick(mm, addr, t);
+	const uint64_t needs = access_needs(flags);
+	uint64_t has;
+	int fault;
+
+	if (unlikely(!vma))
+		return UHMM__FAULT_OTHER;
+	has = vma->flags;
+	/* It does not do: migrate_to_ram() needs mmap_lock. */
+	vma_put_reader_as(vma, mm, t);
+	if (unlikely(!(has & needs)))
+		return UHMM__FAULT_OTHER;
+	uhmm__task_count_course(t, UHMM__COURSE_DEVICE_RETRY);
+	if (unlikely(!mmap_read_trylock(mm)))
+		return uhmm__user_fault_mmap_lock(mm, addr, flags, pmdp);
+	if (unlikely(!last_vma_stays(mm, t) || !(vma->flags & needs))) {
+		mmap_read_unlock(mm);
+		return uhmm__user_fault_mmap_lock(mm, addr, flags, pmdp);
+	}
+	fault = user_device_fault_locked(mm, vma, addr, flags, pmdp, ptep, entry, t);
+	mmap_read_unlock(mm);
+	return likely(!fault) ? UHMM__FAULT_UNCHAINED : uhmm__user_fault_failed(fault);
+}
+
+/* ---- entries of other kinds ---- */
 
 int uhmm__do_swap_page(struct uhmm__fault *vmf)
 {

@@ -23,27 +23,6 @@ int uhmm__cpu_write_word(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
 int uhmm__write_word_slow(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_t word,
 			  struct uhmm_access *acc, ptent_t *pmdp, struct uhmm_vma *vma);
 
-/* The entry of an address, by way of @pmd, which *@pmdp is; NULL: there is no table. Context: RCU. */
-uhmm_always_inline ptent_t *walk_to_pte(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr,
-					ptent_t **pmdp, pte_t *pmd)
-{
-	pte_t e;
-
-	if (unlikely(addr >= UHMM_TASK_SIZE))
-		return NULL;
-	e = ptep_get(table_entry(pgt->pgd, addr, 4));
-	if (unlikely(pte_none(e)))
-		return NULL;
-	e = ptep_get(table_entry(entry_table(e), addr, 3));
-	if (unlikely(pte_none(e)))
-		return NULL;
-	*pmdp = table_entry(entry_table(e), addr, 2);
-	*pmd = ptep_get(*pmdp);
-	if (unlikely(!entry_is_table(*pmd)))
-		return NULL;
-	return table_entry(entry_table(*pmd), addr, 1);
-}
-
 uhmm_always_inline bool pte_permits_write(pte_t pte)
 {
 	return (pte.val & (PTE_PRESENT | PTE_RW)) == (PTE_PRESENT | PTE_RW);
@@ -68,25 +47,6 @@ uhmm_always_inline bool write_present_word(struct uhmm_machine *m, ptent_t *ptep
 	uhmm__write_frame(m, pte_pfn(pte), addr & ~UHMM_PAGE_MASK, &word, sizeof(word));
 	uhmm__spin_unlock(ptl);
 	return true;
-}
-
-/*
- * The VMA of an address, locked; NULL: not at once. What it counts is left to the caller. @t: the current
- * task. Context: as lock_vma_under_rcu(), in a chain.
- */
-uhmm_always_inline struct uhmm_vma *lock_vma_quick(struct uhmm_mm *mm, uhmm_vaddr_t addr,
-						   const struct uhmm_task *t)
-{
-	struct uhmm_vma *vma = vma_cached_as(mm, addr, t);
-
-	if (unlikely(!vma))
-		vma = uhmm__vma_lookup_slow(mm, addr);
-	if (unlikely(!vma || !vma_start_read_as(vma, mm, t)))
-		return NULL;
-	if (likely(addr >= vma->start && addr < vma->end))
-		return vma;
-	vma_put_reader_as(vma, mm, t);
-	return NULL;
 }
 
 /*
@@ -139,7 +99,7 @@ uhmm_always_inline int write_word(struct uhmm_mm *mm, uhmm_vaddr_t addr, uint64_
 		return uhmm__write_word_slow(mm, addr, word, acc, NULL, NULL);
 	uhmm__might_sleep();
 	uhmm__rcu_chain_begin();
-	ptep = walk_to_pte(&mm->pgt, addr, &pmdp, &pmd);
+	ptep = likely(addr < UHMM_TASK_SIZE) ? walk_to_pte(&mm->pgt, addr, &pmdp, &pmd) : NULL;
 	if (unlikely(!ptep)) {
 		uhmm__rcu_chain_end();
 		return uhmm__write_word_slow(mm, addr, word, acc, NULL, NULL);

@@ -149,6 +149,12 @@ uhmm_always_inline ptent_t *table_entry(struct uhmm__table *table, uhmm_vaddr_t 
 	return p;
 }
 
+/* Whether an entry points to the table that @p is in. */
+uhmm_always_inline bool table_has(pte_t entry, const ptent_t *p)
+{
+	return entry.val == (((uintptr_t)p & UHMM_PAGE_MASK) | PTE_TABLE);
+}
+
 /* Bytes that one entry of a level covers: level 1 = PTE. */
 #define LEVEL_SIZE(level) (1UL << (UHMM_PAGE_SHIFT + 9 * ((level)-1)))
 #define LEVEL_MASK(level) (~(LEVEL_SIZE(level) - 1))
@@ -319,6 +325,59 @@ uhmm_always_inline void uhmm__pte_unmap_unlock_at(ptent_t *ptep, struct uhmm__sp
 {
 	uhmm__spin_unlock_at(ptl, where);
 	uhmm__pte_unmap_at(ptep, link, where);
+}
+
+/*
+ * The entry of an address, by way of @pmd, which *@pmdp is; NULL: there is no table. What is
+ * read is left to the caller to count. Context: RCU, and a user's address.
+ */
+uhmm_always_inline ptent_t *walk_to_pte(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr,
+					ptent_t **pmdp, pte_t *pmd)
+{
+	pte_t e;
+
+	e = ptep_get(table_entry(pgt->pgd, addr, 4));
+	if (unlikely(pte_none(e)))
+		return NULL;
+	e = ptep_get(table_entry(entry_table(e), addr, 3));
+	if (unlikely(pte_none(e)))
+		return NULL;
+	*pmdp = table_entry(entry_table(e), addr, 2);
+	*pmd = ptep_get(*pmdp);
+	if (unlikely(!entry_is_table(*pmd)))
+		return NULL;
+	return table_entry(entry_table(*pmd), addr, 1);
+}
+
+/*
+ * uhmm__pmd_offset(), uhmm__pte_offset_map_lock() and the entry, which is counted as read, in one piece. NULL: not
+ * that way; nothing is done. In the checked build each step is by itself. @pmdp: (out) the PMD entry.
+ */
+uhmm_always_inline ptent_t *walk_map_lock_quick(struct uhmm__pgtable *pgt, uhmm_vaddr_t addr,
+						ptent_t **pmdp, struct uhmm__spinlock **ptlp)
+{
+	struct uhmm_task *t = uhmm__current();
+	ptent_t *ptep;
+	pte_t pmd;
+
+	*pmdp = NULL;
+	*ptlp = NULL;
+	if (UHMM_CHECKED)
+		return NULL;
+	uhmm__rcu_read_lock();
+	ptep = walk_to_pte(pgt, addr, pmdp, &pmd);
+	if (likely(ptep)) {
+		*ptlp = uhmm__ptlp(ptep);
+		if (unlikely(uhmm__spin_lock(*ptlp)))
+			uhmm__count(UHMM_CNT_PTL_CONTENDED);
+		if (likely(pte_same(pmd, ptep_get(*pmdp)))) {
+			uhmm__task_count_course(t, UHMM__COURSE_LOCK_ENTRY);
+			return ptep;
+		}
+		uhmm__spin_unlock(*ptlp);
+	}
+	uhmm__rcu_read_unlock();
+	return NULL;
 }
 
 /* Lock of a PMD entry. */

@@ -64,7 +64,8 @@ static int ignore_counts(struct uhmm__fiber *f)
 	struct uhmm__region *r = uhmm__region_here;
 	size_t end = sizeof(*f) - offsetof(struct uhmm__fiber, returns);
 
-	if (uhmm__region_ignore(r, f->task.counters, sizeof(f->task.counters)))
+	if (uhmm__region_ignore(r, f->task.courses, sizeof(f->task.courses)) ||
+	    uhmm__region_ignore(r, f->task.counters, sizeof(f->task.counters)))
 		return -ENOMEM;
 	return uhmm__region_ignore(r, &f->returns, end);
 }

@@ -30,6 +30,32 @@ static const uint8_t course_counts[UHMM__NR_COURSES][UHMM_NR_COUNTERS] = {
 		[UHMM_CNT_CLEAR_RAM] = 1,
 		[UHMM_CNT_CPU_ACCESSES] = 1,
 	},
+	[UHMM__COURSE_DEVICE_RETRY] = {
+		[UHMM_CNT_READ_PGD] = 1,
+		[UHMM_CNT_READ_PUD] = 1,
+		[UHMM_CNT_READ_PMD] = 1,
+		[UHMM_CNT_READ_PTE] = 1,
+		[UHMM_CNT_VMA_LOCK] = 1,
+		[UHMM_CNT_FAULT_RETRY] = 1,
+	},
+	[UHMM__COURSE_LOCK_ENTRY] = {
+		[UHMM_CNT_READ_PGD] = 1,
+		[UHMM_CNT_READ_PUD] = 1,
+		[UHMM_CNT_READ_PMD] = 1,
+		[UHMM_CNT_READ_PTE] = 1,
+		[UHMM_CNT_PTL] = 1,
+	},
+	[UHMM__COURSE_DEVICE_ENTRY] = {
+		[UHMM_CNT_READ_PGD] = 1,
+		[UHMM_CNT_READ_PUD] = 1,
+		[UHMM_CNT_READ_PMD] = 2,
+		[UHMM_CNT_READ_PTE] = 1,
+		[UHMM_CNT_PTL] = 1,
+	},
+	[UHMM__COURSE_RMAP_ONE] = {
+		[UHMM_CNT_RMAP_WALKS] = 1,
+		[UHMM_CNT_RMAP_STEPS] = 1,
+	},
 };
 
 /* What a task has counted, courses included. */

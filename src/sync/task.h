@@ -45,6 +45,10 @@ struct uhmm__held_set {
 enum uhmm__course {
 	UHMM__COURSE_ACCESS,	 /* an access that found its entry */
 	UHMM__COURSE_ANON_WRITE, /* a write that faulted, and got a new page by the VMA's lock */
+	UHMM__COURSE_DEVICE_RETRY, /* a fault by the VMA's lock on a device's page, which needs mmap_lock */
+	UHMM__COURSE_LOCK_ENTRY,   /* from the PGD to an entry, which is locked */
+	UHMM__COURSE_DEVICE_ENTRY, /* the same by that, until the entry is locked */
+	UHMM__COURSE_RMAP_ONE,	   /* an rmap walk of one VMA */
 	UHMM__NR_COURSES
 };
 
