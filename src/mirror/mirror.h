@@ -155,12 +155,18 @@ static inline bool uhmm__device_walk_spoilt(const struct uhmm__device_walk *walk
 	return walk->any_spoilt;
 }
 
-/* One window of a migration by the device. */
+/*
+ * One window of a migration by the device. Its arrays are a page long: without a gap, entries of the same number
+ * had the same place in a page, which a CPU takes for the same place until it knows better, and one cache set.
+ */
+enum { WINDOW_GAP = 64 / sizeof(uint64_t) };
+
 struct uhmm__window {
 	struct uhmm_migrate_vma args;
-	uint64_t src[WINDOW_PAGES];
-	uint64_t dst[WINDOW_PAGES];
-	uint64_t saved[WINDOW_PAGES]; /* mirror entries of the pages while they move, if there are any */
+	uint64_t src[WINDOW_PAGES + WINDOW_GAP];
+	uint64_t dst[WINDOW_PAGES + WINDOW_GAP];
+	uint64_t saved[WINDOW_PAGES +
+		       WINDOW_GAP]; /* mirror entries of the pages while they move, if there are any */
 	struct uhmm__device_walk walk;
 	bool any_saved; /* else saved[] may hold anything, and stands for none */
 	uint64_t moved; /* pages that are on the device now */
