@@ -533,6 +533,7 @@ static uhmm_noinline uint64_t finalize_run(struct uhmm__remap *r, const uint64_t
 			break;
 		state = load_relaxed(&f->flags_refs);
 		if (likely(from & UHMM_MIGRATE_PFN_VALID)) {
+			/* Of another table, or family, is an entry that must not even be read. */
 			n = load_relaxed(&f->index) - pgoff;
 			if (unlikely((state & (plain | odd | exclusive)) != plain ||
 				     !(from & UHMM_MIGRATE_PFN_MIGRATE) || n >= nr ||

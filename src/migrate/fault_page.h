@@ -150,7 +150,7 @@ struct fault_page {
 /* Whether a page is one. Context: the fault has its folio locked. */
 uhmm_always_inline bool is_fault_page(struct uhmm__frame *f)
 {
-	return !(load_relaxed(&f->flags) & (FOLIO_ORDER_MASK | (uint32_t)BIT(PG_TAIL)));
+	return !page_in_large(f);
 }
 
 uhmm_always_inline struct fault_page fault_page_at(struct uhmm_vma *vma, uhmm_vaddr_t addr,

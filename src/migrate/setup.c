@@ -333,7 +333,7 @@ uhmm_always_inline void collect_pmd(struct uhmm_migrate_vma *mig, ptent_t *pmdp,
 	}
 }
 
-/* One page from where its PMD entry is none (@leaf), or changes, or a large folio must be split. */
+/* One page from where its PMD entry is no table (@leaf), or changes, or a large folio must be split. */
 static uint64_t collect_one(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm_pfn_t fault_page,
 			    ptent_t *pmdp, bool leaf, struct uhmm__frame *split)
 {
@@ -383,8 +383,8 @@ ptent_t *uhmm__lock_fault_entry(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm_pf
 }
 
 /*
- * @fault_folio: the folio of the page of the fault, or NULL. @one: the range is one page, as that of a fault
- * is, and has code of its own.
+ * @fault_folio: the folio of the page of the fault, or NULL. @one: the range is one page, and has code of
+ * its own.
  */
 uhmm_always_inline void collect(struct uhmm_migrate_vma *mig, struct uhmm__frame *fault_folio,
 				bool one)

@@ -72,12 +72,12 @@ uhmm_always_inline bool unmap_page(struct uhmm_machine *m, struct uhmm__frame *f
 }
 
 /* As most pages of RAM are, by their flags: of these only PG_LRU. */
-static const uint32_t look_at_flags = FOLIO_ZONE_DEVICE | FOLIO_ORDER_MASK |
-				      (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE) | BIT(PG_LRU));
+static const uint32_t plain_flags_mask = FOLIO_ZONE_DEVICE | FOLIO_ORDER_MASK |
+					 (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE) | BIT(PG_LRU));
 
 uhmm_always_inline bool is_plain(uint32_t flags)
 {
-	return likely((flags & look_at_flags) == BIT(PG_LRU));
+	return likely((flags & plain_flags_mask) == BIT(PG_LRU));
 }
 
 /* The same of such one, which most often was mapped once, and has the migration's reference. */
@@ -262,7 +262,7 @@ static uhmm_noinline uint64_t unmap_converted(struct uhmm_migrate_vma *mig,
  */
 uhmm_always_inline bool unmap_alone(struct uhmm__frame *f)
 {
-	const uint64_t look_at = FOLIO_FLAGS_REFS(look_at_flags, UINT32_MAX);
+	const uint64_t look_at = FOLIO_FLAGS_REFS(plain_flags_mask, UINT32_MAX);
 	const uint64_t lru = FOLIO_FLAGS_REFS(BIT(PG_LRU), 0);
 	uint64_t old = load_relaxed(&f->flags_refs);
 

@@ -300,24 +300,26 @@ uhmm_always_inline uint64_t copy_run(struct uhmm_machine *m, struct uhmm__window
 	const uint64_t *src = &w->src[i];
 	const uhmm_pfn_t *pfn = &s->pfn[s->at];
 	uint64_t *dst = &w->dst[i];
-	_Atomic uint64_t *from = m->tags, *to;
+	_Atomic uint64_t *tags = m->tags;
+	size_t shift;
 
-	if (!n || unlikely(!from))
+	if (!n || unlikely(!tags))
 		return 0;
 	/* All pages of a pool are in one space of pfns, so that they are as far from their indices. */
-	to = from + (pfn_to_index(m, pfn[0]) - pfn[0]);
+	shift = pfn_to_index(m, pfn[0]) - pfn[0];
 	for (; k < n && (src[k] & look_at) == page; k++) {
 		uint64_t mpfn = src[k];
 
 		dst[k] = uhmm_migrate_pfn(pfn[k]) | (mpfn & UHMM_MIGRATE_PFN_WRITE);
-		store_relaxed(&to[pfn[k]], load_relaxed(&from[uhmm_migrate_pfn_to_pfn(mpfn)]));
+		store_relaxed(&tags[shift + pfn[k]],
+			      load_relaxed(&tags[uhmm_migrate_pfn_to_pfn(mpfn)]));
 	}
 	uhmm__count_n(UHMM_CNT_COPY_TO_DEVICE, k);
 	if (k)
 		return k;
 	for (; k < n && (src[k] & look_at) == hole; k++) {
 		dst[k] = uhmm_migrate_pfn(pfn[k]) | (src[k] & UHMM_MIGRATE_PFN_WRITE);
-		store_relaxed(&to[pfn[k]], 0);
+		store_relaxed(&tags[shift + pfn[k]], 0);
 	}
 	uhmm__count_n(UHMM_CNT_CLEAR_DEVICE, k);
 	return k;

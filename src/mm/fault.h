@@ -62,9 +62,9 @@ enum {
 		-10000, /* a device's driver had no memory, and the access may come again */
 	UHMM__FAULT_UNCHAINED = -10001, /* done, but not within the chain */
 	UHMM__FAULT_LOCKED = -10002,	/* done, within the chain, and the entry is locked */
-	UHMM__FAULT_OTHER = -10004,	/* not this kind of fault: nothing was done */
+	UHMM__FAULT_OTHER = -10003,	/* not this kind of fault: nothing was done */
 	/* Of an access: a write by one fault that mapped a new page, and *acc was not filled in. */
-	UHMM__WROTE_NEW_PAGE = -10003,
+	UHMM__WROTE_NEW_PAGE = -10004,
 };
 
 /*

@@ -383,6 +383,7 @@ uhmm_always_inline bool folio_try_unlock_put(struct uhmm__frame *f, bool *last)
 {
 	uint64_t old = load_relaxed(&f->flags_refs);
 
+	UHMM_VM_BUG_ON(NULL, !folio_test(f, PG_LOCKED));
 	*last = FOLIO_REFS(old) == 1;
 	return likely(!(old & FOLIO_FLAGS_REFS(BIT(PG_WAITERS), 0))) &&
 	       likely(atomic_compare_exchange_strong_explicit(

@@ -100,9 +100,11 @@ uhmm_always_inline bool freeze_exclusive(struct uhmm_machine *m uhmm_unused, pte
 	uint64_t locked = FOLIO_FLAGS_REFS(BIT(PG_LOCKED), 0);
 	uint64_t dirty = FOLIO_FLAGS_REFS(carry_bit(pte.val, PTE_DIRTY, BIT(PG_DIRTY)), 0);
 
+	UHMM_VM_BUG_ON(m, !folio_test_anon(f) || load_relaxed(&f->mapcount) != 1);
 	if (UHMM_CHECKED) {
 		if (!folio_trylock(f))
 			return false;
+		/* The entry is still @pte: who marks it accessed or dirty has its PTL. */
 		(void)ptep_xchg_clear(ptep);
 		if (unlikely(folio_maybe_dma_pinned(f))) {
 			set_pte(ptep, pte);

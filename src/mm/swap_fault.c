@@ -217,6 +217,8 @@ int uhmm__user_device_fault(struct uhmm_mm *mm, uhmm_vaddr_t addr, unsigned int 
 		return uhmm__user_fault_mmap_lock(mm, addr, flags, pmdp);
 	if (unlikely(!last_vma_stays(mm, t) || !(vma->flags & needs))) {
 		mmap_read_unlock(mm);
+		/* Taken once more, where Linux takes it once. */
+		uhmm__count_n(UHMM_CNT_MMAP_READ, -1UL);
 		return uhmm__user_fault_mmap_lock(mm, addr, flags, pmdp);
 	}
 	fault = user_device_fault_locked(mm, vma, addr, flags, pmdp, ptep, entry, t);

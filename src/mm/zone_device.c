@@ -160,8 +160,8 @@ void uhmm__zone_device_pages_init(struct uhmm_machine *m, const uhmm_pfn_t *pfns
 		uint32_t flag = pgmap_page_flag(pgmap);
 
 		/*
-		 * Each page in use holds its pagemap, so that it cannot go away below it: held before the
-		 * first is, for all, most often of one.
+		 * Each page in use holds its pagemap, so that it cannot go away below it. References for all
+		 * that are left come first, since most often all are of this pagemap.
 		 */
 		atomic_fetch_add_explicit(&pgmap->refs, end - pfns, memory_order_relaxed);
 		for (; pfns < end && *pfns - start < npages; pfns++)

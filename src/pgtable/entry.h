@@ -194,7 +194,7 @@ uhmm_always_inline pte_t leaf_make(enum leaf_type type, uint64_t offset)
 								    << LEAF_OFFSET_SHIFT);
 }
 
-/* The same with nothing in the offset but a pfn, which it is inverted by being subtracted from all ones. */
+/* The same of a pfn, which has no bits beyond the offset: taken off an offset of ones, it is inverted. */
 uhmm_always_inline pte_t leaf_make_pfn(enum leaf_type type, uhmm_pfn_t pfn)
 {
 	return pte_make(leaf_make(type, 0).val - (pfn << LEAF_OFFSET_SHIFT));
