@@ -8,10 +8,17 @@
 void lockstep_broken(struct lockstep *l, const char *fmt, ...)
 {
 	char text[8192];
+	size_t n = 0;
 	va_list ap;
 
+	if (l->ended) {
+		n = (size_t)snprintf(text, sizeof(text), "after the list, ");
+		op_print(&l->op, text + n, sizeof(text) - n);
+		n = strlen(text);
+		n += (size_t)snprintf(text + n, sizeof(text) - n, ": ");
+	}
 	va_start(ap, fmt);
-	vsnprintf(text, sizeof(text), fmt, ap);
+	vsnprintf(text + n, sizeof(text) - n, fmt, ap);
 	va_end(ap);
 	l->complain(text);
 	abort();
@@ -440,12 +447,14 @@ static void step(struct lockstep *l, const struct op *op)
 /* Every byte that can be read. Brings everything home. */
 static void read_all(struct lockstep *l)
 {
+	l->ended = true;
 	for (unsigned int proc = 0; proc < FLAT_PROCS; proc++) {
 		for (unsigned int page = 0; l->flat.mm[proc].alive && page < FLAT_ALL; page++) {
 			struct op op = { .kind = OP_CPU_READ,
 					 .proc = proc,
 					 .cpu = page & 1,
 					 .page = page,
+					 .npages = 1,
 					 .len = PAGE };
 
 			step(l, &op);

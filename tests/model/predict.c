@@ -279,17 +279,18 @@ static void write_model(struct lockstep *l, struct flat_mm *mm, uint64_t at, uin
 
 /*
  * Stacks grow to every page that was touched, also to one that may not be accessed then. Hints are gone
- * from those that were.
+ * from those that were, and nothing is missing there: a page of which no byte was had stays as it is,
+ * wherever in it the access began.
  */
 static void touch_model(struct lockstep *l, struct flat_mm *mm, const struct op *op,
 			const struct result *r)
 {
-	uint64_t first = op->page * PAGE + op->off, end = first + r->out[0] + !!r->ret;
+	uint64_t first = op->page * PAGE + op->off, done = first + r->out[0], end = done + !!r->ret;
 
 	for (unsigned int page = op->page; page * PAGE < end; page++) {
 		if (!mm->page[page].mapped && flat_stack_above(mm, page) >= 0)
 			flat_grow_stack(&l->flat, mm, page);
-		if (page * PAGE >= first + r->out[0])
+		if (done == first || page * PAGE >= done)
 			continue;
 		mm->page[page].hint = false;
 		flat_filled(mm, page, 1);

@@ -73,6 +73,7 @@ struct lockstep {
 	char text[4096]; /* of differences between machines */
 	uint8_t *buf;
 	struct op op;		 /* that is, or was last, executed */
+	bool ended;		 /* the list is done: what is executed now reads everything */
 	unsigned int new_object; /* for shared anonymous memory, if some is mapped now */
 	bool apart[NR_MACHINES][NR_MACHINES]; /* of two, the first less: they took another course */
 };
