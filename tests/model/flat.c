@@ -36,7 +36,7 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 	for (unsigned int i = first; i < first + n; i++) {
 		struct flat_page *p = &mm->page[i];
 
-		p->poisoned = p->wp = p->wp_unsure = p->hint = false;
+		p->poisoned = p->wp = p->wp_unsure = p->hint = p->atomic = false;
 		p->gone |= p->special;
 		p->missing = !p->watched			       ? FLAT_NOT_MISSING
 			     : has_handler((unsigned int)(mm - f->mm)) ? FLAT_ON_DEMAND
@@ -119,7 +119,10 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 	for (unsigned int i = 0; i < FLAT_ALL; i++) {
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
+		/* Taken back, if it has to be copied. */
+		p->page[i].atomic &= p->page[i].wipeonfork;
 		c->page[i] = p->page[i];
+		c->page[i].atomic = false;
 		c->page[i].uffd = c->page[i].wp = c->page[i].wp_unsure = false;
 		unwatch(&c->page[i]);
 		if (p->page[i].wipeonfork)
@@ -320,8 +323,16 @@ void flat_watch(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned
 
 void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n)
 {
-	for (unsigned int i = first; i < first + n; i++)
+	for (unsigned int i = first; i < first + n; i++) {
 		mm->page[i].missing = FLAT_NOT_MISSING;
+		mm->page[i].atomic = false;
+	}
+}
+
+void flat_atomic(struct flat_mm *mm, unsigned int first, unsigned int n)
+{
+	for (unsigned int i = first; i < first + n; i++)
+		mm->page[i].atomic = mm->page[i].mapped && !flat_is_shared(&mm->page[i]);
 }
 
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)

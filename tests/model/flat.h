@@ -86,6 +86,7 @@ struct flat_page {
 	uint8_t missing; /* enum flat_missing */
 	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	 /* a NUMA hint was given, and no CPU has been there since */
+	bool atomic;	 /* a device had it for its atomics, and no CPU has been there since */
 	bool poisoned;	 /* the hardware's: SIGBUS */
 	uint8_t prot;	 /* PROT_* */
 	uint8_t obj;	 /* FLAT_NO_OBJ: anonymous and private */
@@ -171,8 +172,10 @@ int flat_free_answer(const struct flat_mm *mm, unsigned int first, unsigned int 
 void flat_uffd(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
 /* The same for what is missing: nothing is there at first. */
 void flat_watch(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned int n);
-/* The handler has filled what was missing. */
+/* The process faulted there: the handler has filled what was missing, and no device has it for atomics. */
 void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n);
+/* A device took what is the process's own for its atomics. */
+void flat_atomic(struct flat_mm *mm, unsigned int first, unsigned int n);
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
 /* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
 unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);

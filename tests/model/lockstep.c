@@ -123,6 +123,12 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
 	return p->hint;
 }
 
+static bool is_atomic(const struct lockstep *l, const struct flat_page *p)
+{
+	(void)l;
+	return p->atomic;
+}
+
 /*
  * How far states must agree where they may differ by right: then the courses do from now on.
  *
@@ -132,6 +138,9 @@ static bool is_hinted(const struct lockstep *l, const struct flat_page *p)
  *
  * An entry with a NUMA hint is not writable. A fault makes it so again before it is collected; who collects
  * first leaves the device with an entry that it may only read.
+ *
+ * A split maps what a device has for its atomics, of the folio, again: read-only. A fault makes it writable
+ * before that; who collects first, for a device that is only to read, leaves it as the split did.
  *
  * Where a fault may map a huge page it matters who faulted: fault-then-migrate does where the others put
  * a new page. So pages that only one of two machines has, and that are full of zeroes, are no
@@ -148,6 +157,8 @@ static enum uhmm_compare differs_by_right(const struct lockstep *l)
 {
 	if (wants(l, &l->op, is_broken) || wants(l, &l->op, is_hinted) ||
 	    wants(l, &l->op, is_on_demand) || (l->op.write && wants(l, &l->op, is_protected)))
+		return UHMM_COMPARE_CONTENTS;
+	if ((l->config.large || l->config.huge) && !l->op.write && wants(l, &l->op, is_atomic))
 		return UHMM_COMPARE_CONTENTS;
 	if (l->config.huge)
 		return UHMM_COMPARE_STATE_BUT_UNTOUCHED;

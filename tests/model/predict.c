@@ -416,6 +416,9 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 		if (!r->ret)
 			write_model(l, mm, at, PAGE);
 		break;
+	case OP_EXCLUSIVE:
+		flat_atomic(mm, op->page, op->npages);
+		break;
 	case OP_MMAP:
 		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,
 			  op->obj == FLAT_SHARED_ANON ? l->new_object : op->obj, file_index(op));

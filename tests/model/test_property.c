@@ -104,6 +104,15 @@ START_TEST(strategies_agree_with_each_other_and_the_flat_model)
 }
 END_TEST
 
+/* Lists that once failed. */
+static void must_pass(const struct run_config *config, const struct op *ops, unsigned int n)
+{
+	const char *why = run_apart(config, ops, n);
+
+	if (why)
+		ck_abort_msg("%s", why);
+}
+
 /*
  * An access that a userfaultfd's range refuses at its first byte, which is not the first of the page, fills
  * nothing: the page is SIGBUS for the next one, too, as all are read in the end. (UHMM_TEST_SEED=992015595: the
@@ -125,10 +134,34 @@ START_TEST(a_refused_access_fills_nothing)
 		  .off = 8,
 		  .len = PAGE },
 	};
-	const char *why = run_apart(&config, ops, sizeof(ops) / sizeof(ops[0]));
 
-	if (why)
-		ck_abort_msg("%s", why);
+	must_pass(&config, ops, sizeof(ops) / sizeof(ops[0]));
+}
+END_TEST
+
+/*
+ * Of a large folio a device has one page for its atomics, and another is to read all of it: who collects first
+ * splits the folio, by which that page becomes read-only; who faults first takes it back writable.
+ * (UHMM_TEST_SEED=332444246: a difference.)
+ */
+START_TEST(a_split_takes_a_page_back_from_atomics)
+{
+	const struct run_config config = { .large = !_i, .huge = _i };
+	struct op ops[] = {
+		{ .kind = OP_MMAP, .npages = FLAT_PAGES, .prot = RW, .variant = 1 },
+		{ .kind = _i ? OP_CPU_WRITE : OP_LARGE,
+		  .page = FLAT_HUGE + (_i ? 2 : 0),
+		  .npages = 16,
+		  .len = 8 },
+		{ .kind = OP_EXCLUSIVE, .page = FLAT_HUGE + 2, .npages = 1 },
+		{ .kind = OP_DEV_ACCESS,
+		  .dev = 1,
+		  .page = FLAT_HUGE + 1,
+		  .npages = 1,
+		  .granularity = 16 * PAGE },
+	};
+
+	must_pass(&config, ops, sizeof(ops) / sizeof(ops[0]));
 }
 END_TEST
 
@@ -139,6 +172,7 @@ int main(void)
 
 	tcase_set_timeout(tc, 3600);
 	tcase_add_loop_test(tc, a_refused_access_fills_nothing, 0, 2);
+	tcase_add_loop_test(tc, a_split_takes_a_page_back_from_atomics, 0, 2);
 	tcase_add_test(tc, strategies_agree_with_each_other_and_the_flat_model);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
