@@ -36,7 +36,8 @@ static void clear(const struct flat *f, struct flat_mm *mm, unsigned int first, 
 	for (unsigned int i = first; i < first + n; i++) {
 		struct flat_page *p = &mm->page[i];
 
-		p->poisoned = p->wp = p->wp_unsure = p->hint = p->atomic = false;
+		p->poisoned = p->wp = p->wp_unsure = p->hint = false;
+		p->atomic = 0;
 		p->gone |= p->special;
 		p->missing = !p->watched			       ? FLAT_NOT_MISSING
 			     : has_handler((unsigned int)(mm - f->mm)) ? FLAT_ON_DEMAND
@@ -120,9 +121,10 @@ void flat_fork(struct flat *f, unsigned int parent, unsigned int child)
 		if (!p->page[i].mapped || p->page[i].dontfork)
 			continue;
 		/* Taken back, if it has to be copied. */
-		p->page[i].atomic &= p->page[i].wipeonfork;
+		if (!p->page[i].wipeonfork)
+			p->page[i].atomic = 0;
 		c->page[i] = p->page[i];
-		c->page[i].atomic = false;
+		c->page[i].atomic = 0;
 		c->page[i].uffd = c->page[i].wp = c->page[i].wp_unsure = false;
 		unwatch(&c->page[i]);
 		if (p->page[i].wipeonfork)
@@ -325,14 +327,16 @@ void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n)
 {
 	for (unsigned int i = first; i < first + n; i++) {
 		mm->page[i].missing = FLAT_NOT_MISSING;
-		mm->page[i].atomic = false;
+		mm->page[i].atomic = 0;
 	}
 }
 
-void flat_atomic(struct flat_mm *mm, unsigned int first, unsigned int n)
+void flat_atomic(struct flat_mm *mm, unsigned int first, unsigned int n, unsigned int dev)
 {
-	for (unsigned int i = first; i < first + n; i++)
-		mm->page[i].atomic = mm->page[i].mapped && !flat_is_shared(&mm->page[i]);
+	for (unsigned int i = first; i < first + n; i++) {
+		if (mm->page[i].mapped && !flat_is_shared(&mm->page[i]))
+			mm->page[i].atomic = (uint8_t)(dev + 1);
+	}
 }
 
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on)

@@ -86,11 +86,11 @@ struct flat_page {
 	uint8_t missing; /* enum flat_missing */
 	bool guard;	 /* MADV_GUARD_INSTALL: an access is SIGSEGV */
 	bool hint;	 /* a NUMA hint was given, and no CPU has been there since */
-	bool atomic;	 /* a device had it for its atomics, and no CPU has been there since */
-	bool poisoned;	 /* the hardware's: SIGBUS */
-	uint8_t prot;	 /* PROT_* */
-	uint8_t obj;	 /* FLAT_NO_OBJ: anonymous and private */
-	uint16_t index;	 /* in the object */
+	uint8_t atomic; /* the device + 1 that had it for its atomics, and no CPU has been there since */
+	bool poisoned;	/* the hardware's: SIGBUS */
+	uint8_t prot;	/* PROT_* */
+	uint8_t obj;	/* FLAT_NO_OBJ: anonymous and private */
+	uint16_t index; /* in the object */
 };
 
 struct flat_mm {
@@ -175,7 +175,7 @@ void flat_watch(struct flat *f, struct flat_mm *mm, unsigned int first, unsigned
 /* The process faulted there: the handler has filled what was missing, and no device has it for atomics. */
 void flat_filled(struct flat_mm *mm, unsigned int first, unsigned int n);
 /* A device took what is the process's own for its atomics. */
-void flat_atomic(struct flat_mm *mm, unsigned int first, unsigned int n);
+void flat_atomic(struct flat_mm *mm, unsigned int first, unsigned int n, unsigned int dev);
 void flat_protect(struct flat_mm *mm, unsigned int first, unsigned int n, bool on);
 /* brk(2), and where the heap ends then: it stays where it is if it cannot end there. */
 unsigned int flat_brk_answer(const struct flat_mm *mm, unsigned int page);

@@ -63,6 +63,32 @@ static bool any_on_demand(const struct flat_mm *mm, const struct op *op)
 	return false;
 }
 
+/*
+ * Whether the device may have a page, for its atomics, that a fault would not give it: only the right to write
+ * is asked for these, and what the device has it reads without a fault.
+ */
+static bool may_have_unreadable(const struct flat_page *p, const struct op *op)
+{
+	return p->atomic == op->dev + 1 && (p->prot & RW) == PROT_WRITE;
+}
+
+/* Whether a device may read all pages; -EFAULT if not, NOT_PREDICTED if it depends on what it has. */
+static int predict_dev_read(const struct flat_mm *mm, const struct op *op)
+{
+	int ret = 0;
+
+	for (unsigned int i = op->page; i < op->page + op->npages; i++) {
+		const struct flat_page *p = &mm->page[i];
+
+		if (p->mapped && p->prot & PROT_READ)
+			continue;
+		if (!may_have_unreadable(p, op))
+			return -EFAULT;
+		ret = NOT_PREDICTED;
+	}
+	return ret;
+}
+
 /* Bytes that a CPU gets to, and where it ends. */
 static int predict_cpu(const struct lockstep *l, const struct op *op, struct result *r)
 {
@@ -118,6 +144,8 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		/* A page that the device has already needs no service. */
 		if (page->mapped && page->special)
 			return flat_is_frame(page) ? -EINVAL : NOT_PREDICTED;
+		if (op->kind == OP_DEV_ACCESS && !op->write && may_have_unreadable(page, op))
+			return NOT_PREDICTED;
 		if (!page->mapped || !(page->prot & PROT_READ))
 			return -EFAULT;
 		if (op->write && !(page->prot & PROT_WRITE))
@@ -132,10 +160,11 @@ int model_predict(const struct lockstep *l, const struct op *op, struct result *
 		/* Of a range that is cut to its VMA: but where that ends is not known. */
 		return op->kind == OP_DEV_SERVE && broken ? NOT_PREDICTED : 0;
 	case OP_DEV_READ:
-		if (read_bad || broken)
+		if (broken)
 			return -EFAULT;
 		/* One form of it asks the handler. */
-		return op->variant && any_on_demand(mm, op) ? NOT_PREDICTED : 0;
+		return op->variant && any_on_demand(mm, op) && !read_bad ? NOT_PREDICTED
+									 : predict_dev_read(mm, op);
 	case OP_DEV_WRITE:
 		if (read_bad)
 			return -EFAULT;
@@ -417,7 +446,7 @@ void model_apply(struct lockstep *l, const struct op *op, unsigned int child,
 			write_model(l, mm, at, PAGE);
 		break;
 	case OP_EXCLUSIVE:
-		flat_atomic(mm, op->page, op->npages);
+		flat_atomic(mm, op->page, op->npages, op->dev);
 		break;
 	case OP_MMAP:
 		flat_mmap(&l->flat, mm, op->page, op->npages, op->prot,

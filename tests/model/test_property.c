@@ -165,6 +165,28 @@ START_TEST(a_split_takes_a_page_back_from_atomics)
 }
 END_TEST
 
+/*
+ * For its atomics a device gets a page that may only be written, and then it reads that, which it may not fault in.
+ * (UHMM_TEST_SEED=857684363: the flat model said -EFAULT.)
+ */
+START_TEST(a_device_reads_what_it_has_for_atomics)
+{
+	const struct run_config config = { .content = UHMM_CONTENT_TAG };
+	struct op ops[] = {
+		{ .kind = OP_MMAP, .npages = 2, .prot = PROT_WRITE, .variant = 1 },
+		{ .kind = OP_EXCLUSIVE, .npages = 2 },
+		{ .kind = _i ? OP_DEV_READ : OP_DEV_ACCESS, .npages = 2, .granularity = PAGE },
+		/* Another device has nothing. */
+		{ .kind = _i ? OP_DEV_READ : OP_DEV_ACCESS,
+		  .dev = 1,
+		  .npages = 2,
+		  .granularity = PAGE },
+	};
+
+	must_pass(&config, ops, sizeof(ops) / sizeof(ops[0]));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("property");
@@ -173,6 +195,7 @@ int main(void)
 	tcase_set_timeout(tc, 3600);
 	tcase_add_loop_test(tc, a_refused_access_fills_nothing, 0, 2);
 	tcase_add_loop_test(tc, a_split_takes_a_page_back_from_atomics, 0, 2);
+	tcase_add_loop_test(tc, a_device_reads_what_it_has_for_atomics, 0, 2);
 	tcase_add_test(tc, strategies_agree_with_each_other_and_the_flat_model);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
