@@ -174,6 +174,9 @@ int flat_first_signal(const struct flat *f, const struct flat_mm *mm, unsigned i
 
 uint8_t flat_byte(const struct flat *f, const struct flat_mm *mm, uint64_t at)
 {
+	/* A stack grows there. What the bytes were before is gone. */
+	if (!mm->page[at / FLAT_PAGE_SIZE].mapped)
+		return 0;
 	return bytes_of(f, mm, at / FLAT_PAGE_SIZE)[at % f->unit];
 }
 

@@ -187,6 +187,24 @@ START_TEST(a_device_reads_what_it_has_for_atomics)
 }
 END_TEST
 
+/*
+ * A stack grows over pages that were its own before they were unmapped: by the read that finds zeroes there.
+ * (UHMM_TEST_SEED=965615204: the flat model had the old bytes.)
+ */
+START_TEST(a_stack_grows_with_zeroes)
+{
+	const struct run_config config = { .content = UHMM_CONTENT_TAG };
+	const struct op ops[] = {
+		{ .kind = OP_MMAP, .page = FLAT_ALL - 2, .npages = 2, .prot = RW, .variant = 3 },
+		{ .kind = OP_CPU_WRITE, .page = FLAT_ALL - 6, .npages = 1, .len = 2 * PAGE },
+		{ .kind = OP_MUNMAP, .page = FLAT_ALL - 5, .npages = 3 },
+		{ .kind = OP_CPU_READ, .page = FLAT_ALL - 5, .npages = 1, .len = 8 },
+	};
+
+	must_pass(&config, ops, sizeof(ops) / sizeof(ops[0]));
+}
+END_TEST
+
 int main(void)
 {
 	Suite *suite = suite_create("property");
@@ -196,6 +214,7 @@ int main(void)
 	tcase_add_loop_test(tc, a_refused_access_fills_nothing, 0, 2);
 	tcase_add_loop_test(tc, a_split_takes_a_page_back_from_atomics, 0, 2);
 	tcase_add_loop_test(tc, a_device_reads_what_it_has_for_atomics, 0, 2);
+	tcase_add_test(tc, a_stack_grows_with_zeroes);
 	tcase_add_test(tc, strategies_agree_with_each_other_and_the_flat_model);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
