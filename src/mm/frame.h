@@ -407,12 +407,14 @@ uhmm_always_inline bool folio_unlock_put_testzero(struct uhmm_machine *m, struct
  * folio_trylock(), then folio_get(), and in the plain library by one atomic instruction, too. Neither if the folio
  * is locked. Context: as folio_get().
  */
-uhmm_always_inline bool folio_trylock_get(struct uhmm__frame *f)
+#define folio_trylock_get(f) folio_trylock_get_at(f, UHMM__HERE)
+
+uhmm_always_inline bool folio_trylock_get_at(struct uhmm__frame *f, const struct uhmm_site *where)
 {
 	uint64_t old = load_relaxed(&f->flags_refs);
 
 	if (UHMM_CHECKED) {
-		if (!folio_trylock(f))
+		if (!folio_trylock_at(f, where))
 			return false;
 		folio_get(f);
 		return true;
