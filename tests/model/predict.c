@@ -5,14 +5,15 @@
 
 void wanted_range(const struct op *op, unsigned int *first, unsigned int *end)
 {
-	unsigned int n = (unsigned int)(op->granularity / PAGE);
-	/* How far into the granule the page is. */
-	unsigned int before = (unsigned int)(address(op->page) / PAGE % n);
+	unsigned int n, before;
 
 	*first = op->page;
 	*end = op->page + op->npages;
 	if (op->kind != OP_DEV_ACCESS)
 		return;
+	n = (unsigned int)(op->granularity / PAGE);
+	/* How far into the granule the page is. */
+	before = (unsigned int)(address(op->page) / PAGE % n);
 	*first = op->page > flat_first(op->page) + before ? op->page - before
 							  : flat_first(op->page);
 	*end = op->page - before + n;
