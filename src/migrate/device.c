@@ -373,8 +373,7 @@ static uhmm_noinline uint64_t move_run(struct uhmm_machine *m, const uint64_t *s
 {
 	const uint64_t both = UHMM_MIGRATE_PFN_VALID | UHMM_MIGRATE_PFN_MIGRATE;
 	const uint64_t large = UHMM_MIGRATE_PFN_COMPOUND;
-	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE)),
-		       carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
+	const uint32_t odd = FOLIO_ORDER_MASK | (uint32_t)(BIT(PG_TAIL) | BIT(PG_SWAPCACHE));
 	/* Of the old folio, whose references are the caller's alone, and of the new one. */
 	const uint64_t from_looked_at =
 		FOLIO_FLAGS_REFS(odd | FOLIO_ZONE_DEVICE | BIT(PG_SWAPBACKED), UINT32_MAX);
@@ -396,7 +395,7 @@ static uhmm_noinline uint64_t move_run(struct uhmm_machine *m, const uint64_t *s
 		    load_relaxed(&from->mapcount) || !folio_test_anon(from))
 			break;
 		copy_place(to, from);
-		atomic_fetch_or_explicit(&to->flags, FOLIO_FLAGS(state) & carry,
+		atomic_fetch_or_explicit(&to->flags, FOLIO_FLAGS(state) & CARRIED_FLAGS,
 					 memory_order_release);
 	}
 	if (i)

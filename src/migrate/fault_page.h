@@ -55,7 +55,7 @@ uhmm_always_inline bool collect_locked(struct uhmm_machine *m, struct uhmm_vma *
  * The page of an entry that is selected. Only a trylock: the PTL is held, and so are other folios, whose
  * owners may want this one. False: not this one. Context: PTL.
  */
-uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_migrate_vma *mig,
+uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_vma *vma,
 				     uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
 				     struct uhmm__frame *page, struct table_walk *w)
 {
@@ -74,7 +74,7 @@ uhmm_always_inline bool collect_page(struct uhmm_machine *m, struct uhmm_migrate
 		uhmm__count(UHMM_CNT_FAIL_LOCKED);
 		return false;
 	}
-	if (unlikely(!collect_locked(m, mig->vma, addr, ptep, pte, f))) {
+	if (unlikely(!collect_locked(m, vma, addr, ptep, pte, f))) {
 		if (f != w->fault_folio)
 			folio_unlock(m, f);
 		return false;
@@ -92,11 +92,11 @@ uhmm_always_inline uint64_t device_page_src(pte_t pte, uhmm_pfn_t pfn)
 }
 
 /* A device page that is selected. Returns what src[] says. Context: PTL. */
-uhmm_always_inline uint64_t collect_device_page(struct uhmm_machine *m,
-						struct uhmm_migrate_vma *mig, uhmm_vaddr_t addr,
-						ptent_t *ptep, pte_t pte, struct table_walk *w)
+uhmm_always_inline uint64_t collect_device_page(struct uhmm_machine *m, struct uhmm_vma *vma,
+						uhmm_vaddr_t addr, ptent_t *ptep, pte_t pte,
+						struct table_walk *w)
 {
-	if (!collect_page(m, mig, addr, ptep, pte, pfn_to_frame(m, leaf_pfn(pte)), w))
+	if (!collect_page(m, vma, addr, ptep, pte, pfn_to_frame(m, leaf_pfn(pte)), w))
 		return 0;
 	return device_page_src(pte, leaf_pfn(pte));
 }
@@ -109,13 +109,15 @@ uhmm_always_inline void copy_place(struct uhmm__frame *dst, struct uhmm__frame *
 	store_release(&dst->mapping, load_relaxed(&src->mapping));
 }
 
+/* What a page takes along. */
+#define CARRIED_FLAGS ((uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE)))
+
 /* Models: folio_migrate_flags(). */
 uhmm_always_inline void carry_flags(struct uhmm__frame *dst, struct uhmm__frame *src)
 {
-	const uint32_t carry = (uint32_t)(BIT(PG_DIRTY) | BIT(PG_UPTODATE));
 	uint32_t flags = load_relaxed(&src->flags);
 
-	atomic_fetch_or_explicit(&dst->flags, flags & carry, memory_order_release);
+	atomic_fetch_or_explicit(&dst->flags, flags & CARRIED_FLAGS, memory_order_release);
 	/* What MADV_FREE gave up stays given up. */
 	if (unlikely(!(flags & BIT(PG_SWAPBACKED))))
 		folio_clear(dst, PG_SWAPBACKED);
@@ -196,7 +198,6 @@ uint64_t uhmm__collect_fault_split(struct uhmm_vma *vma, uhmm_vaddr_t addr, uhmm
 uhmm_always_inline uint64_t collect_fault_entry(struct fault_page p, ptent_t *pmdp, ptent_t *ptep,
 						struct uhmm__spinlock *ptl)
 {
-	struct uhmm_migrate_vma mig = fault_page_args(p, NULL, NULL);
 	struct table_walk w = { .fault_folio = p.frame };
 	pte_t pte = ptep_get(ptep);
 	uint64_t src = 0;
@@ -208,7 +209,7 @@ uhmm_always_inline uint64_t collect_fault_entry(struct fault_page p, ptent_t *pm
 		    likely(collect_locked(p.m, p.vma, p.addr, ptep, pte, p.frame)))
 			src = device_page_src(pte, p.pfn);
 	} else if (page_pgmap(p.m, leaf_pfn(pte))->owner == p.owner) {
-		src = collect_device_page(p.m, &mig, p.addr, ptep, pte, &w);
+		src = collect_device_page(p.m, p.vma, p.addr, ptep, pte, &w);
 	}
 	uhmm__pte_unmap_unlock(ptep, ptl);
 	if (likely(!w.split))

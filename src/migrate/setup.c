@@ -67,7 +67,7 @@ uhmm_always_inline uint64_t collect_present(struct uhmm_machine *m, struct uhmm_
 		return mig->flags & UHMM_MIGRATE_VMA_SELECT_SYSTEM ? UHMM_MIGRATE_PFN_MIGRATE : 0;
 	page = vm_normal_page(m, pte);
 	if (!page || !uhmm__select_present(mig, page, load_relaxed(&page->flags)) ||
-	    !collect_page(m, mig, addr, ptep, pte, page, w))
+	    !collect_page(m, mig->vma, addr, ptep, pte, page, w))
 		return 0;
 	return uhmm_migrate_pfn(pte_pfn(pte)) | UHMM_MIGRATE_PFN_MIGRATE |
 	       (pte_write(pte) ? UHMM_MIGRATE_PFN_WRITE : 0);
@@ -82,7 +82,7 @@ uhmm_always_inline uint64_t collect_device(struct uhmm_machine *m, struct uhmm_m
 	    !(mig->flags & UHMM_MIGRATE_VMA_SELECT_DEVICE_PRIVATE) ||
 	    page_pgmap(m, leaf_pfn(pte))->owner != mig->pgmap_owner)
 		return 0;
-	return collect_device_page(m, mig, addr, ptep, pte, w);
+	return collect_device_page(m, mig->vma, addr, ptep, pte, w);
 }
 
 /* One entry; present ones and others have code of their own. Returns what src[] says. Context: PTL. */

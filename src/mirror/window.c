@@ -107,22 +107,18 @@ uhmm_always_inline uint64_t leaf_part(uint64_t index, uint64_t n)
 }
 
 /* From here on somebody looks at saved[]. */
-static inline void need_saved(struct uhmm__window *w)
+uhmm_always_inline void need_saved(struct uhmm__window *w, uint64_t npages)
 {
 	if (!w->any_saved)
-		memset(w->saved, 0, w->args.npages * sizeof(w->saved[0]));
+		memset(w->saved, 0, npages * sizeof(w->saved[0]));
 	w->any_saved = true;
 }
 
-/*
- * Of a window of @npages the @n from number @i on, which are below one leaf of the device's tables.
- * @any: (in/out) saved[] is filled
- */
+/* Of a window of @npages the @n from number @i on, which are below one leaf of the device's tables. */
 uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__window *w,
-				  uint64_t npages, uint64_t index, uint64_t i, uint64_t n,
-				  bool *any)
+				  uint64_t npages, uint64_t index, uint64_t i, uint64_t n)
 {
-	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index), *saved = w->saved;
+	uint64_t *entry = uhmm__radix_leaf(&mirror->pt, index);
 	int erased = 0;
 
 	if (!entry)
@@ -131,10 +127,8 @@ uhmm_always_inline void save_leaf(struct uhmm_mirror *mirror, struct uhmm__windo
 	for (uint64_t k = 0; k < n; k++) {
 		if (likely(!entry[k]) || !uhmm__window_may_move(w, i + k))
 			continue;
-		if (unlikely(!*any))
-			memset(saved, 0, npages * sizeof(*saved));
-		*any = true;
-		saved[i + k] = entry[k];
+		need_saved(w, npages);
+		w->saved[i + k] = entry[k];
 		entry[k] = 0;
 		erased++;
 	}
@@ -163,17 +157,16 @@ uhmm_always_inline void save_entries(struct uhmm_mirror *mirror, struct uhmm__wi
 				     uint64_t npages)
 {
 	uint64_t first = w->args.start >> UHMM_PAGE_SHIFT, n;
-	bool any = false;
 
+	w->any_saved = false;
 	uhmm__mutex_lock(&mirror->mutex);
 	if (unlikely(!list_is_singular(&mirror->walks)))
 		spoil_others(mirror, w);
 	w->walk.stage = DEVICE_WALK_FROZEN;
 	for (uint64_t i = 0; i < npages; i += n) {
 		n = leaf_part(first + i, npages - i);
-		save_leaf(mirror, w, npages, first + i, i, n, &any);
+		save_leaf(mirror, w, npages, first + i, i, n);
 	}
-	w->any_saved = any;
 	uhmm__mutex_unlock(&mirror->mutex);
 }
 
@@ -236,13 +229,20 @@ static uhmm_noinline void refill(struct uhmm_mirror *mirror, struct supply *s)
 		s->nr = uhmm__devmem_alloc_bulk(mirror->dev->pool, mirror, s->pfn, max);
 }
 
+/* What is there, or else one by itself, for which others may have to go. */
+uhmm_always_inline uhmm_pfn_t take_page(struct uhmm_mirror *mirror, struct uhmm__window *w,
+					struct supply *s)
+{
+	s->wanted--;
+	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_folio(mirror, w, 0);
+}
+
 uhmm_always_inline uhmm_pfn_t next_page(struct uhmm_mirror *mirror, struct uhmm__window *w,
 					struct supply *s)
 {
 	if (unlikely(s->at == s->nr))
 		refill(mirror, s);
-	s->wanted--;
-	return likely(s->at < s->nr) ? s->pfn[s->at++] : device_folio(mirror, w, 0);
+	return take_page(mirror, w, s);
 }
 
 /* Fill a device page with what the entry says: a page of RAM, or none. */
@@ -354,8 +354,7 @@ uhmm_always_inline void copy_to_device(struct uhmm_mirror *mirror, struct uhmm__
 			continue;
 		}
 		n = 1;
-		supply.wanted--;
-		pfn = supply.at < supply.nr ? supply.pfn[supply.at++] : device_folio(mirror, w, 0);
+		pfn = take_page(mirror, w, &supply);
 		if (!pfn)
 			continue;
 		w->dst[i] = uhmm_migrate_pfn(pfn) | (src & UHMM_MIGRATE_PFN_WRITE);
@@ -399,7 +398,7 @@ static uhmm_noinline uint64_t entry_of_any(struct entering e, uint64_t i)
 	struct uhmm__window *w = e.w;
 	bool write = w->dst[i] & UHMM_MIGRATE_PFN_WRITE;
 
-	need_saved(w);
+	need_saved(w, w->args.npages);
 	if (w->src[i] & UHMM_MIGRATE_PFN_MIGRATE && w->dst[i]) {
 		write |= e.write_new && !(w->src[i] & UHMM_MIGRATE_PFN_VALID);
 		enter_moved(e.mirror, w, i, write);
@@ -458,7 +457,7 @@ uhmm_always_inline void enter_in_leaf(struct entering e, uint64_t index, uint64_
 	uint64_t *values;
 
 	if (unlikely(uhmm__radix_leaf_create(&e.mirror->pt, index, &values))) {
-		need_saved(e.w);
+		need_saved(e.w, e.w->args.npages);
 		enter_part(e, i, n, &e.w->saved[i]);
 		e.w->tags = 0;
 		return;
@@ -477,7 +476,7 @@ static uhmm_noinline void enter_spoilt(struct entering e, uint64_t first)
 
 	if (w->walk.lost)
 		w->any_saved = false;
-	need_saved(w);
+	need_saved(w, w->args.npages);
 	enter_part(e, 0, w->args.npages, w->saved);
 	for (uint64_t i = 0; i < w->args.npages; i++)
 		if (uhmm__device_walk_page_spoilt(&w->walk, i))

@@ -1,7 +1,7 @@
 // SPDX-License-Identifier: LGPL-2.1-or-later
 /* The combined walker: one pass that faults and collects. */
 #define _GNU_SOURCE
-#include "unit/inside.h"
+#include "unit/watched.h"
 
 #define V UHMM_HMM_PFN_VALID
 #define W UHMM_HMM_PFN_WRITE
@@ -12,23 +12,9 @@
 
 enum { N = 8 };
 
-static struct watcher w;
 static uint64_t pfns[N], dst[N];
 static struct uhmm_migrate_vma migrate;
 static struct uhmm_hmm_range range;
-
-static void setup(void)
-{
-	setup_fixture();
-	watch(&w, f.mm, 0, UHMM_TASK_SIZE / PAGE);
-	w.ignore = f.dev[0];
-}
-
-static void teardown(void)
-{
-	unwatch(&w);
-	teardown_fixture();
-}
 
 static void prepare(uhmm_vaddr_t start, unsigned int npages, uint64_t flags)
 {
@@ -767,7 +753,7 @@ int main(void)
 	Suite *suite = suite_create("combined");
 	TCase *tc = tcase_create("combined walker");
 
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, setup_watched, teardown_watched);
 	tcase_add_test(tc, needs_a_migrate_argument);
 	tcase_add_test(tc, range_across_vmas_is_einval);
 	tcase_add_test(tc, fills_in_vma_and_outputs);

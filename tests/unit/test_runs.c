@@ -4,22 +4,9 @@
 
 #include "devmem/pool.h"
 #include "unit/migrate_world.h"
+#include "unit/watched.h"
 
-static struct watcher w;
 static struct uhmm_hmm_range range;
-
-static void setup(void)
-{
-	setup_fixture();
-	watch(&w, f.mm, 0, UHMM_TASK_SIZE / PAGE);
-	w.ignore = f.dev[0];
-}
-
-static void teardown(void)
-{
-	unwatch(&w);
-	teardown_fixture();
-}
 
 /* Up to where all are locked and their entries replaced; mmap_lock is held. */
 static void walk(uhmm_vaddr_t start, unsigned int npages)
@@ -399,7 +386,7 @@ int main(void)
 	Suite *suite = suite_create("runs");
 	TCase *tc = tcase_create("runs");
 
-	tcase_add_checked_fixture(tc, setup, teardown);
+	tcase_add_checked_fixture(tc, setup_watched, teardown_watched);
 	tcase_add_test(tc, entries_of_exclusive_pages);
 	tcase_add_test(tc, entries_of_device_pages);
 	tcase_add_test(tc, references);
