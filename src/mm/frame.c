@@ -40,7 +40,7 @@ struct uhmm__frames {
 	/* Heads of the lists of blocks that were used and have free frames, 0 = none. [zone] */
 	uint32_t partial;    /* some are free */
 	uint32_t whole;	     /* all are */
-	uint32_t next_fresh; /* [zone] first block never used */
+	uint32_t next_fresh; /* [zone] first block that was never given to a CPU */
 	struct uhmm__pcp *pcp;
 	void *vmemmap; /* as reserved: m->vmemmap is aligned in it */
 	size_t vmemmap_bytes, tags_bytes, bytes_bytes;
@@ -118,8 +118,22 @@ void uhmm__frames_exit(struct uhmm_machine *m)
 }
 
 /*
- * Host memory for blocks that are about to be used for the first time. A machine that has used few
- * so far will perhaps not need many more.
+ * Host memory for a block that is about to be used for the first time, by writing what is there: a host
+ * page that is read first costs two faults, and the other CPUs an interrupt for the second.
+ */
+static void touch_block(struct uhmm_machine *m, uint32_t block)
+{
+	size_t first = (size_t)block * BLOCK_FRAMES;
+
+	for (size_t i = 0; i < BLOCK_FRAMES; i += UHMM_PAGE_SIZE / sizeof(*m->vmemmap))
+		store_relaxed(&m->vmemmap[first + i].index, 0);
+	if (m->tags)
+		store_relaxed(&m->tags[first], 0);
+}
+
+/*
+ * The same for many blocks at once, of which it is the first one. A machine that has used few so far
+ * will perhaps not need many more.
  */
 static void populate_ahead(struct uhmm_machine *m, uint32_t block)
 {
@@ -127,8 +141,10 @@ static void populate_ahead(struct uhmm_machine *m, uint32_t block)
 	uint32_t n = MIN(fr->nr_blocks - block, (uint32_t)POPULATE_BLOCKS);
 	size_t first = (size_t)block * BLOCK_FRAMES, nr = (size_t)n * BLOCK_FRAMES;
 
-	if (block < POPULATE_BLOCKS || block % POPULATE_BLOCKS)
+	if (block < POPULATE_BLOCKS || block % POPULATE_BLOCKS) {
+		touch_block(m, block);
 		return;
+	}
 	uhmm__reserve_populate(&m->vmemmap[first], nr * sizeof(*m->vmemmap));
 	if (m->tags)
 		uhmm__reserve_populate((void *)&m->tags[first], nr * sizeof(*m->tags));
@@ -170,16 +186,47 @@ static void block_set_free(struct uhmm__frames *fr, uint32_t i, uint32_t nr)
 	}
 }
 
-/* A block with all frames free, or 0. *@fresh: it was never used before. Context: zone lock. */
-static uint32_t block_whole(struct uhmm__frames *fr, bool *fresh)
+/*
+ * Blocks never used for a CPU that has none: as many as are populated at once, or what another has; one of
+ * the first, which are not. Context: zone lock.
+ */
+static bool fresh_get(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 {
+	struct uhmm__frames *fr = m->frames;
+	uint32_t first = fr->next_fresh;
+
+	if (first < fr->nr_blocks) {
+		pcp->fresh = first;
+		pcp->fresh_end = first + 1;
+		if (first >= POPULATE_BLOCKS)
+			pcp->fresh_end = MIN(ALIGN_UP(first + 1, POPULATE_BLOCKS), fr->nr_blocks);
+		fr->next_fresh = pcp->fresh_end;
+		return true;
+	}
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
+		struct uhmm__pcp *other = &fr->pcp[c];
+
+		if (other->fresh == other->fresh_end)
+			continue;
+		pcp->fresh = other->fresh;
+		pcp->fresh_end = other->fresh_end;
+		other->fresh = other->fresh_end;
+		return true;
+	}
+	return false;
+}
+
+/* A block with all frames free, or 0. *@fresh: it was never used before. Context: zone lock. */
+static uint32_t block_whole(struct uhmm_machine *m, struct uhmm__pcp *pcp, bool *fresh)
+{
+	struct uhmm__frames *fr = m->frames;
 	uint32_t i = fr->whole;
 
 	if (i)
 		return i;
-	if (fr->next_fresh == fr->nr_blocks)
+	if (pcp->fresh == pcp->fresh_end && !fresh_get(m, pcp))
 		return 0;
-	i = fr->next_fresh++;
+	i = pcp->fresh++;
 	*fresh = true;
 	memset(fr->blocks[i].free, 0xff, sizeof(fr->blocks[i].free));
 	block_set_free(fr, i, BLOCK_FRAMES);
@@ -187,9 +234,11 @@ static uint32_t block_whole(struct uhmm__frames *fr, bool *fresh)
 }
 
 /* A block with a free frame, or 0. Context: zone lock. */
-static uint32_t block_get(struct uhmm__frames *fr, bool *fresh)
+static uint32_t block_get(struct uhmm_machine *m, struct uhmm__pcp *pcp, bool *fresh)
 {
-	return likely(fr->partial) ? fr->partial : block_whole(fr, fresh);
+	struct uhmm__frames *fr = m->frames;
+
+	return likely(fr->partial) ? fr->partial : block_whole(m, pcp, fresh);
 }
 
 /* The frames from @first on that have a bit in @word, the last of them first. */
@@ -239,7 +288,7 @@ static bool pcp_refill(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 	uint32_t i;
 
 	uhmm__spin_lock(&fr->zone);
-	i = block_get(fr, &fresh);
+	i = block_get(m, pcp, &fresh);
 	if (i)
 		block_take(fr, i, pcp->batch, words);
 	uhmm__spin_unlock(&fr->zone);
@@ -417,7 +466,7 @@ static uhmm_pfn_t run_alloc(struct uhmm_machine *m, unsigned int order)
 		}
 	}
 	if (first < 0) {
-		i = block_whole(fr, &fresh);
+		i = block_whole(m, uhmm__this_cpu()->frames, &fresh);
 		first = 0;
 	}
 	if (i)
@@ -648,6 +697,8 @@ uint64_t uhmm__frames_used(struct uhmm_machine *m)
 	}
 	uhmm__spin_lock(&fr->zone);
 	used = (uint64_t)(fr->next_fresh - FIRST_BLOCK) * BLOCK_FRAMES;
+	for (unsigned int c = 0; c < m->config.nr_cpus; c++)
+		used -= (uint64_t)(fr->pcp[c].fresh_end - fr->pcp[c].fresh) * BLOCK_FRAMES;
 	for (uint32_t i = FIRST_BLOCK; i < fr->next_fresh; i++)
 		used -= fr->blocks[i].nr_free;
 	uhmm__spin_unlock(&fr->zone);
@@ -674,7 +725,12 @@ void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *
 		}
 	}
 	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
-		for (uint32_t i = 0; i < fr->pcp[c].nr; i++)
-			fn(arg, fr->pcp[c].pfn[i]);
+		const struct uhmm__pcp *pcp = &fr->pcp[c];
+
+		for (uint32_t i = 0; i < pcp->nr; i++)
+			fn(arg, pcp->pfn[i]);
+		for (uint32_t i = pcp->fresh; i < pcp->fresh_end; i++)
+			for (uhmm_pfn_t k = 0; k < BLOCK_FRAMES; k++)
+				fn(arg, (uhmm_pfn_t)i * BLOCK_FRAMES + k);
 	}
 }

@@ -12,6 +12,8 @@ struct uhmm__pcp {
 	uint32_t nr;
 	uint32_t high;	/* [const] at most so many, up to PCP_MAX */
 	uint32_t batch; /* words of a block's bitmap that the next refill takes */
+	/* [zone] Blocks never used, which this CPU takes next: no two CPUs wait for the same host memory. */
+	uint32_t fresh, fresh_end;
 	uint32_t pfn[PCP_MAX];
 } __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
 

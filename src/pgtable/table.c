@@ -103,6 +103,7 @@ static struct uhmm__table *table_alloc(struct uhmm_machine *m, unsigned int leve
 	struct uhmm__tables *t = m->tables;
 	struct uhmm__ptdesc *d;
 	char *populate = NULL;
+	bool fresh = false;
 
 	if (uhmm__inject(m, UHMM_INJECT_META))
 		return NULL;
@@ -116,10 +117,13 @@ static struct uhmm__table *table_alloc(struct uhmm_machine *m, unsigned int leve
 			return NULL;
 		}
 		d = table_fresh(t, &populate);
+		fresh = true;
 	}
 	uhmm__spin_unlock(&t->lock);
 	if (unlikely(populate))
 		uhmm__reserve_populate(populate, TABLE_POPULATE << UHMM_PAGE_SHIFT);
+	else if (fresh) /* a host page that is read before it is written costs two faults */
+		store_relaxed(&uhmm__ptdesc_table(d)->e[0], 0);
 	uhmm__spin_init(&d->ptl, level == 1 ? UHMM__LC_PTL : UHMM__LC_PTL_PMD);
 	d->level = level;
 	d->machine = m;

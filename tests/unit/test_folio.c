@@ -126,6 +126,61 @@ START_TEST(little_ram)
 }
 END_TEST
 
+enum { BLOCK = 512, RUN = 16, BLOCKS = 2 * RUN + 4 };
+
+static unsigned int block_of(struct uhmm__frame *folio)
+{
+	return (unsigned int)(frame_pfn(m, folio) / BLOCK);
+}
+
+/*
+ * A CPU that needs memory never used gets 32 MiB of it, which no other touches - unless there is no other
+ * left: then nothing is kept from it.
+ */
+START_TEST(memory_never_used)
+{
+	struct uhmm_machine_config config = { .nr_cpus = 2, .ram_bytes = BLOCKS * UHMM_PMD_SIZE };
+	static struct uhmm__frame *folios[BLOCKS * BLOCK];
+	struct uhmm_task *task[TWO];
+	unsigned int n = 0;
+
+	teardown_fixture();
+	fixture_create(&f, config);
+	m = f.m;
+	task[0] = uhmm__current();
+	task[1] = another_task(m);
+	do {
+		folios[n] = uhmm__folio_alloc(m, false);
+		expect(folios[n]);
+	} while (block_of(folios[n++]) < RUN);
+	expect_eq(block_of(folios[n - 1]), RUN);
+	become(task[1]);
+	folios[n] = uhmm__folio_alloc(m, false);
+	expect_eq(block_of(folios[n++]), 2 * RUN);
+	become(task[0]);
+	/* First what is left of blocks that were begun, of whichever CPU's. */
+	do
+		folios[n] = uhmm__folio_alloc(m, false);
+	while (block_of(folios[n++]) != RUN + 1 && n < 2 * RUN * BLOCK);
+	expect_eq(block_of(folios[n - 1]), RUN + 1);
+	become(task[1]);
+	expect_eq(uhmm__frames_used(m), n);
+	while (n)
+		folio_put(m, folios[--n]);
+	expect_eq(uhmm_machine_verify(m), 0);
+	while (n < BLOCKS * BLOCK && (folios[n] = uhmm__folio_alloc(m, false)))
+		n++;
+	/* All but the first block. */
+	expect_eq(n, (BLOCKS - 1) * BLOCK);
+	expect_eq(uhmm__frames_used(m), n);
+	while (n)
+		folio_put(m, folios[--n]);
+	become(task[0]);
+	uhmm_task_destroy(task[1]);
+	expect_eq(uhmm_machine_verify(m), 0);
+}
+END_TEST
+
 START_TEST(mapped_by_ptes)
 {
 	unsigned int order = _i;
@@ -220,6 +275,7 @@ int main(void)
 	tcase_add_test(tc, frames_of_cpus);
 	tcase_add_test(tc, bursts_of_two_cpus);
 	tcase_add_test(tc, little_ram);
+	tcase_add_test(tc, memory_never_used);
 	tcase_add_loop_test(tc, mapped_by_ptes, 1, FOLIO_MAX_ORDER + 1);
 	tcase_add_test(tc, shared_by_fork);
 	tcase_add_test(tc, verifier);
