@@ -45,7 +45,6 @@ enum bench_id {
 	BENCH_MEMORY_ERROR,
 	BENCH_THREADS_FRESH,
 	BENCH_THREADS_REUSED,
-	BENCH_THREADS_CPU,
 	BENCH_THREADS_VMAS,
 	BENCH_THREADS_MMS,
 	BENCH_THREADS_TABLE,
@@ -53,7 +52,6 @@ enum bench_id {
 	BENCH_THREADS_FOLIO,
 	BENCH_THREADS_APART_FRESH,
 	BENCH_THREADS_APART,
-	BENCH_THREADS_APART_CPU,
 	BENCH_PLAYER_BINARY,
 	BENCH_PLAYER_BINARY_READ,
 	BENCH_PLAYER_TEXT,
@@ -100,6 +98,9 @@ struct bench {
 	unsigned int nr[BENCH_NR_FIGURES];
 	char note[BENCH_NR_FIGURES][64]; /* of this run */
 	uint64_t cpu_ns, wall_ns;	 /* over everything timed so far */
+	/* Of bench_pair.c: ns of some arithmetic, the fastest so far and what CPUs were judged by. */
+	double fastest_spin, judged_by_spin;
+	uint64_t pair_deadline; /* until when this round waits for two CPUs */
 };
 
 /* One round of a probe. Returns: TOOL_OK, or TOOL_USAGE after a message. */

@@ -3,336 +3,321 @@
  * bench_threads.c - two threads against one: where they share nothing, a machine, an address space, page
  * tables, a page, and a folio that both want.
  */
-#include <pthread.h>
-#include <sched.h>
-#include <stdlib.h>
+#include <string.h>
 #include <sys/mman.h>
 
 #include "bench.h"
+#include "bench_pair.h"
 #include "tool.h"
 
-enum { NR_THREADS = 2 };
-
-/* What a thread does: so many accesses of 8 bytes, each @stride further on. */
-struct work {
-	struct uhmm_machine *m;
-	struct uhmm_mm *mm;
-	uhmm_vaddr_t addr;
-	uint64_t stride, nr;
-	bool read;
+/* What one thread or two do. All but what is FRESH is done in memory that was used before. */
+enum what {
+	FRESH,	      /* write to each page of a half of one mapping */
+	APART_FRESH,  /* ... of a mapping in a machine of its own: what the host gives at best */
+	REUSED,	      /* as FRESH */
+	APART_REUSED, /* as APART_FRESH */
+	TWO_VMAS,     /* as REUSED, but the halves are VMAs of their own */
+	TWO_MMS,      /* ... a mapping in an mm of its own */
+	ONE_TABLE,    /* ... every other page of one mapping */
+	ONE_PAGE,     /* ... the same page, which is present */
+	ONE_FOLIO,    /* read each page of one mapping, all of which is on the device */
 };
 
-struct thread {
-	struct work work;
-	pthread_t thread;
-	pthread_barrier_t *barrier;
-	unsigned int cpu;
-	struct bench_timer began, ended;
-	int err;
+struct pair_figure {
+	enum bench_id id;
+	enum what what, one; /* of two threads, and of the one that they are compared with */
 };
 
-/* Accesses per ns; 0 if something went wrong. */
-struct rate {
-	double wall, cpu;
+static const struct pair_figure pair_figures[] = {
+	{ BENCH_THREADS_REUSED, REUSED, REUSED },
+	{ BENCH_THREADS_APART, APART_REUSED, REUSED },
+	{ BENCH_THREADS_VMAS, TWO_VMAS, TWO_VMAS },
+	{ BENCH_THREADS_MMS, TWO_MMS, REUSED },
+	{ BENCH_THREADS_TABLE, ONE_TABLE, REUSED },
+	{ BENCH_THREADS_PAGE, ONE_PAGE, ONE_PAGE },
+	{ BENCH_THREADS_FOLIO, ONE_FOLIO, ONE_FOLIO },
+	{ BENCH_THREADS_FRESH, FRESH, FRESH },
+	{ BENCH_THREADS_APART_FRESH, APART_FRESH, FRESH },
 };
 
-/* CPUs that this process may use. */
-static unsigned int nr_allowed(void)
+enum { NR_PAIR_FIGURES = sizeof(pair_figures) / sizeof(pair_figures[0]) };
+
+/* ---- where it is done ---- */
+
+struct worlds {
+	struct bench_world one;	   /* a mapping with a half for each thread */
+	struct uhmm_mm *second;	   /* of the same machine: so many pages are mapped there, too */
+	struct bench_world device; /* a smaller mapping and a device */
+	struct bench_world apart[BENCH_PAIR];
+};
+
+/* Opened, but not entered: the worlds take turns. */
+static int open_world(struct bench_world *w, uint64_t npages, bool device)
 {
-	cpu_set_t allowed;
+	int status = bench_world_open(w, npages, device);
 
-	return sched_getaffinity(0, sizeof(allowed), &allowed) ? 0
-							       : (unsigned int)CPU_COUNT(&allowed);
-}
-
-/* To CPU @cpu of those this process may use. */
-static void pin(unsigned int cpu)
-{
-	cpu_set_t allowed, one;
-
-	if (sched_getaffinity(0, sizeof(allowed), &allowed))
-		return;
-	for (unsigned int i = 0; i < CPU_SETSIZE; i++) {
-		if (!CPU_ISSET(i, &allowed) || cpu--)
-			continue;
-		CPU_ZERO(&one);
-		CPU_SET(i, &one);
-		(void)sched_setaffinity(0, sizeof(one), &one);
-		return;
-	}
-}
-
-static int do_work(const struct work *w)
-{
-	uhmm_vaddr_t addr = w->addr;
-	uint64_t word;
-	int err = 0;
-
-	if (w->read)
-		for (uint64_t i = 0; i < w->nr && !err; i++, addr += w->stride)
-			err = uhmm_cpu_read(w->mm, addr, &word, sizeof(word), NULL);
-	else
-		for (uint64_t i = 0; i < w->nr && !err; i++, addr += w->stride)
-			err = uhmm_cpu_write(w->mm, addr, &addr, sizeof(addr), NULL);
-	return err;
-}
-
-static void *thread_main(void *arg)
-{
-	struct thread *t = arg;
-	struct uhmm_task *task;
-
-	pin(t->cpu);
-	t->err = uhmm_task_create(t->work.m, t->work.mm, t->cpu, "bench", &task);
-	pthread_barrier_wait(t->barrier);
-	if (t->err)
-		return NULL;
-	uhmm_task_enter(task);
-	t->began = bench_start();
-	t->err = do_work(&t->work);
-	t->ended = bench_start();
-	uhmm_task_leave();
-	uhmm_task_destroy(task);
-	return NULL;
-}
-
-static struct rate rate_of(const struct thread *threads, unsigned int n)
-{
-	uint64_t began = UINT64_MAX, ended = 0;
-	struct rate rate = { 0 };
-	int err = 0;
-
-	for (unsigned int i = 0; i < n; i++) {
-		const struct thread *t = &threads[i];
-
-		if (t->began.wall < began)
-			began = t->began.wall;
-		if (t->ended.wall > ended)
-			ended = t->ended.wall;
-		rate.cpu += (double)t->work.nr / (double)(t->ended.cpu - t->began.cpu);
-		rate.wall += (double)t->work.nr;
-		err = err ? err : t->err;
-	}
-	rate.wall /= (double)(ended - began);
-	if (!err)
-		return rate;
-	bench_failed("thread", err);
-	return (struct rate){ 0 };
-}
-
-/* Of @n threads, the i-th with work[i]. 0: it failed, and that was said. */
-static struct rate rate_together(const struct work *work, unsigned int n)
-{
-	struct thread threads[NR_THREADS];
-	pthread_barrier_t barrier;
-
-	pthread_barrier_init(&barrier, NULL, n);
-	for (unsigned int i = 0; i < n; i++) {
-		threads[i] = (struct thread){ .work = work[i], .barrier = &barrier, .cpu = i };
-		if (!pthread_create(&threads[i].thread, NULL, thread_main, &threads[i]))
-			continue;
-		/* Others wait for it: there is no way back. */
-		tool_error("cannot start a thread");
-		exit(TOOL_USAGE);
-	}
-	for (unsigned int i = 0; i < n; i++)
-		pthread_join(threads[i].thread, NULL);
-	pthread_barrier_destroy(&barrier);
-	return rate_of(threads, n);
-}
-
-/* The same in one machine, which must have counted @expected of @counter then. */
-static int measure(struct bench_world *w, const struct work *work, unsigned int n,
-		   enum uhmm_counter counter, uint64_t expected, struct rate *rate)
-{
-	bench_mark(w);
-	*rate = rate_together(work, n);
-	return rate->wall > 0 ? bench_expect(w, counter, expected) : TOOL_USAGE;
-}
-
-/* ---- in one address space ---- */
-
-static struct work whole_of(const struct bench_world *w, struct uhmm_mm *mm)
-{
-	return (struct work){
-		.m = w->m, .mm = mm, .addr = w->start, .stride = UHMM_PAGE_SIZE, .nr = w->npages
-	};
-}
-
-/* Whose pages a thread takes: a half of the mapping, or every other page of it. */
-static struct work part_of(const struct bench_world *w, unsigned int i, bool halves)
-{
-	uint64_t nr = w->npages / NR_THREADS;
-
-	return (struct work){ .m = w->m,
-			      .mm = w->mm,
-			      .addr = w->start + (halves ? i * nr : i) * UHMM_PAGE_SIZE,
-			      .stride = (halves ? 1 : NR_THREADS) * UHMM_PAGE_SIZE,
-			      .nr = nr };
-}
-
-/* What comes before a measurement: all pages are dropped, and the parts get VMAs of their own. */
-static int prepare(struct bench_world *w, bool drop, bool vmas)
-{
-	int err = drop ? bench_drop(w) : 0;
-
-	if (!err && vmas)
-		err = uhmm_madvise(w->mm, w->start, w->npages / NR_THREADS << UHMM_PAGE_SHIFT,
-				   MADV_DONTFORK);
-	return err ? bench_failed("madvise", err) : TOOL_OK;
-}
-
-enum { RATE_FRESH, RATE_REUSED, RATE_TABLE, RATE_VMAS, RATE_PAGE, NR_RATES };
-
-/* One after the other in one machine, whose memory is new for the first alone. */
-static int rates_in_mm(struct bench *b, unsigned int n, struct rate rates[NR_RATES])
-{
-	struct bench_world w;
-	int status = bench_world_open(&w, NR_THREADS * bench_working_set(b), false);
-
-	for (int k = 0; k < NR_RATES && status == TOOL_OK; k++) {
-		struct work work[NR_THREADS];
-
-		status = prepare(&w, k != RATE_FRESH && k != RATE_PAGE, k == RATE_VMAS);
-		if (status != TOOL_OK)
-			break;
-		for (unsigned int i = 0; i < n; i++) {
-			work[i] = part_of(&w, k == RATE_PAGE ? 0 : i, k != RATE_TABLE);
-			if (k == RATE_PAGE)
-				work[i].stride = 0;
-		}
-		status = measure(&w, work, n, UHMM_CNT_FAULT_ANON_WRITE,
-				 k == RATE_PAGE ? 0 : n * work[0].nr, &rates[k]);
-	}
-	bench_world_close(&w);
+	if (uhmm_task_current())
+		uhmm_task_leave();
 	return status;
 }
 
-/* ---- a folio that both want: each reads every page of a mapping that is on the device ---- */
-
-static int rate_wanted(struct bench *b, unsigned int n, struct rate *rate)
+static int open_one(struct bench *b, struct worlds *w)
 {
-	struct work work[NR_THREADS];
-	struct bench_world w;
-	int err, status = bench_world_open(&w, bench_working_set(b) / 4, true);
-
-	if (status == TOOL_OK) {
-		err = bench_to_device(&w, true);
-		if (err)
-			status = bench_failed("to the device", err);
-	}
-	if (status == TOOL_OK) {
-		for (unsigned int i = 0; i < n; i++) {
-			work[i] = whole_of(&w, w.mm);
-			work[i].read = true;
-		}
-		status = measure(&w, work, n, UHMM_CNT_MIGRATED_TO_RAM, w.npages, rate);
-	}
-	bench_world_close(&w);
-	return status;
+	return open_world(&w->one, BENCH_PAIR * bench_working_set(b), false);
 }
 
-/* ---- each in an address space of its own, of one machine or of two ---- */
-
-/* In a second mm with the same mapping. @rate: in memory that was used before. */
-static int rate_in_two(struct bench_world *w, struct uhmm_mm *mm, struct rate *rate)
+static int open_apart(struct bench *b, struct worlds *w)
 {
-	struct work work[NR_THREADS] = { whole_of(w, w->mm), whole_of(w, mm) };
-	size_t bytes = w->npages << UHMM_PAGE_SHIFT;
-	int err = uhmm_mmap(mm, w->start, bytes, PROT_READ | PROT_WRITE,
-			    MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL, 0, NULL);
-
-	if (err)
-		return bench_failed("mmap", err);
-	for (int again = 0; again < 2; again++) {
-		err = uhmm_madvise(mm, w->start, bytes, MADV_DONTNEED);
-		if (err)
-			return bench_failed("madvise", err);
-		if (prepare(w, true, false) != TOOL_OK ||
-		    measure(w, work, NR_THREADS, UHMM_CNT_FAULT_ANON_WRITE, NR_THREADS * w->npages,
-			    rate) != TOOL_OK)
-			return TOOL_USAGE;
-	}
-	return TOOL_OK;
-}
-
-static int rate_in_mms(struct bench *b, struct rate *rate)
-{
-	struct uhmm_mm *mm = NULL;
-	struct bench_world w;
-	int err, status = bench_world_open(&w, bench_working_set(b), false);
-
-	if (status == TOOL_OK) {
-		err = uhmm_mm_create(w.m, &mm);
-		status = err ? bench_failed("a second address space", err)
-			     : rate_in_two(&w, mm, rate);
-	}
-	if (mm)
-		uhmm_mmput(mm);
-	bench_world_close(&w);
-	return status;
-}
-
-enum { APART_FRESH, APART_REUSED, NR_APART };
-
-/* Nothing of the model is shared: what the machine that it runs on gives at best. */
-static int rates_apart(struct bench *b, struct rate rates[NR_APART])
-{
-	struct bench_world w[NR_THREADS] = { 0 };
-	struct work work[NR_THREADS];
 	int status = TOOL_OK;
 
-	for (unsigned int i = 0; i < NR_THREADS && status == TOOL_OK; i++) {
-		status = bench_world_open(&w[i], bench_working_set(b), false);
-		if (uhmm_task_current())
-			uhmm_task_leave();
-		work[i] = whole_of(&w[i], w[i].mm);
-	}
-	for (int k = 0; k < NR_APART && status == TOOL_OK; k++) {
-		for (unsigned int i = 0; i < NR_THREADS && k == APART_REUSED; i++) {
-			uhmm_task_enter(w[i].task);
-			if (prepare(&w[i], true, false) != TOOL_OK)
-				status = TOOL_USAGE;
-			uhmm_task_leave();
-		}
-		if (status != TOOL_OK)
-			break;
-		rates[k] = rate_together(work, NR_THREADS);
-		status = rates[k].wall > 0 ? TOOL_OK : TOOL_USAGE;
-	}
-	for (unsigned int i = 0; i < NR_THREADS; i++)
-		bench_world_close(&w[i]);
+	for (unsigned int i = 0; i < BENCH_PAIR && status == TOOL_OK; i++)
+		status = open_world(&w->apart[i], bench_working_set(b), false);
 	return status;
+}
+
+static int open_second(struct worlds *w)
+{
+	int err;
+
+	uhmm_task_enter(w->one.task);
+	err = uhmm_mm_create(w->one.m, &w->second);
+	err = err ? err
+		  : uhmm_mmap(w->second, w->one.start, w->one.npages << UHMM_PAGE_SHIFT,
+			      PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_FIXED, NULL,
+			      0, NULL);
+	uhmm_task_leave();
+	return err ? bench_failed("a second address space", err) : TOOL_OK;
+}
+
+static int touch(struct bench_world *w)
+{
+	int err;
+
+	uhmm_task_enter(w->task);
+	err = bench_touch(w, 0, w->npages);
+	uhmm_task_leave();
+	return err ? bench_failed("to write to each page", err) : TOOL_OK;
+}
+
+/* All of them, with memory that was used before. */
+static int open_used(struct bench *b, struct worlds *w)
+{
+	int status = open_one(b, w);
+
+	if (status == TOOL_OK)
+		status = touch(&w->one);
+	if (status == TOOL_OK)
+		status = open_second(w);
+	if (status == TOOL_OK)
+		status = open_apart(b, w);
+	for (unsigned int i = 0; i < BENCH_PAIR && status == TOOL_OK; i++)
+		status = touch(&w->apart[i]);
+	return status == TOOL_OK ? open_world(&w->device, bench_working_set(b) / 4, true) : status;
+}
+
+static void close_worlds(struct worlds *w)
+{
+	if (w->second)
+		uhmm_mmput(w->second);
+	bench_world_close(&w->one);
+	bench_world_close(&w->device);
+	for (unsigned int i = 0; i < BENCH_PAIR; i++)
+		bench_world_close(&w->apart[i]);
+}
+
+/* ---- before, and what ---- */
+
+static int drop(struct bench_world *w, struct uhmm_mm *mm)
+{
+	return uhmm_madvise(mm, w->start, w->npages << UHMM_PAGE_SHIFT, MADV_DONTNEED);
+}
+
+/* Nothing is mapped in @w->one but what @what wants there. */
+static int prepare_one(struct worlds *w, enum what what)
+{
+	struct bench_world *one = &w->one;
+	int err = drop(one, one->mm);
+
+	err = err ? err : drop(one, w->second);
+	/* That makes VMAs of the halves, or one of them again. */
+	err = err ? err
+		  : uhmm_madvise(one->mm, one->start, one->npages / BENCH_PAIR << UHMM_PAGE_SHIFT,
+				 what == TWO_VMAS ? MADV_DONTFORK : MADV_DOFORK);
+	return err || what != ONE_PAGE ? err : bench_touch(one, 0, 1);
+}
+
+static int prepare_in(struct worlds *w, struct bench_world *in, enum what what)
+{
+	int err;
+
+	uhmm_task_enter(in->task);
+	if (what == ONE_FOLIO)
+		err = bench_to_device(in, true);
+	else
+		err = what == APART_REUSED ? drop(in, in->mm) : prepare_one(w, what);
+	uhmm_task_leave();
+	return err ? bench_failed("to prepare a mapping", err) : TOOL_OK;
+}
+
+/* Where the i-th thread does it. */
+static struct bench_world *world_of(struct worlds *w, enum what what, unsigned int i)
+{
+	if (what == APART_FRESH || what == APART_REUSED)
+		return &w->apart[i];
+	return what == ONE_FOLIO ? &w->device : &w->one;
+}
+
+static int prepare(struct worlds *w, enum what what)
+{
+	struct bench_world *first = world_of(w, what, 0), *second = world_of(w, what, 1);
+	int status = TOOL_OK;
+
+	if (what != FRESH && what != APART_FRESH) {
+		status = prepare_in(w, first, what);
+		if (status == TOOL_OK && second != first)
+			status = prepare_in(w, second, what);
+	}
+	bench_mark(first);
+	bench_mark(second);
+	return status;
+}
+
+/* What the i-th thread does. */
+static struct bench_work work_of(struct bench *b, struct worlds *w, enum what what, unsigned int i)
+{
+	const struct bench_world *in = world_of(w, what, i);
+	struct bench_work work = { .m = in->m,
+				   .mm = what == TWO_MMS && i ? w->second : in->mm,
+				   .addr = in->start,
+				   .stride = what == ONE_PAGE ? 0 : UHMM_PAGE_SIZE,
+				   .nr = bench_working_set(b),
+				   .read = what == ONE_FOLIO };
+
+	if (what == ONE_FOLIO)
+		work.nr = in->npages;
+	if (what == FRESH || what == REUSED || what == TWO_VMAS)
+		work.addr += i * work.nr * UHMM_PAGE_SIZE;
+	if (what == ONE_TABLE) {
+		work.addr += i * UHMM_PAGE_SIZE;
+		work.stride *= BENCH_PAIR;
+	}
+	return work;
+}
+
+/* The model's counters must say that it was done. */
+static int check(struct worlds *w, enum what what, unsigned int n, uint64_t nr)
+{
+	struct bench_world *first = world_of(w, what, 0), *second = world_of(w, what, 1);
+	int status;
+
+	if (what == ONE_FOLIO)
+		return bench_expect(first, UHMM_CNT_MIGRATED_TO_RAM, nr);
+	if (what == ONE_PAGE)
+		return bench_expect(first, UHMM_CNT_FAULT_ANON_WRITE, 0);
+	if (second == first)
+		return bench_expect(first, UHMM_CNT_FAULT_ANON_WRITE, n * nr);
+	status = bench_expect(first, UHMM_CNT_FAULT_ANON_WRITE, nr);
+	return status == TOOL_OK ? bench_expect(second, UHMM_CNT_FAULT_ANON_WRITE, nr) : status;
 }
 
 /* ---- the probe ---- */
 
+/* *@rate: accesses per ns; 0 if the CPUs were not free, or did not stay so. */
+static int rate_once(struct bench *b, struct worlds *w, enum what what, unsigned int n,
+		     double *rate)
+{
+	struct bench_work work[BENCH_PAIR];
+	int status = prepare(w, what);
+
+	if (status != TOOL_OK)
+		return status;
+	for (unsigned int i = 0; i < n; i++)
+		work[i] = work_of(b, w, what, i);
+	status = bench_pair_rate(b, work, n, rate);
+	return status == TOOL_OK && *rate > 0 ? check(w, what, n, work[0].nr) : status;
+}
+
+static int rate_fresh(struct bench *b, enum what what, unsigned int n, double *rate)
+{
+	struct worlds fresh;
+	int status;
+
+	memset(&fresh, 0, sizeof(fresh));
+	status = what == FRESH ? open_one(b, &fresh) : open_apart(b, &fresh);
+	if (status == TOOL_OK)
+		status = rate_once(b, &fresh, what, n, rate);
+	close_worlds(&fresh);
+	return status;
+}
+
+/* Again if the CPUs did not stay free. *@rate 0: they were not, for as long as this round waits. */
+static int rate_of(struct bench *b, struct worlds *used, enum what what, unsigned int n,
+		   double *rate)
+{
+	int status;
+
+	do
+		status = what == FRESH || what == APART_FRESH ? rate_fresh(b, what, n, rate)
+							      : rate_once(b, used, what, n, rate);
+	while (status == TOOL_OK && !*rate && bench_wall_ns() < b->pair_deadline);
+	return status;
+}
+
+/*
+ * Once what is measured next, so that both CPUs have done it before, and page tables that wait for the
+ * end of a grace period are there in plenty.
+ */
+static int warm_up(struct bench *b, struct worlds *used)
+{
+	double rate;
+	int status = rate_once(b, used, APART_REUSED, BENCH_PAIR, &rate);
+
+	return status == TOOL_OK ? rate_once(b, used, REUSED, BENCH_PAIR, &rate) : status;
+}
+
+static int measure_figure(struct bench *b, struct worlds *used, const struct pair_figure *f)
+{
+	double one, two;
+
+	if (rate_of(b, used, f->one, 1, &one) != TOOL_OK ||
+	    rate_of(b, used, f->what, BENCH_PAIR, &two) != TOOL_OK)
+		return TOOL_USAGE;
+	/* Both read all pages, so that each is wanted twice and moved once. */
+	if (f->what == ONE_FOLIO)
+		two /= BENCH_PAIR;
+	if (one > 0 && two > 0)
+		bench_sample(b, f->id, two / one);
+	return TOOL_OK;
+}
+
 int bench_threads(struct bench *b)
 {
-	struct rate one[NR_RATES], two[NR_RATES], apart[NR_APART], wanted[NR_THREADS];
-	struct rate mms = { 0 };
+	struct worlds used;
+	int status;
 
-	if (nr_allowed() < NR_THREADS) {
-		for (int id = BENCH_THREADS_FRESH; id <= BENCH_THREADS_APART_CPU; id++)
-			bench_note(b, (enum bench_id)id, "needs two CPUs");
+	if (!bench_pair_possible()) {
+		for (int i = 0; i < NR_PAIR_FIGURES; i++)
+			bench_note(b, pair_figures[i].id, "needs two CPUs");
 		return TOOL_OK;
 	}
-	if (rates_in_mm(b, 1, one) != TOOL_OK || rates_in_mm(b, NR_THREADS, two) != TOOL_OK ||
-	    rate_in_mms(b, &mms) != TOOL_OK || rates_apart(b, apart) != TOOL_OK ||
-	    rate_wanted(b, 1, &wanted[0]) != TOOL_OK ||
-	    rate_wanted(b, NR_THREADS, &wanted[1]) != TOOL_OK)
-		return TOOL_USAGE;
-	bench_sample(b, BENCH_THREADS_FRESH, two[RATE_FRESH].wall / one[RATE_FRESH].wall);
-	bench_sample(b, BENCH_THREADS_REUSED, two[RATE_REUSED].wall / one[RATE_REUSED].wall);
-	bench_sample(b, BENCH_THREADS_CPU, two[RATE_REUSED].cpu / one[RATE_REUSED].cpu);
-	bench_sample(b, BENCH_THREADS_VMAS, two[RATE_VMAS].wall / one[RATE_VMAS].wall);
-	bench_sample(b, BENCH_THREADS_MMS, mms.wall / one[RATE_REUSED].wall);
-	bench_sample(b, BENCH_THREADS_TABLE, two[RATE_TABLE].wall / one[RATE_REUSED].wall);
-	bench_sample(b, BENCH_THREADS_PAGE, two[RATE_PAGE].wall / one[RATE_PAGE].wall);
-	/* Both read all of them, so that each page is wanted twice and moved once. */
-	bench_sample(b, BENCH_THREADS_FOLIO, wanted[1].wall / NR_THREADS / wanted[0].wall);
-	bench_sample(b, BENCH_THREADS_APART_FRESH, apart[APART_FRESH].wall / one[RATE_FRESH].wall);
-	bench_sample(b, BENCH_THREADS_APART, apart[APART_REUSED].wall / one[RATE_REUSED].wall);
-	bench_sample(b, BENCH_THREADS_APART_CPU, apart[APART_REUSED].cpu / one[RATE_REUSED].cpu);
-	return TOOL_OK;
+	memset(&used, 0, sizeof(used));
+	bench_pair_begin(b);
+	status = open_used(b, &used);
+	if (status == TOOL_OK)
+		status = warm_up(b, &used);
+	for (int i = 0; i < NR_PAIR_FIGURES && status == TOOL_OK; i++)
+		status = measure_figure(b, &used, &pair_figures[i]);
+	close_worlds(&used);
+	if (bench_pair_outdated(b)) {
+		for (int i = 0; i < NR_PAIR_FIGURES; i++)
+			b->nr[pair_figures[i].id] = 0;
+	}
+	for (int i = 0; i < NR_PAIR_FIGURES; i++) {
+		enum bench_id id = pair_figures[i].id;
+
+		if (b->nr[id] <= b->round)
+			bench_note(b, id, "two CPUs were free in %u of %u rounds", b->nr[id],
+				   b->round + 1);
+	}
+	return status;
 }

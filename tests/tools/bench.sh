@@ -63,9 +63,10 @@ said "radix tree alone" "random order over 4 GiB" "x limit"
 run 01 --quick --rounds 1 --only threads --json threads.json
 said "two threads / one, fresh machine" "two threads that share no machine" "in an mm of its own" \
 	"in the same page tables" "both write one page" "read the same pages home"
-if [ "$(nproc)" -ge 2 ]; then
-	[ "$(grep -c '"limit"' threads.json)" = 6 ] || fail "not six figures of two threads with a limit"
-fi
+# On a busy machine there may not be two free CPUs in that round; each figure that is missing says so.
+[ "$(grep -c '"median"\|"note"' threads.json)" = 9 ] || fail "not nine figures of two threads, or why not"
+ends_with 0 taskset -c "$(taskset -cp $$ | sed 's/.*[ ,-]//')" "$uhmm" bench --quick --rounds 1 --only threads
+said "needs two CPUs"
 run 01 --quick --rounds 1 --only sched
 said "a run of the explorer: put back" "with a machine built for it"
 
