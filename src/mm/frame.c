@@ -118,22 +118,8 @@ void uhmm__frames_exit(struct uhmm_machine *m)
 }
 
 /*
- * Host memory for a block that is about to be used for the first time, by writing what is there: a host
- * page that is read first costs two faults, and the other CPUs an interrupt for the second.
- */
-static void touch_block(struct uhmm_machine *m, uint32_t block)
-{
-	size_t first = (size_t)block * BLOCK_FRAMES;
-
-	for (size_t i = 0; i < BLOCK_FRAMES; i += UHMM_PAGE_SIZE / sizeof(*m->vmemmap))
-		store_relaxed(&m->vmemmap[first + i].index, 0);
-	if (m->tags)
-		store_relaxed(&m->tags[first], 0);
-}
-
-/*
- * The same for many blocks at once, of which it is the first one. A machine that has used few so far
- * will perhaps not need many more.
+ * Host memory for blocks that are about to be used for the first time. A machine that has used few
+ * so far will perhaps not need many more.
  */
 static void populate_ahead(struct uhmm_machine *m, uint32_t block)
 {
@@ -141,10 +127,8 @@ static void populate_ahead(struct uhmm_machine *m, uint32_t block)
 	uint32_t n = MIN(fr->nr_blocks - block, (uint32_t)POPULATE_BLOCKS);
 	size_t first = (size_t)block * BLOCK_FRAMES, nr = (size_t)n * BLOCK_FRAMES;
 
-	if (block < POPULATE_BLOCKS || block % POPULATE_BLOCKS) {
-		touch_block(m, block);
+	if (block < POPULATE_BLOCKS || block % POPULATE_BLOCKS)
 		return;
-	}
 	uhmm__reserve_populate(&m->vmemmap[first], nr * sizeof(*m->vmemmap));
 	if (m->tags)
 		uhmm__reserve_populate((void *)&m->tags[first], nr * sizeof(*m->tags));
