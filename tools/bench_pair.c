@@ -5,8 +5,8 @@
  * How much more two threads do than one says nothing of the model where the machine has no two CPUs to
  * give: two that are halves of one core, whose other half works for another machine, or that wait for
  * their host. So both threads do arithmetic together before and after what is measured, and both must
- * take as long as one that has a core to itself. It is the state of the machine that is looked at,
- * never the result.
+ * take as long as one that has a core to itself; and no other program may have had their CPUs meanwhile.
+ * It is the state of the machine that is looked at, never the result.
  */
 #include <math.h>
 #include <pthread.h>
@@ -14,6 +14,7 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/resource.h>
 
 #include "bench.h"
 #include "bench_pair.h"
@@ -44,6 +45,7 @@ struct thread {
 	unsigned int cpu;    /* of the host */
 	double spin;	     /* ns of the arithmetic, of the last time */
 	uint64_t began, ended;
+	bool preempted; /* meanwhile */
 	int err;
 };
 
@@ -158,6 +160,15 @@ static void start_together(struct pair *p)
 		;
 }
 
+/* How often the calling thread had to leave its CPU to another. */
+static long nr_preempted(void)
+{
+	struct rusage usage = { 0 };
+
+	(void)getrusage(RUSAGE_THREAD, &usage);
+	return usage.ru_nivcsw;
+}
+
 static int do_work(const struct bench_work *w)
 {
 	uhmm_vaddr_t addr = w->addr;
@@ -185,10 +196,13 @@ static void *thread_main(void *arg)
 	works = wait_until_free(t) == FREE && task;
 	start_together(t->pair);
 	if (works) {
+		long before = nr_preempted();
+
 		uhmm_task_enter(task);
 		t->began = bench_wall_ns();
 		t->err = do_work(t->work);
 		t->ended = bench_wall_ns();
+		t->preempted = nr_preempted() != before;
 		uhmm_task_leave();
 	}
 	pthread_barrier_wait(&t->pair->barrier);
@@ -251,7 +265,7 @@ int bench_pair_rate(struct bench *b, const struct bench_work *work, unsigned int
 		if (threads[i].err)
 			return bench_failed("thread", threads[i].err);
 	}
-	if (p.verdict == FREE && both_free(&p))
+	if (p.verdict == FREE && both_free(&p) && !threads[0].preempted && !threads[1].preempted)
 		*rate = rate_of(threads, n);
 	b->fastest_spin = fmin(b->fastest_spin, fmin(threads[0].spin, threads[1].spin));
 	return TOOL_OK;
