@@ -265,6 +265,22 @@ static int do_free(struct lockstep *l, struct proc *p, const struct op *op)
 }
 
 /*
+ * Of a huge page of coherent memory none can be pinned for long: then another page takes its place, for what was
+ * in it will be lost.
+ */
+static int64_t pin_for_long(struct lockstep *l, struct uhmm_mm *mm, uhmm_vaddr_t addr,
+			    uhmm_pfn_t *page)
+{
+	const unsigned int flags = UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM;
+	int64_t n = uhmm_pin_user_pages(mm, addr, 1, flags, page);
+
+	if (n != -EBUSY || !l->config.coherent)
+		return n;
+	must(l, uhmm_madvise(mm, addr, PAGE, MADV_DONTNEED));
+	return uhmm_pin_user_pages(mm, addr, 1, flags, page);
+}
+
+/*
  * Which other processes have the page, and whether it is on a device that has no poison, is not for the
  * model to know: so it is made the process's own and brought to RAM, as a long pin for writing does. Nor
  * whether swap has it still: so it is written.
@@ -274,8 +290,7 @@ static int do_poison(struct lockstep *l, struct machine *m, const struct op *op)
 	struct uhmm_mm *mm = m->proc[op->proc].mm;
 	uhmm_pfn_t page;
 
-	must(l, uhmm_pin_user_pages(mm, address(op->page), 1, UHMM_FOLL_WRITE | UHMM_FOLL_LONGTERM,
-				    &page) != 1);
+	must(l, pin_for_long(l, mm, address(op->page), &page) != 1);
 	uhmm_unpin_user_pages(m->m, &page, 1);
 	must(l, uhmm_cpu_write(mm, address(op->page), &op->seed, sizeof(op->seed), NULL));
 	return uhmm_madvise(mm, address(op->page), PAGE, MADV_HWPOISON);

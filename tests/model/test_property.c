@@ -188,6 +188,29 @@ START_TEST(a_device_reads_what_it_has_for_atomics)
 END_TEST
 
 /*
+ * A device with coherent memory takes a hole of 2 MiB by one huge page, which is no hindrance to poison in one of
+ * its pages. (UHMM_TEST_SEED=617140806: nor is that it cannot be pinned for long.)
+ */
+START_TEST(poison_in_a_huge_page_of_coherent_memory)
+{
+	const struct run_config config = { .coherent = true, .broken = true };
+	const struct op ops[] = {
+		{ .kind = OP_MMAP, .npages = FLAT_PAGES, .prot = RW, .variant = 1 },
+		{ .kind = OP_DEV_ACCESS,
+		  .dev = 1,
+		  .page = FLAT_HUGE + 200,
+		  .npages = 1,
+		  .write = true,
+		  .granularity = 512 * PAGE },
+		{ .kind = OP_POISON, .page = FLAT_HUGE + 300, .npages = 1, .variant = 2 },
+		{ .kind = OP_CPU_READ, .page = FLAT_HUGE + 301, .len = 8 },
+	};
+
+	must_pass(&config, ops, sizeof(ops) / sizeof(ops[0]));
+}
+END_TEST
+
+/*
  * A stack grows over pages that were its own before they were unmapped: by the read that finds zeroes there.
  * (UHMM_TEST_SEED=965615204: the flat model had the old bytes.)
  */
@@ -215,6 +238,7 @@ int main(void)
 	tcase_add_loop_test(tc, a_split_takes_a_page_back_from_atomics, 0, 2);
 	tcase_add_loop_test(tc, a_device_reads_what_it_has_for_atomics, 0, 2);
 	tcase_add_test(tc, a_stack_grows_with_zeroes);
+	tcase_add_test(tc, poison_in_a_huge_page_of_coherent_memory);
 	tcase_add_test(tc, strategies_agree_with_each_other_and_the_flat_model);
 	suite_add_tcase(suite, tc);
 	return run_suite(suite);
