@@ -348,6 +348,16 @@ static unsigned int nr_over_budget(const struct bench *b)
 	return n;
 }
 
+/* A budget that nobody looked at is not kept to. */
+static unsigned int nr_not_measured(const struct bench *b, const bool *wanted)
+{
+	unsigned int n = 0;
+
+	for (int id = 0; id < BENCH_NR_FIGURES; id++)
+		n += wanted[id] && budget(id) && !b->nr[id];
+	return n;
+}
+
 /* Share of the time in which this program had no CPU though it wanted one. */
 static double waited(const struct bench *b)
 {
@@ -438,6 +448,8 @@ static void print_table(const struct bench *b, const bool *wanted)
 #endif
 	if (nr_over_budget(b))
 		printf("%u over budget.\n", nr_over_budget(b));
+	if (nr_not_measured(b, wanted))
+		printf("%u with a budget not measured.\n", nr_not_measured(b, wanted));
 }
 
 /* ---- results for a program ---- */

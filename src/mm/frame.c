@@ -55,6 +55,7 @@ static void pcp_init(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 
 	pcp->high = (uint32_t)MIN(MAX(high, (size_t)PCP_MIN_HIGH), (size_t)PCP_MAX);
 	pcp->batch = 1;
+	pcp->fresh_batch = 1;
 }
 
 static void zero_page_init(struct uhmm_machine *m)
@@ -117,21 +118,14 @@ void uhmm__frames_exit(struct uhmm_machine *m)
 	m->frames = NULL;
 }
 
-/*
- * Host memory for blocks that are about to be used for the first time. A machine that has used few
- * so far will perhaps not need many more.
- */
-static void populate_ahead(struct uhmm_machine *m, uint32_t block)
+/* Host memory for @n blocks from @first on that are about to be used for the first time. */
+static void populate_ahead(struct uhmm_machine *m, uint32_t first, uint32_t n)
 {
-	struct uhmm__frames *fr = m->frames;
-	uint32_t n = MIN(fr->nr_blocks - block, (uint32_t)POPULATE_BLOCKS);
-	size_t first = (size_t)block * BLOCK_FRAMES, nr = (size_t)n * BLOCK_FRAMES;
+	size_t pfn = (size_t)first * BLOCK_FRAMES, nr = (size_t)n * BLOCK_FRAMES;
 
-	if (block < POPULATE_BLOCKS || block % POPULATE_BLOCKS)
-		return;
-	uhmm__reserve_populate(&m->vmemmap[first], nr * sizeof(*m->vmemmap));
+	uhmm__reserve_populate(&m->vmemmap[pfn], nr * sizeof(*m->vmemmap));
 	if (m->tags)
-		uhmm__reserve_populate((void *)&m->tags[first], nr * sizeof(*m->tags));
+		uhmm__reserve_populate((void *)&m->tags[pfn], nr * sizeof(*m->tags));
 }
 
 /* ---- blocks ---- */
@@ -171,21 +165,20 @@ static void block_set_free(struct uhmm__frames *fr, uint32_t i, uint32_t nr)
 }
 
 /*
- * Blocks never used for a CPU that has none: as many as are populated at once, or what another has; one of
- * the first, which are not. Context: zone lock.
+ * Blocks never used for a CPU that has none: each time twice as many, for a CPU that has used few so far will
+ * perhaps not need many more; what another has if there are no others. Returns: how many nobody had before.
+ * Context: zone lock.
  */
-static bool fresh_get(struct uhmm_machine *m, struct uhmm__pcp *pcp)
+static uint32_t fresh_get(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 {
 	struct uhmm__frames *fr = m->frames;
-	uint32_t first = fr->next_fresh;
+	uint32_t n = MIN(pcp->fresh_batch, fr->nr_blocks - fr->next_fresh);
 
-	if (first < fr->nr_blocks) {
-		pcp->fresh = first;
-		pcp->fresh_end = first + 1;
-		if (first >= POPULATE_BLOCKS)
-			pcp->fresh_end = MIN(ALIGN_UP(first + 1, POPULATE_BLOCKS), fr->nr_blocks);
-		fr->next_fresh = pcp->fresh_end;
-		return true;
+	if (n) {
+		pcp->fresh = fr->next_fresh;
+		pcp->fresh_end = fr->next_fresh += n;
+		pcp->fresh_batch = MIN(2 * pcp->fresh_batch, (uint32_t)POPULATE_BLOCKS);
+		return n;
 	}
 	for (unsigned int c = 0; c < m->config.nr_cpus; c++) {
 		struct uhmm__pcp *other = &fr->pcp[c];
@@ -195,34 +188,38 @@ static bool fresh_get(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 		pcp->fresh = other->fresh;
 		pcp->fresh_end = other->fresh_end;
 		other->fresh = other->fresh_end;
-		return true;
+		break;
 	}
-	return false;
+	return 0;
 }
 
-/* A block with all frames free, or 0. *@fresh: it was never used before. Context: zone lock. */
-static uint32_t block_whole(struct uhmm_machine *m, struct uhmm__pcp *pcp, bool *fresh)
+/*
+ * A block with all frames free, or 0. *@populate: (out) of so many from this one on nothing was ever used,
+ * and the host is to give memory once the lock is dropped. Context: zone lock.
+ */
+static uint32_t block_whole(struct uhmm_machine *m, struct uhmm__pcp *pcp, uint32_t *populate)
 {
 	struct uhmm__frames *fr = m->frames;
 	uint32_t i = fr->whole;
 
 	if (i)
 		return i;
-	if (pcp->fresh == pcp->fresh_end && !fresh_get(m, pcp))
+	if (pcp->fresh == pcp->fresh_end)
+		*populate = fresh_get(m, pcp);
+	if (pcp->fresh == pcp->fresh_end)
 		return 0;
 	i = pcp->fresh++;
-	*fresh = true;
 	memset(fr->blocks[i].free, 0xff, sizeof(fr->blocks[i].free));
 	block_set_free(fr, i, BLOCK_FRAMES);
 	return i;
 }
 
 /* A block with a free frame, or 0. Context: zone lock. */
-static uint32_t block_get(struct uhmm_machine *m, struct uhmm__pcp *pcp, bool *fresh)
+static uint32_t block_get(struct uhmm_machine *m, struct uhmm__pcp *pcp, uint32_t *populate)
 {
 	struct uhmm__frames *fr = m->frames;
 
-	return likely(fr->partial) ? fr->partial : block_whole(m, pcp, fresh);
+	return likely(fr->partial) ? fr->partial : block_whole(m, pcp, populate);
 }
 
 /* The frames from @first on that have a bit in @word, the last of them first. */
@@ -268,19 +265,18 @@ static bool pcp_refill(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 {
 	struct uhmm__frames *fr = m->frames;
 	uint64_t words[BLOCK_WORDS];
-	bool fresh = false;
-	uint32_t i;
+	uint32_t i, populate = 0;
 
 	uhmm__spin_lock(&fr->zone);
-	i = block_get(m, pcp, &fresh);
+	i = block_get(m, pcp, &populate);
 	if (i)
 		block_take(fr, i, pcp->batch, words);
 	uhmm__spin_unlock(&fr->zone);
 	if (!i)
 		return false;
 	/* Not under the lock: the host takes its time. */
-	if (unlikely(fresh))
-		populate_ahead(m, i);
+	if (unlikely(populate > 1))
+		populate_ahead(m, i, populate);
 	/* Half of what the list may hold is one block at most. */
 	pcp->batch = MIN(2 * pcp->batch, pcp->high / 2 / 64);
 	for (uint32_t w = BLOCK_WORDS; w-- > 0;)
@@ -437,9 +433,8 @@ static void run_set(struct uhmm__frames *fr, uint32_t i, unsigned int first, uns
 static uhmm_pfn_t run_alloc(struct uhmm_machine *m, unsigned int order)
 {
 	struct uhmm__frames *fr = m->frames;
-	bool fresh = false;
+	uint32_t i = 0, populate = 0;
 	int first = -1;
-	uint32_t i = 0;
 
 	uhmm__spin_lock(&fr->zone);
 	if (order < UHMM_PMD_ORDER) {
@@ -450,14 +445,14 @@ static uhmm_pfn_t run_alloc(struct uhmm_machine *m, unsigned int order)
 		}
 	}
 	if (first < 0) {
-		i = block_whole(m, uhmm__this_cpu()->frames, &fresh);
+		i = block_whole(m, uhmm__this_cpu()->frames, &populate);
 		first = 0;
 	}
 	if (i)
 		run_set(fr, i, (unsigned int)first, order, false);
 	uhmm__spin_unlock(&fr->zone);
-	if (fresh)
-		populate_ahead(m, i);
+	if (populate > 1)
+		populate_ahead(m, i, populate);
 	return i ? (uhmm_pfn_t)i * BLOCK_FRAMES + (unsigned int)first : 0;
 }
 

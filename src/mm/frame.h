@@ -529,9 +529,9 @@ uint64_t uhmm__frames_used(struct uhmm_machine *m);
 
 typedef void uhmm__pfn_fn(void *arg, uhmm_pfn_t pfn);
 
-/* Every frame but the zero page that was ever handed out is in [*first, *end). */
+/* Every frame but the zero page that was ever handed out is in [*first, *end), and some a CPU will take next. */
 void uhmm__frames_range(struct uhmm_machine *m, uhmm_pfn_t *first, uhmm_pfn_t *end);
-/* Each frame of that range that is on a free list. */
+/* Each frame of that range that is free. */
 void uhmm__frames_for_each_free(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);
 /* Each folio in a batch on its way to the LRU, and in one of MADV_FREE, perhaps more than once. */
 void uhmm__lru_for_each_batched(struct uhmm_machine *m, uhmm__pfn_fn *fn, void *arg);

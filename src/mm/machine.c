@@ -155,8 +155,8 @@ void uhmm_machine_destroy(struct uhmm_machine *m)
 }
 
 /*
- * Of an array with an element for each frame: what is resident. Only where frames were ever given out
- * need it be asked.
+ * Of an array with an element for each frame: what is resident. Only where frames were ever given to
+ * a CPU need it be asked.
  */
 static size_t per_frame_resident(struct uhmm_machine *m, const void *array, size_t element)
 {

@@ -7,13 +7,14 @@
 
 enum { PCP_MAX = 1024 };
 
-/* Free frames of one CPU: cpu->frames. [local lock of the CPU] */
+/* Free frames of one CPU: cpu->frames. [local lock of the CPU, but for what is of the zone] */
 struct uhmm__pcp {
 	uint32_t nr;
 	uint32_t high;	/* [const] at most so many, up to PCP_MAX */
 	uint32_t batch; /* words of a block's bitmap that the next refill takes */
 	/* [zone] Blocks never used, which this CPU takes next: no two CPUs wait for the same host memory. */
 	uint32_t fresh, fresh_end;
+	uint32_t fresh_batch; /* [zone] how many there will be the next time */
 	uint32_t pfn[PCP_MAX];
 } __attribute__((aligned(128))); /* two lines: the prefetcher fetches pairs */
 

@@ -134,27 +134,33 @@ static unsigned int block_of(struct uhmm__frame *folio)
 }
 
 /*
- * A CPU that needs memory never used gets 32 MiB of it, which no other touches - unless there is no other
- * left: then nothing is kept from it.
+ * A CPU that needs memory never used for long gets 32 MiB of it at a time, which no other touches - unless there
+ * is no other left: then nothing is kept from it.
  */
 START_TEST(memory_never_used)
 {
 	struct uhmm_machine_config config = { .nr_cpus = 2, .ram_bytes = BLOCKS * UHMM_PMD_SIZE };
 	static struct uhmm__frame *folios[BLOCKS * BLOCK];
+	struct uhmm__frame *huge;
 	struct uhmm_task *task[TWO];
 	unsigned int n = 0;
 
 	teardown_fixture();
 	fixture_create(&f, config);
 	m = f.m;
-	task[0] = uhmm__current();
-	task[1] = another_task(m);
+	task[_i] = uhmm__current();
+	task[!_i] = another_task(m);
+	become(task[0]);
 	do {
 		folios[n] = uhmm__folio_alloc(m, false);
 		expect(folios[n]);
 	} while (block_of(folios[n++]) < RUN);
 	expect_eq(block_of(folios[n - 1]), RUN);
 	become(task[1]);
+	huge = uhmm__folio_alloc_order(m, UHMM_PMD_ORDER, false);
+	expect(huge);
+	expect_eq(block_of(huge), 2 * RUN);
+	folio_put(m, huge);
 	folios[n] = uhmm__folio_alloc(m, false);
 	expect_eq(block_of(folios[n++]), 2 * RUN);
 	become(task[0]);
@@ -175,8 +181,8 @@ START_TEST(memory_never_used)
 	expect_eq(uhmm__frames_used(m), n);
 	while (n)
 		folio_put(m, folios[--n]);
-	become(task[0]);
-	uhmm_task_destroy(task[1]);
+	become(task[_i]);
+	uhmm_task_destroy(task[!_i]);
 	expect_eq(uhmm_machine_verify(m), 0);
 }
 END_TEST
@@ -275,7 +281,7 @@ int main(void)
 	tcase_add_test(tc, frames_of_cpus);
 	tcase_add_test(tc, bursts_of_two_cpus);
 	tcase_add_test(tc, little_ram);
-	tcase_add_test(tc, memory_never_used);
+	tcase_add_loop_test(tc, memory_never_used, 0, 2);
 	tcase_add_loop_test(tc, mapped_by_ptes, 1, FOLIO_MAX_ORDER + 1);
 	tcase_add_test(tc, shared_by_fork);
 	tcase_add_test(tc, verifier);
