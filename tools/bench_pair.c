@@ -14,7 +14,6 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <sys/resource.h>
 
 #include "bench.h"
 #include "bench_pair.h"
@@ -22,6 +21,9 @@
 
 /* By so much both may be slower than the fastest seen, and have a core each all the same. */
 static const double free_within = 1.1;
+
+/* So much of the time others may have had a thread's CPU: the library's own RCU thread, the host's. */
+static const double had_by_others = 0.02;
 
 enum { SPIN_STEPS = 150000, FIRST_SPINS = 100 };
 
@@ -45,7 +47,7 @@ struct thread {
 	unsigned int cpu;    /* of the host */
 	double spin;	     /* ns of the arithmetic, of the last time */
 	uint64_t began, ended;
-	bool preempted; /* meanwhile */
+	uint64_t delay; /* ns of that without a CPU that was wanted */
 	int err;
 };
 
@@ -130,6 +132,11 @@ static double spin(void)
 
 /* ---- the threads ---- */
 
+static bool undisturbed(const struct thread *t)
+{
+	return (double)t->delay <= had_by_others * (double)(t->ended - t->began);
+}
+
 static bool both_free(const struct pair *p)
 {
 	return fmax(p->threads[0].spin, p->threads[1].spin) <= free_within * p->fastest;
@@ -160,13 +167,18 @@ static void start_together(struct pair *p)
 		;
 }
 
-/* How often the calling thread had to leave its CPU to another. */
-static long nr_preempted(void)
+/* ns that the calling thread would have run, had another not had its CPU; 0 where the host does not say. */
+static uint64_t run_delay(void)
 {
-	struct rusage usage = { 0 };
+	FILE *f = fopen("/proc/thread-self/schedstat", "r");
+	unsigned long long delay = 0;
 
-	(void)getrusage(RUSAGE_THREAD, &usage);
-	return usage.ru_nivcsw;
+	if (!f)
+		return 0;
+	if (fscanf(f, "%*u %llu", &delay) != 1)
+		delay = 0;
+	fclose(f);
+	return delay;
 }
 
 static int do_work(const struct bench_work *w)
@@ -196,13 +208,13 @@ static void *thread_main(void *arg)
 	works = wait_until_free(t) == FREE && task;
 	start_together(t->pair);
 	if (works) {
-		long before = nr_preempted();
+		uint64_t before = run_delay();
 
 		uhmm_task_enter(task);
 		t->began = bench_wall_ns();
 		t->err = do_work(t->work);
 		t->ended = bench_wall_ns();
-		t->preempted = nr_preempted() != before;
+		t->delay = run_delay() - before;
 		uhmm_task_leave();
 	}
 	pthread_barrier_wait(&t->pair->barrier);
@@ -265,7 +277,8 @@ int bench_pair_rate(struct bench *b, const struct bench_work *work, unsigned int
 		if (threads[i].err)
 			return bench_failed("thread", threads[i].err);
 	}
-	if (p.verdict == FREE && both_free(&p) && !threads[0].preempted && !threads[1].preempted)
+	if (p.verdict == FREE && both_free(&p) && undisturbed(&threads[0]) &&
+	    undisturbed(&threads[1]))
 		*rate = rate_of(threads, n);
 	b->fastest_spin = fmin(b->fastest_spin, fmin(threads[0].spin, threads[1].spin));
 	return TOOL_OK;
