@@ -348,7 +348,7 @@ static unsigned int nr_over_budget(const struct bench *b)
 	return n;
 }
 
-/* A budget that nobody looked at is not kept to. */
+/* Figures with a budget that nobody knows about: no failure, but no success either. */
 static unsigned int nr_not_measured(const struct bench *b, const bool *wanted)
 {
 	unsigned int n = 0;
@@ -503,6 +503,7 @@ static json_t *results_json(const struct bench *b, const bool *wanted)
 	json_object_set_new(root, "host_cpus", json_integer(sysconf(_SC_NPROCESSORS_ONLN)));
 	json_object_set_new(root, "waited_for_cpu", json_real(waited(b)));
 	json_object_set_new(root, "over_budget", json_integer(nr_over_budget(b)));
+	json_object_set_new(root, "not_measured", json_integer(nr_not_measured(b, wanted)));
 	for (int id = 0; id < BENCH_NR_FIGURES; id++) {
 		if (wanted[id])
 			json_object_set_new(figures, bench_figures[id].name, figure_json(b, id));

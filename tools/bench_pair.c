@@ -36,7 +36,7 @@ struct pair {
 	double fastest; /* ns of the arithmetic */
 	uint64_t deadline;
 	enum verdict verdict;
-	atomic_uint here;
+	atomic_uint here; /* see begin_together() */
 };
 
 struct thread {
@@ -132,6 +132,15 @@ static double spin(void)
 
 /* ---- the threads ---- */
 
+/* A barrier wakes one thread later than the other: too late for what takes a few milliseconds or less. */
+static void begin_together(struct pair *p)
+{
+	unsigned int all = atomic_fetch_add(&p->here, 1) / BENCH_PAIR * BENCH_PAIR + BENCH_PAIR;
+
+	while (atomic_load(&p->here) < all)
+		;
+}
+
 static bool undisturbed(const struct thread *t)
 {
 	return (double)t->delay <= had_by_others * (double)(t->ended - t->began);
@@ -148,6 +157,7 @@ static enum verdict wait_until_free(struct thread *t)
 	struct pair *p = t->pair;
 
 	do {
+		begin_together(p);
 		t->spin = spin();
 		pthread_barrier_wait(&p->barrier);
 		if (!t->number)
@@ -157,14 +167,6 @@ static enum verdict wait_until_free(struct thread *t)
 		pthread_barrier_wait(&p->barrier);
 	} while (p->verdict == NOT_FREE);
 	return p->verdict;
-}
-
-/* A barrier wakes one thread later than the other: too late for what takes milliseconds. */
-static void start_together(struct pair *p)
-{
-	atomic_fetch_add(&p->here, 1);
-	while (atomic_load(&p->here) < BENCH_PAIR)
-		;
 }
 
 /* ns that the calling thread would have run, had another not had its CPU; 0 where the host does not say. */
@@ -206,7 +208,7 @@ static void *thread_main(void *arg)
 	if (t->work)
 		t->err = uhmm_task_create(t->work->m, t->work->mm, t->number, "bench", &task);
 	works = wait_until_free(t) == FREE && task;
-	start_together(t->pair);
+	begin_together(t->pair);
 	if (works) {
 		uint64_t before = run_delay();
 
@@ -218,6 +220,7 @@ static void *thread_main(void *arg)
 		uhmm_task_leave();
 	}
 	pthread_barrier_wait(&t->pair->barrier);
+	begin_together(t->pair);
 	t->spin = spin();
 	if (task)
 		uhmm_task_destroy(task);

@@ -21,7 +21,7 @@ struct bench_work {
 /** bench_pair_possible() - this process may use two CPUs. */
 bool bench_pair_possible(void);
 
-/** bench_pair_begin() - of a round: from now on bench_pair_rate() waits for two CPUs, for a while. */
+/** bench_pair_begin() - of a round: bench_pair_rate() waits for two CPUs for some seconds from now on. */
 void bench_pair_begin(struct bench *b);
 
 /**

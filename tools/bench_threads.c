@@ -28,16 +28,17 @@ struct pair_figure {
 	enum what what, one; /* of two threads, and of the one that they are compared with */
 };
 
+/* In this order, those with a budget and what they are compared with first. */
 static const struct pair_figure pair_figures[] = {
 	{ BENCH_THREADS_REUSED, REUSED, REUSED },
 	{ BENCH_THREADS_APART, APART_REUSED, REUSED },
+	{ BENCH_THREADS_FRESH, FRESH, FRESH },
+	{ BENCH_THREADS_APART_FRESH, APART_FRESH, FRESH },
 	{ BENCH_THREADS_VMAS, TWO_VMAS, TWO_VMAS },
 	{ BENCH_THREADS_MMS, TWO_MMS, REUSED },
 	{ BENCH_THREADS_TABLE, ONE_TABLE, REUSED },
 	{ BENCH_THREADS_PAGE, ONE_PAGE, ONE_PAGE },
 	{ BENCH_THREADS_FOLIO, ONE_FOLIO, ONE_FOLIO },
-	{ BENCH_THREADS_FRESH, FRESH, FRESH },
-	{ BENCH_THREADS_APART_FRESH, APART_FRESH, FRESH },
 };
 
 enum { NR_PAIR_FIGURES = sizeof(pair_figures) / sizeof(pair_figures[0]) };
@@ -99,6 +100,17 @@ static int touch(struct bench_world *w)
 	return err ? bench_failed("to write to each page", err) : TOOL_OK;
 }
 
+static int there_and_home(struct bench_world *w)
+{
+	int err;
+
+	uhmm_task_enter(w->task);
+	err = bench_to_device(w, true);
+	err = err ? err : bench_read(w);
+	uhmm_task_leave();
+	return err ? bench_failed("to the device and home", err) : TOOL_OK;
+}
+
 /* All of them, with memory that was used before. */
 static int open_used(struct bench *b, struct worlds *w)
 {
@@ -112,7 +124,9 @@ static int open_used(struct bench *b, struct worlds *w)
 		status = open_apart(b, w);
 	for (unsigned int i = 0; i < BENCH_PAIR && status == TOOL_OK; i++)
 		status = touch(&w->apart[i]);
-	return status == TOOL_OK ? open_world(&w->device, bench_working_set(b) / 4, true) : status;
+	if (status == TOOL_OK)
+		status = open_world(&w->device, bench_working_set(b) / 4, true);
+	return status == TOOL_OK ? there_and_home(&w->device) : status;
 }
 
 static void close_worlds(struct worlds *w)
@@ -265,14 +279,17 @@ static int rate_of(struct bench *b, struct worlds *used, enum what what, unsigne
 
 /*
  * Once what is measured next, so that both CPUs have done it before, and page tables that wait for the
- * end of a grace period are there in plenty.
+ * end of a grace period are there in plenty. *@warm: it could be done.
  */
-static int warm_up(struct bench *b, struct worlds *used)
+static int warm_up(struct bench *b, struct worlds *used, bool *warm)
 {
-	double rate;
-	int status = rate_once(b, used, APART_REUSED, BENCH_PAIR, &rate);
+	double apart, one = 0;
+	int status = rate_of(b, used, APART_REUSED, BENCH_PAIR, &apart);
 
-	return status == TOOL_OK ? rate_once(b, used, REUSED, BENCH_PAIR, &rate) : status;
+	if (status == TOOL_OK)
+		status = rate_of(b, used, REUSED, BENCH_PAIR, &one);
+	*warm = apart > 0 && one > 0;
+	return status;
 }
 
 static int measure_figure(struct bench *b, struct worlds *used, const struct pair_figure *f)
@@ -293,6 +310,7 @@ static int measure_figure(struct bench *b, struct worlds *used, const struct pai
 int bench_threads(struct bench *b)
 {
 	struct worlds used;
+	bool warm = false;
 	int status;
 
 	if (!bench_pair_possible()) {
@@ -301,11 +319,11 @@ int bench_threads(struct bench *b)
 		return TOOL_OK;
 	}
 	memset(&used, 0, sizeof(used));
-	bench_pair_begin(b);
 	status = open_used(b, &used);
+	bench_pair_begin(b);
 	if (status == TOOL_OK)
-		status = warm_up(b, &used);
-	for (int i = 0; i < NR_PAIR_FIGURES && status == TOOL_OK; i++)
+		status = warm_up(b, &used, &warm);
+	for (int i = 0; i < NR_PAIR_FIGURES && status == TOOL_OK && warm; i++)
 		status = measure_figure(b, &used, &pair_figures[i]);
 	close_worlds(&used);
 	if (bench_pair_outdated(b)) {

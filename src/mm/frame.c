@@ -5,7 +5,8 @@
  * A CPU's list is refilled from one block, lowest frame last, so that frames of one burst of faults lie
  * side by side: first by one word of its bitmap, and by twice as much each time after that, up to all of
  * it. CPUs that fault for long so have blocks of their own: neither the zone's lines nor descriptors side
- * by side, which the prefetcher fetches, go to and fro between them.
+ * by side, which the prefetcher fetches, go to and fro between them. Blocks never used are given to a CPU
+ * several at a time, so that no two wait for the same host memory.
  */
 #include "mm/frame.h"
 
@@ -165,9 +166,9 @@ static void block_set_free(struct uhmm__frames *fr, uint32_t i, uint32_t nr)
 }
 
 /*
- * Blocks never used for a CPU that has none: each time twice as many, for a CPU that has used few so far will
- * perhaps not need many more; what another has if there are no others. Returns: how many nobody had before.
- * Context: zone lock.
+ * Blocks never used for a CPU that has none left. Each time twice as many, up to POPULATE_BLOCKS: a CPU that
+ * has used few so far will perhaps not need many more. If no others are left it gets what another CPU has.
+ * Returns: how many no CPU had before. Context: zone lock.
  */
 static uint32_t fresh_get(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 {
@@ -275,6 +276,7 @@ static bool pcp_refill(struct uhmm_machine *m, struct uhmm__pcp *pcp)
 	if (!i)
 		return false;
 	/* Not under the lock: the host takes its time. */
+	/* A single block may be all that is used of this machine; it is touched page by page. */
 	if (unlikely(populate > 1))
 		populate_ahead(m, i, populate);
 	/* Half of what the list may hold is one block at most. */
