@@ -3,7 +3,6 @@
  * bench_threads.c - two threads against one: where they share nothing, a machine, an address space, page
  * tables, a page, and a folio that both want.
  */
-#include <string.h>
 #include <sys/mman.h>
 
 #include "bench.h"
@@ -22,6 +21,11 @@ enum what {
 	ONE_PAGE,     /* ... the same page, which is present */
 	ONE_FOLIO,    /* read each page of one mapping, all of which is on the device */
 };
+
+static bool is_fresh(enum what what)
+{
+	return what == FRESH || what == APART_FRESH;
+}
 
 struct pair_figure {
 	enum bench_id id;
@@ -141,21 +145,17 @@ static void close_worlds(struct worlds *w)
 
 /* ---- before, and what ---- */
 
-static int drop(struct bench_world *w, struct uhmm_mm *mm)
-{
-	return uhmm_madvise(mm, w->start, w->npages << UHMM_PAGE_SHIFT, MADV_DONTNEED);
-}
-
 /* Nothing is mapped in @w->one but what @what wants there. */
 static int prepare_one(struct worlds *w, enum what what)
 {
 	struct bench_world *one = &w->one;
-	int err = drop(one, one->mm);
+	size_t bytes = one->npages << UHMM_PAGE_SHIFT;
+	int err = bench_drop(one);
 
-	err = err ? err : drop(one, w->second);
+	err = err ? err : uhmm_madvise(w->second, one->start, bytes, MADV_DONTNEED);
 	/* That makes VMAs of the halves, or one of them again. */
 	err = err ? err
-		  : uhmm_madvise(one->mm, one->start, one->npages / BENCH_PAIR << UHMM_PAGE_SHIFT,
+		  : uhmm_madvise(one->mm, one->start, bytes / BENCH_PAIR,
 				 what == TWO_VMAS ? MADV_DONTFORK : MADV_DOFORK);
 	return err || what != ONE_PAGE ? err : bench_touch(one, 0, 1);
 }
@@ -168,7 +168,7 @@ static int prepare_in(struct worlds *w, struct bench_world *in, enum what what)
 	if (what == ONE_FOLIO)
 		err = bench_to_device(in, true);
 	else
-		err = what == APART_REUSED ? drop(in, in->mm) : prepare_one(w, what);
+		err = what == APART_REUSED ? bench_drop(in) : prepare_one(w, what);
 	uhmm_task_leave();
 	return err ? bench_failed("to prepare a mapping", err) : TOOL_OK;
 }
@@ -186,7 +186,7 @@ static int prepare(struct worlds *w, enum what what)
 	struct bench_world *first = world_of(w, what, 0), *second = world_of(w, what, 1);
 	int status = TOOL_OK;
 
-	if (what != FRESH && what != APART_FRESH) {
+	if (!is_fresh(what)) {
 		status = prepare_in(w, first, what);
 		if (status == TOOL_OK && second != first)
 			status = prepare_in(w, second, what);
@@ -253,11 +253,9 @@ static int rate_once(struct bench *b, struct worlds *w, enum what what, unsigned
 
 static int rate_fresh(struct bench *b, enum what what, unsigned int n, double *rate)
 {
-	struct worlds fresh;
-	int status;
+	struct worlds fresh = { 0 };
+	int status = what == FRESH ? open_one(b, &fresh) : open_apart(b, &fresh);
 
-	memset(&fresh, 0, sizeof(fresh));
-	status = what == FRESH ? open_one(b, &fresh) : open_apart(b, &fresh);
 	if (status == TOOL_OK)
 		status = rate_once(b, &fresh, what, n, rate);
 	close_worlds(&fresh);
@@ -271,8 +269,8 @@ static int rate_of(struct bench *b, struct worlds *used, enum what what, unsigne
 	int status;
 
 	do
-		status = what == FRESH || what == APART_FRESH ? rate_fresh(b, what, n, rate)
-							      : rate_once(b, used, what, n, rate);
+		status = is_fresh(what) ? rate_fresh(b, what, n, rate)
+					: rate_once(b, used, what, n, rate);
 	while (status == TOOL_OK && !*rate && bench_wall_ns() < b->pair_deadline);
 	return status;
 }
@@ -309,7 +307,7 @@ static int measure_figure(struct bench *b, struct worlds *used, const struct pai
 
 int bench_threads(struct bench *b)
 {
-	struct worlds used;
+	struct worlds used = { 0 };
 	bool warm = false;
 	int status;
 
@@ -318,7 +316,6 @@ int bench_threads(struct bench *b)
 			bench_note(b, pair_figures[i].id, "needs two CPUs");
 		return TOOL_OK;
 	}
-	memset(&used, 0, sizeof(used));
 	status = open_used(b, &used);
 	bench_pair_begin(b);
 	if (status == TOOL_OK)
